@@ -1,0 +1,102 @@
+"""What watches a training run: the best weights are kept, and a run without a terminal prints plain lines."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from advprune.modules.files import save_weights
+from advprune.surgery.subnet import Subnet
+
+log = logging.getLogger(__name__)
+
+
+def plain_weights(net: Any) -> dict[str, Tensor]:
+    """The network's weights under its own names; a pruned network's with the masked ones at zero."""
+    weights = net.export()[0] if isinstance(net, Subnet) else net.state_dict()
+    return {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
+
+
+class KeepBest(pl.Callback):
+    """Write the weights of the epoch that did best on the validation images; of equals, the later one.
+
+    Args:
+        path: of the ``.safetensors`` file.
+        metric: ``clean_acc`` or ``robust_acc``.
+    """
+
+    def __init__(self, path: Path, metric: str) -> None:
+        self.path, self.metric = path, metric
+        self.best: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Compare, and keep. Listed before weight averaging, so that it sees the averaged weights that were validated."""
+        self.last = {"epoch": trainer.current_epoch + 1, **module.validated()}
+        if not self.best or self.last[self.metric] >= self.best[self.metric]:
+            self.best = self.last
+            save_weights(self.path, plain_weights(module.net))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must remember."""
+        return {"best": self.best, "last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it up again."""
+        self.best, self.last = state["best"], state["last"]
+
+
+class KeepEarly(pl.Callback):
+    """Write the weights as they are after ``epoch`` epochs: where rewinding goes back to."""
+
+    def __init__(self, path: Path, epoch: int) -> None:
+        self.path, self.epoch = path, epoch
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Epoch 0 is the initialisation itself."""
+        if self.epoch == 0 and trainer.global_step == 0:
+            save_weights(self.path, plain_weights(module.net))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """The weights themselves, not their average."""
+        if trainer.current_epoch + 1 == self.epoch:
+            save_weights(self.path, plain_weights(module.net))
+
+
+class PlainProgress(pl.Callback):
+    """One line an epoch with the rate and the time left, for logs and pipes; a terminal gets Lightning's rich bars."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.begun, self.first = title, 0.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the clock; a resumed run counts from where it goes on."""
+        self.begun, self.first = time.monotonic(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Report."""
+        epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
+        each = (time.monotonic() - self.begun) / max(epoch - self.first, 1)
+        measured = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        shown = f"loss {measured.get('loss', float('nan')):.3f}"
+        if "val/clean_acc" in measured:
+            shown += f", val clean {measured['val/clean_acc']:.1%} robust {measured['val/robust_acc']:.1%}"
+        log.info(
+            "%s: epoch %d/%d, %s, %.1f s an epoch, %.0f s left",
+            self.title,
+            epoch,
+            last,
+            shown,
+            each,
+            each * (last - epoch),
+        )
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, index: int, _: int = 0
+    ) -> None:
+        """Report a batch of an evaluation."""
+        total = trainer.num_test_batches[0]
+        log.info("%s: batch %d/%s attacked", self.title, index + 1, total)

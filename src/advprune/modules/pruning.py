@@ -1,0 +1,83 @@
+"""Pruning that trains: scores learned on the objective, and masks tightened round by round with fine-tuning between."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advprune.masks import Masks, Scores, prunable
+from advprune.modules.training import RobustTraining
+from advprune.surgery.subnet import Subnet
+
+
+def round_of(epoch: int, epochs: int, rounds: int) -> int:
+    """Which of ``rounds`` equal parts of a phase an epoch falls in, from 0."""
+    return min(epoch * rounds // max(epochs, 1), rounds - 1)
+
+
+class MaskSearch(RobustTraining):
+    """Train importance scores; the weights stay as they are (HYDRA's pruning phase).
+
+    Args:
+        net: the dense network.
+        scores: initial scores.
+        choose: ``(scores, ratio) -> masks``.
+        through: ``(weight, scores, mask) -> effective weight``, straight-through.
+        ratios: shares removed, one a round; the rounds share the epochs equally.
+        bn: what BatchNorm does meanwhile, see ``Subnet``.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *args: Any,
+        scores: Scores,
+        choose: Callable[[Scores, float], Masks],
+        through: Callable[[Tensor, Tensor, Tensor], Tensor],
+        ratios: list[float],
+        bn: Any = "train",
+        **kwargs: Any,
+    ) -> None:
+        self.ratios, self.ratio = ratios, ratios[0]
+        subnet = Subnet(net, scores=scores, choose=lambda s: choose(s, self.ratio), through=through, bn=bn)
+        super().__init__(subnet, *args, **kwargs)
+
+    def before_step(self) -> None:
+        """Rank the scores once, for all forwards of the step."""
+        self.ratio = self.ratios[round_of(self.current_epoch, int(self.trainer.max_epochs or 1), len(self.ratios))]
+        super().before_step()
+
+    def trained(self) -> list[nn.Parameter]:
+        """The scores, and what BatchNorm may learn."""
+        return list(self.net.trainable())
+
+
+class PruningRounds(RobustTraining):
+    """Prune a little, fine-tune, prune more: new masks at the start of each round, within those of the round before.
+
+    The last entry of ``ratios`` is not reached here: the caller prunes to it afterwards and recovers as it likes.
+
+    Args:
+        net: the dense network.
+        decide: ``(model, ratio, masks so far) -> masks``.
+        ratios: cumulative shares removed, one a round.
+    """
+
+    def __init__(
+        self, net: nn.Module, *args: Any, decide: Callable[..., Masks], ratios: list[float], **kwargs: Any
+    ) -> None:
+        everything = {name: torch.ones_like(p, dtype=torch.bool) for name, p in prunable(net).items()}
+        super().__init__(Subnet(net, everything), *args, **kwargs)
+        self.decide, self.ratios = decide, ratios
+        self.register_buffer("rounds_done", torch.zeros((), dtype=torch.long))
+
+    def before_step(self) -> None:
+        """At the start of a round, decide its masks on the network as it is."""
+        due = round_of(self.current_epoch, int(self.trainer.max_epochs or 1), len(self.ratios)) + 1
+        if int(self.rounds_done) < due:
+            with self.net.pruned() as net:
+                masks = self.decide(net, self.ratios[due - 1], self.net.masks)
+            self.net.set_masks(masks)
+            self.rounds_done.fill_(due)
+        super().before_step()

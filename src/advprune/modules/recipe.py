@@ -1,0 +1,48 @@
+"""What one training phase costs and how it steps: the values, without torch, so that the command line can type them."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Optimizer(Enum):
+    """The optimizers a recipe may name."""
+
+    sgd = "sgd"
+    adam = "adam"
+
+
+class Schedule(Enum):
+    """Shapes of the learning rate over a phase; their formulas are in ``advprune.schedules``."""
+
+    cosine = "cosine"
+    cosine_authors = "cosine_authors"
+    step = "step"
+    one_cycle = "one_cycle"
+    constant = "constant"
+
+
+@dataclass
+class Recipe:
+    """One phase of training.
+
+    Attributes:
+        epochs: passes over the training set; free adversarial training divides them by its replays.
+        learning_rate: the peak.
+        batch_size: labelled images a step; extra (pseudo-labelled) images come on top.
+        weight_decay: L2, on all trained parameters, as the papers do.
+        warmup_epochs: the rate climbs linearly from 0 for so long, then the schedule takes the rest.
+        ema: decay of an average of the weights that is then validated and kept; none if null.
+        clip: largest gradient norm; none if null.
+    """
+
+    epochs: int = 1
+    learning_rate: float = 0.1
+    batch_size: int = 128
+    optimizer: Optimizer = Optimizer.sgd
+    momentum: float = 0.9
+    nesterov: bool | None = None
+    weight_decay: float = 5e-4
+    schedule: Schedule = Schedule.cosine
+    warmup_epochs: float = 0.0
+    ema: float | None = None
+    clip: float | None = None

@@ -1,0 +1,56 @@
+"""Jobs that differ in their seed alone become one row: n, mean and a t interval over seeds."""
+
+import math
+from statistics import mean, stdev
+from typing import Any
+
+SHARES = ("dense_clean_acc", "dense_robust_acc", "clean_acc", "robust_acc")
+#: What tells two rows of a table apart, the seed aside.
+IDENTITY = (
+    "dataset",
+    "model",
+    "objective",
+    "threat",
+    "pruner",
+    "ratio",
+    "attack",
+    "eps",
+    "norm",
+    "images",
+    "foreign",
+    "quantizer",
+)
+
+
+def identity(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a row has in common with those of other seeds."""
+    return tuple(str(row.get(name)) for name in IDENTITY)
+
+
+def pool(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each identity, in the order they come; of a single seed, the row itself with its Wilson intervals."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(identity(row), []).append(row)
+    return [_pooled(list({row["seed"]: row for row in group}.values())) for group in groups.values()]
+
+
+def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(rows) == 1:
+        return rows[0] | {"seeds": 1}
+    row = dict(rows[0]) | {"seeds": len(rows), "seed": None, "seconds": sum(r["seconds"] for r in rows)}
+    row["doubts"] = sorted({doubt for r in rows for doubt in r["doubts"]})
+    for name in SHARES:
+        values = [r[name] for r in rows if r.get(name) is not None]
+        if values:
+            row[name] = mean(values)
+            row[f"{name}_interval"] = t_interval(values)
+    return row
+
+
+def t_interval(values: list[float]) -> list[float]:
+    """The 95 % interval of the mean of at least two values, by Student's t (quantile from scipy)."""
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return [mean(values) - half, mean(values) + half]

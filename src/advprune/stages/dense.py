@@ -1,0 +1,55 @@
+"""The stage ``dense``: the unpruned parent, trained or read from a file."""
+
+from pathlib import Path
+from typing import Any
+
+from advprune.models import foreign
+from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
+from advprune.modules.files import load_weights, save_weights
+from advprune.modules.training import RobustTraining
+from advprune.stages import parts
+from advprune.stages.fit import Where, fit
+from advprune.stages.plan import Stage
+
+#: Share of the epochs after which weights are kept for rewinding (Frankle et al. 2020, https://arxiv.org/abs/1912.05671).
+EARLY = 0.1
+
+
+def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
+    """Train the dense network, or load the foreign weights; write ``model.safetensors``."""
+    del parent
+    options = stage.options
+    if "weights" in options:
+        net = parts.network(options, seed=0)
+        foreign.load(net, options["weights"])
+        save_weights(folder / "model.safetensors", plain_weights(net))
+        return {"foreign": Path(options["weights"]).name, "sha256": options["sha256"]}
+    early = KeepEarly(folder / "early.safetensors", round(EARLY * options["training"]["epochs"]))
+    net = parts.network(options, seed=options["seed"])
+    return train(net, stage, folder, where, "dense", options["training"], callbacks=[early])
+
+
+def train(
+    net: Any, stage: Stage, folder: Path, where: Where, title: str, recipe_options: dict[str, Any], *,
+    callbacks: list[Any], start: float = 0.0,
+) -> dict[str, Any]:  # fmt: skip
+    """Train ``net`` by a recipe; keep the last and the best weights, and make the selected ones ``model.safetensors``."""
+    options, recipe = stage.options, parts.recipe(recipe_options)
+    goal = parts.objective(options)
+    replays = getattr(goal, "replays", 1)
+    epochs = max(round((1 - start) * recipe.epochs / replays), 1)
+    module = RobustTraining(
+        net, goal, recipe, attack=parts.validation_attack(options), seed=options["seed"], start=start
+    )
+    best = KeepBest(folder / "best.safetensors", options["select"]["metric"])
+    datamodule = parts.data(options, batch_size=recipe.batch_size, repeats=replays)
+    fit(where, module, datamodule, folder / "work", f"{title} {stage.key}", epochs=epochs, callbacks=[best, *callbacks])
+    save_weights(folder / "last.safetensors", plain_weights(module.net))
+    kept = options["select"]["keep"]
+    save_weights(folder / "model.safetensors", load_weights(folder / f"{kept}.safetensors"))
+    return {
+        "kept": kept,
+        "best": best.best,
+        "last": best.last,
+        "validation": best.best if kept == "best" else best.last,
+    }

@@ -1,0 +1,101 @@
+"""One job of any command: check, plan, find or make, and write down its row of the table."""
+
+import errno
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from advprune.errors import UserError
+from advprune.report.rows import row_of
+from advprune.stages import door
+from advprune.stages.make import find_or_make, missing
+from advprune.stages.options import GROUPS, names, resolve
+from advprune.stages.plan import Plan
+from advprune.stages.store import Store, write
+
+log = logging.getLogger(__name__)
+RECORD = "job.json"
+
+
+def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: str = "validation") -> float:
+    """Run one job and write ``job.json`` into its folder; a failure is written there too and not raised, so that a grid goes on.
+
+    Args:
+        plan_of: resolved options -> the stages this command wants.
+        value: what a sweeper optimises: ``validation`` (the selection metric on validation images) or ``robust_acc``.
+    Returns:
+        That value; NaN if the job failed or has none.
+    """
+    hydra = HydraConfig.get()
+    output = Path(hydra.runtime.output_dir)
+    record: dict[str, Any] = {
+        "names": names(),
+        "overrides": list(hydra.overrides.task),
+        "number": hydra.job.get("num", 0),
+    }
+    try:
+        record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed}
+        record["row"] = _finish(cfg, plan_of, output, record["names"])
+    except UserError as error:
+        record["failed"] = str(error)
+    except OSError as error:
+        record["failed"] = _system(error)
+    except Exception:  # a defect of ours or of a library: kept whole in the job's folder, the grid goes on
+        record["failed"] = traceback.format_exc()
+    if "failed" in record and (is_grid() or record["failed"].startswith("Traceback")):
+        log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
+    _write(output, record)
+    found = record.get("row", {}).get(value)
+    return float("nan") if found is None else float(found)
+
+
+def _finish(
+    cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], output: Path, shown: dict[str, str]
+) -> dict[str, Any]:
+    begun = time.monotonic()
+    options = resolve(cfg)
+    door.check_numbers(options)
+    plan = plan_of(options)
+    store = Store(options["store"])
+    made = 0
+    if missing(plan, store):
+        door.check_signatures(options, GROUPS)
+        from advprune.stages.fit import Where  # Lightning takes seconds to import: only where there is work
+
+        where = Where(options["trainer"], options["logger"], output)
+        where.settle()
+        made = find_or_make(plan, store, where)
+    results = {stage.key: store.result(stage) for stage in plan.stages()}
+    row = row_of(plan, results, store, shown, options)
+    return row | {"made": made, "found": len(results) - made, "this_command": time.monotonic() - begun}
+
+
+def _system(error: OSError) -> str:
+    """A sentence for what the machine refuses; anything else whole."""
+    path = error.filename or "the store"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to write {path}; give another place with store=FOLDER (and hydra.run.dir=FOLDER for the logs)"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {path} could not be written; free some space and give the same command again, it goes on"
+    return traceback.format_exc()
+
+
+def _write(output: Path, record: dict[str, Any]) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write(output / RECORD, json.dumps(record, indent=1, default=str))
+    except OSError as error:
+        log.error("%s", _system(error))
+
+
+def is_grid() -> bool:
+    """Whether this job is one of a ``-m`` grid."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN

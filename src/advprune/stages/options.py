@@ -1,0 +1,37 @@
+"""The job's options as plain values, and the names that its table shows."""
+
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from advprune.errors import UserError
+
+GROUPS = ("dataset", "model", "objective", "threat", "pruner", "attack")
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """All options with their interpolations filled in; enums as their names.
+
+    Raises:
+        UserError: if an interpolation points nowhere.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def names() -> dict[str, str]:
+    """The chosen member of each group, with what the command line changed inside it: ``resnet20 depth=32``."""
+    hydra = HydraConfig.get()
+    chosen = {group: str(hydra.runtime.choices.get(group)) for group in GROUPS if hydra.runtime.choices.get(group)}
+    for override in hydra.overrides.task:
+        name, _, value = override.lstrip("+").partition("=")
+        group, _, option = name.partition(".")
+        if option and group in chosen:
+            chosen[group] += f" {option}={value}"
+    return chosen

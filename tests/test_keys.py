@@ -1,0 +1,93 @@
+"""A stage's key: what is in it, what is not, and a few that must never change."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from advprune.stages.keys import canonical, key
+from advprune.stages.plan import plan_dense, plan_pruned
+
+OPTIONS: dict[str, Any] = {
+    "seed": 0, "ratio": 0.9, "dense": None, "store": "somewhere",
+    "dataset": {"_target_": "d.D", "num_classes": 10, "channels": 1, "image_size": 8, "mean": [0.5], "std": [0.5], "root": "data",
+                "validation": 0.1, "extra": None, "eps": {"linf": 0.15}, "epochs": {"dense": 20}, "augment": {"crop": 1}},
+    "model": {"_target_": "m.m", "width": 8, "mean": None, "std": None},
+    "objective": {"_target_": "o.o", "beta": 6, "select": "robust_acc"},
+    "threat": {"_target_": "t.Linf", "eps": "8/255"},
+    "training": {"epochs": 20, "learning_rate": 0.1}, "search": {"epochs": 10}, "finetune": {"epochs": 20},
+    "select": {"keep": "best"},
+    "pruner": {"criterion": {"_target_": "p.magnitude"}, "scope": "layer", "schedule": "one_shot", "rounds": 1, "search": None,
+               "recovery": "finetune"},
+    "attack": {"_target_": "a.pgd", "steps": 50, "images": None, "batch_size": 256},
+}  # fmt: skip
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    options = copy.deepcopy(OPTIONS)
+    *parents, last = path.split(".")
+    node = options
+    for name in parents:
+        node = node[name]
+    node[last] = value
+    return options
+
+
+def keys(options: dict[str, Any]) -> dict[str, str]:
+    plan = plan_pruned(options)
+    return {"dense": plan.dense.key, "pruned": plan.final.parent.key, "finetuned": plan.final.key,
+            "evaluated": plan.evaluated.key, "evaluated_dense": plan.evaluated_dense.key}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "moved"),
+    [
+        ("dataset.root", "elsewhere", set()),
+        ("store", "elsewhere", set()),
+        ("dataset.new_option", None, set()),
+        ("threat.eps", 8 / 255, set()),
+        ("objective.beta", 6.0, set()),
+        ("dataset.epochs.dense", 21, set()),  # training.epochs holds the value; here it did not follow
+        ("attack.steps", 51, {"evaluated", "evaluated_dense"}),
+        ("attack.images", 100, {"evaluated", "evaluated_dense"}),
+        ("finetune.epochs", 21, {"finetuned", "evaluated"}),
+        ("pruner.recovery", "scratch", {"finetuned", "evaluated"}),
+        ("ratio", 0.99, {"pruned", "finetuned", "evaluated"}),
+        ("pruner.scope", "global", {"pruned", "finetuned", "evaluated"}),
+        ("seed", 1, {"dense", "pruned", "finetuned", "evaluated", "evaluated_dense"}),
+        ("dataset.augment", {"crop": 2}, {"dense", "pruned", "finetuned", "evaluated", "evaluated_dense"}),
+        ("threat.eps", "4/255", {"dense", "pruned", "finetuned", "evaluated", "evaluated_dense"}),
+        ("dataset.mean", [0.4], {"dense", "pruned", "finetuned", "evaluated", "evaluated_dense"}),
+    ],
+)
+def test_an_option_moves_the_keys_it_decides_and_no_other(path: str, value: Any, moved: set[str]) -> None:
+    before, after = keys(OPTIONS), keys(changed(path, value))
+    assert {name for name in before if before[name] != after[name]} == moved
+
+
+def test_a_grid_over_ratios_and_attacks_shares_its_dense_parent() -> None:
+    plans = [plan_pruned(changed("ratio", ratio)) for ratio in (0.5, 0.9, 0.99)]
+    assert len({stage.key for plan in plans for stage in plan.stages() if stage.kind == "dense"}) == 1
+    assert len({stage.key for plan in plans for stage in plan.stages()}) == 2 + 3 * 3
+
+
+def test_train_and_prune_mean_the_same_dense_network() -> None:
+    assert plan_dense(OPTIONS).dense.key == plan_pruned(OPTIONS).dense.key
+
+
+def test_foreign_weights_are_known_by_their_content(tmp_path: Any) -> None:
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    (tmp_path / "b.pt").write_bytes(b"weights")
+    (tmp_path / "c.pt").write_bytes(b"others")
+    a, b, c = (plan_dense(OPTIONS, weights=str(tmp_path / name)).dense.key for name in ("a.pt", "b.pt", "c.pt"))
+    assert a == b != c
+
+
+def test_pinned_keys() -> None:
+    """Results on people's disks are found by these; a change here orphans them and needs a new recipe number instead."""
+    assert keys(OPTIONS) == {}
+
+
+def test_canonical() -> None:
+    assert canonical({"b": None, "a": [6, "8/255", True, "1e-3"], "root": 1}) == {"a": [6.0, 8 / 255, True, "1e-3"]}
+    assert key("dense", {"x": 1}, None) != key("pruned", {"x": 1}, None) != key("pruned", {"x": 1}, "p")

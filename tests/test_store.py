@@ -1,0 +1,85 @@
+"""The store: complete or not there, one maker at a time, a dead maker replaced."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from advprune.errors import UserError
+from advprune.stages.plan import Stage
+from advprune.stages.store import Store
+
+STAGE = Stage("dense", {"seed": 0})
+
+
+def hold(root: Path, begun: Path, seconds: float) -> None:
+    with Store(root).claim(STAGE, waiting=lambda _: None):
+        begun.touch()
+        time.sleep(seconds)
+
+
+def make_once(root: Path, tally: Path) -> None:
+    store = Store(root)
+    with store.claim(STAGE, waiting=lambda _: None):
+        if not store.done(STAGE):
+            with tally.open("a") as file:
+                file.write("made\n")
+            time.sleep(0.05)
+            store.finish(STAGE, {"value": 1})
+
+
+def test_a_stage_is_done_only_after_its_mark(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.claim(STAGE, waiting=lambda _: None) as folder:
+        (folder / "model.safetensors").write_bytes(b"x")
+        assert not store.done(STAGE)
+        store.finish(STAGE, {"value": 0.5})
+    assert store.done(STAGE)
+    assert store.result(STAGE) == {"value": 0.5}
+    assert not (folder / "work").exists()
+
+
+def test_processes_make_a_stage_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=make_once, args=(tmp_path / "store", tmp_path / "tally")) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert (tmp_path / "tally").read_text() == "made\n"
+
+
+def test_a_maker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    maker = context.Process(target=hold, args=(tmp_path / "store", tmp_path / "begun", 60))
+    maker.start()
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    os.kill(maker.pid, signal.SIGKILL)
+    make_once(tmp_path / "store", tmp_path / "tally")
+    maker.join(5)
+    assert Store(tmp_path / "store").done(STAGE)
+
+
+def test_a_damaged_result_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.claim(STAGE, waiting=lambda _: None) as folder:
+        store.finish(STAGE, {})
+    (folder / "result.json").write_text('{"half')
+    with pytest.raises(UserError, match=r"result\.json is damaged .* delete its folder"):
+        store.result(STAGE)
+
+
+def test_the_journal_has_a_line_an_event(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for event in ("made", "found"):
+        store.note(STAGE, event)
+    lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
+    assert [(line["event"], line["stage"], line["key"]) for line in lines] == [
+        ("made", "dense", STAGE.key),
+        ("found", "dense", STAGE.key),
+    ]

@@ -1,0 +1,20 @@
+"""A dense robust network: python train.py model=resnet18 dataset=cifar10 objective=trades"""
+
+import hydra
+from omegaconf import DictConfig
+
+from advprune.stages import job, schema
+from advprune.stages.grid import launch
+from advprune.stages.plan import plan_dense
+
+schema.register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float:
+    """Train, attack, print the table; returns accuracy on validation images, for sweepers."""
+    return job.run(cfg, plan_dense)
+
+
+if __name__ == "__main__":
+    launch(main)
