@@ -12,7 +12,7 @@ schema.register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="prune")
 def main(cfg: DictConfig) -> float:
-    """Find or make every stage, print the table; returns the pruned network's accuracy on validation images, for sweepers."""
+    """Find or make every stage, print the table; returns accuracy on validation images, for sweepers."""
     return job.run(cfg, plan_pruned)
 
 

@@ -34,7 +34,7 @@ class KeepBest(pl.Callback):
         self.last: dict[str, float] = {}
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Compare, and keep. Listed before weight averaging, so that it sees the averaged weights that were validated."""
+        """Compare, and keep. Listed before weight averaging, so that it sees the average that was validated."""
         self.last = {"epoch": trainer.current_epoch + 1, **module.validated()}
         if not self.best or self.last[self.metric] >= self.best[self.metric]:
             self.best = self.last

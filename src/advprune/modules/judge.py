@@ -25,7 +25,7 @@ def verify(x_adv: Tensor, x: Tensor, threat: Threat, name: str) -> Tensor:
     distance = threat.distance(x_adv, x)
     if not bool((distance <= threat.eps + SLACK).all()):
         raise UserError(
-            f"attack {name} left the ball: {threat.norm} distance {distance.max().item():.6f} with eps {threat.eps:.6f}; "
+            f"attack {name} left the ball: {threat.norm} distance {distance.max().item():.6f}, eps {threat.eps:.6f}; "
             "project what it returns with threat.project"
         )
     if bool((x_adv < -SLACK).any() | (x_adv > 1 + SLACK).any()):
@@ -36,8 +36,8 @@ def verify(x_adv: Tensor, x: Tensor, threat: Threat, name: str) -> Tensor:
 def doubts(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
     """Reasons to distrust robust accuracy measured on this network, each a sentence; empty if none was found.
 
-    Looks for what AutoAttack's authors look for (Croce et al. 2020, https://arxiv.org/abs/2003.01690, and their checks): random
-    outputs, outputs that are no logits, gradients that vanish; and for BatchNorm statistics that were never set.
+    Looks for what AutoAttack's authors look for (Croce and Hein 2020, https://arxiv.org/abs/2003.01690, and their
+    checks): random outputs, outputs that are no logits, gradients that vanish; and for stale BatchNorm statistics.
 
     Args:
         net: in eval mode.

@@ -51,7 +51,7 @@ class RobustTraining(pl.LightningModule):
         return min(self.start + (1 - self.start) * done, math.nextafter(1.0, 0.0))
 
     def before_step(self) -> None:
-        """What changes between optimizer steps only: a pruned network computes its masked weights once for all forwards."""
+        """What changes between optimizer steps only: a pruned network masks its weights once for all forwards."""
         if isinstance(self.net, Subnet):
             self.net.refresh()
 

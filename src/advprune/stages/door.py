@@ -1,7 +1,7 @@
-"""The door: every option is checked before anything is loaded or trained, so that a typo costs a second and not a night.
+"""The door: every option is checked before anything is loaded or trained: a typo costs a second and not a night.
 
-A configuration node with a ``_target_`` is held against the signature of what it names: unknown keys, missing keys, and values
-of another type than the annotation says (by pydantic, strictly) are each one sentence.
+A configuration node with a ``_target_`` is held against the signature of what it names: unknown keys, missing keys,
+and values of another type than the annotation says (by pydantic, strictly) are each one sentence.
 """
 
 import difflib

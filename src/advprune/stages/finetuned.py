@@ -1,4 +1,4 @@
-"""The stage ``finetuned``: the pruned network recovered, its masks fixed, its pruned weights exactly zero at the end."""
+"""The stage ``finetuned``: the pruned network recovered, its masks fixed, its pruned weights zero at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from advprune.surgery.subnet import Subnet
 
 def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
     """Train the surviving weights: from where pruning left them, from early in training, or from scratch."""
-    assert parent is not None and stage.parent is not None
+    assert parent is not None
+    assert stage.parent is not None
     options = stage.options
     masks = mask_values.load(parent / "masks.safetensors")
     net = parts.network(
@@ -50,7 +51,7 @@ def _early(stage: Stage, folder: Path) -> Path:
     path = folder.parents[1] / dense.kind / dense.key / "early.safetensors"
     if not path.exists():
         raise UserError(
-            "pruner.recovery=rewind goes back to weights from early in training, and this dense network came from a file; "
+            "pruner.recovery=rewind goes back to early weights, and this dense network came from a file; "
             "use finetune or scratch, or train the dense network here"
         )
     return path
