@@ -10,15 +10,16 @@ from advprune.stages.plan import plan_dense, plan_pruned
 
 OPTIONS: dict[str, Any] = {
     "seed": 0, "ratio": 0.9, "dense": None, "store": "somewhere",
-    "dataset": {"_target_": "d.D", "num_classes": 10, "channels": 1, "image_size": 8, "mean": [0.5], "std": [0.5], "root": "data",
-                "validation": 0.1, "extra": None, "eps": {"linf": 0.15}, "epochs": {"dense": 20}, "augment": {"crop": 1}},
+    "dataset": {"_target_": "d.D", "num_classes": 10, "channels": 1, "image_size": 8, "mean": [0.5], "std": [0.5],
+                "root": "data", "validation": 0.1, "extra": None, "eps": {"linf": 0.15}, "epochs": {"dense": 20},
+                "augment": {"crop": 1}},
     "model": {"_target_": "m.m", "width": 8, "mean": None, "std": None},
     "objective": {"_target_": "o.o", "beta": 6, "select": "robust_acc"},
     "threat": {"_target_": "t.Linf", "eps": "8/255"},
     "training": {"epochs": 20, "learning_rate": 0.1}, "search": {"epochs": 10}, "finetune": {"epochs": 20},
     "select": {"keep": "best"},
-    "pruner": {"criterion": {"_target_": "p.magnitude"}, "scope": "layer", "schedule": "one_shot", "rounds": 1, "search": None,
-               "recovery": "finetune"},
+    "pruner": {"criterion": {"_target_": "p.magnitude"}, "scope": "layer", "schedule": "one_shot", "rounds": 1,
+               "search": None, "recovery": "finetune"},
     "attack": {"_target_": "a.pgd", "steps": 50, "images": None, "batch_size": 256},
 }  # fmt: skip
 
@@ -84,7 +85,7 @@ def test_foreign_weights_are_known_by_their_content(tmp_path: Any) -> None:
 
 
 def test_pinned_keys() -> None:
-    """Results on people's disks are found by these; a change here orphans them and needs a new recipe number instead."""
+    """Results on people's disks are found by these; a change orphans them and needs a recipe number instead."""
     assert keys(OPTIONS) == {}
 
 

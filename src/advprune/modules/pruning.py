@@ -28,6 +28,8 @@ class MaskSearch(RobustTraining):
         bn: what BatchNorm does meanwhile, see ``Subnet``.
     """
 
+    net: Subnet
+
     def __init__(
         self,
         net: nn.Module,
@@ -63,6 +65,9 @@ class PruningRounds(RobustTraining):
         decide: ``(model, ratio, masks so far) -> masks``.
         ratios: cumulative shares removed, one a round.
     """
+
+    net: Subnet
+    rounds_done: Tensor
 
     def __init__(
         self, net: nn.Module, *args: Any, decide: Callable[..., Masks], ratios: list[float], **kwargs: Any

@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from advprune.errors import UserError
 from advprune.report.rows import row_of
@@ -26,7 +26,7 @@ RECORD = "job.json"
 
 
 def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: str = "validation") -> float:
-    """Run one job and write ``job.json`` into its folder; a failure is written there too and not raised, so that a grid goes on.
+    """Run one job and write ``job.json`` into its folder; a failure is written there too, so that a grid goes on.
 
     Args:
         plan_of: resolved options -> the stages this command wants.
@@ -39,7 +39,7 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
     record: dict[str, Any] = {
         "names": names(),
         "overrides": list(hydra.overrides.task),
-        "number": hydra.job.get("num", 0),
+        "number": _number(),
     }
     try:
         record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed}
@@ -48,7 +48,7 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
         record["failed"] = str(error)
     except OSError as error:
         record["failed"] = _system(error)
-    except Exception:  # a defect of ours or of a library: kept whole in the job's folder, the grid goes on
+    except Exception:  # noqa: BLE001 - a defect, ours or a library's: kept whole in the job's folder, the grid goes on
         record["failed"] = traceback.format_exc()
     if "failed" in record and (is_grid() or record["failed"].startswith("Traceback")):
         log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
@@ -82,9 +82,9 @@ def _system(error: OSError) -> str:
     """A sentence for what the machine refuses; anything else whole."""
     path = error.filename or "the store"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"no permission to write {path}; give another place with store=FOLDER (and hydra.run.dir=FOLDER for the logs)"
+        return f"no permission to write {path}; give another place: store=FOLDER, and hydra.run.dir=FOLDER for the logs"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full: {path} could not be written; free some space and give the same command again, it goes on"
+        return f"the disk is full: {path} could not be written; free some space and give the same command again"
     return traceback.format_exc()
 
 
@@ -94,6 +94,12 @@ def _write(output: Path, record: dict[str, Any]) -> None:
         write(output / RECORD, json.dumps(record, indent=1, default=str))
     except OSError as error:
         log.error("%s", _system(error))
+
+
+def _number() -> int:
+    """The job's place in its grid; 0 of a lone one."""
+    number = OmegaConf.select(HydraConfig.get(), "job.num", throw_on_missing=False)  # type: ignore[arg-type]
+    return int(number or 0)
 
 
 def is_grid() -> bool:

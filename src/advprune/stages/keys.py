@@ -1,8 +1,8 @@
 """A stage's key: a hash of what determines its result, and of nothing else.
 
-What only says where it runs never enters; an option at its neutral value (null) is dropped, so that a new option leaves
-old keys valid; numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0). A change of code that changes results raises the
-stage's number in ``RECIPES``, which is part of the key.
+What only says where it runs never enters; an option at its neutral value (null) is dropped, so that a new option
+leaves old keys valid; numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0). A change of code that changes
+results raises the stage's number in ``RECIPES``, which is part of the key.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Any
 from advprune.units import fraction
 
 RECIPES = {"dense": 1, "pruned": 1, "finetuned": 1, "evaluated": 1}
-#: Options of any node that say where it runs or where the data lies (what lies there is in ``content_id``, ``extra_id``, ``sha256``).
+#: Options of any node that say where it runs or where data lies; ``content_id``, ``extra_id``, ``sha256`` say what.
 WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra"})
 #: What a data set suggests to other nodes; they hold the resolved value themselves.
 SUGGESTED = frozenset({"eps", "attack_steps", "epochs", "batch_size", "learning_rate", "mean", "std"})
