@@ -1,0 +1,116 @@
+"""Projected gradient descent (Madry et al. 2018, https://arxiv.org/abs/1706.06083); the paper's last iterate.
+
+Restarts differ from the paper in keeping the worst point of each image. FGSM and PGD-n are YAMLs of it.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.frozen import frozen
+from advprune.losses import Loss, cross_entropy
+from advprune.threat import Threat
+
+STARTS = ("uniform", "gaussian", "none")
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: Threat,
+    steps: int = 50,
+    rel_step: float = 0.05,
+    loss: Loss = cross_entropy,
+    start: Literal["uniform", "gaussian", "none"] = "uniform",
+    start_noise: float = 0.001,
+    restarts: int = 1,
+) -> Tensor:
+    """Climb ``loss`` inside the ball around ``x``.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); attacked in eval mode, left as found.
+        x: clean images (N, C, H, W), float32 in [0, 1].
+        y: labels (N,) int64, or targets (N, K) for a loss that takes them (``kl``).
+        threat: the ball.
+        steps: gradient steps per restart.
+        rel_step: length of a step as a share of ``threat.eps``; 0.25 is 2/255 at 8/255.
+        loss: per-example loss on logits, (N, K), y -> (N,).
+        start: ``uniform`` in the ball, ``gaussian`` = x + start_noise * N(0, 1) projected, or ``none`` = x itself.
+        start_noise: standard deviation of the gaussian start, in pixel units.
+        restarts: attempts. Only images not yet fooled are tried again; they keep the attempt of highest loss.
+    Returns:
+        x_adv (N, C, H, W) in the ball and in [0, 1], detached.
+    Raises:
+        UserError: if an option is not one of those above, or the model's output has no gradient.
+    """
+    _check(steps, rel_step, loss, start, start_noise, restarts)
+    x = x.detach()
+    with frozen(model):
+        x_adv = _climb(model, x, y, threat, steps, rel_step, loss, start, start_noise)
+        if restarts == 1:
+            return x_adv
+        worst, fooled = _judge(model, x_adv, y, loss)
+        for _ in range(restarts - 1):
+            left = (~fooled).nonzero().squeeze(1)
+            if len(left) == 0:
+                break
+            again = _climb(model, x[left], y[left], threat, steps, rel_step, loss, start, start_noise)
+            value, fooled[left] = _judge(model, again, y[left], loss)
+            better = fooled[left] | (value > worst[left])
+            x_adv[left[better]], worst[left[better]] = again[better], value[better]
+    return x_adv
+
+
+def _climb(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    steps: int,
+    rel_step: float,
+    loss: Loss,
+    start: str,
+    start_noise: float,
+) -> Tensor:
+    """One restart: the last iterate."""
+    if start == "uniform":
+        x_adv = threat.sample(x)
+    elif start == "gaussian":
+        x_adv = threat.project(x + start_noise * torch.randn_like(x), x)
+    else:
+        x_adv = x.clone()
+    for _ in range(steps):
+        x_adv.requires_grad_(True)
+        with torch.enable_grad():
+            total = loss(model(x_adv), y).sum()  # a sum: each image climbs alone, whatever the batch size
+        if not total.requires_grad:
+            raise UserError("pgd: the output has no gradient (int8 model? inference mode?); use attack=square")
+        (grad,) = torch.autograd.grad(total, x_adv)
+        x_adv = x_adv.detach()
+        x_adv = threat.project(x_adv + rel_step * threat.eps * threat.steepest(grad), x)
+    return x_adv
+
+
+@torch.no_grad()
+def _judge(model: nn.Module, x_adv: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """Loss (N,) and whether the label is lost (N,)."""
+    logits = model(x_adv)
+    label = y if y.dim() == 1 else y.argmax(1)
+    return loss(logits, y), logits.argmax(1) != label
+
+
+def _check(steps: int, rel_step: float, loss: Loss, start: str, start_noise: float, restarts: int) -> None:
+    if start not in STARTS:
+        raise UserError(f"pgd: start={start!r} is not one of {', '.join(STARTS)}")
+    if not callable(loss):
+        raise UserError(f"pgd: loss={loss!r} is not a function; name one of advprune.losses, such as cross_entropy")
+    if steps < 1 or restarts < 1:
+        raise UserError(f"pgd: steps={steps} and restarts={restarts} must be at least 1")
+    if rel_step <= 0 or start_noise < 0:
+        raise UserError(f"pgd: rel_step={rel_step} is a share of eps above 0, start_noise={start_noise} at least 0")
+    if start == "none" and restarts > 1:
+        raise UserError(f"pgd: start=none repeats the same attack restarts={restarts} times; use start=uniform")

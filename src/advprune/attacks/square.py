@@ -1,0 +1,45 @@
+"""Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049), as pyautoattack has it: no gradients.
+
+The score-based random search that ends AutoAttack, alone, with its constants; only the number of queries is an option.
+"""
+
+from pyautoattack.square import SquareAttack
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.frozen import frozen, rng_kept
+from advprune.threat import Threat
+
+
+def square(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries: int = 5000, seed: int = 0) -> Tensor:
+    """Try random squares until an image is lost or its queries are used up.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked for outputs only, in eval mode, left as found.
+        x: clean images (N, C, H, W), float32 in [0, 1].
+        y: labels (N,) int64.
+        threat: the ball.
+        n_queries: forward passes per image at most.
+        seed: of the search; torch's global generators are not touched.
+    Returns:
+        x_adv (N, C, H, W); an image the search did not fool comes back clean.
+    Raises:
+        UserError: if ``n_queries`` is below 1.
+    """
+    if n_queries < 1:
+        raise UserError(f"square: n_queries={n_queries} must be at least 1")
+    if len(x) == 0:
+        return x.clone()
+    engine = SquareAttack(
+        model,
+        norm=threat.norm.capitalize(),
+        n_queries=n_queries,
+        eps=threat.eps,
+        p_init=0.8,
+        n_restarts=1,
+        seed=seed,
+        device=x.device,
+        resc_schedule=False,
+    )
+    with frozen(model), rng_kept():
+        return engine.perturb(x.detach().contiguous(), y).detach()

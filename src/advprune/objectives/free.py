@@ -1,0 +1,74 @@
+"""Free adversarial training (Shafahi et al. 2019, https://arxiv.org/abs/1904.12843): one backward pass, two uses.
+
+Each batch is trained on several times; the backward pass that gives the weights' gradient also moves the perturbation.
+Differs from HYDRA's code for ImageNet in not setting the perturbation to zero at the start of an epoch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.threat import Threat
+
+
+class Free(nn.Module):
+    """The objective, with the perturbation it remembers: one per position in the batch, whatever image stands there.
+
+    The perturbation is in the state dict, so that a resumed training goes on with it.
+
+    Args:
+        threat: the ball.
+        replays: how often the training loop gives the same batch again before the next.
+        rel_step: length of an ascent step as a share of ``threat.eps``.
+    Raises:
+        UserError: if ``replays`` is below 1 or ``rel_step`` is not above 0.
+    """
+
+    def __init__(self, *, threat: Threat, replays: int = 4, rel_step: float = 1.0):
+        super().__init__()
+        if replays < 1 or rel_step <= 0:
+            raise UserError(f"free: replays={replays} must be at least 1, rel_step={rel_step} above 0")
+        self.threat = threat
+        self.replays = replays
+        self.rel_step = rel_step
+        self.noise = torch.zeros(0)
+
+    def forward(self, model: nn.Module, x: Tensor, y: Tensor, *, progress: float) -> Tensor:
+        """Mean cross-entropy on x + perturbation, clipped to [0, 1]; the caller's ``backward()`` moves the latter.
+
+        Args:
+            model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), in the mode it is in.
+            x: clean images (N, C, H, W) in [0, 1].
+            y: labels (N,) int64.
+            progress: of the signature; nothing here depends on it.
+        Returns:
+            A scalar.
+        Raises:
+            UserError: if the images have another shape than those before.
+        """
+        self._fit(x)
+        noise = self.noise[: len(x)].clone().requires_grad_()
+        noise.register_hook(self._ascend)
+        return F.cross_entropy(model((x + noise).clamp(0, 1)), y)
+
+    def _ascend(self, grad: Tensor) -> None:
+        rows = slice(len(grad))
+        step = self.rel_step * self.threat.eps * self.threat.steepest(grad)
+        self.noise[rows] = self.threat.clip(self.noise[rows] + step)
+
+    def _fit(self, x: Tensor) -> None:
+        """Rows for a batch as large as ``x``, on its device; a smaller batch uses the first ones."""
+        if len(self.noise) and self.noise.shape[1:] != x.shape[1:]:
+            raise UserError(f"free: remembers {tuple(self.noise.shape)}, got images {tuple(x.shape)}; start afresh")
+        self.noise = self.noise.to(x.device)
+        if len(self.noise) < len(x):
+            self.noise = torch.cat([self.noise.view(-1, *x.shape[1:]), torch.zeros_like(x[len(self.noise) :])])
+
+    def get_extra_state(self) -> Tensor:
+        """The perturbation, (largest batch so far, C, H, W)."""
+        return self.noise
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on with the perturbation ``state``."""
+        self.noise = state.clone()

@@ -1,0 +1,53 @@
+"""MART (Wang et al. 2020, https://openreview.net/forum?id=rklOg6EFwS): mistakes on clean images weigh more.
+
+Differs from the authors' code in taking log(1 - p) from the logits, where the code adds 1e-4 so that it is finite.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.losses import kl
+
+
+def mart(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    progress: float,
+    attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    beta: float = 5.0,
+) -> Tensor:
+    """Mean over the batch of BCE(f(x_adv), y) + beta * KL(p || p_adv) * (1 - p_y).
+
+    p and p_adv are the predictions on x and x_adv; BCE = -log p_adv_y - log(1 - largest p_adv of a wrong class).
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is taken in the mode it is in.
+        x: clean images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        progress: of the signature; nothing here depends on it.
+        attack: (model, x, y) -> x_adv.
+        beta: weight of the divergence (the paper's lambda), >= 0.
+    Returns:
+        A scalar.
+    Raises:
+        UserError: if ``beta`` is negative.
+    """
+    if beta < 0:
+        raise UserError(f"mart: beta={beta} is a weight, at least 0")
+    x_adv = attack(model, x, y)
+    probs, logits_adv = model(x).softmax(1), model(x_adv)
+    doubt = 1 - probs.gather(1, y[:, None]).squeeze(1)
+    return (_boosted(logits_adv, y) + beta * kl(logits_adv, probs) * doubt).mean()
+
+
+def _boosted(logits: Tensor, y: Tensor) -> Tensor:
+    """Boosted cross-entropy (N,): raise the label's probability and lower the largest other one."""
+    rival = logits.detach().scatter(1, y[:, None], -torch.inf).argmax(1)
+    others = logits.scatter(1, rival[:, None], -torch.inf).logsumexp(1)  # 1 - p_rival is what the others share
+    return F.cross_entropy(logits, y, reduction="none") + logits.logsumexp(1) - others

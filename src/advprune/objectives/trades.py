@@ -1,0 +1,51 @@
+"""TRADES (Zhang et al. 2019, https://arxiv.org/abs/1901.08573): cross-entropy + beta * how far an attack moves p.
+
+Differs from the authors' code, not from the paper: the natural prediction is computed once and not in every attack
+step, and nothing is computed for a log. With k attack steps that is k + 3 forwards, not 2k + 4, and BatchNorm's
+running statistics move twice a step, natural batch first, not four times.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.frozen import frozen
+from advprune.losses import kl
+
+
+def trades(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    progress: float,
+    attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    beta: float = 6.0,
+) -> Tensor:
+    """CE(f(x), y) + beta * KL(softmax f(x) || softmax f(x_adv)), both means over the batch.
+
+    The gradient flows through both arguments of the divergence.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is taken in the mode it is in.
+        x: clean images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        progress: of the signature; nothing here depends on it.
+        attack: (model, x, p) -> x_adv, climbing the divergence from the natural prediction p (N, K): pgd with
+            ``loss: kl`` and a gaussian start, for at x itself the divergence has no slope.
+        beta: weight of robustness against accuracy, >= 0.
+    Returns:
+        A scalar.
+    Raises:
+        UserError: if ``beta`` is negative.
+    """
+    if beta < 0:
+        raise UserError(f"trades: beta={beta} is a weight, at least 0")
+    with frozen(model), torch.no_grad():
+        target = model(x).softmax(1)
+    x_adv = attack(model, x, target)
+    logits, logits_adv = model(x), model(x_adv)
+    return F.cross_entropy(logits, y) + beta * kl(logits_adv, logits.softmax(1)).mean()

@@ -1,0 +1,100 @@
+"""Threat models: the set of perturbations an attack may use, as an object with the verbs of its norm.
+
+Images are float tensors (N, C, H, W) in [0, 1]; ``eps`` is in the same units, so eight grey levels are ``8/255``.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import torch
+from torch import Tensor
+
+from advprune.errors import UserError
+from advprune.units import fraction
+
+
+def _radius(eps: float | str, largest: float) -> float:
+    """``eps`` as a float, if it is a radius in pixel units of [0, 1]."""
+    value = fraction(eps)
+    if not 0 < value <= largest:
+        raise UserError(
+            f"eps={eps} is not in (0, {largest:g}]; eps is in [0,1] pixel units; for eight grey levels write 8/255"
+        )
+    return value
+
+
+def _per_image(values: Tensor, like: Tensor) -> Tensor:
+    """One value per image (N,), shaped to multiply ``like`` (N, ...)."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+@dataclass(frozen=True, init=False)
+class Linf:
+    """Every pixel may change by at most ``eps``, a float in (0, 1] or a fraction such as ``"8/255"``."""
+
+    eps: float
+    norm: ClassVar[str] = "linf"
+
+    def __init__(self, eps: float | str):
+        object.__setattr__(self, "eps", _radius(eps, 1))
+
+    def sample(self, x: Tensor) -> Tensor:
+        """Uniform in the ball around ``x``, then clipped to [0, 1]."""
+        return (x + self.eps * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
+
+    def steepest(self, grad: Tensor) -> Tensor:
+        """The direction of length 1 in this norm along which a linear function of gradient ``grad`` grows fastest."""
+        return grad.sign()
+
+    def clip(self, delta: Tensor) -> Tensor:
+        """The perturbation in the ball nearest to ``delta``; pixel bounds are not looked at."""
+        return delta.clamp(-self.eps, self.eps)
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """``x_adv`` brought into the ball around ``x`` and into [0, 1]."""
+        return (x + self.clip(x_adv - x)).clamp(0, 1)
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Largest change of a pixel, per image: (N,)."""
+        return (x_adv - x).flatten(1).abs().amax(1)
+
+
+@dataclass(frozen=True, init=False)
+class L2:
+    """The Euclidean length of the change is at most ``eps``, a float in (0, 10] or a fraction such as ``"128/255"``."""
+
+    eps: float
+    norm: ClassVar[str] = "l2"
+
+    def __init__(self, eps: float | str):
+        object.__setattr__(self, "eps", _radius(eps, 10))
+
+    def sample(self, x: Tensor) -> Tensor:
+        """Uniform in the ball around ``x``, then clipped to [0, 1]."""
+        dimensions = x[0].numel() if len(x) else 1
+        share = torch.rand(len(x), device=x.device, dtype=x.dtype) ** (1 / dimensions)
+        return (x + self.eps * _per_image(share, x) * self.steepest(torch.randn_like(x))).clamp(0, 1)
+
+    def steepest(self, grad: Tensor) -> Tensor:
+        """``grad`` at Euclidean length 1 per image; a zero gradient stays zero."""
+        # The squares of a small gradient underflow: a confident network would look as if it had none.
+        peak = _per_image(grad.flatten(1).abs().amax(1), grad)
+        scaled = grad / torch.where(peak > 0, peak, 1)
+        length = _per_image(scaled.flatten(1).norm(dim=1), grad)
+        return scaled / torch.where(length > 0, length, 1)
+
+    def clip(self, delta: Tensor) -> Tensor:
+        """The perturbation in the ball nearest to ``delta``; pixel bounds are not looked at."""
+        length = _per_image(delta.flatten(1).norm(dim=1), delta)
+        return delta * (self.eps / length.clamp_min(self.eps))
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """``x_adv`` brought into the ball around ``x``, then into [0, 1], which takes it no farther from ``x``."""
+        return (x + self.clip(x_adv - x)).clamp(0, 1)
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Euclidean length of the change, per image: (N,)."""
+        return (x_adv - x).flatten(1).norm(dim=1)
+
+
+Threat: TypeAlias = Linf | L2
