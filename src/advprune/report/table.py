@@ -96,7 +96,7 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
         notes.append("[…]: 95 % t interval over seeds")
     kept = {row["checkpoint"] for row in rows}
     notes.append(
-        f"weights kept: {' and '.join(sorted(kept))} on validation images; sparsity: zeros counted among prunable weights"
+        f"weights kept: {' and '.join(sorted(kept))} on validation images; sparsity: zeros counted among prunable ones"
     )
     if any("autoattack" not in row["attack"] for row in rows):
         notes.append("PGD and its like overstate robustness: publish numbers made with attack=autoattack")

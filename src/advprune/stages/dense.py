@@ -33,7 +33,7 @@ def train(
     net: Any, stage: Stage, folder: Path, where: Where, title: str, recipe_options: dict[str, Any], *,
     callbacks: list[Any], start: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train ``net`` by a recipe; keep the last and the best weights, and make the selected ones ``model.safetensors``."""
+    """Train ``net`` by a recipe; keep last and best weights, and make the selected ones ``model.safetensors``."""
     options, recipe = stage.options, parts.recipe(recipe_options)
     goal = parts.objective(options)
     replays = getattr(goal, "replays", 1)
