@@ -61,8 +61,8 @@ class Subnet(nn.Module):
         self.scores = nn.ParameterDict()
         if scores is not None and choose is not None:
             masks = choose(_fitting(net, scores))
-            for name in prunable(net):
-                self.scores[_key(name)] = nn.Parameter(scores[name].detach().clone())
+            for name, weight in prunable(net).items():
+                self.scores[_key(name)] = nn.Parameter(scores[name].detach().to(weight.device, copy=True))
         pairs = matched(net, masks or {})
         self._names = tuple(pairs)
         self._holders = {name: _holders(net, weight) for name, (weight, _) in pairs.items()}
@@ -148,11 +148,9 @@ class Subnet(nn.Module):
     def _mask(self, name: str) -> Tensor:
         return self._mask_buffers.get_buffer(_key(name))
 
-    def _weight(self, name: str) -> Tensor:
+    def _weight(self, name: str) -> nn.Parameter:
         module, key = self._holders[name][0]
-        weight = module._parameters[key]
-        assert weight is not None
-        return weight
+        return cast(nn.Parameter, module._parameters[key])
 
     def _effective_weight(self, name: str) -> Tensor:
         if self._through is not None:
