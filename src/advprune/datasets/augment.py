@@ -1,0 +1,50 @@
+"""Random crop and flip of a whole batch at once, a different one for each image, wherever the batch lies.
+
+(torchvision's v2 transforms, given a batch, move all its images alike.)
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advprune.errors import UserError
+
+
+class CropFlip:
+    """Pad with zeros, crop back to size at a random place, then mirror every second image.
+
+    Args:
+        crop: pixels of padding on each side; the crop is then one of (2 crop + 1)^2 shifts. 0: no crop.
+        flip: mirror left-right with probability 1/2. Not for digits and letters: a mirrored 2 is no 2.
+
+    Raises:
+        UserError: if ``crop`` is negative.
+    """
+
+    def __init__(self, *, crop: int = 0, flip: bool = False) -> None:
+        if crop < 0:
+            raise UserError(f"dataset.augment.crop={crop} is not possible: give pixels of padding from 0 up")
+        self.crop, self.flip = crop, flip
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Moves for ``count`` images: int64 (count, 3), rows of (down, right, mirrored).
+
+        ``down`` and ``right`` are where in the padded image the crop starts, 0 to 2 crop. They are drawn on the
+        generator's device, so that a CPU generator gives the same moves to every accelerator.
+        """
+        shifts = torch.randint(2 * self.crop + 1, (count, 2), generator=generator)
+        mirrored = torch.randint(2, (count, 1), generator=generator)
+        return torch.cat([shifts, mirrored if self.flip else torch.zeros_like(mirrored)], dim=1)
+
+    def apply(self, images: Tensor, moves: Tensor) -> Tensor:
+        """Images (N, C, H, W) of any dtype, each moved by its row of ``moves`` (N, 3); same shape, dtype and device."""
+        if not self.crop and not self.flip:
+            return images
+        n, c, h, w = images.shape
+        padded = F.pad(images, (self.crop,) * 4)
+        down, right, mirrored = moves.unbind(1)
+        rows = down[:, None] + torch.arange(h, device=images.device)
+        columns = torch.arange(w, device=images.device).expand(n, w)
+        columns = right[:, None] + torch.where(mirrored[:, None].bool(), columns.flip(1), columns)
+        source = (rows[:, :, None] * padded.shape[-1] + columns[:, None, :]).view(n, 1, h * w)
+        return padded.flatten(2).gather(2, source.expand(n, c, h * w)).view(n, c, h, w)

@@ -1,0 +1,164 @@
+"""What all data sets share: fixed train, validation and test images, and loaders that live where the network is."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from advprune.datasets.augment import CropFlip
+from advprune.datasets.extra import load_extra
+from advprune.datasets.loader import EvalLoader, TrainLoader
+from advprune.datasets.splits import Split, hold_out, subset
+from advprune.errors import UserError
+
+
+class ImageData(pl.LightningDataModule):
+    """A data set; a subclass says in ``load`` where its images come from.
+
+    Images are loaded when they are first needed. The validation images are cut from the training set, stratified by
+    class and the same for every seed; the test images are never augmented and never trained or chosen on.
+
+    Args:
+        name: of the set, for messages.
+        num_classes: that the set must have; None takes what it has. So for ``channels`` and ``image_size``.
+        channels: see ``num_classes``.
+        image_size: height and width in pixels; see ``num_classes``.
+        augment: crop and flip of training images; None for neither.
+        validation: training images held out: their number (int) or share (float in [0, 1)).
+        batch_size: of the set's own images; as many extra ones come on top.
+        train_images: train on so many only, the first of a fixed shuffle; None for all.
+        extra: path of an ``.npz`` with further training images, see ``extra.py``; None for none.
+        val_images: validate on so many of the held-out images at most; None for all.
+        repeats: how often each training batch is given in a row.
+        seed: of the order and the augmentation; of no split.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        num_classes: int | None = None,
+        channels: int | None = None,
+        image_size: int | None = None,
+        augment: CropFlip | None = None,
+        validation: int | float = 0.1,
+        batch_size: int = 128,
+        train_images: int | None = None,
+        extra: str | None = None,
+        val_images: int | None = None,
+        repeats: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self._declared = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
+        self.augment, self.validation, self.batch_size = augment, validation, batch_size
+        self.train_images, self.extra, self.val_images = train_images, extra, val_images
+        self.repeats, self.seed = repeats, seed
+        self._splits: dict[str, Any] = {}
+        self._device: torch.device | str = "cpu"
+
+    def load(self) -> tuple[Any, Any]:
+        """The images that training and validation share, and the test images."""
+        raise NotImplementedError
+
+    def describe(self, images: Any) -> dict[str, int]:
+        """``num_classes``, ``channels`` and ``image_size`` that these images have."""
+        _, channels, height, width = images.images.shape
+        if height != width:
+            raise UserError(f"dataset={self.name} has images of {height}x{width} pixels: they must be square")
+        return {"num_classes": int(images.labels.max()) + 1, "channels": channels, "image_size": width}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split, once; further calls do nothing.
+
+        Raises:
+            UserError: if files are missing or broken, or don't agree with the options.
+        """
+        if self._splits:
+            return
+        pool, test = self.load()
+        found = self.describe(pool)
+        for option, declared in self._declared.items():
+            if declared is not None and declared != found[option]:
+                raise UserError(
+                    f"dataset.{option}={declared} is not what dataset={self.name} has: it must be {found[option]}"
+                )
+        kept, held = hold_out(pool.labels, self.validation)
+        if self.train_images is not None:
+            kept = kept[subset(len(kept), self.train_images, option="dataset.train_images")]
+        if self.val_images is not None and self.val_images < len(held):
+            held = held[subset(len(held), self.val_images, option="val_images")]
+        splits = {"train": pool.take(kept), "val": pool.take(held), "test": test}
+        if self.extra is not None:
+            splits["extra"] = load_extra(self.extra, **found)
+        self._found, self._splits = found, splits
+
+    def split(self, name: str) -> Any:
+        """The images named ``train``, ``val``, ``test`` or ``extra`` (None if there are none), on the data's device."""
+        self.setup()
+        if name in self._splits:
+            self._splits[name] = self._splits[name].to(self._device)
+        return self._splits.get(name)
+
+    def to(self, device: torch.device | str) -> "ImageData":
+        """Let the loaders made from now on keep their images, and give their batches, on ``device``."""
+        self._device = device
+        return self
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the set."""
+        self.setup()
+        return self._found["num_classes"]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        self.setup()
+        return self._found["channels"]
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        self.setup()
+        return self._found["image_size"]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many images each split has."""
+        self.setup()
+        return {name: len(images) for name, images in self._splits.items()}
+
+    def train_dataloader(self) -> Any:
+        """Shuffled, augmented (x, y).
+
+        Raises:
+            UserError: if the trainer has several devices.
+        """
+        if self.trainer is not None and self.trainer.world_size > 1:
+            # each process would go through all images, and eight of them do the same work eight times
+            raise UserError(
+                f"trainer.devices={self.trainer.world_size} is not possible: a job has one device; run more jobs"
+            )
+        return self.make_train_loader(self.split("train"), self.split("extra"))
+
+    def val_dataloader(self) -> Any:
+        """The held-out images in order: (x, y)."""
+        return self.make_eval_loader(self.split("val"), self.batch_size, None, positions=False)
+
+    def test_dataloader(self, indices: Tensor | None = None, batch_size: int | None = None) -> Any:
+        """The test images, or those at ``indices`` (see ``subset``): (x, y, position of each in the test set)."""
+        return self.make_eval_loader(self.split("test"), batch_size or self.batch_size, indices, positions=True)
+
+    def make_train_loader(self, train: Any, extra: Split | None) -> Any:
+        """The loader that training goes through."""
+        options = {"batch_size": self.batch_size, "seed": self.seed, "repeats": self.repeats}
+        return TrainLoader(train, augment=self.augment, extra=extra, **options)
+
+    def make_eval_loader(self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool) -> Any:
+        """The loader that validation and tests go through."""
+        return EvalLoader(images, batch_size=batch_size, indices=indices, positions=positions)

@@ -1,0 +1,114 @@
+"""Small images are decoded once, by several threads, and kept as uint8: in memory, and in a cache on disk."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from advprune.errors import UserError
+
+log = logging.getLogger(__name__)
+MODES = {1: "L", 3: "RGB"}
+
+
+def open_image(path: str | Path, channels: int) -> Image.Image:
+    """Decode one image, in grey (1 channel) or colour (3).
+
+    Raises:
+        UserError: naming the file, if it is not an image or not a whole one.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert(MODES[channels])
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as reason:
+        raise UserError(f"{path} cannot be read as an image ({reason}): replace it or delete it") from None
+
+
+def decode(paths: Sequence[str], *, channels: int, image_size: int, workers: int) -> np.ndarray:
+    """Decode images that all are ``image_size`` pixels wide and high, with a progress bar.
+
+    Returns:
+        uint8 (N, C, H, W).
+
+    Raises:
+        UserError: naming the file, if one cannot be read or has another size.
+    """
+    images = np.empty((len(paths), channels, image_size, image_size), dtype=np.uint8)
+
+    def read(index: int) -> None:
+        image = open_image(paths[index], channels)
+        if image.size != (image_size, image_size):
+            raise UserError(
+                f"{paths[index]} has {image.width}x{image.height} pixels: all images must have "
+                f"dataset.image_size={image_size} on both sides (above 64, images of any size are cropped)"
+            )
+        images[index] = np.asarray(image).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+
+    with Progress(console=Console(stderr=True), transient=True) as bar, ThreadPoolExecutor(workers) as pool:
+        task = bar.add_task(f"decoding {len(paths)} images, once", total=len(paths))
+        try:
+            for _ in pool.map(read, range(len(paths))):
+                bar.advance(task)
+        except UserError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return images
+
+
+def decode_cached(
+    paths: Sequence[str], *, cache: str | None, channels: int, image_size: int, workers: int
+) -> np.ndarray:
+    """``decode``, from the cache folder if it was done before with the same files; several processes do it once.
+
+    Files are the same if their paths, sizes and times of change are.
+
+    Raises:
+        UserError: as ``decode``; or if the cache folder cannot be written.
+    """
+    if cache is None:
+        return decode(paths, channels=channels, image_size=image_size, workers=workers)
+    folder = Path(cache).expanduser()
+    stored = folder / f"{_stamp(paths, channels, image_size)}.npy"
+    shape = (len(paths), channels, image_size, image_size)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(stored.with_suffix(".lock")):
+            images = _stored(stored, shape)
+            if images is None:
+                images = decode(paths, channels=channels, image_size=image_size, workers=workers)
+                part = stored.with_suffix(f".{os.getpid()}.part")
+                with part.open("wb") as file:
+                    np.save(file, images)
+                part.replace(stored)
+    except OSError as reason:
+        raise UserError(
+            f"dataset.cache={cache} cannot be written ({reason}): give another folder, or null for none"
+        ) from None
+    return images
+
+
+def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    if not path.is_file():
+        return None
+    try:
+        images = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as reason:
+        log.warning("%s is damaged (%s); the images are decoded again", path, reason)
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _stamp(paths: Sequence[str], channels: int, image_size: int) -> str:
+    digest = hashlib.sha256(f"{channels}/{image_size}\n".encode())
+    for path in paths:
+        status = os.stat(path)  # noqa: PTH116  60,000 of them: a Path each would take as long again
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]

@@ -1,0 +1,144 @@
+"""Images too large to keep in memory, such as ImageNet's: decoded by worker processes each time they are seen.
+
+Training takes a random part of each (8 to 100 % of its area, Szegedy et al., https://arxiv.org/abs/1409.4842), resized,
+and mirrors every second; evaluation resizes the shorter side to 8/7 of ``size`` and crops the middle (224 of 256).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from advprune.datasets.decode import open_image
+from advprune.datasets.loader import Epochs, check_batches, mixed_seed, pixels
+from advprune.errors import UserError
+
+Key = tuple[int, int | None]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images on disk, as ``Split`` is of images in memory.
+
+    Attributes:
+        paths: N of them.
+        labels: int64 (N,).
+        channels: 1 or 3, that they are decoded to.
+        size: height and width they are cropped to.
+    """
+
+    paths: list[str]
+    labels: Tensor
+    channels: int
+    size: int
+    device: torch.device | str = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, indices: Tensor) -> "Files":
+        """The images at ``indices`` (M,), in that order."""
+        paths = [self.paths[index] for index in indices.tolist()]
+        return Files(paths, self.labels[indices], self.channels, self.size, self.device)
+
+    def to(self, device: torch.device | str) -> "Files":
+        """The same images, whose batches come to ``device``."""
+        return Files(self.paths, self.labels, self.channels, self.size, device)
+
+
+class Decoded(Dataset):
+    """What a worker does: (index, seed or None) -> (uint8 (C, S, S), label), or a sentence that says what is wrong."""
+
+    def __init__(self, files: Files, *, training: bool, flip: bool) -> None:
+        self.files = files
+        train = [v2.RandomResizedCrop(files.size), v2.RandomHorizontalFlip(0.5 if flip else 0.0)]
+        test = [v2.Resize(files.size * 8 // 7), v2.CenterCrop(files.size)]
+        self.transform = v2.Compose([*(train if training else test), v2.PILToTensor()])
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int] | str:
+        index, seed = key
+        try:
+            image = open_image(self.files.paths[index], self.files.channels)
+        except UserError as error:
+            return str(error)  # raised in a worker it would reach the user as a traceback in a traceback
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.manual_seed(seed)
+            return self.transform(image), int(self.files.labels[index])
+
+
+def collate(samples: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor] | str:
+    """One batch; or the first thing that is wrong with it."""
+    good = []
+    for sample in samples:
+        if isinstance(sample, str):
+            return sample
+        good.append(sample)
+    return torch.stack([image for image, _ in good]), torch.tensor([label for _, label in good])
+
+
+def stream(decoded: Decoded, batches: list[list[Key]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Decode batches ahead of their use: (x float32 (B, C, S, S) in [0, 1], y int64 (B,)) on the files' device."""
+    device = torch.device(decoded.files.device)
+    loader = DataLoader(
+        decoded,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # else it draws from, and so moves, the run's own
+    )
+    for batch in loader:
+        if isinstance(batch, str):
+            raise UserError(batch)
+        images, labels = batch
+        yield pixels(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
+
+
+class FileTrainLoader:
+    """As ``TrainLoader``, of files. Each image's crop depends on (seed, epoch, image), not on the number of workers."""
+
+    batch_sampler = None
+
+    def __init__(self, files: Files, *, batch_size: int, seed: int, flip: bool, workers: int, repeats: int = 1) -> None:
+        check_batches(batch_size, repeats)
+        self.decoded = Decoded(files, training=True, flip=flip)
+        self.batch_size, self.workers, self.repeats = batch_size, workers, repeats
+        self.sampler = Epochs(seed)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.decoded.files) / self.batch_size) * self.repeats
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.decoded.files), generator=self.sampler.generator()).tolist()
+        seeds = (self.sampler.seed, self.sampler.epoch)
+        keys: list[Key] = [(index, mixed_seed(*seeds, index)) for index in order]
+        batches = [keys[start : start + self.batch_size] for start in range(0, len(keys), self.batch_size)]
+        for batch in stream(self.decoded, batches, self.workers):
+            for _ in range(self.repeats):
+                yield batch
+
+
+class FileEvalLoader:
+    """As ``EvalLoader``, of files."""
+
+    def __init__(
+        self, files: Files, *, batch_size: int, workers: int, indices: Tensor | None = None, positions: bool = False
+    ) -> None:
+        check_batches(batch_size)
+        self.decoded = Decoded(files, training=False, flip=False)
+        self.batch_size, self.workers, self.positions = batch_size, workers, positions
+        self.indices = torch.arange(len(files)) if indices is None else indices
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.indices) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        chunks = self.indices.split(self.batch_size) if len(self.indices) else ()
+        batches: list[list[Key]] = [[(index, None) for index in chunk.tolist()] for chunk in chunks]
+        for chunk, (x, y) in zip(chunks, stream(self.decoded, batches, self.workers), strict=True):
+            yield (x, y, chunk.to(x.device))[: 3 if self.positions else 2]

@@ -1,0 +1,126 @@
+"""Any class-per-folder tree of images, small or large: ImageNet, Tiny-ImageNet, your own.
+
+Up to 64 pixels, images are decoded once and live on the device as uint8; above, they are decoded and cropped each time.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advprune.datasets.augment import CropFlip
+from advprune.datasets.base import ImageData
+from advprune.datasets.decode import MODES, decode_cached, open_image
+from advprune.datasets.files import FileEvalLoader, Files, FileTrainLoader
+from advprune.datasets.listing import list_images, test_folder
+from advprune.datasets.splits import Split
+from advprune.errors import UserError
+
+#: Largest image size that is kept in memory.
+SMALL = 64
+
+
+class ImageFolder(ImageData):
+    """``root/train/<class>/<image>`` and ``root/test/<class>/<image>``, or ``val`` where there is no ``test``.
+
+    A folder ``val`` beside ``test`` is not used: validation images are cut from ``train``, as in every set.
+
+    Args:
+        root: folder of the tree.
+        image_size: up to 64, what all images have; above, what they are cropped to.
+        channels: 3 for colour, 1 for grey.
+        cache: folder that decoded small images are kept in; None for no cache.
+        workers: threads or processes that decode; None for one a processor, 16 at most.
+
+    All other arguments are ``ImageData``'s. Of ``augment``, large images use ``flip`` only.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        root: str,
+        image_size: int = 224,
+        channels: int = 3,
+        num_classes: int | None = None,
+        cache: str | None = None,
+        workers: int | None = None,
+        augment: CropFlip | None = None,
+        validation: int | float = 0.1,
+        batch_size: int = 128,
+        train_images: int | None = None,
+        extra: str | None = None,
+        val_images: int | None = None,
+        repeats: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            name=name, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment,
+            validation=validation, batch_size=batch_size, train_images=train_images, extra=extra, val_images=val_images,
+            repeats=repeats, seed=seed,
+        )  # fmt: skip
+        if channels not in MODES:
+            raise UserError(f"dataset.channels={channels} is not possible: give 3 for colour or 1 for grey")
+        if image_size < 1:
+            raise UserError(f"dataset.image_size={image_size} is not possible: give pixels from 1 up")
+        if extra is not None and image_size > SMALL:
+            raise UserError(
+                f"dataset.extra is for images up to {SMALL} pixels: drop it, or give dataset.image_size={SMALL}"
+            )
+        if workers is not None and workers < 0:
+            raise UserError(f"dataset.workers={workers} is not possible: give a number from 0 up, or null")
+        self.root, self.cache = Path(root).expanduser(), cache
+        self.size, self.grey_or_colour = image_size, channels
+        self.workers = min(os.cpu_count() or 1, 16) if workers is None else workers
+
+    def load(self) -> tuple[Any, Any]:
+        """The images of ``train`` and of ``test`` (or ``val``).
+
+        Raises:
+            UserError: if the tree has no classes, an empty one or unequal ones, or an image cannot be used.
+        """
+        pool, test = (self._list(split) for split in ("train", test_folder(self.root)))
+        if self.size > SMALL:
+            first = open_image(pool.paths[0], self.grey_or_colour)
+            if max(first.size) <= SMALL:
+                given = f"dataset.image_size={self.size} is far above what {pool.paths[0]} has"
+                raise UserError(f"{given}, {first.width}x{first.height}: give dataset.image_size={max(first.size)}")
+            return pool, test
+        images = decode_cached(
+            [*pool.paths, *test.paths],
+            cache=self.cache,
+            channels=self.grey_or_colour,
+            image_size=self.size,
+            workers=max(self.workers, 1),
+        )
+        count = len(pool)
+        whole = torch.from_numpy(images)
+        return Split(whole[:count], pool.labels), Split(whole[count:], test.labels)
+
+    def _list(self, split: str) -> Files:
+        paths, labels = list_images(self.root, split)
+        folder = os.path.abspath(self.root / split)  # noqa: PTH100  strings are joined: there may be a million
+        return Files([f"{folder}/{path}" for path in paths], torch.tensor(labels), self.grey_or_colour, self.size)
+
+    def describe(self, images: Any) -> dict[str, int]:
+        """``num_classes`` by the folders, ``channels`` and ``image_size`` as asked for."""
+        if isinstance(images, Split):
+            return super().describe(images)
+        return {"num_classes": int(images.labels.max()) + 1, "channels": images.channels, "image_size": images.size}
+
+    def make_train_loader(self, train: Any, extra: Split | None) -> Any:
+        """The loader that training goes through."""
+        if isinstance(train, Split):
+            return super().make_train_loader(train, extra)
+        flip = self.augment is not None and self.augment.flip
+        options = {"batch_size": self.batch_size, "seed": self.seed, "repeats": self.repeats}
+        return FileTrainLoader(train, flip=flip, workers=self.workers, **options)
+
+    def make_eval_loader(self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool) -> Any:
+        """The loader that validation and tests go through."""
+        if isinstance(images, Split):
+            return super().make_eval_loader(images, batch_size, indices, positions=positions)
+        options = {"batch_size": batch_size, "workers": self.workers}
+        return FileEvalLoader(images, indices=indices, positions=positions, **options)

@@ -1,0 +1,154 @@
+"""Batches of images that stay on the device as uint8: no worker, no copy, no transfer."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from advprune.datasets.augment import CropFlip
+from advprune.datasets.splits import Split
+from advprune.errors import UserError
+
+
+def mixed_seed(*parts: int) -> int:
+    """One seed made of several numbers, such as a run's seed and an epoch."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class Epochs:
+    """The epoch a loader is in; Lightning finds it as ``loader.sampler`` and calls ``set_epoch`` before each.
+
+    Everything random in epoch e of seed s is drawn from ``generator()``: it depends on (s, e) and on nothing that ran
+    before, so a run that resumes at epoch e sees what one that was not interrupted sees.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make ``epoch`` the one that the next iteration goes through."""
+        self.epoch = epoch
+
+    def generator(self) -> torch.Generator:
+        """A fresh CPU generator of this epoch. Of the CPU always, so that all devices see the same images."""
+        return torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
+
+
+def passes(size: int, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` indices into ``size`` images: one shuffled pass after the other, int64 (count,)."""
+    rounds = math.ceil(count / size)
+    return torch.cat([torch.randperm(size, generator=generator) for _ in range(rounds)])[:count]
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 grey levels as float32 in [0, 1]."""
+    return images.to(torch.float32).div_(255)
+
+
+class TrainLoader:
+    """Shuffled, augmented batches; the last one is smaller, none is dropped.
+
+    Iterating gives (x float32 (B, C, H, W) in [0, 1], y int64 (B,)) on the device of ``split``, for the epoch that
+    ``sampler`` is in. With extra images each batch has as many of them as of the set's own, which come first; an epoch
+    is one pass over the set's own.
+
+    Args:
+        split: the training images.
+        batch_size: of the set's own images.
+        seed: of the run.
+        augment: crop and flip; None for neither.
+        extra: further (pseudo-labelled) images of the same shape; each epoch goes through them in a new order.
+        repeats: how often each batch is given, as free adversarial training wants.
+    """
+
+    batch_sampler = None  # Lightning asks any loader that has a sampler for it
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        augment: CropFlip | None = None,
+        extra: Split | None = None,
+        repeats: int = 1,
+    ) -> None:
+        check_batches(batch_size, repeats)
+        self.split, self.extra = split, extra
+        self.batch_size, self.repeats = batch_size, repeats
+        self.augment = augment or CropFlip()
+        self.sampler = Epochs(seed)
+
+    def to(self, device: torch.device | str) -> "TrainLoader":
+        """Move the images to ``device``, where the batches then are."""
+        self.split = self.split.to(device)
+        self.extra = self.extra.to(device) if self.extra else None
+        return self
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.split) / self.batch_size) * self.repeats
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # a generator draws at its first batch: Lightning makes the iterator before it says which epoch it is
+        generator, count = self.sampler.generator(), len(self.split)
+        sources = [self._drawn(split, count, generator) for split in (self.split, self.extra) if split]
+        for start in range(0, count, self.batch_size):
+            cut = slice(start, start + self.batch_size)
+            parts = [(split.take(order[cut]), moves[cut]) for split, order, moves in sources]
+            images = torch.cat([part.images for part, _ in parts])
+            x = pixels(self.augment.apply(images, torch.cat([moves for _, moves in parts])))
+            y = torch.cat([part.labels for part, _ in parts])
+            for _ in range(self.repeats):
+                yield x, y
+
+    def _drawn(self, split: Split, count: int, generator: torch.Generator) -> tuple[Split, Tensor, Tensor]:
+        """A source with an epoch's order and moves, brought to its device once and not batch by batch."""
+        order = passes(len(split), count, generator)
+        moves = self.augment.draw(count, generator)
+        return split, order.to(split.labels.device), moves.to(split.labels.device)
+
+
+class EvalLoader:
+    """Batches in order, never augmented: (x, y), or (x, y, positions int64 (B,)) in the set.
+
+    Args:
+        split: the images.
+        batch_size: of a batch; the last one may be smaller.
+        indices: int64 (M,): which images, in that order; None for all.
+        positions: give each image's position in ``split``, too.
+    """
+
+    def __init__(
+        self, split: Split, *, batch_size: int, indices: Tensor | None = None, positions: bool = False
+    ) -> None:
+        check_batches(batch_size)
+        self.split, self.batch_size, self.positions = split, batch_size, positions
+        self.indices = torch.arange(len(split)) if indices is None else indices
+
+    def to(self, device: torch.device | str) -> "EvalLoader":
+        """Move the images to ``device``, where the batches then are."""
+        self.split = self.split.to(device)
+        return self
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.indices) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        indices = self.indices.to(self.split.labels.device)
+        for start in range(0, len(indices), self.batch_size):
+            chosen = indices[start : start + self.batch_size]
+            part = self.split.take(chosen)
+            yield (pixels(part.images), part.labels, chosen)[: 3 if self.positions else 2]
+
+
+def check_batches(batch_size: int, repeats: int = 1) -> None:
+    """Refuse sizes that give no batch.
+
+    Raises:
+        UserError: if either is below 1.
+    """
+    if batch_size < 1 or repeats < 1:
+        raise UserError(f"batch_size={batch_size}, repeats={repeats} give no batch: both must be at least 1")

@@ -1,0 +1,94 @@
+"""Which images train, which validate, which are tested: functions of the data alone, never of a run's seed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advprune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images in memory.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor) -> "Split":
+        """The images at ``indices`` (M,), in that order."""
+        indices = indices.to(self.labels.device)
+        return Split(self.images[indices], self.labels[indices])
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same images on ``device``; itself if they are there."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+def hold_out(labels: Tensor, amount: int | float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Cut a class-stratified part off a set.
+
+    Args:
+        labels: int64 (N,).
+        amount: how many images (an int), or the share of them (a float in [0, 1)).
+        seed: of the cut. Not a run's seed: every run holds out the same images.
+
+    Returns:
+        Sorted indices of the images that stay, and of the ``amount`` that are held out. The classes' counts among the
+        latter are proportional to their counts in the set, rounded by largest remainder.
+
+    Raises:
+        UserError: if ``amount`` is negative or leaves nothing.
+    """
+    total = len(labels)
+    count = amount if isinstance(amount, int) else round(amount * total) if 0 <= amount < 1 else -1
+    if isinstance(amount, bool) or not 0 <= count < total:
+        raise UserError(
+            f"dataset.validation={amount} cannot be held out of {total} images: "
+            f"give a number of images from 0 to {total - 1}, or a share in [0, 1) such as 0.1"
+        )
+    classes = labels.numpy()
+    sizes = np.bincount(classes)
+    exact = sizes * count
+    quotas = exact // total
+    largest = np.argsort(-(exact % total), kind="stable")[: count - quotas.sum()]
+    quotas[largest] += 1
+    # numpy promises RandomState's stream for good; torch's may change, and then the split would
+    random = np.random.RandomState(seed)
+    held = np.zeros(total, dtype=bool)
+    for label, quota in enumerate(quotas):
+        held[random.permutation(np.flatnonzero(classes == label))[:quota]] = True
+    return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
+
+
+def subset(n_total: int, images: int | None, seed: int = 0, *, option: str = "attack.images") -> Tensor:
+    """Which images of a set of ``n_total`` are used when only ``images`` of them are.
+
+    Smaller subsets are within larger ones: they are the first of one fixed shuffle.
+
+    Args:
+        n_total: images there are.
+        images: images wanted; None for all.
+        seed: of the shuffle.
+        option: what the user wrote the number in, for the message.
+
+    Returns:
+        int64 (images,), sorted.
+
+    Raises:
+        UserError: if ``images`` is not between 1 and ``n_total``.
+    """
+    if images is None:
+        return torch.arange(n_total)
+    if isinstance(images, bool) or not isinstance(images, int) or not 1 <= images <= n_total:
+        raise UserError(f"{option}={images} is not possible: give a number from 1 to {n_total}, or null for all images")
+    return torch.from_numpy(np.sort(np.random.RandomState(seed).permutation(n_total)[:images]))

@@ -1,0 +1,147 @@
+"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, read and downloaded by torchvision, kept in memory as uint8.
+
+Images for training and validation / for testing: 60,000 / 10,000 (MNIST, Fashion-MNIST), 50,000 / 10,000 (CIFAR),
+73,257 / 26,032 (SVHN, whose ``extra`` part is not used).
+"""
+
+import http.client
+import inspect
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torchvision import datasets
+
+from advprune.datasets.augment import CropFlip
+from advprune.datasets.base import ImageData
+from advprune.datasets.published import Published, published
+from advprune.datasets.splits import Split
+from advprune.errors import UserError
+
+DOWNLOAD_ERRORS = (OSError, RuntimeError, http.client.HTTPException, EOFError, tarfile.TarError, zlib.error)
+READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, EOFError)
+
+
+class TorchvisionImages(ImageData):
+    """A torchvision set; a subclass names its class.
+
+    Args:
+        root: folder that torchvision keeps its files in; they are downloaded there if they are missing.
+
+    All other arguments are ``ImageData``'s.
+    """
+
+    source: ClassVar[type]
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        root: str = "data",
+        num_classes: int | None = None,
+        channels: int | None = None,
+        image_size: int | None = None,
+        augment: CropFlip | None = None,
+        validation: int | float = 5000,
+        batch_size: int = 128,
+        train_images: int | None = None,
+        extra: str | None = None,
+        val_images: int | None = None,
+        repeats: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            name=name, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment,
+            validation=validation, batch_size=batch_size, train_images=train_images, extra=extra, val_images=val_images,
+            repeats=repeats, seed=seed,
+        )  # fmt: skip
+        self.root = Path(root).expanduser()
+
+    def load(self) -> tuple[Split, Split]:
+        """The official training and test images.
+
+        Raises:
+            UserError: if files are missing and cannot be downloaded, or are broken.
+        """
+        files = published(self.source, self.root)
+        lock = self.root / f".{self.source.__name__}.lock"
+        if files.missing() or lock.exists():  # or another process may be at it, and files half written
+            self._fetch(files, lock)
+        return self._read(files, train=True), self._read(files, train=False)
+
+    def _open(self, *, train: bool, download: bool) -> Any:
+        by_flag = "train" in inspect.signature(self.source).parameters
+        which = {"train": train} if by_flag else {"split": "train" if train else "test"}
+        return self.source(root=str(self.root), download=download, **which)
+
+    def _fetch(self, files: Published, lock: Path) -> None:
+        """Let one process download what is missing while others wait for it."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock):
+                if files.missing():
+                    self._download(files)
+        except DOWNLOAD_ERRORS as reason:
+            if files.missing():  # else the folder is complete, and just not ours to write in
+                raise UserError(files.explain_missing(self.name, reason)) from None
+
+    def _download(self, files: Published) -> None:
+        """Let torchvision fetch the set, which shows how far it is; leave nothing half fetched, also if interrupted."""
+        damaged = files.damaged()
+        if damaged:
+            raise UserError(files.explain_damaged(damaged))
+        complete = False
+        try:
+            for train in (True, False):
+                self._open(train=train, download=True)
+            complete = True
+        finally:
+            if not complete:
+                files.remove_partial()
+
+    def _read(self, files: Published, *, train: bool) -> Split:
+        try:
+            opened = self._open(train=train, download=False)
+        except READ_ERRORS as reason:
+            raise UserError(files.explain_damaged(files.damaged(), reason)) from None
+        images = torch.as_tensor(np.asarray(opened.data))
+        if images.ndim == 3:  # MNIST: no channel
+            images = images.unsqueeze(1)
+        elif images.shape[-1] == 3:  # CIFAR: channel last; SVHN has it second
+            images = images.permute(0, 3, 1, 2)
+        labels = opened.targets if hasattr(opened, "targets") else opened.labels
+        return Split(images.contiguous(), torch.as_tensor(np.asarray(labels, dtype=np.int64)))
+
+
+class MNIST(TorchvisionImages):
+    """MNIST, LeCun, Cortes and Burges 1998, http://yann.lecun.com/exdb/mnist/."""
+
+    source = datasets.MNIST
+
+
+class FashionMNIST(TorchvisionImages):
+    """Fashion-MNIST, Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747."""
+
+    source = datasets.FashionMNIST
+
+
+class CIFAR10(TorchvisionImages):
+    """CIFAR-10, Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html."""
+
+    source = datasets.CIFAR10
+
+
+class CIFAR100(TorchvisionImages):
+    """CIFAR-100 with its 100 fine labels, Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html."""
+
+    source = datasets.CIFAR100
+
+
+class SVHN(TorchvisionImages):
+    """SVHN, cropped digits, Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers/."""
+
+    source = datasets.SVHN

@@ -1,0 +1,58 @@
+"""How a ratio is reached over rounds: cumulative ratios, the last of them exactly the one asked for."""
+
+from typing import Literal
+
+from advprune.errors import UserError
+from advprune.masks import check_ratio
+
+Schedule = Literal["one_shot", "linear", "exponential", "cubic"]
+
+
+def one_shot(ratio: float) -> list[float]:
+    """All at once."""
+    return _ending(ratio, [ratio])
+
+
+def linear(ratio: float, *, rounds: int) -> list[float]:
+    """The same share of the original weights each round."""
+    return _ending(ratio, [ratio * i / rounds for i in range(1, rounds + 1)])
+
+
+def exponential(ratio: float, *, rounds: int) -> list[float]:
+    """The same share of the remaining weights each round, as in iterative magnitude pruning."""
+    return _ending(ratio, [1 - (1 - ratio) ** (i / rounds) for i in range(1, rounds + 1)])
+
+
+def cubic(ratio: float, *, rounds: int) -> list[float]:
+    """Zhu & Gupta 2017 (https://arxiv.org/abs/1710.01878): fast first, slow last, ratio * (1 - (1 - i/rounds)^3)."""
+    return _ending(ratio, [ratio * (1 - (1 - i / rounds) ** 3) for i in range(1, rounds + 1)])
+
+
+def cumulative(ratio: float, *, schedule: Schedule, rounds: int) -> list[float]:
+    """The share removed after each round, by the named schedule.
+
+    Args:
+        ratio: share removed in the end, in [0, 1).
+        rounds: at least 1; one_shot has exactly 1.
+    Returns:
+        ``rounds`` ratios that never fall; the last equals ``ratio`` exactly.
+    Raises:
+        UserError: for an unknown schedule, a ratio outside [0, 1), or a number of rounds it cannot have.
+    """
+    schedules = {"linear": linear, "exponential": exponential, "cubic": cubic}
+    if schedule != "one_shot" and schedule not in schedules:
+        raise UserError(f"schedule={schedule!r} is not one of one_shot, {', '.join(schedules)}")
+    if rounds < 1:
+        raise UserError(f"rounds={rounds} is not allowed; pruning takes at least 1 round")
+    if schedule != "one_shot":
+        return schedules[schedule](ratio, rounds=rounds)
+    if rounds != 1:
+        raise UserError(
+            f"rounds={rounds} does not fit schedule=one_shot, which has 1; write schedule=linear, or rounds=1"
+        )
+    return one_shot(ratio)
+
+
+def _ending(ratio: float, ratios: list[float]) -> list[float]:
+    check_ratio(ratio)
+    return [min(r, ratio) for r in ratios[:-1]] + [ratio]

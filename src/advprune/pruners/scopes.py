@@ -1,0 +1,104 @@
+"""How a ratio is spent over the tensors: the same in each, over all at once, or by Erdős–Rényi-Kernel densities."""
+
+from fractions import Fraction
+from math import floor, prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from advprune.errors import UserError
+from advprune.masks import Masks, Scores, check_ratio, keep_count, top_k
+
+Scope = Literal["layer", "global", "erk"]
+
+
+def layer(scores: Scores, ratio: float) -> Masks:
+    """Remove the share ``ratio`` of each tensor; ``masks.keep_count`` says how many stay, never none."""
+    check_ratio(ratio)
+    return {name: _top_k(name, score, keep_count(score.numel(), ratio)) for name, score in scores.items()}
+
+
+def global_(scores: Scores, ratio: float) -> Masks:
+    """Remove the share ``ratio`` of all weights together, lowest scores first, but leave each tensor its best one.
+
+    The total is exact. Wherever plain global ranking empties no tensor, this equals it.
+
+    Raises:
+        UserError: if ``ratio`` is not in [0, 1) or leaves fewer weights than there are tensors.
+    """
+    total = _total(scores, ratio)
+    best = torch.cat([_top_k(name, score, 1).reshape(-1) for name, score in scores.items()])
+    every = torch.cat([score.detach().reshape(-1) for score in scores.values()])
+    kept = best.clone()
+    kept[~best] = top_k(every[~best], total - len(scores))
+    parts = kept.split([score.numel() for score in scores.values()])
+    return {name: part.reshape(scores[name].shape).clone() for name, part in zip(scores, parts, strict=True)}
+
+
+def erk(scores: Scores, ratio: float) -> Masks:
+    """Erdős–Rényi-Kernel (Evci et al. 2020, https://arxiv.org/abs/1911.11134): density ∝ sum(dims) / prod(dims).
+
+    Tensors whose share would pass 1 stay dense; the total over all is exact and no tensor is emptied. Whole weights
+    are dealt by Jefferson's method, so that a higher ratio never gives any tensor more.
+
+    Raises:
+        UserError: if ``ratio`` is not in [0, 1) or leaves fewer weights than there are tensors.
+    """
+    counts = _erk_counts([tuple(score.shape) for score in scores.values()], _total(scores, ratio))
+    return {name: _top_k(name, score, count) for (name, score), count in zip(scores.items(), counts, strict=True)}
+
+
+def spend(scores: Scores, ratio: float, *, scope: Scope, within: Masks | None = None) -> Masks:
+    """Spend ``ratio`` by the named scope.
+
+    Args:
+        scores: importance per prunable weight, larger = keep.
+        ratio: share removed of all the weights scored, in [0, 1); cumulative over rounds.
+        within: masks of an earlier round; what they removed ranks below everything, so it stays removed.
+    Raises:
+        UserError: if the scope has no such name, or the ratio cannot be spent.
+    """
+    scopes = {"layer": layer, "global": global_, "erk": erk}
+    if scope not in scopes:
+        raise UserError(f"scope={scope!r} is not one of {', '.join(scopes)}; write for example pruner.scope=layer")
+    if within is not None:
+        scores = {name: score.detach().masked_fill(~within[name], -torch.inf) for name, score in scores.items()}
+    return scopes[scope](scores, ratio)
+
+
+def _top_k(name: str, score: Tensor, k: int) -> Tensor:
+    try:
+        return top_k(score, k)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def _total(scores: Scores, ratio: float) -> int:
+    total = keep_count(size := sum(score.numel() for score in scores.values()), ratio)
+    if total < len(scores):
+        raise UserError(
+            f"ratio={ratio} keeps {total} of {size} weights, too few for one in each of {len(scores)} tensors; "
+            f"lower ratio to at most {1 - len(scores) / size:.6g}"
+        )
+    return total
+
+
+def _erk_counts(shapes: list[tuple[int, ...]], total: int) -> list[int]:
+    """Deal ``total`` weights, min 1 and max prod(shape) each, in proportion to sum(shape): exact, in rationals."""
+    sizes, dims = [prod(shape) for shape in shapes], [sum(shape) for shape in shapes]
+
+    def shares(rate: Fraction) -> list[Fraction]:
+        return [min(max(rate * dim, Fraction(1)), Fraction(size)) for size, dim in zip(sizes, dims, strict=True)]
+
+    # sum(shares(rate)) is piecewise linear; its corners are where a tensor leaves its minimum or fills up
+    corners = sorted({Fraction(1, dim) for dim in dims} | {Fraction(s, d) for s, d in zip(sizes, dims, strict=True)})
+    rate = max(corner for corner in corners if sum(shares(corner)) <= total)
+    growing = sum(dim for size, dim in zip(sizes, dims, strict=True) if 1 <= rate * dim < size)
+    if growing:
+        rate += (total - sum(shares(rate), Fraction())) / growing
+    counts = [floor(share) for share in shares(rate)]
+    while sum(counts) < total:  # fewer than len(shapes) rounds: only fractions are left to deal
+        open_ = [i for i, count in enumerate(counts) if count < sizes[i]]
+        counts[min(open_, key=lambda i: Fraction(counts[i] + 1, dims[i]))] += 1
+    return counts

@@ -1,0 +1,46 @@
+"""Effective weights made once and shared by many forwards, and the signs that they no longer hold."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+
+class Effective:
+    """Effective weights by name, and the state of what they were made from.
+
+    Args:
+        weights: the effective weights; with a graph to the sources if gradients were on.
+        sources: all tensors they were computed from, always in the same order.
+    """
+
+    def __init__(self, weights: dict[str, Tensor], sources: Sequence[Tensor]) -> None:
+        self.weights = weights
+        self._made_from = [_state(source) for source in sources]
+        self._graph = [torch.is_grad_enabled() and source.requires_grad for source in sources]
+        self._inference = torch.is_inference_mode_enabled()
+        self._spent: list[bool] = []
+        for weight in weights.values():
+            if weight.requires_grad:  # the hook holds the flag alone: holding self would keep every step's graph alive
+                weight.register_hook(partial(_mark, self._spent))
+
+    def stale(self, sources: Sequence[Tensor]) -> bool:
+        """Whether a source was written or replaced, a backward pass spent the graph, or a graph is needed and missing.
+
+        Sources that have been frozen since (an attack does that) leave the weights as good as they were.
+        """
+        if self._spent or (self._inference and not torch.is_inference_mode_enabled()):
+            return True
+        if [_state(source) for source in sources] != self._made_from:
+            return True
+        grad = torch.is_grad_enabled()
+        return grad and any(s.requires_grad and not had for s, had in zip(sources, self._graph, strict=True))
+
+
+def _state(tensor: Tensor) -> tuple[int, int, int]:
+    return id(tensor), tensor._version, tensor.data_ptr()
+
+
+def _mark(spent: list[bool], grad: Tensor) -> None:
+    spent.append(True)

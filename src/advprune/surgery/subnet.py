@@ -1,0 +1,189 @@
+"""A network seen through masks: pruned weights count as zero; the masks are fixed, or follow learned scores.
+
+All forwards between two optimizer steps share one set of effective weights, so the ten attack steps of a training step
+are ten plain forwards and not ten rankings of every layer.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, cast
+
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.masks import Masks, Scores, matched, prunable
+from advprune.surgery.effective import Effective
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+class Subnet(nn.Module):
+    """``net`` with its weights seen through masks: a module like any other, which owns ``net`` from here on.
+
+    Given ``masks``, they are fixed and every parameter of ``net`` trains; pruned weights decay but stay unseen. Given
+    ``scores``, it searches: the scores train, weights and biases are frozen, and the masks are chosen anew whenever the
+    scores have changed. The ``requires_grad`` flags of ``net`` are set to what trains.
+
+    Effective weights are rebuilt by ``refresh()``, and by a forward that finds them stale: after an optimizer step, a
+    loaded checkpoint, a move to a device, or a backward pass, which spends their graph. Values written through
+    ``tensor.data`` in place are invisible to this; call ``refresh()`` then. A ``net`` that recomputes activations
+    during the backward pass would do so with unmasked weights and is not supported.
+
+    Args:
+        net: pixels (N, C, H, W) in [0, 1] -> logits (N, K).
+        masks: fixed masks; either these or ``scores``.
+        scores: initial scores, one per prunable weight, of its shape.
+        choose: scores -> masks; with ``scores`` only.
+        through: (weight, scores, mask) -> effective weight that passes gradients to the scores; with ``scores`` only.
+        bn: normalisation during a search. ``train`` as the authors do: gamma and beta learn, running statistics move;
+            ``freeze_affine`` stops gamma and beta; ``freeze_all`` stops the statistics too.
+    Raises:
+        UserError: if masks or scores do not fit ``net`` (naming the tensor), or ``bn`` has no such member.
+        ValueError: if not exactly one of masks and scores is given, or a search lacks a function.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        masks: Masks | None = None,
+        *,
+        scores: Scores | None = None,
+        choose: Callable[[Scores], Masks] | None = None,
+        through: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+        bn: Literal["train", "freeze_affine", "freeze_all"] = "train",
+    ) -> None:
+        super().__init__()
+        if len({masks is None, scores is not None, choose is not None, through is not None}) != 1:
+            raise ValueError("a Subnet takes either masks, or scores with choose and through")
+        if bn not in ("train", "freeze_affine", "freeze_all"):
+            raise UserError(f"bn={bn!r} is not one of train, freeze_affine, freeze_all")
+        self.net, self._choose, self._through, self._bn = net, choose, through, bn
+        self.scores = nn.ParameterDict()
+        if scores is not None and choose is not None:
+            masks = choose(_fitting(net, scores))
+            for name, weight in prunable(net).items():
+                self.scores[_key(name)] = nn.Parameter(scores[name].detach().to(weight.device, copy=True))
+        pairs = matched(net, masks or {})
+        self._names = tuple(pairs)
+        self._holders = {name: _holders(net, weight) for name, (weight, _) in pairs.items()}
+        self._mask_buffers = nn.Module()
+        for name, (_, mask) in pairs.items():  # a search's masks follow from its scores: only fixed ones are state
+            self._mask_buffers.register_buffer(_key(name), mask.clone(), persistent=scores is None)
+        self._effective: Effective | None = None
+        self._lent = False
+        self._set_flags()
+        self.train(net.training)
+
+    @property
+    def masks(self) -> Masks:
+        """A copy of the masks, in a search those of the present scores, on the network's device."""
+        self._ensure_fresh()
+        return {name: self._mask(name).clone() for name in self._names}
+
+    def refresh(self) -> None:
+        """Choose the masks (in a search) and build the effective weights, with their graph if gradients are on.
+
+        To be called at the start of each training step; all forwards until the next optimizer step share the result.
+        """
+        if self._choose is not None:
+            chosen = self._choose({name: self.scores[_key(name)].detach() for name in self._names})
+            for name in self._names:
+                self._mask(name).copy_(chosen[name])
+        self._effective = Effective({name: self._effective_weight(name) for name in self._names}, self._sources())
+
+    @contextmanager
+    def pruned(self) -> Iterator[nn.Module]:
+        """Lend ``net`` with effective weights in place of its own, for code that reads weights, such as bounds."""
+        if self._lent:
+            yield self.net
+            return
+        self._ensure_fresh()
+        assert self._effective is not None
+        own = [(module, key, self._weight(name)) for name in self._names for module, key in self._holders[name]]
+        self._lent = True
+        try:  # what torch.func.functional_call does, with the places looked up once and not per forward
+            for name, weight in self._effective.weights.items():
+                for module, key in self._holders[name]:
+                    module._parameters[key] = cast(nn.Parameter, weight)
+            yield self.net
+        finally:
+            for module, key, parameter in own:
+                module._parameters[key] = parameter
+            self._lent = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K) of the pruned network at pixels ``x`` (N, C, H, W)."""
+        with self.pruned() as net:
+            return net(x)
+
+    def trainable(self) -> Iterator[nn.Parameter]:
+        """What an optimizer gets: in a search the scores, then unfrozen normalisation; otherwise all parameters."""
+        yield from self.scores.values()
+        yield from (parameter for parameter in self.net.parameters() if parameter.requires_grad)
+
+    def export(self) -> tuple[dict[str, Tensor], Masks]:
+        """The state dict of the plain ``net``, pruned weights exactly zero, and the masks; copies on its device."""
+        masks = self.masks
+        state = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
+        of_weight = {id(self._weight(name)): mask for name, mask in masks.items()}
+        for alias, parameter in self.net.named_parameters(remove_duplicate=False):  # a shared weight has two names
+            if id(parameter) in of_weight:
+                state[alias].masked_fill_(~of_weight[id(parameter)], 0)
+        return state, masks
+
+    def train(self, mode: bool = True) -> "Subnet":
+        """As of any module, but ``bn="freeze_all"`` keeps normalisation in eval mode during a search."""
+        super().train(mode)
+        if self._choose is not None and self._bn == "freeze_all":
+            for module in _norms(self.net):
+                module.eval()
+        return self
+
+    def _set_flags(self) -> None:
+        self.net.requires_grad_(self._choose is None)
+        if self._choose is not None and self._bn == "train":
+            for module in _norms(self.net):
+                module.requires_grad_(True)
+
+    def _mask(self, name: str) -> Tensor:
+        return self._mask_buffers.get_buffer(_key(name))
+
+    def _weight(self, name: str) -> nn.Parameter:
+        module, key = self._holders[name][0]
+        return cast(nn.Parameter, module._parameters[key])
+
+    def _effective_weight(self, name: str) -> Tensor:
+        if self._through is not None:
+            return self._through(self._weight(name), self.scores[_key(name)], self._mask(name))
+        return self._weight(name) * self._mask(name).to(self._weight(name).dtype)
+
+    def _sources(self) -> list[Tensor]:
+        beside = self.scores.values() if self._choose is not None else map(self._mask, self._names)
+        return [*map(self._weight, self._names), *beside]
+
+    def _ensure_fresh(self) -> None:
+        if self._effective is None or (not self._lent and self._effective.stale(self._sources())):
+            self.refresh()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_effective": None}  # a graph can be neither copied nor pickled
+
+
+def _fitting(net: nn.Module, scores: Scores) -> Scores:
+    shapes = {name: tuple(weight.shape) for name, weight in prunable(net).items()}
+    for name in shapes | scores:
+        if name not in scores or name not in shapes or tuple(scores[name].shape) != shapes[name]:
+            raise UserError(f"the scores of {name} do not fit: one score per prunable weight of {type(net).__name__}")
+    return {name: scores[name].detach() for name in shapes}
+
+
+def _holders(net: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, str]]:
+    return [(m, key) for m in net.modules() for key, held in m._parameters.items() if held is parameter]
+
+
+def _norms(net: nn.Module) -> list[nn.Module]:
+    return [module for module in net.modules() if isinstance(module, NORMS)]
+
+
+def _key(name: str) -> str:
+    return name.replace(".", ":")
