@@ -80,6 +80,19 @@ class Subnet(nn.Module):
         self._ensure_fresh()
         return {name: self._mask(name).clone() for name in self._names}
 
+    def set_masks(self, masks: Masks) -> None:
+        """Put other fixed masks in place of the present ones: a later round of pruning.
+
+        Raises:
+            UserError: naming the tensor, if they do not fit ``net``.
+            ValueError: in a search, whose masks follow from its scores.
+        """
+        if self.scores is not None:
+            raise ValueError("the masks of a search follow from its scores")
+        with torch.no_grad():
+            for name, (_, mask) in matched(self.net, masks).items():
+                self._mask(name).copy_(mask)
+
     def refresh(self) -> None:
         """Choose the masks (in a search) and build the effective weights, with their graph if gradients are on.
 
