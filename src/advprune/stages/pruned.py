@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-
 from advprune import masks as mask_values
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, sparsity
@@ -13,8 +12,8 @@ from advprune.modules.pruning import MaskSearch, PruningRounds
 from advprune.pruners import hydra, scopes
 from advprune.pruners.schedule import cumulative
 from advprune.stages import parts
-from advprune.stages.evaluated import model_options
 from advprune.stages.build import build
+from advprune.stages.evaluated import model_options
 from advprune.stages.fit import Where, fit
 from advprune.stages.plan import Stage
 from advprune.surgery.apply import apply
