@@ -76,8 +76,8 @@ def suspicions(result: dict[str, Any]) -> list[str]:
     before = [share for name, share in after.items() if name != "square"]
     if "square" in after and before and before[-1] - after["square"] > MASKED:
         found.append(
-            f"Square, which needs no gradient, took {100 * (before[-1] - after['square']):.0f} points off what gradient "
-            "attacks left: gradients are masked, and validation under PGD saw too much robustness"
+            f"Square, which needs no gradient, took {100 * (before[-1] - after['square']):.0f} points off what "
+            "gradient attacks left: gradients are masked, and validation under PGD saw too much robustness"
         )
     return found
 
