@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from advprune.bounds.ops import Add, Elementwise, MaxPool, Op, Positive, Relu, Weighted, refuse_training
+from advprune.bounds.layers import of_module, refuse_training
+from advprune.bounds.ops import Add, Elementwise, Op, Positive, Relu
 from advprune.errors import UserError
 
 
@@ -97,21 +98,29 @@ class _Reader:
     def _ops(self, node: fx.Node, sources: int) -> list[Op]:
         if node.op == "call_module" and sources == 1:
             module = self.model.get_submodule(str(node.target))
-            found, name = _of_module(module), type(module).__name__
+            found, name = of_module(module), type(module).__name__
         else:
             found = self._of_call(node, sources)
             name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         if found is None:
             raise UserError(
                 f"bounds do not know the operation {name} ({node.name} in {type(self.model).__name__}); write it in "
-                "src/advprune/bounds/ops.py and name it in graph.py, or use a network without it, such as model=cnn_small"
+                "src/advprune/bounds/ops.py and name it in layers.py or graph.py, or use a network without it, such as model=cnn_small"
             )
         return found
 
     def _of_call(self, node: fx.Node, sources: int) -> list[Op] | None:
-        target: Any = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
-                       "flatten": torch.flatten, "mean": torch.mean, "relu": torch.relu}.get(  # fmt: skip
-                           str(node.target), node.target)
+        target: Any = {
+            "add": operator.add,
+            "sub": operator.sub,
+            "mul": operator.mul,
+            "div": operator.truediv,
+            "flatten": torch.flatten,
+            "mean": torch.mean,
+            "relu": torch.relu,
+        }.get(  # fmt: skip
+            str(node.target), node.target
+        )
         if sources == 2:
             return [Add()] if target in (operator.add, operator.iadd, torch.add) and not node.kwargs else None
         if sources != 1 or not isinstance(node.args[0], fx.Node):
@@ -170,46 +179,3 @@ def _positive(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> lis
     if target is torch.mean and (dims is None or 0 in ((dims,) if isinstance(dims, int) else tuple(dims))):
         return None
     return [Positive(lambda x: target(x, *args, **kwargs), moves=target in (torch.flatten, operator.getitem))]
-
-
-def _of_module(module: nn.Module) -> list[Op] | None:
-    if isinstance(module, nn.Identity | nn.modules.dropout._DropoutNd):
-        return []
-    if isinstance(module, nn.Linear):
-        return [Weighted(module)]
-    if isinstance(module, nn.Conv2d):
-        plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        return [Weighted(module)] if plain else None
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-        return [Elementwise(partial(_folded, module))]
-    if isinstance(module, nn.ReLU):
-        return [Relu()]
-    if isinstance(module, nn.ReLU6):  # min(max(x, 0), 6) = 6 - max(6 - max(x, 0), 0)
-        return [Relu(), Elementwise(lambda _: (-1.0, 6.0)), Relu(), Elementwise(lambda _: (-1.0, 6.0))]
-    if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
-        return [Positive(module.forward)]
-    if isinstance(module, nn.Flatten):
-        return [Positive(module.forward, moves=True)] if module.start_dim == 1 else None
-    return _pool(module)
-
-
-def _pool(module: nn.Module) -> list[Op] | None:
-    if isinstance(module, nn.AdaptiveMaxPool2d):
-        return [MaxPool(lambda x: F.adaptive_max_pool2d(x, module.output_size, return_indices=True), overlap=True)]
-    if not isinstance(module, nn.MaxPool2d) or module.return_indices:
-        return None
-    m = module
-    options = {"padding": m.padding, "dilation": m.dilation, "ceil_mode": m.ceil_mode, "return_indices": True}
-    kernel, stride, dilation = (torch.as_tensor(v).expand(2) for v in (m.kernel_size, m.stride, m.dilation))
-    overlap = bool(((kernel > stride) | (dilation > 1)).any())
-    return [MaxPool(lambda x: F.max_pool2d(x, m.kernel_size, m.stride, **options), overlap=overlap)]  # type: ignore[arg-type]
-
-
-def _folded(norm: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    """BatchNorm with running statistics as a scale and a shift, (C,) or (C, 1, 1)."""
-    scale = (norm.running_var + norm.eps).rsqrt()
-    scale = scale if norm.weight is None else scale * norm.weight
-    shift = -norm.running_mean * scale
-    shift = shift if norm.bias is None else shift + norm.bias
-    shape = (-1,) if like.dim() == 2 else (-1, 1, 1)
-    return scale.view(shape).to(like.dtype), shift.view(shape).to(like.dtype)

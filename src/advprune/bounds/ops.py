@@ -1,6 +1,6 @@
 """What bounds know of each operation: how intervals pass forward, and linear functions of its output backward.
 
-A new operation is a class here and a line in ``graph.py``. ``interval`` must contain every value the operation takes
+A new operation is a class here and a line in ``layers.py`` (a layer) or ``graph.py`` (a function). ``interval`` must contain every value the operation takes
 on its inputs' regions; ``backward`` must turn a linear function of the output into one of the inputs that is nowhere
 larger on them.
 """
@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.bounds.boxes import TINY, Interval
-from advprune.errors import UserError
 
 Slope = Literal["adaptive", "parallel"]
 #: One coefficient tensor (N, S, *input) per input, and a constant (N, S) or 0.
@@ -190,17 +189,3 @@ class MaxPool(Op):
     def _rivals(self, upper: Tensor, candidates: Tensor) -> Tensor:
         """The largest upper end in each window beside its candidate; would be too small if windows overlapped."""
         return self.function(upper.flatten(2).scatter(2, candidates, -torch.inf).view_as(upper))[0]
-
-
-def refuse_training(module: nn.Module) -> None:
-    """Batch statistics and dropped values depend on the batch or on chance: nothing is proved about them.
-
-    Raises:
-        UserError: if the layer is in train mode, or has no running statistics.
-    """
-    kind = type(module).__name__
-    if module.training or getattr(module, "running_mean", module) is None:
-        raise UserError(
-            f"bounds need {kind} in eval mode: in train mode its output depends on the batch; call model.eval() to "
-            "certify, and train with bounds on a network without it, such as model=cnn_small"
-        )
