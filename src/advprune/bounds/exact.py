@@ -85,7 +85,7 @@ def _verdict(
 
 
 class _Programme:
-    """The network on one image's region: variables are the pixels, the ReLUs' outputs and one bit for each open ReLU."""
+    """The network on one image's region: variables are pixels, outputs of open ReLUs, a bit for each."""
 
     def __init__(self, steps: list[Step], boxes: list[Interval]) -> None:
         low, high = (end.flatten().cpu().numpy() for end in (boxes[0].lower, boxes[0].upper))
