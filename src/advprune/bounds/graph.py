@@ -105,22 +105,13 @@ class _Reader:
         if found is None:
             raise UserError(
                 f"bounds do not know the operation {name} ({node.name} in {type(self.model).__name__}); write it in "
-                "src/advprune/bounds/ops.py and name it in layers.py or graph.py, or use a network without it, such as model=cnn_small"
+                "src/advprune/bounds/ops.py and name it in layers.py or graph.py, or use another network, such as "
+                "model=cnn_small"
             )
         return found
 
     def _of_call(self, node: fx.Node, sources: int) -> list[Op] | None:
-        target: Any = {
-            "add": operator.add,
-            "sub": operator.sub,
-            "mul": operator.mul,
-            "div": operator.truediv,
-            "flatten": torch.flatten,
-            "mean": torch.mean,
-            "relu": torch.relu,
-        }.get(  # fmt: skip
-            str(node.target), node.target
-        )
+        target: Any = _METHODS.get(str(node.target), node.target)
         if sources == 2:
             return [Add()] if target in (operator.add, operator.iadd, torch.add) and not node.kwargs else None
         if sources != 1 or not isinstance(node.args[0], fx.Node):
@@ -153,6 +144,10 @@ def _alive(graph: fx.Graph) -> list[fx.Node]:
     return [node for node in graph.nodes if node in needed]
 
 
+_METHODS: dict[str, Any] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "flatten": torch.flatten,
+    "mean": torch.mean, "relu": torch.relu,
+}  # fmt: skip
 _ARITHMETIC: dict[Any, Callable[..., tuple[Any, Any]]] = {
     operator.add: lambda read, like: (1.0, _as(read(), like)),
     operator.sub: lambda read, like: (1.0, -_as(read(), like)),

@@ -35,7 +35,7 @@ def of_module(module: nn.Module) -> list[Op] | None:
 
 def _pool(module: nn.Module) -> list[Op] | None:
     if isinstance(module, nn.AdaptiveMaxPool2d):
-        return [MaxPool(lambda x: F.adaptive_max_pool2d(x, module.output_size, return_indices=True), overlap=True)]
+        return [MaxPool(partial(_adaptive_max, module), overlap=True)]
     if not isinstance(module, nn.MaxPool2d) or module.return_indices:
         return None
     m = module
@@ -48,6 +48,10 @@ def _pool(module: nn.Module) -> list[Op] | None:
     kernel, stride, dilation = (torch.as_tensor(v).expand(2) for v in (m.kernel_size, m.stride, m.dilation))
     overlap = bool(((kernel > stride) | (dilation > 1)).any())
     return [MaxPool(lambda x: F.max_pool2d(x, m.kernel_size, m.stride, **options), overlap=overlap)]
+
+
+def _adaptive_max(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    return F.adaptive_max_pool2d(x, module.output_size, return_indices=True)
 
 
 def _folded(norm: Any, like: Tensor) -> tuple[Tensor, Tensor]:

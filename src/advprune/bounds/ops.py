@@ -1,8 +1,8 @@
 """What bounds know of each operation: how intervals pass forward, and linear functions of its output backward.
 
-A new operation is a class here and a line in ``layers.py`` (a layer) or ``graph.py`` (a function). ``interval`` must contain every value the operation takes
-on its inputs' regions; ``backward`` must turn a linear function of the output into one of the inputs that is nowhere
-larger on them.
+A new operation is a class here and a line in ``layers.py`` (a layer) or ``graph.py`` (a function). ``interval`` must
+contain every value the operation takes on its inputs' regions; ``backward`` must turn a linear function of the output
+into one of the inputs that is nowhere larger on them.
 """
 
 from collections.abc import Callable

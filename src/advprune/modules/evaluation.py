@@ -33,7 +33,7 @@ class RobustEvaluation(pl.LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        attack: Callable[..., Tensor],
+        attack: Callable[..., Any],
         *,
         name: str,
         threat: Threat,

@@ -1,4 +1,4 @@
-"""MixTrain (Wang et al. 2018, https://arxiv.org/abs/1811.02625), as HYDRA has it: the worst case of a few images a step.
+"""MixTrain (Wang et al. 2018, https://arxiv.org/abs/1811.02625), as HYDRA has it: worst cases of a few images a step.
 
 Differs from HYDRA's code (https://arxiv.org/abs/2002.10509) in its bounds, which are cut to [0, 1] and not to the least
 and largest pixel of the images at hand, and so hold.

@@ -55,8 +55,8 @@ def _compare(proof: dict[str, Any], attack: dict[str, Any], network: "Stage") ->
         first = wrong.iloc[0]
         raise UserError(
             f"{proof['name']} and {attack['name']} contradict each other on {len(wrong)} images of {network.kind} "
-            f"{network.key}: image {first['image']} is certified within {proof['threat']['eps']:g}, and misclassified at "
-            f"{first['distance']:g}; one of the two is defective: trust neither, and report it with this message"
+            f"{network.key}: image {first['image']} is certified within {proof['threat']['eps']:g}, and wrong "
+            f"at {first['distance']:g}; one of the two is defective: trust neither, and report it with this message"
         )
 
 
