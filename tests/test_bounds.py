@@ -47,8 +47,9 @@ def margins_of(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 def linear(weight: list[list[float]], bias: list[float]) -> nn.Linear:
     layer = nn.Linear(len(weight[0]), len(weight))
-    layer.weight.data, layer.bias.data = torch.tensor(weight, dtype=torch.float32), torch.tensor(
-        bias, dtype=torch.float32
+    layer.weight.data, layer.bias.data = (
+        torch.tensor(weight, dtype=torch.float32),
+        torch.tensor(bias, dtype=torch.float32),
     )
     return layer
 
@@ -67,7 +68,9 @@ def test_t22_a_linear_network_is_bounded_exactly(bound) -> None:
 @pytest.mark.parametrize(("name", "value"), [("ibp", 0.5), ("crown_ibp", 0.4), ("crown", 0.5)])
 def test_t23_the_toy_network(name: str, value: float) -> None:
     # crown keeps the better of the linear bound (0.4) and the interval bound (0.5, the true minimum)
-    net = nn.Sequential(nn.Flatten(), linear([[1, -1], [1, 1]], [0, -1]), nn.ReLU(), linear([[1, 1], [-1, 0]], [0.5, 0]))
+    net = nn.Sequential(
+        nn.Flatten(), linear([[1, -1], [1, 1]], [0, -1]), nn.ReLU(), linear([[1, 1], [-1, 0]], [0.5, 0])
+    )
     found = ALL[name](net, images(0.6, 0.5), torch.tensor([0]), threat=Linf(0.1))
     assert found[0, 1].item() == pytest.approx(value, abs=1e-6)
     assert margins_of(net, images(0.6, 0.5), torch.tensor([0]))[0, 1].item() == pytest.approx(0.8)
@@ -106,7 +109,14 @@ def small_network(seed: int) -> tuple[nn.Module, Tensor, Tensor]:
     torch.manual_seed(seed)
     kind = seed % 4
     if kind == 0:
-        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)]
+        layers: list[nn.Module] = [
+            nn.Flatten(),
+            nn.Linear(16, 8),
+            nn.ReLU(),
+            nn.Linear(8, 6),
+            nn.ReLU(),
+            nn.Linear(6, 3),
+        ]
     elif kind == 1:
         layers = [nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
                   nn.Linear(12, 3)]  # fmt: skip
@@ -114,7 +124,14 @@ def small_network(seed: int) -> tuple[nn.Module, Tensor, Tensor]:
         layers = [nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ReLU6(), Residual(3), nn.AdaptiveAvgPool2d(1),
                   nn.Flatten(), nn.Linear(3, 3)]  # fmt: skip
     else:
-        layers = [nn.Conv2d(1, 3, 2), nn.ReLU(), nn.MaxPool2d(2, stride=1), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(3, 3)]
+        layers = [
+            nn.Conv2d(1, 3, 2),
+            nn.ReLU(),
+            nn.MaxPool2d(2, stride=1),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(3, 3),
+        ]
     net = nn.Sequential(Normalize([0.4], [0.3]), *layers).double().eval()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -211,7 +228,9 @@ def test_masked_networks_are_bounded_as_they_run_and_learn() -> None:
     net = nn.Sequential(OrderedDict(flatten=nn.Flatten(), one=nn.Linear(9, 6), relu=nn.ReLU(), two=nn.Linear(6, 3)))
     x, y = torch.rand(4, 1, 3, 3), torch.tensor([0, 1, 2, 0])
     scores = hydra.initial_scores(net, init="scaled", seed=0)
-    subnet = Subnet(net, scores=scores, choose=lambda s: hydra.masks_of(s, 0.5, "layer"), through=hydra.straight_through)
+    subnet = Subnet(
+        net, scores=scores, choose=lambda s: hydra.masks_of(s, 0.5, "layer"), through=hydra.straight_through
+    )
     subnet.eval()
     torch.testing.assert_close(crown(subnet, x, y, threat=Linf(0.1), scale=0.0), margins_of(subnet, x, y))
     loss = crown_ibp(subnet, x, y, threat=Linf(0.1), beta=0.5).sum()

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 
 from advprune.bounds import smoothing
@@ -69,15 +70,23 @@ def test_linf_needs_the_radius_of_the_cubes_corner() -> None:
         assert found.certified.item() is certified
 
 
+def repeated(alpha: float) -> Tensor:
+    """1,000 certified radii of one image whose true radius is 0.2, each from its own thousand samples."""
+    x, y = torch.full((1000, 1, 1, 1), 0.7), torch.ones(1000, dtype=torch.long)
+    places = torch.arange(1000)
+    return certify_smoothing(Half(), x, y, threat=L2(0.1), positions=places, n=1000, alpha=alpha).radius
+
+
 def test_coverage_over_a_thousand_repetitions() -> None:
-    """A radius beyond the true one happens at most alpha of the time; and nearly as often, so the bound is not idle."""
-    alpha, x = 0.05, torch.full((1000, 1, 1, 1), 0.7)
-    found = certify_smoothing(
-        Half(), x, torch.ones(1000, dtype=torch.long), threat=L2(0.1), positions=torch.arange(1000), n=1000, alpha=alpha
-    )
-    covered = (found.radius <= 0.2).float().mean().item()
-    assert 1 - alpha <= covered <= 1 - alpha / 3
-    assert len(found.radius.unique()) > 50  # the repetitions are not one and the same
+    """A radius is beyond the true one with probability alpha at most; the binomial distribution says how often."""
+    assert (repeated(0.001) > 0.2).sum() <= binom.ppf(0.999, 1000, 0.001)
+    alpha, p = 0.05, NormalDist().cdf(0.2 / 0.25)
+    allowed = max(k for k in range(500, 1000) if radius_of(lower_confidence(k, 1000, alpha), 0.25) <= 0.2)
+    exact = float(binom.cdf(allowed, 1000, p))
+    assert 1 - alpha <= exact <= 1 - alpha / 2
+    radii = repeated(alpha)
+    assert (radii <= 0.2).float().mean().item() == pytest.approx(exact, abs=3 * math.sqrt(alpha * (1 - alpha) / 1000))
+    assert len(radii.unique()) > 50  # the repetitions are not one and the same
 
 
 def test_the_noise_is_an_images_own() -> None:
@@ -91,7 +100,9 @@ def test_the_noise_is_an_images_own() -> None:
 
     def radii(chosen: list[int], **options: int) -> list[float]:
         whole = {"n": 2500, "seed": 1, "sigma": 0.5, **options}
-        return certify_smoothing(net, x[chosen], y[chosen], threat=L2(0.1), positions=places[chosen], **whole).radius.tolist()
+        return certify_smoothing(
+            net, x[chosen], y[chosen], threat=L2(0.1), positions=places[chosen], **whole
+        ).radius.tolist()
 
     together = radii([0, 1, 2, 3, 4])
     assert len(set(together)) > 2
@@ -103,11 +114,19 @@ def test_the_noise_is_an_images_own() -> None:
     assert radii([0, 1, 2, 3, 4], seed=2) != together
 
 
+class Thirds(nn.Module):
+    """Three classes by the first pixel, below 0.4, between, above 0.6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x.flatten(1)[:, 0]
+        return torch.stack([0.4 - first, torch.zeros_like(first), first - 0.6], 1)
+
+
 def test_early_abstention_changes_no_verdict() -> None:
-    x = (0.5 + torch.linspace(-0.05, 0.05, 40)).view(40, 1, 1, 1)
+    x = torch.linspace(0, 1, 40).view(40, 1, 1, 1)
     y, places = torch.ones(40, dtype=torch.long), torch.arange(40)
-    calls = []
-    net = Half()
+    calls: list[int] = []
+    net = Thirds()
     net.register_forward_hook(lambda _, args, __: calls.append(len(args[0])))
     whole = certify_smoothing(net, x, y, threat=L2(0.01), positions=places, n=5000)
     drawn = sum(calls)
@@ -121,11 +140,19 @@ def test_early_abstention_changes_no_verdict() -> None:
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [({"sigma": 0.0}, "sigma"), ({"n": 50}, "n0"), ({"n0": 0}, "n0"), ({"alpha": 0.5}, "alpha"), ({"forward_size": 0}, "size")],
+    [
+        ({"sigma": 0.0}, "sigma"),
+        ({"n": 50}, "n0"),
+        ({"n0": 0}, "n0"),
+        ({"alpha": 0.5}, "alpha"),
+        ({"forward_size": 0}, "size"),
+    ],
 )
 def test_mistakes(options: dict[str, float], word: str) -> None:
     with pytest.raises(UserError, match=word):
-        certify_smoothing(Half(), torch.rand(1, 1, 1, 1), torch.ones(1).long(), threat=L2(0.1), positions=torch.arange(1), **options)
+        certify_smoothing(
+            Half(), torch.rand(1, 1, 1, 1), torch.ones(1).long(), threat=L2(0.1), positions=torch.arange(1), **options
+        )
 
 
 def test_blocks_depend_on_the_images_shape_alone() -> None:
@@ -135,8 +162,10 @@ def test_blocks_depend_on_the_images_shape_alone() -> None:
 
 def small(seed: int) -> tuple[nn.Module, Tensor, Tensor, Tensor]:
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(12, 6), nn.ReLU(),
-                        nn.Linear(6, 3)).eval()  # fmt: skip
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 12), nn.ReLU(),
+                        nn.Linear(12, 3)).eval()  # fmt: skip
+    for layer in (net[0], net[3], net[5]):
+        layer.weight.data.mul_(3)
     x = torch.rand(6, 1, 4, 4)
     return net, x, net(x).argmax(1), torch.arange(6)
 
@@ -146,7 +175,7 @@ def test_exact_decides_between_bounds_and_attacks() -> None:
     proved = {name: 0 for name in ("ibp", "crown", "exact")}
     for seed in range(3):
         net, x, y, places = small(seed)
-        for eps in (0.05, 0.2, 0.4):
+        for eps in (0.02, 0.08, 0.15):
             threat = Linf(eps)
             weak = certify_ibp(net, x, y, threat=threat, positions=places).certified
             strong = certify_crown(net, x, y, threat=threat, positions=places).certified

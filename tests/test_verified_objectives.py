@@ -57,7 +57,18 @@ def test_t18_crown_ibp_schedule(step: float, share: float, beta: float) -> None:
 def test_t18_mixtrain_schedules() -> None:
     """eps(e) = 0.007 e / 15; the weight 0.1 to e = 19, then times 2.5 each five epochs, 50 from e = 50."""
     spy = Spy()
-    weights = {0: 0.1, 19: 0.1, 20: 0.25, 25: 0.625, 30: 1.5625, 35: 3.90625, 40: 9.765625, 45: 24.4140625, 50: 50, 59: 50}
+    weights = {
+        0: 0.1,
+        19: 0.1,
+        20: 0.25,
+        25: 0.625,
+        30: 1.5625,
+        35: 3.90625,
+        40: 9.765625,
+        45: 24.4140625,
+        50: 50,
+        59: 50,
+    }
     natural = F.cross_entropy(network()(X), Y)
     for epoch, weight in weights.items():
         loss = mixtrain(network(), X, Y, progress=(epoch + 0.5) / 60, bound=spy, probability=1.0)
@@ -96,10 +107,9 @@ def test_a_natural_step_asks_for_no_bounds_and_a_verified_one_for_no_forward() -
 
 
 def test_mixtrain_bounds_a_few_images_drawn_with_replacement() -> None:
-    spy = Spy()
-    torch.manual_seed(0)
+    spy, net = Spy(), network()
     for _ in range(400):
-        mixtrain(network(), X, Y, progress=0.5, bound=spy, images=5)
+        mixtrain(net, X, Y, progress=0.5, bound=spy, images=5)
     assert len(spy.asked) == pytest.approx(0.8 * 400, abs=30)  # 8 standard deviations are 64
     assert all(len(images) == 5 for images in spy.images)
     assert any(len(images.flatten(1).unique(dim=0)) < 5 for images in spy.images)
@@ -190,8 +200,10 @@ def test_macer_by_hand() -> None:
     [
         (partial(smoothing, sigma=0.0), "sigma"), (partial(smoothing, form="macer"), "samples"),
         (partial(smoothing, form="smoothadv"), "attack"), (partial(smoothing, form="cohen"), "form"),
-        (partial(ibp, bound=Spy(), hold=0.6, ramp=0.6), "at most 1"), (partial(ibp, bound=Spy(), kappa_end=2.0), "kappa_end"),
-        (partial(crown_ibp, bound=Spy(), beta_start=-1.0), "beta_start"), (partial(mixtrain, bound=Spy(), ramp=90), "clock"),
+        (partial(ibp, bound=Spy(), hold=0.6, ramp=0.6), "at most 1"),
+        (partial(ibp, bound=Spy(), kappa_end=2.0), "kappa_end"),
+        (partial(crown_ibp, bound=Spy(), beta_start=-1.0), "beta_start"),
+        (partial(mixtrain, bound=Spy(), ramp=90), "clock"),
         (partial(mixtrain, bound=Spy(), probability=80), "probability"),
         (partial(ibp, ramp=0.0, bound=partial(ibp_bound, threat=Linf(0.1))), "src/advprune/bounds"),
     ],
