@@ -61,7 +61,10 @@ def run(rounds: int = 5, device: str | None = None) -> list[dict[str, Any]]:
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     samples, forward_size = (100_000, 10_000) if device == "cuda" else (1_000, 1_000)
     rows = []
-    for name, net in (("vgg16_bn", VGG16BN(**SPEC)), ("resnet18, a quarter as wide", ResNet(depth=18, width=16, **SPEC))):
+    for name, net in (
+        ("vgg16_bn", VGG16BN(**SPEC)),
+        ("resnet18, a quarter as wide", ResNet(depth=18, width=16, **SPEC)),
+    ):
         what = f"certify_smoothing, {name}, {samples} samples an image, {device}"
         measured = ratio(net, device, samples, forward_size, rounds)
         rows.append({"what": what, "against": "plain forwards", "bar": "<= 1.05", "measured": measured})

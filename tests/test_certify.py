@@ -172,8 +172,8 @@ def small(seed: int) -> tuple[nn.Module, Tensor, Tensor, Tensor]:
 
 def test_exact_decides_between_bounds_and_attacks() -> None:
     """What a bound proves the solver proves; what it refutes has a counterexample on a grid of corners, mostly."""
-    proved = {name: 0 for name in ("ibp", "crown", "exact")}
-    for seed in range(3):
+    proved = dict.fromkeys(("ibp", "crown", "exact"), 0)
+    for seed in range(2):
         net, x, y, places = small(seed)
         for eps in (0.02, 0.08, 0.15):
             threat = Linf(eps)
@@ -190,7 +190,7 @@ def test_exact_decides_between_bounds_and_attacks() -> None:
                 assert not (fooled and full.certified[i]), "an attack succeeds on an image that is proved"
             for name, found in (("ibp", weak), ("crown", strong), ("exact", full.certified)):
                 proved[name] += int(found.sum())
-    assert proved["ibp"] < proved["crown"] < proved["exact"] < 54
+    assert proved["ibp"] < proved["crown"] < proved["exact"] < 36
 
 
 def test_exact_equals_the_margin_found_by_hand() -> None:
