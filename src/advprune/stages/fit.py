@@ -16,7 +16,6 @@ from advprune.modules.files import AtomicCheckpoint
 from advprune.stages.build import build
 from advprune.stages.loggers import close_wandb
 
-
 #: Side in pixels up to which one thread of the processor is the default.
 TINY_IMAGE = 16
 
