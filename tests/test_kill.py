@@ -1,4 +1,4 @@
-"""kill -9 in each stage, at three random instants each; the same command again ends as a run left alone, bit for bit."""
+"""kill -9 in each stage, at three random instants each; the same command again ends as a run left alone, to the bit."""
 
 import json
 import os
@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 STAGES = ("dense", "pruned", "finetuned", "evaluated")
 COMMAND = (
     "prune.py", "ratio=0.9", "model.widths=[8,8,8]", "training.epochs=8", "search.epochs=6", "finetune.epochs=8",
-    "training.ema=0.9", "attack.steps=200", "attack.restarts=4", "attack.batch_size=32", "select.steps=4", "trainer=cpu",
+    "training.ema=0.9", "attack.steps=200", "attack.restarts=4", "attack.batch_size=32", "select.steps=4",
+    "trainer=cpu",
 )  # fmt: skip
 
 
