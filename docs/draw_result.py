@@ -8,6 +8,7 @@ point with its interval, as in the table. Needs matplotlib (the dev extra). The 
 
 import argparse
 import json
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="+", help="table.json of one or more grids")
     parser.add_argument("--out", type=Path, default=HERE / "result.svg")
     given = parser.parse_args()
-    found = [path for pattern in given.tables for path in sorted(Path().glob(pattern))]
+    found = [Path(name) for pattern in given.tables for name in sorted(glob(pattern))]  # noqa: PTH207 - absolute too
     draw(read(found), given.out)
     print(given.out)  # noqa: T201
 
