@@ -19,7 +19,8 @@ def row_of(
     metric = options["select"]["metric"]
     row: dict[str, Any] = {
         **names,
-        "ratio": options.get("ratio"), "seed": options["seed"],
+        "ratio": final.get("ratio", options.get("ratio")), "compression": final.get("compression"),
+        "seed": options["seed"],
         "sparsity": final.get("sparsity"), "zeros": final.get("zeros"),
         "eps": after["threat"]["eps"], "norm": after["threat"]["norm"],
         "images": after["images"], "of": after["of"],

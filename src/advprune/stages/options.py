@@ -22,7 +22,24 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return _one_budget({str(key): value for key, value in plain.items()})
+
+
+def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with either ``ratio`` or ``compression``: what the command line says, else what a preset sets.
+
+    Raises:
+        UserError: if the command line gives both.
+    """
+    if options.get("compression") is None:
+        return options
+    given = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
+    if {"ratio", "compression"} <= given and options["ratio"] is not None:
+        raise UserError(
+            f"ratio={options['ratio']:g} and compression={options['compression']:g} are two answers to one question: "
+            "give the share removed, or how many times smaller the network becomes"
+        )
+    return options | {"compression" if "ratio" in given else "ratio": None}
 
 
 def names() -> dict[str, str]:

@@ -116,7 +116,8 @@ def plan_pruned(options: dict[str, Any]) -> Plan:
     dense = _dense(options, options["dense"])
     context = {name: options[name] for name in (*CONTEXT, "seed")}
     pruner = {name: value for name, value in options["pruner"].items() if name != "recovery"}
-    pruned = Stage("pruned", context | _phase(options, pruner) | {"pruner": pruner, "ratio": options["ratio"]}, dense)
+    budget = {name: options.get(name) for name in ("ratio", "compression")}
+    pruned = Stage("pruned", context | _phase(options, pruner) | {"pruner": pruner} | budget, dense)
     recovery = options["pruner"]["recovery"]
     recipe = options["finetune"] if recovery == "finetune" else options["training"]
     tuned = Stage("finetuned", context | {"recovery": recovery, "recipe": recipe}, pruned)

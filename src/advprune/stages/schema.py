@@ -34,7 +34,8 @@ class Train:
 class Prune(Train):
     """The root of ``prune.py``."""
 
-    ratio: float = 0.99
+    ratio: float | None = 0.99
+    compression: float | None = None
     dense: str | None = None
     pruner: Any = None
 
