@@ -4,7 +4,8 @@ import math
 from statistics import mean, stdev
 from typing import Any
 
-SHARES = ("dense_clean_acc", "dense_robust_acc", "clean_acc", "robust_acc")
+SHARES = ("dense_clean_acc", "dense_robust_acc", "clean_acc", "robust_acc", "target_acc", "both_correct",
+          "transfer_rate")  # fmt: skip
 #: What tells two rows of a table apart, the seed aside.
 IDENTITY = (
     "dataset",
@@ -19,6 +20,7 @@ IDENTITY = (
     "images",
     "foreign",
     "quantizer",
+    "source",
 )
 
 

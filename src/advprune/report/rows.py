@@ -1,6 +1,10 @@
 """One job's row: read from the results of its stages, never from a log."""
 
+from pathlib import Path
 from typing import Any
+
+#: The cells of a transfer attack.
+TRANSFER = ("target_acc", "both_correct", "transfer_rate")
 
 
 def row_of(
@@ -27,22 +31,24 @@ def row_of(
         "clean_acc": after["clean_acc"], "clean_acc_interval": after["clean_acc_interval"],
         "robust_acc": after["robust_acc"], "robust_acc_interval": after["robust_acc_interval"],
         "after_each": after.get("after_each"),
+        "source": _source(options) if "target_acc" in after else None,
+        **{name: after[name] for name in after if name.startswith(TRANSFER)},
         "dense_clean_acc": before["clean_acc"], "dense_clean_acc_interval": before["clean_acc_interval"],
         "dense_robust_acc": before["robust_acc"], "dense_robust_acc_interval": before["robust_acc_interval"],
         "kept": final.get("kept"), "checkpoint": "last" if final.get("kept") == "last" else "best",
         "validation": final.get("validation", {}).get(metric),
         "foreign": dense.get("foreign"),
-        "seconds": sum(_seconds(plan.evaluated, results)),
+        "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line()),
         "doubts": after["doubts"],
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
     }  # fmt: skip
     return row
 
 
-def _seconds(stage: Any, results: dict[str, dict[str, Any]]) -> list[float]:
-    """What each stage of the line took when it was made."""
-    line = []
-    while stage is not None:
-        line.append(results[stage.key]["seconds"])
-        stage = stage.parent
-    return line
+def _source(options: dict[str, Any]) -> str:
+    """Whose examples a transfer attack used."""
+    model, seed = options.get("source_model"), options.get("source_seed")
+    words = [Path(options["source"]).name if options.get("source") else "dense"]
+    words += [model["_target_"].rsplit(".", 1)[-1]] if model else []
+    words += [f"{name}={model[name]}" for name in ("depth", "widen") if model and name in model]
+    return " ".join([*words, f"seed {seed}"] if seed is not None else words)

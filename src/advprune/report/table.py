@@ -11,6 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from advprune.report.pool import pool
+from advprune.report.rows import TRANSFER
+
+HEADINGS = {"target_acc": "target right", "both_correct": "both right"}
 
 
 def show(records: list[dict[str, Any]], folder: Path) -> None:
@@ -42,24 +45,29 @@ def _table(rows: list[dict[str, Any]], failed: list[list[str]]) -> Table:
     table = Table(title=_title(rows), title_justify="left", caption_justify="left")
     pruned = rows[0].get("pruner") is not None and rows[0]["ratio"] is not None
     names = ["model"] + (["pruner", "ratio", "sparsity"] if pruned else []) + ["attack"]
-    names += (["dense clean", "dense robust"] if pruned else []) + ["clean", "robust", "n", "seconds"]
+    moved = any(row.get("source") for row in rows)
+    names += ["source"] if moved else []
+    shares = ["dense_clean_acc", "dense_robust_acc"] if pruned and not moved else []
+    shares += ["clean_acc"] + ([] if all(row.get("source") for row in rows) else ["robust_acc"])
+    shares += list(TRANSFER) if moved else []
+    names += [HEADINGS.get(name, name.removesuffix("_acc").replace("_", " ")) for name in shares] + ["n", "seconds"]
     for name in names:
-        left = name in ("model", "pruner", "attack")
+        left = name in ("model", "pruner", "attack", "source")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left)
     for row in rows:
-        table.add_row(*_cells(row, pruned))
+        table.add_row(*_cells(row, pruned, moved, shares))
     for cells in failed:
         table.add_row(*(cells if pruned else [cells[0], cells[4]]), style="red")
     return table
 
 
-def _cells(row: dict[str, Any], pruned: bool) -> list[str]:
+def _cells(row: dict[str, Any], pruned: bool, moved: bool, shares: list[str]) -> list[str]:
     cells = [row["model"]]
     if pruned:
         cells += [row["pruner"], f"{row['ratio']:g}", "–" if row["zeros"] is None else f"{row['zeros']:.4f}"]
     cells += [f"{row['attack'].split(' ')[0]} {eps(row)}"]
-    shown = ("dense_clean_acc", "dense_robust_acc") if pruned else ()
-    cells += [accuracy(row, name) for name in (*shown, "clean_acc", "robust_acc")]
+    cells += [row.get("source") or ""] if moved else []
+    cells += [accuracy(row, name) for name in shares]
     images = f"{row['images']}" if row["images"] == row["of"] else f"{row['images']} of {row['of']}"
     seeds = f" × {row['seeds']} seeds" if row["seeds"] > 1 else ""
     return [*cells, images + seeds, f"{row['seconds']:.0f}"]
@@ -73,6 +81,8 @@ def _failed_cells(record: dict[str, Any]) -> list[str]:
 
 def accuracy(row: dict[str, Any], name: str) -> str:
     """A share in percent with its interval: ``84.2 [80.1, 87.6]``."""
+    if row.get(name) is None:
+        return "–"
     low, high = row[f"{name}_interval"]
     return f"{100 * row[name]:.1f} [{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
 
@@ -102,6 +112,9 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     )
     if any("autoattack" not in row["attack"] for row in rows):
         notes.append("PGD and its like overstate robustness: publish numbers made with attack=autoattack")
+    if any(row.get("source") for row in rows):
+        notes.append("target right: on the source's examples; both right: source too; transfer rate: target wrong, "
+                     "of the images both have right and on which the source is fooled")  # fmt: skip
     return notes + [f"doubt: {doubt}" for doubt in sorted({doubt for row in rows for doubt in row["doubts"]})]
 
 

@@ -49,6 +49,9 @@ def check_numbers(options: dict[str, Any]) -> None:
         raise UserError(
             f"attack.images={images} is not possible: give a number of test images from 1 up, or null for all"
         )
+    unread = [name for name in ("source", "source_seed", "source_model") if options.get(name) is not None]
+    if unread and "inner" not in options["attack"]:
+        raise UserError(f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or leave it out")
     for phase in ("training", "search", "finetune"):
         recipe = options[phase]
         for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0)):

@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 from advprune.datasets.splits import subset
 from advprune.modules.evaluation import RobustEvaluation
+from advprune.modules.examples import Examples, cells
 from advprune.modules.files import load_weights
 from advprune.stages import parts
 from advprune.stages.fit import Where, interruptible, trainer
@@ -14,28 +15,37 @@ from advprune.stages.plan import Stage
 
 
 def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
-    """Attack the parent stage's network; write ``records.parquet``."""
-    assert parent is not None
-    options = stage.options
+    """Attack the parent stage's network, or judge it on another's examples; write ``records.parquet``."""
+    assert parent is not None and stage.parent is not None
     net = parts.network(model_options(stage), seed=0)
     net.load_state_dict(load_weights(parent / "model.safetensors"))
-    net.eval()
-    size = int(options["attack"]["batch_size"])
+    given = None
+    if stage.examples is not None:
+        given = Examples(folder.parents[1] / "examples" / stage.examples.key / "examples.safetensors")
+    columns, told = judged(stage, net.eval(), parts.attack(stage.options), folder, where, examples=given)
+    _write_records(folder / "records.parquet", columns)
+    return summary(columns) | told
+
+
+def judged(
+    stage: Stage, net: Any, attack: Any, folder: Path, where: Where, **options: Any
+) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """Run a network through the evaluation: the records' columns, and what was evaluated how."""
+    size = int(stage.options["attack"]["batch_size"])
     module = RobustEvaluation(
-        net, parts.attack(options), name=options["attack"]["_target_"].rsplit(".", 1)[-1],
-        threat=parts.threat(options), parts=folder / "work", seed=options["seed"],
+        net, attack, name=stage.options["attack"]["_target_"].rsplit(".", 1)[-1],
+        threat=parts.threat(stage.options), parts=folder / "work", seed=stage.options["seed"], **options,
     )  # fmt: skip
-    run = trainer(where, f"evaluated {stage.key}", logger=False, enable_checkpointing=False)
-    datamodule = parts.data(options, batch_size=size).to(run.strategy.root_device)
-    chosen = options["attack"].get("images")
+    run = trainer(where, f"{stage.kind} {stage.key}", logger=False, enable_checkpointing=False)
+    datamodule = parts.data(stage.options, batch_size=size).to(run.strategy.root_device)
+    chosen = stage.options["attack"].get("images")
     whole = datamodule.sizes["test"]
     indices = None if chosen is None else subset(whole, chosen, option="attack.images")
     loader = datamodule.test_dataloader(indices, size)
     interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
-    columns = module.records(len(loader))
-    _write_records(folder / "records.parquet", columns)
-    return summary(columns) | {"doubts": module.doubts, "of": whole, "batch_size": size,
-                               "threat": {"norm": module.threat.norm, "eps": module.threat.eps}}  # fmt: skip
+    told = {"doubts": module.doubts, "of": whole, "batch_size": size,
+            "threat": {"norm": module.threat.norm, "eps": module.threat.eps}}  # fmt: skip
+    return module.records(len(loader)), told
 
 
 def model_options(stage: Stage) -> dict[str, Any]:
@@ -51,6 +61,9 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {"images": images}
     for name, column in (("clean_acc", "clean_ok"), ("robust_acc", "robust_ok")):
         result |= share(name, sum(columns[column]), images)
+    if "source_adv_ok" in columns:
+        for name, (count, of) in cells(columns).items():
+            result |= share(name, count, of) | {f"{name}_of": of}
     inner = {
         name.split(".", 1)[1]: sum(column) / images for name, column in columns.items() if name.startswith("robust_ok.")
     }
@@ -58,7 +71,9 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 def share(name: str, right: int, images: int) -> dict[str, Any]:
-    """A share and its interval, as two entries."""
+    """A share and its interval, as two entries; of no images there is none."""
+    if not images:
+        return {name: None, f"{name}_interval": None}
     low, high = binomtest(right, images).proportion_ci(0.95, method="wilson")
     return {name: right / images, f"{name}_interval": [float(low), float(high)]}
 

@@ -12,6 +12,7 @@ from advprune.stages.keys import key
 
 #: What the training phases share.
 CONTEXT = ("dataset", "objective", "threat", "select")
+TRANSFER = "advprune.attacks.transfer.transfer"
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,18 @@ class Stage:
     kind: str
     options: dict[str, Any]
     parent: "Stage | None" = None
+    examples: "Stage | None" = None  # that are judged, of a transfer attack
 
     @cached_property
     def key(self) -> str:
         """See ``keys.py``."""
-        return key(self.kind, self.options, self.parent.key if self.parent else None)
+        made_with = {"examples": self.examples.key} if self.examples else {}
+        return key(self.kind, self.options | made_with, self.parent.key if self.parent else None)
+
+    def line(self) -> "list[Stage]":
+        """All it is made from, first things first, and itself."""
+        before = [stage.line() for stage in (self.parent, self.examples) if stage is not None]
+        return [stage for line in before for stage in line] + [self]
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,7 @@ class Plan:
 
     def stages(self) -> list[Stage]:
         """All stages in the order they are made, each once."""
-        chain = []
-        for last in (self.evaluated_dense, self.evaluated):
-            stage: Stage | None = last
-            line = []
-            while stage is not None:
-                line.append(stage)
-                stage = stage.parent
-            chain += line[::-1]
+        chain = self.evaluated_dense.line() + self.evaluated.line()
         return list({stage.key: stage for stage in chain}.values())
 
 
@@ -90,16 +91,38 @@ def _dense(options: dict[str, Any], weights: str | None) -> Stage:
     return Stage("dense", model | context | {"training": options["training"], "seed": options["seed"]})
 
 
-def _evaluated(options: dict[str, Any], parent: Stage) -> Stage:
+def _evaluated(options: dict[str, Any], parent: Stage, dense: Stage) -> Stage:
     own = {name: options[name] for name in ("dataset", "attack", "threat", "seed")}
-    return Stage("evaluated", own, parent)
+    if options["attack"].get("_target_") != TRANSFER:
+        return Stage("evaluated", own, parent)
+    # the frame's own keys shape the batches, and the batches what is drawn: with them, examples are the white-box ones
+    inner = options["attack"]["inner"] | {name: options["attack"][name] for name in ("images", "batch_size")}
+    source, seed = _source(options, parent, dense)
+    return Stage("evaluated", own, parent, Stage("examples", own | {"attack": inner, "seed": seed}, source))
+
+
+def _source(options: dict[str, Any], target: Stage, dense: Stage) -> tuple[Stage, int]:
+    """The network that a transfer attack's examples are made on, and the seed they are made with.
+
+    The seed is the source's own and not the target's, so that all targets share one set of examples.
+    """
+    name, model, seed = (options.get(option) for option in ("source", "source_model", "source_seed"))
+    own = options["seed"] if seed is None else seed
+    if name == "self":
+        if model is not None or seed is not None:
+            raise UserError("source=self is the network under attack; source_model and source_seed are of another one")
+        return target, own
+    as_source = options | {"model": model or options["model"], "seed": own}
+    if name is not None:
+        return _dense(as_source, name), seed or 0
+    return (dense if model is None and seed is None else _dense(as_source, None)), own
 
 
 def plan_dense(options: dict[str, Any], *, weights: str | None = None) -> Plan:
     """A dense network, trained or read from ``weights``, and its evaluation."""
     options = _with_content(options)
     dense = _dense(options, weights)
-    evaluated = _evaluated(options, dense)
+    evaluated = _evaluated(options, dense, dense)
     return Plan(dense, dense, evaluated, evaluated)
 
 
@@ -121,4 +144,4 @@ def plan_pruned(options: dict[str, Any]) -> Plan:
     recovery = options["pruner"]["recovery"]
     recipe = options["finetune"] if recovery == "finetune" else options["training"]
     tuned = Stage("finetuned", context | {"recovery": recovery, "recipe": recipe}, pruned)
-    return Plan(dense, tuned, _evaluated(options, dense), _evaluated(options, tuned))
+    return Plan(dense, tuned, _evaluated(options, dense, dense), _evaluated(options, tuned, dense))

@@ -16,6 +16,9 @@ class Train:
     """The root of ``train.py``."""
 
     seed: int = 0
+    source: str | None = None
+    source_seed: int | None = None
+    source_model: Any = None
     store: str = "multirun/stages"
     training: Recipe = field(default_factory=Recipe)
     search: Recipe = field(default_factory=Recipe)
