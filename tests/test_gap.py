@@ -1,6 +1,7 @@
-"""Greedy adversarial pruning, fact by fact (gap.md): the authors' quirks against gap_authors, the clean definition apart."""
+"""Greedy adversarial pruning, fact by fact (gap.md): the authors' quirks in gap_authors, the clean definition apart."""
 
 import math
+
 import numpy as np
 import pytest
 import torch

@@ -1,6 +1,7 @@
 """Transfer attacks: examples made once, judged on any target, paired by image; and the other pruners end to end."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT, TINY, run_job
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from advprune.attacks.transfer import transfer
 from advprune.errors import UserError
 from advprune.modules.examples import FIELDS, Examples, cells, gather
+from advprune.stages import door
 from advprune.stages.evaluated import summary
-from conftest import TINY, run_job
+from advprune.stages.options import GROUPS
 
 SMALL = (*(word for word in TINY if not word.startswith(("attack.steps", "search.epochs"))), "model.widths=[6,12,4]")
 MOVED = ("attack=transfer", "attack.inner.steps=3", "attack.inner.rel_step=0.5")
@@ -108,7 +114,9 @@ def test_fact_13_the_diagonal_is_white_box(folder: Path) -> None:
 def test_examples_of_a_source_are_made_once_for_all_targets(folder: Path) -> None:
     row(folder, *GAP, *MOVED)
     before = made(folder, "examples")
-    targets = [row(folder, *words, *MOVED) for words in (("pruner=magnitude", "ratio=0.5"), ("pruner=random", "ratio=0.3"))]
+    targets = [
+        row(folder, *words, *MOVED) for words in (("pruner=magnitude", "ratio=0.5"), ("pruner=random", "ratio=0.3"))
+    ]
     assert made(folder, "examples") == before
     assert made(folder, "dense") == 1
     examples = load_file(next((folder / "stages" / "examples").iterdir()) / "examples.safetensors")
@@ -141,7 +149,7 @@ def test_other_sources(folder: Path) -> None:
     assert records(foreign).drop(columns="distance").equals(records(dense).drop(columns="distance"))
     assert foreign["source"] == "model.safetensors"
     other = row(folder, *GAP, *MOVED, "model@source_model=small_cnn", "source_model.widths=[4,4,4]")
-    assert other["source"] == "small_cnn"
+    assert other["source"] == "small_cnn widths=[4,4,4]"
     assert not records(other).source_clean_ok.equals(records(dense).source_clean_ok)
     assert not load_file(path).keys() ^ {"conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias", "conv3.weight",
                                          "conv3.bias", "linear.weight", "linear.bias"}  # fmt: skip
@@ -155,11 +163,12 @@ def test_sources_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     save_file(wide, tmp_path / "colour.safetensors")
     flat = weights | {"linear.weight": torch.zeros(10, 7)}
     save_file(flat, tmp_path / "size.safetensors")
-    assert "the file has 5 classes, the dataset 10" in failure(folder, *MOVED, *GAP, f"source={tmp_path}/five.safetensors")
-    assert "the file is for 3 channels" in failure(folder, *MOVED, *GAP, f"source={tmp_path}/colour.safetensors")
-    assert "images of another size" in failure(folder, *MOVED, *GAP, f"source={tmp_path}/size.safetensors")
+    for name, message in [("five", "the file has 5 classes, the dataset 10"), ("colour", "the file is for 3 channels"),
+                          ("size", "images of another size")]:  # fmt: skip
+        assert message in failure(folder, *MOVED, *GAP, f"source={tmp_path}/{name}.safetensors")
     assert "cannot be read from nowhere" in failure(folder, *MOVED, *GAP, "source=nowhere")
     assert "write attack=transfer" in failure(folder, *WHITE, *GAP, "source=self")
+    assert "write source=…" in failure(folder, *MOVED, *GAP, "+attack.source=self")
     assert "of another one" in failure(folder, *MOVED, *GAP, "source=self", "source_seed=1")
 
 
@@ -213,7 +222,7 @@ def test_every_strategy_on_digits_is_counted(folder: Path, words: tuple[str, ...
 def test_what_cannot_be_pruned_so_is_refused_before_anything_is_made(tmp_path: Path, words: Any, message: str) -> None:
     words = words if words[0].startswith("pruner=") else ("pruner=magnitude", *words)
     done = run_job(tmp_path, "prune", (*SMALL, *WHITE, *words), tmp_path / "stages")
-    assert pytest.importorskip("re").search(message, done["failed"]), done["failed"]
+    assert re.search(message, done["failed"]), done["failed"]
     assert not (tmp_path / "stages").exists()
 
 
@@ -227,14 +236,6 @@ def test_mobilenet_at_64_names_the_largest_possible_before_training(tmp_path: Pa
 @pytest.mark.parametrize("name", [f"gap_{n}{a}" for n in ("resnet20", "googlenet", "vgg", "mobilenet_v2")
                                   for a in ("", "_authors")])  # fmt: skip
 def test_presets_compose_and_bind(name: str) -> None:
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import OmegaConf
-
-    from advprune.stages import door
-    from advprune.stages.options import GROUPS
-    from conftest import ROOT
-
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         options: Any = OmegaConf.to_container(compose("prune", [f"experiment={name}"]), resolve=True, enum_to_str=True)
@@ -242,6 +243,7 @@ def test_presets_compose_and_bind(name: str) -> None:
     pruner, phases = options["pruner"], (options["training"], options["finetune"])
     assert (pruner["biases"], pruner["classifier"], pruner["remove"]) == (True, False, "largest")
     assert pruner["select"] == ("quantile" if name.endswith("authors") else None)
-    assert [(p["epochs"], p["learning_rate"], p["schedule"], p["weight_decay"], p["nesterov"]) for p in phases] == [
-        (300, 0.1, "step_half", "1e-4", True), (40, 1e-3, "constant", "1e-4", True),
-    ] or [float(p["weight_decay"]) for p in phases] == [1e-4, 1e-4]  # fmt: skip
+    told = ("epochs", "learning_rate", "schedule", "nesterov", "weight_decay")
+    assert [(*(p[name] for name in told[:-1]), float(p[told[-1]])) for p in phases] == [
+        (300, 0.1, "step_half", True, 1e-4), (40, 1e-3, "constant", True, 1e-4),
+    ]  # fmt: skip

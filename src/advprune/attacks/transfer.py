@@ -14,18 +14,18 @@ def transfer(
     x: Tensor,
     y: Tensor,
     *,
-    source: nn.Module,
     inner: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    source: nn.Module | None = None,
 ) -> Tensor:
     """Attack ``source`` in place of ``model``.
 
     Args:
-        model: the target; it is not looked at.
+        model: the target; it is not looked at where there is a source.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
-        source: pixels (N, C, H, W) -> logits (N, K), left as found.
         inner: (model, x, y) -> x_adv, run on ``source``.
+        source: pixels (N, C, H, W) -> logits (N, K), left as found; None: the target itself, which is white-box.
     Returns:
         x_adv (N, C, H, W), what ``inner`` gives.
     """
-    return inner(source, x, y)
+    return inner(model if source is None else source, x, y)

@@ -1,4 +1,4 @@
-"""Adversarial examples on disk, found again by each image's place in the test set; with what their source made of them."""
+"""Adversarial examples on disk, found again by an image's place in the test set, and their source's answers."""
 
 from pathlib import Path
 from typing import Any

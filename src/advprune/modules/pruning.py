@@ -89,7 +89,9 @@ class PruningRounds(RobustTraining):
         """At the start of a round, decide its masks on the network as it is."""
         due = round_of(self.current_epoch, int(self.trainer.max_epochs or 1), len(self.ratios)) + 1
         if int(self.rounds_done) < due:
-            with torch.no_grad():  # effective weights without a graph are leaves, which a criterion may differentiate by
+            with (
+                torch.no_grad()
+            ):  # effective weights without a graph are leaves, which a criterion may differentiate by
                 self.net.refresh()
             with torch.no_grad(), self.net.pruned() as net:
                 masks = self.decide(net, self.ratios[due - 1], self.net.masks)

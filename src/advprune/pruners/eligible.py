@@ -32,7 +32,7 @@ def eligible(model: nn.Module, *, biases: bool = False, classifier: bool = True)
         weight = owners[id(module.weight)]
         chosen[weight] = cast(nn.Parameter, module.weight)
         if biases and module.bias is not None:
-            chosen[f"{name}.bias".lstrip(".")] = module.bias
+            chosen[f"{name}.bias".lstrip(".")] = cast(nn.Parameter, module.bias)
         last = weight if isinstance(module, nn.Linear) else last
     if classifier:
         return chosen

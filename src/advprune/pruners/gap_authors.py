@@ -52,11 +52,12 @@ def gap_authors(
     """
     score = score or ("signed" if scope == "global" else "abs")
     check_score(score)
-    if not isinstance(getattr(model, "normalize", None), nn.Module):
+    normalize = getattr(model, "normalize", None)
+    if not isinstance(normalize, nn.Module):
         raise UserError(f"gap_authors attacks behind the layer normalize, and {type(model).__name__} has none; use gap")
     weights, radius, length = eligible(model), fraction(eps), fraction(step)
     total: Scores = {}
-    normalize, modes = model.normalize, [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         model.train().requires_grad_(False)

@@ -91,7 +91,7 @@ def add(total: Scores, gradients: Iterable[Tensor | None]) -> None:
 
 @contextmanager
 def borrowed(model: nn.Module, mode: str, weights: Iterable[nn.Parameter]) -> Iterator[None]:
-    """The model in ``mode`` with gradients on ``weights`` alone; modes, flags and buffers come back, whatever is raised.
+    """The model in ``mode`` with gradients on ``weights`` alone; all come back, also after an error.
 
     Raises:
         UserError: for an unknown mode.

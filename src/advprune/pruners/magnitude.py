@@ -11,9 +11,7 @@ from advprune.masks import Scores, prunable
 from advprune.pruners.eligible import Eligible
 
 
-def magnitude(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, eligible: Eligible = prunable
-) -> Scores:
+def magnitude(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, eligible: Eligible = prunable) -> Scores:
     """Score each eligible parameter by |w|.
 
     Args:

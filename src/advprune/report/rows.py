@@ -31,7 +31,7 @@ def row_of(
         "clean_acc": after["clean_acc"], "clean_acc_interval": after["clean_acc_interval"],
         "robust_acc": after["robust_acc"], "robust_acc_interval": after["robust_acc_interval"],
         "after_each": after.get("after_each"),
-        "source": _source(options) if "target_acc" in after else None,
+        "source": _source(options, names.get("source_model")) if "target_acc" in after else None,
         **{name: after[name] for name in after if name.startswith(TRANSFER)},
         "dense_clean_acc": before["clean_acc"], "dense_clean_acc_interval": before["clean_acc_interval"],
         "dense_robust_acc": before["robust_acc"], "dense_robust_acc_interval": before["robust_acc_interval"],
@@ -45,10 +45,9 @@ def row_of(
     return row
 
 
-def _source(options: dict[str, Any]) -> str:
+def _source(options: dict[str, Any], model: str | None) -> str:
     """Whose examples a transfer attack used."""
-    model, seed = options.get("source_model"), options.get("source_seed")
-    words = [Path(options["source"]).name if options.get("source") else "dense"]
-    words += [model["_target_"].rsplit(".", 1)[-1]] if model else []
-    words += [f"{name}={model[name]}" for name in ("depth", "widen") if model and name in model]
-    return " ".join([*words, f"seed {seed}"] if seed is not None else words)
+    path, seed = options.get("source"), options.get("source_seed")
+    words = [Path(path).name] if path else [] if model else ["dense"]
+    words += [model] if model else []
+    return " ".join(words if seed is None else [*words, f"seed {seed}"])

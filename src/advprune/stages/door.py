@@ -49,6 +49,8 @@ def check_numbers(options: dict[str, Any]) -> None:
         raise UserError(
             f"attack.images={images} is not possible: give a number of test images from 1 up, or null for all"
         )
+    if "inner" in options["attack"] and "source" in options["attack"]:
+        raise UserError(f"attack.source={options['attack']['source']} is not an option; write source=… without attack.")
     unread = [name for name in ("source", "source_seed", "source_model") if options.get(name) is not None]
     if unread and "inner" not in options["attack"]:
         raise UserError(f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or leave it out")

@@ -16,7 +16,7 @@ from advprune.stages.plan import Stage
 
 def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
     """Attack the parent stage's network, or judge it on another's examples; write ``records.parquet``."""
-    assert parent is not None and stage.parent is not None
+    assert parent is not None
     net = parts.network(model_options(stage), seed=0)
     net.load_state_dict(load_weights(parent / "model.safetensors"))
     given = None

@@ -46,6 +46,8 @@ def names() -> dict[str, str]:
     """The chosen member of each group, with what the command line changed inside it: ``resnet20 depth=32``."""
     hydra = HydraConfig.get()
     chosen = {group: str(hydra.runtime.choices.get(group)) for group in GROUPS if hydra.runtime.choices.get(group)}
+    if hydra.runtime.choices.get("model@source_model"):
+        chosen["source_model"] = str(hydra.runtime.choices["model@source_model"])
     for override in hydra.overrides.task:
         name, _, value = override.lstrip("+").partition("=")
         group, _, option = name.partition(".")
