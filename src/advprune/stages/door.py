@@ -27,7 +27,7 @@ FRAME = {
 #: Arguments that the frame gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
                    "channels", "seed", "trail", "val_images", "repeats", "batch_size", "save_dir",
-                   "name", "facts", "positions"})  # fmt: skip
+                   "name", "facts", "positions", "eligible", "source"})  # fmt: skip
 
 
 def check_numbers(options: dict[str, Any]) -> None:
@@ -40,11 +40,21 @@ def check_numbers(options: dict[str, Any]) -> None:
     if ratio is not None and not 0 <= ratio < 1:
         hint = f"; for {ratio:g} % write ratio={ratio / 100:g}" if 1 < ratio < 100 else ""
         raise UserError(f"ratio={ratio:g} is not possible: ratio is the share of weights removed, in [0, 1){hint}")
+    compression = options.get("compression")
+    if compression is not None and not compression >= 1:
+        raise UserError(f"compression={compression:g} is not possible: it is original : remaining, at least 1")
+    if "ratio" in options and ratio is None and compression is None:
+        raise UserError("ratio=null leaves nothing to prune to: give ratio, the share removed, or compression")
     images = options["attack"].get("images")
     if images is not None and (not isinstance(images, int) or isinstance(images, bool) or images < 1):
         raise UserError(
             f"attack.images={images} is not possible: give a number of test images from 1 up, or null for all"
         )
+    if "inner" in options["attack"] and "source" in options["attack"]:
+        raise UserError(f"attack.source={options['attack']['source']} is not an option; write source=… without attack.")
+    unread = [name for name in ("source", "source_seed", "source_model") if options.get(name) is not None]
+    if unread and "inner" not in options["attack"]:
+        raise UserError(f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or leave it out")
     for phase in ("training", "search", "finetune"):
         recipe = options[phase]
         for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0)):

@@ -6,12 +6,11 @@ from typing import Any
 from advprune import masks as mask_values
 from advprune.errors import UserError
 from advprune.modules.files import load_weights
-from advprune.stages import parts
+from advprune.stages import budget, parts
 from advprune.stages.dense import EARLY, train
 from advprune.stages.evaluated import model_options
 from advprune.stages.fit import Where
 from advprune.stages.plan import Stage
-from advprune.stages.pruned import counted
 from advprune.surgery.subnet import Subnet
 
 
@@ -35,7 +34,8 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     net.load_state_dict(load_weights(folder / "model.safetensors"))
     mask_values.check(net, masks)
     mask_values.save(masks, folder / "masks.safetensors")
-    return told | counted(masks, stage.parent.options["ratio"]) | {"zeros": zeros(net)}
+    ratio = budget.wanted(net, stage.parent.options)
+    return told | budget.counted(net, masks, ratio, stage.parent.options["pruner"]) | {"zeros": zeros(net)}
 
 
 def zeros(net: Any) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from advprune.units import fraction
 
-RECIPES = {"dense": 1, "pruned": 1, "finetuned": 1, "evaluated": 1}
+RECIPES = {"dense": 1, "pruned": 1, "finetuned": 1, "evaluated": 1, "examples": 1}
 #: Options of any node that say where it runs or where data lies; ``content_id``, ``extra_id``, ``sha256`` say what.
 WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra"})
 #: What a data set suggests to other nodes; they hold the resolved value themselves.
@@ -46,6 +46,6 @@ def key(kind: str, options: dict[str, Any], parent: str | None) -> str:
     """The key of a stage of this kind with these resolved options, made from the stage keyed ``parent``."""
     identity = dict(options)
     if "dataset" in identity:
-        identity["dataset"] = dataset_identity(identity["dataset"], training=kind != "evaluated")
+        identity["dataset"] = dataset_identity(identity["dataset"], training=kind not in ("evaluated", "examples"))
     described = {"stage": kind, "recipe": RECIPES[kind], "parent": parent, "options": canonical(identity)}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:LENGTH]

@@ -4,17 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from advprune import masks as mask_values
-from advprune.errors import UserError
-from advprune.masks import Masks, keep_count, sparsity
+from advprune.frozen import rng_kept
+from advprune.masks import Masks
 from advprune.modules.callbacks import plain_weights
 from advprune.modules.files import load_weights, save_weights
 from advprune.modules.pruning import MaskSearch, PruningRounds
-from advprune.pruners import hydra, scopes
+from advprune.modules.seeding import seed_step
+from advprune.pruners import hydra
 from advprune.pruners.schedule import cumulative
-from advprune.stages import parts
+from advprune.stages import budget, parts
 from advprune.stages.build import build
 from advprune.stages.evaluated import model_options
-from advprune.stages.fit import Where, fit
+from advprune.stages.fit import Where, fit, trainer
 from advprune.stages.plan import Stage
 from advprune.surgery.apply import apply
 
@@ -27,28 +28,15 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     net.load_state_dict(load_weights(parent / "model.safetensors"))
     net.eval()
     pruner = options["pruner"]
-    ratios = cumulative(options["ratio"], schedule=pruner["schedule"], rounds=pruner["rounds"])
+    ratio = budget.wanted(net, options)
+    ratios = cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
     decide = _search if pruner["search"] else _score
     net, masks = decide(stage, net, ratios, folder, where)
     apply(net, masks)
     save_weights(folder / "model.safetensors", plain_weights(net))
     mask_values.save(masks, folder / "masks.safetensors")
-    return counted(masks, options["ratio"]) | {"checksum": mask_values.checksum(masks), "rounds": ratios}
-
-
-def counted(masks: Masks, ratio: float) -> dict[str, Any]:
-    """The measured sparsity; an error if the masks do not keep what the ratio allows.
-
-    Raises:
-        UserError: if the count is off by more than one weight a layer (each layer's own rounding).
-    """
-    measured = sparsity(masks)
-    kept, total = sum(measured.kept.values()), sum(measured.total.values())
-    if abs(kept - keep_count(total, ratio)) > len(masks):
-        raise UserError(
-            f"pruning to ratio={ratio} kept {kept} of {total} weights, not {keep_count(total, ratio)}: a defect"
-        )
-    return {"sparsity": measured.overall, "weights_kept": kept, "weights": total, "layers": measured.layers}
+    told = budget.counted(net, masks, ratio, pruner)
+    return told | {"checksum": mask_values.checksum(masks), "rounds": ratios}
 
 
 def _search(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Where) -> tuple[Any, Masks]:
@@ -62,7 +50,7 @@ def _search(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Wh
         through=hydra.straight_through, ratios=ratios, bn=pruner["search"]["bn"],
     )  # fmt: skip
     _fit(stage, module, recipe, folder, where, epochs=recipe.epochs)
-    module.ratio = options["ratio"]
+    module.ratio = ratios[-1]
     module.net.refresh()
     masks = {name: mask.cpu() for name, mask in module.net.masks.items()}
     return module.net.net.cpu(), masks
@@ -76,15 +64,19 @@ def _score(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Whe
 
     def decide(model: Any, ratio: float, within: Masks | None) -> Masks:
         batches = _Batches(datamodule, next(model.parameters()).device)
-        return scopes.spend(criterion(model, batches), ratio, scope=pruner["scope"], within=within)
+        with rng_kept():
+            seed_step(options["seed"], "criterion", 0)
+            return budget.masks_of(criterion, model, batches, pruner, ratio, within)
 
     if len(ratios) == 1:
-        return net, decide(net, ratios[0], None)
+        run = trainer(where, f"pruned {stage.key}", logger=False, enable_checkpointing=False)
+        masks = decide(net.to(run.strategy.root_device), ratios[0], None)
+        return net.cpu(), {name: mask.cpu() for name, mask in masks.items()}
     recipe = parts.recipe(options["between"])
     epochs = pruner["epochs_per_round"] * (len(ratios) - 1)
     module = PruningRounds(
         net, parts.objective(options), recipe, attack=parts.validation_attack(options), seed=options["seed"],
-        decide=decide, ratios=ratios[:-1],
+        decide=decide, ratios=ratios[:-1], removable=budget.chosen(net, pruner),
     )  # fmt: skip
     _fit(stage, module, recipe, folder, where, epochs=epochs)
     earlier = {name: mask.cpu() for name, mask in module.net.masks.items()}

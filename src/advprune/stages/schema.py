@@ -16,6 +16,9 @@ class Train:
     """The root of ``train.py``."""
 
     seed: int = 0
+    source: str | None = None
+    source_seed: int | None = None
+    source_model: Any = None
     store: str = "multirun/stages"
     training: Recipe = field(default_factory=Recipe)
     search: Recipe = field(default_factory=Recipe)
@@ -34,7 +37,8 @@ class Train:
 class Prune(Train):
     """The root of ``prune.py``."""
 
-    ratio: float = 0.99
+    ratio: float | None = 0.99
+    compression: float | None = None
     dense: str | None = None
     pruner: Any = None
 
