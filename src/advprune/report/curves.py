@@ -8,6 +8,7 @@ reads the tables of grids run with attack=pgd and attack=transfer, and writes OU
 import json
 import sys
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -48,7 +49,7 @@ def curves(rows: Iterable[dict[str, Any]]) -> Curves:
 def interpolated(points: list[tuple[float, float]], x: float) -> float | None:
     """The line through ``points`` (x, y) at ``x``; None outside them."""
     points = sorted(points)
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 <= x <= x1:
             return y0 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
     return None
@@ -77,8 +78,8 @@ def matched(found: Curves, ours: str) -> list[dict[str, Any]]:
                     clean.append(own["clean_acc"])
             if differences:
                 interval = t_interval(differences) if len(differences) > 1 else None
-                told.append({"of": ours, "rival": rival, "compression": compression, "clean_acc": mean(clean),
-                             "difference": mean(differences), "interval": interval, "seeds": len(differences)})  # fmt: skip
+                at = {"of": ours, "rival": rival, "compression": compression, "clean_acc": mean(clean)}
+                told.append(at | {"difference": mean(differences), "interval": interval, "seeds": len(differences)})
     return told
 
 
