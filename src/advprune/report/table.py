@@ -45,11 +45,9 @@ def _table(rows: list[dict[str, Any]], failed: list[list[str]]) -> Table:
     table = Table(title=_title(rows), title_justify="left", caption_justify="left")
     pruned = rows[0].get("pruner") is not None and rows[0]["ratio"] is not None
     names = ["model"] + (["pruner", "ratio", "sparsity"] if pruned else []) + ["attack"]
-    moved = any(row.get("source") for row in rows)
+    judged, moved = _judged(rows), any(row.get("source") for row in rows)
     names += ["source"] if moved else []
-    shares = ["dense_clean_acc", "dense_robust_acc"] if pruned and not moved else []
-    shares += ["clean_acc"] + ([] if all(row.get("source") for row in rows) else ["robust_acc"])
-    shares += list(TRANSFER) if moved else []
+    shares = [f"dense_{name}" for name in judged if pruned and not moved] + judged
     names += [HEADINGS.get(name, name.removesuffix("_acc").replace("_", " ")) for name in shares] + ["n", "seconds"]
     for name in names:
         left = name in ("model", "pruner", "attack", "source")
@@ -59,6 +57,17 @@ def _table(rows: list[dict[str, Any]], failed: list[list[str]]) -> Table:
     for cells in failed:
         table.add_row(*(cells if pruned else [cells[0], cells[4]]), style="red")
     return table
+
+
+def _judged(rows: list[dict[str, Any]]) -> list[str]:
+    """The shares that any of these rows has: robust where something attacked, certified where something proved."""
+    attacked = [row for row in rows if not row.get("source")]  # of a transfer, robust is told by its own cells
+    names = ["clean_acc", *(name for name in ("robust_acc", "certified_acc") if _any(attacked, name))]
+    return names + [name for name in TRANSFER if _any(rows, name)]
+
+
+def _any(rows: list[dict[str, Any]], name: str) -> bool:
+    return any(row.get(name) is not None for row in rows)
 
 
 def _cells(row: dict[str, Any], pruned: bool, moved: bool, shares: list[str]) -> list[str]:
@@ -80,7 +89,7 @@ def _failed_cells(record: dict[str, Any]) -> list[str]:
 
 
 def accuracy(row: dict[str, Any], name: str) -> str:
-    """A share in percent with its interval: ``84.2 [80.1, 87.6]``."""
+    """A share in percent with its interval: ``84.2 [80.1, 87.6]``; a dash if it was not measured."""
     if row.get(name) is None:
         return "–"
     low, high = row[f"{name}_interval"]
@@ -110,7 +119,9 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     notes.append(
         f"weights kept: {' and '.join(sorted(kept))} on validation images; sparsity: zeros counted among prunable ones"
     )
-    if any("autoattack" not in row["attack"] for row in rows):
+    if any(row.get("smoothed") for row in rows):
+        notes.append("certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong")
+    if any("autoattack" not in row["attack"] and row.get("robust_acc") is not None for row in rows):
         notes.append("PGD and its like overstate robustness: publish numbers made with attack=autoattack")
     if any(row.get("source") for row in rows):
         notes.append("target right: on the source's examples; both right: source too; transfer rate: target wrong, "
