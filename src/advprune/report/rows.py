@@ -3,6 +3,10 @@
 from typing import Any
 
 
+#: Of networks that are smaller, not only sparser.
+SIZES = ("params", "dense_params", "macs", "dense_macs")
+
+
 def row_of(
     plan: Any, results: dict[str, dict[str, Any]], store: Any, names: dict[str, str], options: dict[str, Any]
 ) -> dict[str, Any]:
@@ -21,6 +25,7 @@ def row_of(
         **names,
         "ratio": options.get("ratio"), "seed": options["seed"],
         "sparsity": final.get("sparsity"), "zeros": final.get("zeros"),
+        **{name: final[name] for name in SIZES if name in final},
         "eps": after["threat"]["eps"], "norm": after["threat"]["norm"],
         "images": after["images"], "of": after["of"],
         "clean_acc": after["clean_acc"], "clean_acc_interval": after["clean_acc_interval"],

@@ -42,22 +42,25 @@ def _table(rows: list[dict[str, Any]], failed: list[list[str]]) -> Table:
     table = Table(title=_title(rows), title_justify="left", caption_justify="left")
     pruned = rows[0].get("pruner") is not None and rows[0]["ratio"] is not None
     names = ["model"] + (["pruner", "ratio", "sparsity"] if pruned else []) + ["attack"]
+    sized = any("macs" in row for row in rows)
+    names += ["params", "MACs"] if sized else []
     names += (["dense clean", "dense robust"] if pruned else []) + ["clean", "robust", "n", "seconds"]
     for name in names:
         left = name in ("model", "pruner", "attack")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left)
     for row in rows:
-        table.add_row(*_cells(row, pruned))
+        table.add_row(*_cells(row, pruned, sized))
     for cells in failed:
         table.add_row(*(cells if pruned else [cells[0], cells[4]]), style="red")
     return table
 
 
-def _cells(row: dict[str, Any], pruned: bool) -> list[str]:
+def _cells(row: dict[str, Any], pruned: bool, sized: bool) -> list[str]:
     cells = [row["model"]]
     if pruned:
         cells += [row["pruner"], f"{row['ratio']:g}", "–" if row["zeros"] is None else f"{row['zeros']:.4f}"]
     cells += [f"{row['attack'].split(' ')[0]} {eps(row)}"]
+    cells += [_left(row, "params"), _left(row, "macs")] if sized else []
     shown = ("dense_clean_acc", "dense_robust_acc") if pruned else ()
     cells += [accuracy(row, name) for name in (*shown, "clean_acc", "robust_acc")]
     images = f"{row['images']}" if row["images"] == row["of"] else f"{row['images']} of {row['of']}"
@@ -75,6 +78,11 @@ def accuracy(row: dict[str, Any], name: str) -> str:
     """A share in percent with its interval: ``84.2 [80.1, 87.6]``."""
     low, high = row[f"{name}_interval"]
     return f"{100 * row[name]:.1f} [{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
+
+
+def _left(row: dict[str, Any], name: str) -> str:
+    """How much of the dense network's is left, in percent."""
+    return f"{100 * row[name] / row[f'dense_{name}']:.2f} %" if name in row else "100 %"
 
 
 def eps(row: dict[str, Any]) -> str:
@@ -100,6 +108,10 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     notes.append(
         f"weights kept: {' and '.join(sorted(kept))} on validation images; sparsity: zeros counted among prunable ones"
     )
+    if any("params" in row for row in rows):
+        notes.append("params, MACs: what is left of the dense network, which got smaller; sparsity: the share of parameters gone")
+    if any(row.get("zeros") and "params" not in row for row in rows):
+        notes.append("zeros alone do not make a network faster: they save disk; filters and blocks removed save time")
     if any("autoattack" not in row["attack"] for row in rows):
         notes.append("PGD and its like overstate robustness: publish numbers made with attack=autoattack")
     return notes + [f"doubt: {doubt}" for doubt in sorted({doubt for row in rows for doubt in row["doubts"]})]

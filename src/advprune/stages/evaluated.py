@@ -7,8 +7,7 @@ from scipy.stats import binomtest
 
 from advprune.datasets.splits import subset
 from advprune.modules.evaluation import RobustEvaluation
-from advprune.modules.files import load_weights
-from advprune.stages import parts
+from advprune.stages import parts, saved
 from advprune.stages.fit import Where, interruptible, trainer
 from advprune.stages.plan import Stage
 
@@ -17,9 +16,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     """Attack the parent stage's network; write ``records.parquet``."""
     assert parent is not None
     options = stage.options
-    net = parts.network(model_options(stage), seed=0)
-    net.load_state_dict(load_weights(parent / "model.safetensors"))
-    net.eval()
+    net = saved.load(stage, parent)
     size = int(options["attack"]["batch_size"])
     module = RobustEvaluation(
         net, parts.attack(options), name=options["attack"]["_target_"].rsplit(".", 1)[-1],
@@ -36,13 +33,6 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     _write_records(folder / "records.parquet", columns)
     return summary(columns) | {"doubts": module.doubts, "of": whole, "batch_size": size,
                                "threat": {"norm": module.threat.norm, "eps": module.threat.eps}}  # fmt: skip
-
-
-def model_options(stage: Stage) -> dict[str, Any]:
-    """The options of the network at the root of a stage's line."""
-    while stage.parent is not None:
-        stage = stage.parent
-    return stage.options
 
 
 def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:

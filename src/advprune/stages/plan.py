@@ -59,7 +59,7 @@ def _digest(path: str) -> str:
         raise UserError(f"weights cannot be read from {path}: {error.strerror}; give the path of a file") from None
 
 
-def _model(options: dict[str, Any]) -> dict[str, Any]:
+def network_options(options: dict[str, Any]) -> dict[str, Any]:
     """The network's options with the pixel constants and sizes of its data set."""
     dataset, model = options["dataset"], dict(options["model"])
     for name in ("mean", "std"):
@@ -68,7 +68,7 @@ def _model(options: dict[str, Any]) -> dict[str, Any]:
                     "image_size": dataset["image_size"]}  # fmt: skip
 
 
-def _with_content(options: dict[str, Any]) -> dict[str, Any]:
+def with_content(options: dict[str, Any]) -> dict[str, Any]:
     """The options with what the user's own image files are, for they decide results and their path does not.
 
     ``dataset.content`` is the folder or file to look into, given by data sets that are the user's.
@@ -83,7 +83,7 @@ def _with_content(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dense(options: dict[str, Any], weights: str | None) -> Stage:
-    model = {"model": _model(options)}
+    model = {"model": network_options(options)}
     if weights is not None:
         return Stage("dense", model | {"weights": weights, "sha256": _digest(weights)})
     context = {name: options[name] for name in CONTEXT}
@@ -97,7 +97,7 @@ def _evaluated(options: dict[str, Any], parent: Stage) -> Stage:
 
 def plan_dense(options: dict[str, Any], *, weights: str | None = None) -> Plan:
     """A dense network, trained or read from ``weights``, and its evaluation."""
-    options = _with_content(options)
+    options = with_content(options)
     dense = _dense(options, weights)
     evaluated = _evaluated(options, dense)
     return Plan(dense, dense, evaluated, evaluated)
@@ -112,7 +112,7 @@ def _phase(options: dict[str, Any], pruner: dict[str, Any]) -> dict[str, Any]:
 
 def plan_pruned(options: dict[str, Any]) -> Plan:
     """dense → pruned → fine-tuned → attacked, and the dense parent attacked beside it."""
-    options = _with_content(options)
+    options = with_content(options)
     dense = _dense(options, options["dense"])
     context = {name: options[name] for name in (*CONTEXT, "seed")}
     pruner = {name: value for name, value in options["pruner"].items() if name != "recovery"}

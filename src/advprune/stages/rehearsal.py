@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from advprune.errors import UserError
 from advprune.pruners.schedule import cumulative
-from advprune.stages import parts
+from advprune.stages import parts, shrinkable
 from advprune.stages.build import build
 
 
@@ -24,6 +24,10 @@ class Pruner(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     criterion: dict[str, Any] | None
     scope: Literal["layer", "global", "erk"]
+    unit: Literal["filters", "blocks"] | None
+    budget: Literal["parameters", "macs", "filters", "blocks"] | None
+    floor: int | None
+    round_to: int | None
     schedule: Literal["one_shot", "linear", "exponential", "cubic"]
     rounds: int
     epochs_per_round: int
@@ -52,3 +56,5 @@ def rehearse(options: dict[str, Any]) -> None:
     cumulative(options["ratio"], schedule=pruner["schedule"], rounds=pruner["rounds"])
     if pruner["criterion"] is not None:
         build(pruner["criterion"])
+    if pruner["unit"] is not None:
+        shrinkable.check(options)
