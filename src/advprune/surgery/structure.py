@@ -110,9 +110,10 @@ def _resize(model: nn.Module, name: str, tensor: Tensor, shape: list[int]) -> No
 def misses_structure(model: nn.Module, weights: dict[str, Tensor]) -> bool:
     """Whether weights look like this network's after filters or blocks were removed: names and shapes only shrink."""
     own = model.state_dict()
-    if not weights or not weights.keys() <= own.keys():
+    if not weights.keys() <= own.keys():
         return False
     pairs = [(tensor.shape, own[name].shape) for name, tensor in weights.items()]
-    smaller = all(len(a) == len(b) and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in pairs)
-    lost = any(name.endswith("conv1.weight") or a != b for (a, b), name in zip(pairs, weights, strict=True))
-    return smaller and lost and {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in weights.items()}
+    if any(len(a) != len(b) or any(x > y for x, y in zip(a, b, strict=True)) for a, b in pairs):
+        return False
+    convolutions = [name for name, tensor in own.items() if tensor.ndim == 4]
+    return any(name not in weights or weights[name].shape[0] < own[name].shape[0] for name in convolutions)
