@@ -2,7 +2,6 @@
 
 from typing import Any
 
-
 #: Of networks that are smaller, not only sparser.
 SIZES = ("params", "dense_params", "macs", "dense_macs")
 

@@ -41,26 +41,24 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
 def _table(rows: list[dict[str, Any]], failed: list[list[str]]) -> Table:
     table = Table(title=_title(rows), title_justify="left", caption_justify="left")
     pruned = rows[0].get("pruner") is not None and rows[0]["ratio"] is not None
-    names = ["model"] + (["pruner", "ratio", "sparsity"] if pruned else []) + ["attack"]
-    sized = any("macs" in row for row in rows)
-    names += ["params", "MACs"] if sized else []
+    share = "params, MACs" if any("macs" in row for row in rows) else "sparsity"
+    names = ["model"] + (["pruner", "ratio", share] if pruned else []) + ["attack"]
     names += (["dense clean", "dense robust"] if pruned else []) + ["clean", "robust", "n", "seconds"]
     for name in names:
         left = name in ("model", "pruner", "attack")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left)
     for row in rows:
-        table.add_row(*_cells(row, pruned, sized))
+        table.add_row(*_cells(row, pruned))
     for cells in failed:
         table.add_row(*(cells if pruned else [cells[0], cells[4]]), style="red")
     return table
 
 
-def _cells(row: dict[str, Any], pruned: bool, sized: bool) -> list[str]:
+def _cells(row: dict[str, Any], pruned: bool) -> list[str]:
     cells = [row["model"]]
     if pruned:
-        cells += [row["pruner"], f"{row['ratio']:g}", "–" if row["zeros"] is None else f"{row['zeros']:.4f}"]
+        cells += [row["pruner"], f"{row['ratio']:g}", _gone(row)]
     cells += [f"{row['attack'].split(' ')[0]} {eps(row)}"]
-    cells += [_left(row, "params"), _left(row, "macs")] if sized else []
     shown = ("dense_clean_acc", "dense_robust_acc") if pruned else ()
     cells += [accuracy(row, name) for name in (*shown, "clean_acc", "robust_acc")]
     images = f"{row['images']}" if row["images"] == row["of"] else f"{row['images']} of {row['of']}"
@@ -80,9 +78,11 @@ def accuracy(row: dict[str, Any], name: str) -> str:
     return f"{100 * row[name]:.1f} [{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
 
 
-def _left(row: dict[str, Any], name: str) -> str:
-    """How much of the dense network's is left, in percent."""
-    return f"{100 * row[name] / row[f'dense_{name}']:.2f} %" if name in row else "100 %"
+def _gone(row: dict[str, Any]) -> str:
+    """The share of zeros counted; of a smaller network, what is left of the dense one's parameters and MACs."""
+    if "macs" in row:
+        return ", ".join(f"{100 * row[name] / row[f'dense_{name}']:.2f}" for name in ("params", "macs")) + " %"
+    return "–" if row["zeros"] is None else f"{row['zeros']:.4f}"
 
 
 def eps(row: dict[str, Any]) -> str:
@@ -109,12 +109,31 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
         f"weights kept: {' and '.join(sorted(kept))} on validation images; sparsity: zeros counted among prunable ones"
     )
     if any("params" in row for row in rows):
-        notes.append("params, MACs: what is left of the dense network, which got smaller; sparsity: the share of parameters gone")
+        notes.append(
+            "params, MACs: what is left of the dense network, which got smaller (a lone number: share of zeros)"
+        )
     if any(row.get("zeros") and "params" not in row for row in rows):
         notes.append("zeros alone do not make a network faster: they save disk; filters and blocks removed save time")
+    notes += [_sizes(row) for row in rows if "sizes" in row]
     if any("autoattack" not in row["attack"] for row in rows):
         notes.append("PGD and its like overstate robustness: publish numbers made with attack=autoattack")
     return notes + [f"doubt: {doubt}" for doubt in sorted({doubt for row in rows for doubt in row["doubts"]})]
+
+
+def _sizes(row: dict[str, Any]) -> str:
+    """One sentence on what the network costs, measured beside its dense parent in the same run."""
+    dense, final = row["sizes"]["dense"], row["sizes"]["final"]
+
+    def speed(batch: int) -> str:
+        seconds, faster = final[f"seconds_{batch}"], dense[f"seconds_{batch}"] / final[f"seconds_{batch}"]
+        return f"batch {batch} {1000 * seconds:.3g} ms, {batch / seconds:.0f} images/s, {faster:.2f} x dense"
+
+    kilobytes = {name: f"{size / 1e3:.0f} kB" for name, size in final["bytes"].items()}
+    return (
+        f"{row['model']} {row['pruner']} {row['ratio']:g}: {final['parameters']} parameters, {kilobytes['dense']} "
+        f"({kilobytes['sparse']} sparse-encoded; dense parent {dense['bytes']['dense'] / 1e3:.0f} kB), "
+        f"{final['effective_macs'] / 1e6:.3g}M MACs by non-zero weights; on this CPU {speed(1)}; {speed(128)}"
+    )
 
 
 def _brief(failure: str) -> str:

@@ -1,4 +1,4 @@
-"""What pruning trains and looks at, whatever it removes: learned scores, fine-tuning between rounds, images to score."""
+"""What pruning trains and looks at, whatever it removes: learned scores, training between rounds, images to score."""
 
 from pathlib import Path
 from typing import Any

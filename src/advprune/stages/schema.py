@@ -37,6 +37,8 @@ class Prune(Train):
     ratio: float = 0.99
     dense: str | None = None
     pruner: Any = None
+    sizes: bool = False
+    export: str | None = None
 
 
 @dataclass

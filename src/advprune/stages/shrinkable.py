@@ -1,4 +1,4 @@
-"""Whether the network can lose what is asked for, found out on untrained weights before the dense network is trained."""
+"""Whether the network can lose what is asked for, found out before the dense network is trained."""
 
 from typing import Any
 

@@ -8,6 +8,7 @@ from torch import nn
 from advprune.errors import UserError
 from advprune.sites import BlockSite, FilterSite
 from advprune.surgery.cost import Layer, layers, total, without
+from advprune.surgery.filters import width
 from advprune.surgery.groups import Groups, groups
 
 Budget = Literal["parameters", "macs", "filters", "blocks"]
@@ -62,5 +63,5 @@ def dense(model: nn.Module, filters: list[FilterSite], blocks: list[BlockSite], 
     Args:
         shape: (C, H, W) of an image.
     """
-    widths = {site.conv: int(model.get_submodule(site.conv).weight.shape[0]) for site in filters}
+    widths = {site.conv: width(model, site.conv) for site in filters}
     return Dense(filters, blocks, groups(model, filters, shape), widths, layers(model, shape))

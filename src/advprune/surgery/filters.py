@@ -35,13 +35,18 @@ def silence(model: nn.Module, groups: Groups, kept: Kept) -> nn.Module:
     """
     check(model, groups, kept)
     for site, indices in kept.items():
-        gone = torch.ones(model.get_submodule(site).weight.shape[0], dtype=torch.bool)
+        gone = torch.ones(width(model, site), dtype=torch.bool)
         gone[indices] = False
         for follower in groups[site]:
             if follower.side == "in":
-                weight = model.get_submodule(follower.module).weight
+                weight = model.get_submodule(follower.module).get_parameter("weight")
                 weight[:, gone.repeat_interleave(follower.spread).to(weight.device)] = 0
     return model
+
+
+def width(model: nn.Module, conv: str) -> int:
+    """The filters of a convolution."""
+    return model.get_parameter(f"{conv}.weight").shape[0]
 
 
 def check(model: nn.Module, groups: Groups, kept: Kept) -> None:
@@ -49,9 +54,9 @@ def check(model: nn.Module, groups: Groups, kept: Kept) -> None:
     for site, indices in kept.items():
         if site not in groups:
             raise UserError(f"{site} has no filters that may go; those that have: {', '.join(groups) or 'none'}")
-        width = model.get_submodule(site).weight.shape[0]
-        if not indices or sorted(set(indices)) != list(indices) or indices[0] < 0 or indices[-1] >= width:
-            raise UserError(f"{site} has filters 0 to {width - 1}; at least one must stay, each named once, ascending")
+        count = width(model, site)
+        if not indices or sorted(set(indices)) != list(indices) or indices[0] < 0 or indices[-1] >= count:
+            raise UserError(f"{site} has filters 0 to {count - 1}; at least one must stay, each named once, ascending")
 
 
 def _slice(module: nn.Module, follower: Follower, indices: list[int]) -> None:

@@ -48,7 +48,9 @@ def load(path: Path) -> Structure:
         return TypeAdapter(Structure).validate_json(path.read_text())
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read as a structure ({reason}); give the one saved with the weights") from None
+        raise UserError(
+            f"{path} cannot be read as a structure ({reason}); give the one saved with the weights"
+        ) from None
 
 
 def shapes(model: nn.Module) -> dict[str, list[int]]:

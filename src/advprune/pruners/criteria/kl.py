@@ -17,9 +17,7 @@ from advprune.pruners.criteria.sight import Batches, Sites, limited
 from advprune.sites import BlockSite, FilterSite
 
 
-def kl(
-    model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = 256, at_once: int = 2048
-) -> Scores:
+def kl(model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = 256, at_once: int = 2048) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:

@@ -18,9 +18,7 @@ from advprune.sites import FilterSite
 POOL = 8
 
 
-def pls(
-    model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = 5000, components: int = 2
-) -> Scores:
+def pls(model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = 5000, components: int = 2) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:

@@ -19,7 +19,7 @@ def random(model: nn.Module, batches: Batches, *, sites: Sites, seed: int) -> Sc
     generator = torch.Generator().manual_seed(seed)
     return {
         site.name: torch.rand(
-            (model.get_submodule(site.conv).weight.shape[0],) if isinstance(site, FilterSite) else (),
+            (model.get_parameter(f"{site.conv}.weight").shape[0],) if isinstance(site, FilterSite) else (),
             generator=generator,
         )
         for site in sites
