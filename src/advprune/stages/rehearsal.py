@@ -1,4 +1,4 @@
-"""What can only be checked by making it: the bound attack, objective, threat and pruner, once, before any data is read."""
+"""What can only be checked by making it: attack, objective, threat and pruner, once, before any data is read."""
 
 from typing import Any, Literal
 

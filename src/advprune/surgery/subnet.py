@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
@@ -87,7 +88,7 @@ class Subnet(nn.Module):
             UserError: naming the tensor, if they do not fit ``net``.
             ValueError: in a search, whose masks follow from its scores.
         """
-        if self.scores is not None:
+        if self._choose is not None:
             raise ValueError("the masks of a search follow from its scores")
         with torch.no_grad():
             for name, (_, mask) in matched(self.net, masks).items():
