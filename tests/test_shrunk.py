@@ -51,12 +51,17 @@ def test_blocks_go_and_the_checkpoint_is_attacked_again(job: Any, tmp_path: Path
     row = job(*TINY[1:], *net, "pruner=blocks", "pruner.budget=blocks", "ratio=0.33")["row"]
     folder = Path(row["files"]["finetuned"])
     assert len(structure.load(folder / structure.FILE).blocks) == 3
-    again = job(*TINY[1:], *net, f"checkpoint={folder}/model.safetensors", "attack=pgd", command="attack")["row"]
-    assert again["clean_acc"] == row["clean_acc"]
+    again = job(*TINY[1:], *net, f"dense={folder}/model.safetensors", "pruner=filters", "ratio=0.1")["row"]
+    assert again["dense_clean_acc"] == row["clean_acc"]
+    assert again["dense_params"] == row["params"] > again["params"]
+    both = structure.load(Path(again["files"]["finetuned"]) / structure.FILE)
+    assert len(both.blocks) == 3
+    assert both.filters
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(folder / "model.safetensors", alone)
-    failed = job(*TINY[1:], *net, f"checkpoint={alone}/model.safetensors", "attack=pgd", command="attack", store=tmp_path / "other")
+    words = [*TINY[1:], *net, f"dense={alone}/model.safetensors", "pruner=filters", "ratio=0.1"]
+    failed = job(*words, store=tmp_path / "other")
     assert "structure.json" in failed["failed"]
 
 

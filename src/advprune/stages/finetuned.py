@@ -59,16 +59,16 @@ def _smaller(stage: Stage, folder: Path, parent: Path, where: Where) -> dict[str
         structure.shrink(net, found, groups=whole.groups, sites=whole.blocks)
     found.save(folder / structure.FILE)
     told = train(net, stage, folder, where, "finetuned", options["recipe"], callbacks=[], start=start)
-    measured = counts(saved.load(stage, folder), stage)
+    measured = counts(stage, folder)
     share = 1 - measured["params"] / measured["dense_params"]
     return told | measured | {"sparsity": share, "zeros": share}
 
 
-def counts(net: Any, stage: Stage) -> dict[str, Any]:
+def counts(stage: Stage, folder: Path) -> dict[str, Any]:
     """Parameters and MACs, beside those of the dense network."""
     shape = saved.image_shape(stage)
-    after = total(layers(net, shape))
-    before = total(layers(parts.network(model_options(stage), seed=0), shape))
+    after = total(layers(saved.load(stage, folder), shape))
+    before = total(layers(saved.load(stage, _dense(stage, folder)), shape))
     return {"params": after[0], "macs": after[1], "dense_params": before[0], "dense_macs": before[1]}
 
 
@@ -83,12 +83,16 @@ def zeros(net: Any) -> float:
     return mask_values.sparsity(mask_values.prunable(net)).overall
 
 
+def _dense(stage: Stage, folder: Path) -> Path:
+    """The folder of the dense ancestor."""
+    while stage.parent is not None:
+        stage = stage.parent
+    return folder.parents[1] / stage.kind / stage.key
+
+
 def _early(stage: Stage, folder: Path) -> Path:
     """The early weights of the dense ancestor."""
-    dense = stage
-    while dense.parent is not None:
-        dense = dense.parent
-    path = folder.parents[1] / dense.kind / dense.key / "early.safetensors"
+    path = _dense(stage, folder) / "early.safetensors"
     if not path.exists():
         raise UserError(
             "pruner.recovery=rewind goes back to early weights, and this dense network came from a file; "

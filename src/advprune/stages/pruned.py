@@ -16,6 +16,7 @@ from advprune.stages.build import build
 from advprune.stages.fit import Where
 from advprune.stages.plan import Stage
 from advprune.stages.rounds import Batches, search, train
+from advprune.surgery import structure
 from advprune.surgery.apply import apply
 
 
@@ -26,6 +27,11 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     pruner = options["pruner"]
     if pruner.get("unit") is not None:
         return shrunk.make(stage, folder, parent, where)
+    if (parent / structure.FILE).exists():
+        raise UserError(
+            "the dense network of this job has lost filters or blocks, and single weights of such a network are not "
+            "pruned here: choose pruner=filters or pruner=blocks, or another dense network"
+        )
     net = saved.load(stage, parent, seed=options["seed"])
     ratios = cumulative(options["ratio"], schedule=pruner["schedule"], rounds=pruner["rounds"])
     decide = _search if pruner["search"] else _score

@@ -57,10 +57,10 @@ def make(stage: Stage, folder: Path, parent: Path, where: Where) -> dict[str, An
             if number:
                 net = _between(stage, net, folder / "work" / f"round_{number}", where)
             _cut(net, whole, taken, _score(stage, net, whole, taken, where), ratio, pruner)
-    found = Structure(
-        {site: kept for site, kept in taken.kept.items() if len(kept) < whole.widths[site]}, taken.gone, shapes(net)
-    )
-    found.save(folder / structure.FILE)
+    cut = {site: kept for site, kept in taken.kept.items() if len(kept) < whole.widths[site]}
+    earlier = parent / structure.FILE
+    found = Structure(cut, taken.gone, shapes(net))
+    (structure.load(earlier).then(found) if earlier.exists() else found).save(folder / structure.FILE)
     save_weights(folder / "model.safetensors", plain_weights(net))
     return _counted(net, whole, taken, shape, options["ratio"], pruner) | {"rounds": ratios}
 

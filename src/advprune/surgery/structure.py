@@ -38,6 +38,14 @@ class Structure:
         part.replace(path)
 
 
+    def then(self, later: "Structure") -> "Structure":
+        """This and what was removed from the network it left, as one."""
+        filters = dict(self.filters)
+        for site, kept in later.filters.items():
+            filters[site] = [self.filters[site][i] for i in kept] if site in self.filters else kept
+        return Structure(filters, [*self.blocks, *later.blocks], later.shapes)
+
+
 def load(path: Path) -> Structure:
     """Read what ``Structure.save`` wrote.
 
