@@ -1,9 +1,11 @@
-"""ResNet-56 without half of its MACs beside the dense one on a CPU: OMP_NUM_THREADS=2 python benchmarks/shrunk_speed.py.
+"""ResNet-56 without half of its MACs beside the dense one on a CPU.
 
+OMP_NUM_THREADS=2 python benchmarks/shrunk_speed.py [repeats]
 Filters (of every layer alike, and kept to multiples of 8) and blocks; measured in turns, medians.
 """
 
 import copy
+import sys
 
 import torch
 
@@ -36,8 +38,9 @@ def main() -> None:
                          share=lambda names: whole.share("macs", {}, names))  # fmt: skip
     models["blocks"] = shrink(copy.deepcopy(net), Structure({}, gone, {}), groups=whole.groups, sites=whole.blocks)
     left["blocks"] = 1 - whole.share("macs", {}, gone)
+    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     for batch in (1, 128):
-        seconds = latencies(models, SHAPE, batch=batch)
+        seconds = latencies(models, SHAPE, batch=batch, repeats=repeats)
         print(f"batch {batch}, {torch.get_num_threads()} threads")
         for name, value in seconds.items():
             faster = seconds["dense"] / value

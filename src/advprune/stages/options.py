@@ -31,6 +31,9 @@ def names() -> dict[str, str]:
     chosen = {group: str(hydra.runtime.choices.get(group)) for group in GROUPS if hydra.runtime.choices.get(group)}
     for override in hydra.overrides.task:
         name, _, value = override.lstrip("+").partition("=")
+        outer, _, inner = name.partition("/")
+        if inner and outer in chosen:  # a group within a group: filters hrank
+            chosen[outer] += f" {value}"
         group, _, option = name.partition(".")
         if option and group in chosen:
             chosen[group] += f" {option}={value}"
