@@ -53,6 +53,11 @@ def moved(rows: list[Row]) -> bool:
     return any(row.get("source") for row in rows)
 
 
+def smaller(rows: list[Row]) -> bool:
+    """Whether any of these networks lost filters or blocks."""
+    return any("macs" in row for row in rows)
+
+
 def _chosen(group: str) -> Callable[[dict[str, Any]], str]:
     return lambda record: str(record["names"].get(group, ""))
 
@@ -62,7 +67,9 @@ def _asked(record: dict[str, Any]) -> str:
 
 
 def _gone(row: Row) -> str:
-    """The share of zeros counted."""
+    """The share of zeros counted; of a smaller network, what is left of the dense one's parameters and MACs."""
+    if "macs" in row:
+        return ", ".join(f"{100 * row[name] / row[f'dense_{name}']:.2f}" for name in ("params", "macs")) + " %"
     return "–" if row["zeros"] is None else f"{row['zeros']:.4f}"
 
 
@@ -94,7 +101,8 @@ COLUMNS = (
     Column("model", lambda row: row["model"], failed=_chosen("model"), words=True),
     Column("pruner", lambda row: row["pruner"], pruned, _chosen("pruner"), words=True),
     Column("ratio", lambda row: f"{row['ratio']:g}", pruned, _asked),
-    Column("sparsity", _gone, pruned),
+    Column("sparsity", _gone, lambda rows: pruned(rows) and not smaller(rows)),
+    Column("params, MACs", _gone, lambda rows: pruned(rows) and smaller(rows)),
     Column("attack", _attack, failed=_chosen("attack"), words=True),
     Column("source", lambda row: row.get("source") or "", moved, words=True),
     *(_share(f"dense_{name}_acc", f"dense {name}", dense=True) for name in JUDGED),

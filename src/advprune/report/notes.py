@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from advprune.report.columns import moved
+from advprune.report.columns import moved, smaller
 
 
 def notes(rows: list[dict[str, Any]]) -> list[str]:
@@ -13,6 +13,12 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
         (1 in seeds, "[…]: 95 % Wilson interval over the images (one seed)"),
         (bool(seeds - {1}), "[…]: 95 % t interval over seeds"),
         (True, f"weights kept: {kept} on validation images; sparsity: zeros counted among prunable ones"),
+        (smaller(rows), "params, MACs: what is left of the dense network, which got smaller (a lone number: zeros)"),
+        (
+            any(row.get("zeros") and "macs" not in row for row in rows),
+            "zeros alone do not make a network faster: they save disk; filters and blocks removed save time",
+        ),
+        *((True, _sizes(row)) for row in rows if "sizes" in row),
         (
             any(row.get("smoothed") for row in rows),
             "certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong",
@@ -29,6 +35,22 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
     ]
     doubts = sorted({doubt for row in rows for doubt in row["doubts"]})
     return [sentence for holds, sentence in said if holds] + [f"doubt: {doubt}" for doubt in doubts]
+
+
+def _sizes(row: dict[str, Any]) -> str:
+    """One sentence on what the network costs, measured beside its dense parent in the same run."""
+    dense, final = row["sizes"]["dense"], row["sizes"]["final"]
+
+    def speed(batch: int) -> str:
+        seconds, faster = final[f"seconds_{batch}"], dense[f"seconds_{batch}"] / final[f"seconds_{batch}"]
+        return f"batch {batch} {1000 * seconds:.3g} ms, {batch / seconds:.0f} images/s, {faster:.2f} x dense"
+
+    kilobytes = {name: f"{size / 1e3:.0f} kB" for name, size in final["bytes"].items()}
+    return (
+        f"{row['model']} {row['pruner']} {row['ratio']:g}: {final['parameters']} parameters, {kilobytes['dense']} "
+        f"({kilobytes['sparse']} sparse-encoded; dense parent {dense['bytes']['dense'] / 1e3:.0f} kB), "
+        f"{final['effective_macs'] / 1e6:.3g}M MACs by non-zero weights; on this CPU {speed(1)}; {speed(128)}"
+    )
 
 
 def _overstates(row: dict[str, Any]) -> bool:

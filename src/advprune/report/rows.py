@@ -5,6 +5,8 @@ from typing import Any
 
 #: The cells of a transfer attack.
 TRANSFER = ("target_acc", "both_correct", "transfer_rate")
+#: Of networks that are smaller, not only sparser.
+SIZES = ("params", "dense_params", "macs", "dense_macs")
 
 
 def row_of(
@@ -26,6 +28,7 @@ def row_of(
         "ratio": final.get("ratio", options.get("ratio")), "compression": final.get("compression"),
         "seed": options["seed"],
         "sparsity": final.get("sparsity"), "zeros": final.get("zeros"),
+        **{name: final[name] for name in SIZES if name in final},
         "eps": after["threat"]["eps"], "norm": after["threat"]["norm"],
         "images": after["images"], "of": after["of"],
         "clean_acc": after["clean_acc"], "clean_acc_interval": after["clean_acc_interval"],

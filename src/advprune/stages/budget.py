@@ -30,6 +30,13 @@ def wanted(net: nn.Module, options: dict[str, Any]) -> float:
     """
     if options.get("compression") is None:
         return options["ratio"]
+    if options["pruner"].get("unit") is not None:
+        if options["pruner"]["budget"] != "parameters":
+            raise UserError(
+                f"compression counts parameters, and pruner.budget={options['pruner']['budget']} does not: "
+                "give ratio, or pruner.budget=parameters"
+            )
+        return 1 - 1 / options["compression"]
     return ratio_for(net, chosen(net, options["pruner"]), options["compression"])
 
 

@@ -27,7 +27,7 @@ FRAME = {
 #: Arguments that the frame gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
                    "channels", "seed", "trail", "val_images", "repeats", "batch_size", "save_dir",
-                   "name", "facts", "positions", "eligible", "source"})  # fmt: skip
+                   "name", "facts", "positions", "eligible", "source", "sites"})  # fmt: skip
 
 
 def check_numbers(options: dict[str, Any]) -> None:
@@ -60,6 +60,8 @@ def check_numbers(options: dict[str, Any]) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0)):
             if recipe[name] < least:
                 raise UserError(f"{phase}.{name}={recipe[name]} is not possible: it must be at least {least}")
+    if options.get("export") not in (None, "safetensors", "onnx"):
+        raise UserError(f"export={options['export']} is not possible: give safetensors or onnx, or null for none")
     select = options["select"]
     if select["keep"] not in ("best", "last"):
         raise UserError(f"select.keep={select['keep']} is not known: give best or last")

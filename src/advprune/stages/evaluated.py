@@ -6,8 +6,7 @@ from typing import Any
 from advprune.datasets.splits import subset
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
-from advprune.modules.files import load_weights
-from advprune.stages import parts
+from advprune.stages import parts, saved
 from advprune.stages.contradictions import refuse_contradictions
 from advprune.stages.fit import Where, interruptible, trainer
 from advprune.stages.plan import Stage
@@ -17,12 +16,10 @@ from advprune.stages.verdicts import summary, suspicions
 def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
     """Attack the parent stage's network, or judge it on another's examples; write ``records.parquet``."""
     assert parent is not None
-    net = parts.network(model_options(stage), seed=0)
-    net.load_state_dict(load_weights(parent / "model.safetensors"))
     given = None
     if stage.examples is not None:
         given = Examples(folder.parents[1] / "examples" / stage.examples.key / "examples.safetensors")
-    columns, told = judged(stage, net.eval(), folder, where, examples=given)
+    columns, told = judged(stage, saved.load(stage, parent), folder, where, examples=given)
     refuse_contradictions(columns, stage, folder, told["threat"])
     _write_records(folder / "records.parquet", columns)
     return told
@@ -50,13 +47,6 @@ def judged(
         "doubts": module.doubts + suspicions(result), "of": whole, "batch_size": size,
         "threat": {"norm": module.threat.norm, "eps": module.threat.eps},
     }  # fmt: skip
-
-
-def model_options(stage: Stage) -> dict[str, Any]:
-    """The options of the network at the root of a stage's line."""
-    while stage.parent is not None:
-        stage = stage.parent
-    return stage.options
 
 
 def _write_records(path: Path, columns: dict[str, list[Any]]) -> None:

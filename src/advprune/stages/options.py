@@ -51,6 +51,9 @@ def names() -> dict[str, str]:
         chosen["source_model"] = str(hydra.runtime.choices["model@source_model"])
     for override in hydra.overrides.task:
         name, _, value = override.lstrip("+").partition("=")
+        outer, _, inner = name.partition("/")
+        if inner and outer in chosen:  # a group within a group: filters hrank
+            chosen[outer] += f" {value}"
         group, _, option = name.partition(".")
         if option and group in chosen:
             chosen[group] += f" {option}={value}"

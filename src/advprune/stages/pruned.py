@@ -4,19 +4,20 @@ from pathlib import Path
 from typing import Any
 
 from advprune import masks as mask_values
+from advprune.errors import UserError
 from advprune.frozen import rng_kept
 from advprune.masks import Masks
 from advprune.modules.callbacks import plain_weights
-from advprune.modules.files import load_weights, save_weights
-from advprune.modules.pruning import MaskSearch, PruningRounds
+from advprune.modules.files import save_weights
+from advprune.modules.pruning import PruningRounds
 from advprune.modules.seeding import seed_step
-from advprune.pruners import hydra
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, parts
+from advprune.stages import budget, parts, saved, shrunk
 from advprune.stages.build import build
-from advprune.stages.evaluated import model_options
-from advprune.stages.fit import Where, fit, trainer
+from advprune.stages.fit import Where, trainer
 from advprune.stages.plan import Stage
+from advprune.stages.rounds import Batches, search, train
+from advprune.surgery import structure
 from advprune.surgery.apply import apply
 
 
@@ -24,10 +25,15 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     """Decide the masks; write them and the network with its pruned weights at zero."""
     assert parent is not None
     options = stage.options
-    net = parts.network(model_options(stage), seed=options["seed"])
-    net.load_state_dict(load_weights(parent / "model.safetensors"))
-    net.eval()
     pruner = options["pruner"]
+    if pruner.get("unit") is not None:
+        return shrunk.make(stage, folder, parent, where)
+    if (parent / structure.FILE).exists():
+        raise UserError(
+            "the dense network of this job has lost filters or blocks, and single weights of such a network are not "
+            "pruned here: choose pruner=filters or pruner=blocks, or another dense network"
+        )
+    net = saved.load(stage, parent, seed=options["seed"])
     ratio = budget.wanted(net, options)
     ratios = cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
     decide = _search if pruner["search"] else _score
@@ -41,17 +47,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
 
 def _search(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Where) -> tuple[Any, Masks]:
     """Train scores (HYDRA) and read the masks off them; BatchNorm as it was left by the search."""
-    options, pruner = stage.options, stage.options["pruner"]
-    recipe = parts.recipe(options["search"])
-    module = MaskSearch(
-        net, parts.objective(options), recipe, attack=parts.validation_attack(options), seed=options["seed"],
-        scores=hydra.initial_scores(net, init=pruner["search"]["init"], seed=options["seed"]),
-        choose=lambda scores, ratio: hydra.masks_of(scores, ratio, pruner["scope"]),
-        through=hydra.straight_through, ratios=ratios, bn=pruner["search"]["bn"],
-    )  # fmt: skip
-    _fit(stage, module, recipe, folder, where, epochs=recipe.epochs)
-    module.ratio = ratios[-1]
-    module.net.refresh()
+    module = search(stage, net, ratios, folder, where)
     masks = {name: mask.cpu() for name, mask in module.net.masks.items()}
     return module.net.net.cpu(), masks
 
@@ -63,7 +59,7 @@ def _score(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Whe
     datamodule = parts.data(options, batch_size=128)
 
     def decide(model: Any, ratio: float, within: Masks | None) -> Masks:
-        batches = _Batches(datamodule, next(model.parameters()).device)
+        batches = Batches(datamodule, next(model.parameters()).device)
         with rng_kept():
             seed_step(options["seed"], "criterion", 0)
             return budget.masks_of(criterion, model, batches, pruner, ratio, within)
@@ -78,27 +74,8 @@ def _score(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Whe
         net, parts.objective(options), recipe, attack=parts.validation_attack(options), seed=options["seed"],
         decide=decide, ratios=ratios[:-1], removable=budget.chosen(net, pruner),
     )  # fmt: skip
-    _fit(stage, module, recipe, folder, where, epochs=epochs)
+    train(stage, module, recipe, folder / "work", where, epochs=epochs)
     earlier = {name: mask.cpu() for name, mask in module.net.masks.items()}
     net = module.net.net.cpu().eval()
     apply(net, earlier)
     return net, decide(net, ratios[-1], earlier)
-
-
-class _Batches:
-    """Training batches for a criterion, loaded only if it looks at them."""
-
-    def __init__(self, datamodule: Any, device: Any) -> None:
-        self.datamodule, self.device = datamodule, device
-
-    def __iter__(self) -> Any:
-        self.datamodule.setup("fit")
-        self.datamodule.to(self.device)
-        return iter(self.datamodule.train_dataloader())
-
-
-def _fit(stage: Stage, module: Any, recipe: Any, folder: Path, where: Where, *, epochs: int) -> None:
-    repeats = getattr(module.objective, "replays", 1)
-    datamodule = parts.data(stage.options, batch_size=recipe.batch_size, repeats=repeats)
-    epochs = max(round(epochs / repeats), 1)
-    fit(where, module, datamodule, folder / "work", f"pruned {stage.key}", epochs=epochs, callbacks=[])

@@ -7,7 +7,7 @@ from torch import nn
 
 from advprune.errors import UserError
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, parts
+from advprune.stages import budget, parts, shrinkable
 from advprune.stages.build import build
 from advprune.stages.content import network_options, with_content
 
@@ -26,6 +26,10 @@ class Pruner(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     criterion: dict[str, Any] | None
     scope: Literal["layer", "global", "erk"]
+    unit: Literal["filters", "blocks"] | None
+    budget: Literal["parameters", "macs", "filters", "blocks"] | None
+    floor: int | None
+    round_to: int | None
     schedule: Literal["one_shot", "linear", "exponential", "cubic"]
     rounds: int
     epochs_per_round: int
@@ -63,6 +67,8 @@ def rehearse(options: dict[str, Any]) -> None:
     cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
     if pruner["criterion"] is not None:
         build(pruner["criterion"])
+    if pruner["unit"] is not None:
+        shrinkable.check(options, fresh(options), ratio)
 
 
 def fresh(options: dict[str, Any]) -> nn.Module:
@@ -73,6 +79,8 @@ def fresh(options: dict[str, Any]) -> nn.Module:
 def _fit_together(pruner: dict[str, Any]) -> None:
     """Refuse an option that this pruner would not look at."""
     extra = [name for name in ("score", "remove", "select", "biases", "classifier") if pruner[name] is not None]
+    if pruner["unit"] is not None and extra:
+        raise UserError(f"pruner.{extra[0]} is for single weights, and this pruner removes {pruner['unit']}: null")
     if pruner["search"] is not None and extra:
         raise UserError(f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns them: null")
     if pruner["score"] is not None and "score" not in (pruner["criterion"] or {}):

@@ -41,6 +41,8 @@ class Prune(Train):
     compression: float | None = None
     dense: str | None = None
     pruner: Any = None
+    sizes: bool = False
+    export: str | None = None
 
 
 @dataclass
