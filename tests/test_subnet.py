@@ -90,6 +90,18 @@ def test_a_forward_after_an_optimizer_step_sees_the_new_weights(make, optimizer)
     assert not torch.allclose(before, after)
 
 
+def test_a_write_by_hand_and_a_spent_graph_are_seen_without_any_optimizer():
+    subnet = fixed(convnet()).eval()
+    (x, y), weight = batch(), subnet.net[5].weight
+    before = subnet(x)
+    with torch.no_grad():
+        weight.mul_(2)
+    torch.testing.assert_close(subnet(x), slow(subnet, x))
+    assert not torch.allclose(before, subnet(x))
+    F.cross_entropy(subnet(x), y).backward()
+    F.cross_entropy(subnet(x), y).backward()  # would fail on a graph that is gone
+
+
 def test_weights_loaded_replaced_or_moved_are_seen():
     x, _ = batch()
     subnet, other = fixed(convnet()).eval(), fixed(convnet(seed=3)).eval()
@@ -139,6 +151,10 @@ def test_a_first_forward_without_gradients_or_in_a_frozen_model_does_not_cut_the
             subnet(x)
         F.cross_entropy(subnet(x), y).backward()
         assert all(p.grad is not None for p in subnet.trainable())
+    frozen = make(convnet()).eval().requires_grad_(False)
+    with torch.inference_mode():
+        frozen(x)
+    assert torch.autograd.grad(F.cross_entropy(frozen(x.requires_grad_(True)), y), x)[0].any()
     subnet = make(convnet())
     trained = list(subnet.trainable())
     subnet.requires_grad_(False)

@@ -17,6 +17,7 @@ from advprune.errors import UserError
 
 log = logging.getLogger(__name__)
 MODES = {1: "L", 3: "RGB"}
+BLOCK = 64  # images a thread takes at once: one at a time, the bar costs as much as decoding
 
 
 def open_image(path: str | Path, channels: int) -> Image.Image:
@@ -52,11 +53,17 @@ def decode(paths: Sequence[str], *, channels: int, image_size: int, workers: int
             )
         images[index] = np.asarray(image).reshape(image_size, image_size, channels).transpose(2, 0, 1)
 
+    def read_block(start: int) -> int:
+        block = range(start, min(start + BLOCK, len(paths)))
+        for index in block:
+            read(index)
+        return len(block)
+
     with Progress(console=Console(stderr=True), transient=True) as bar, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task(f"decoding {len(paths)} images, once", total=len(paths))
         try:
-            for _ in pool.map(read, range(len(paths))):
-                bar.advance(task)
+            for done in pool.map(read_block, range(0, len(paths), BLOCK)):
+                bar.advance(task, done)
         except UserError:
             pool.shutdown(cancel_futures=True)
             raise

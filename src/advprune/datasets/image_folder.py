@@ -81,7 +81,8 @@ class ImageFolder(ImageData):
         Raises:
             UserError: if the tree has no classes, an empty one or unequal ones, or an image cannot be used.
         """
-        pool, test = (self._list(split) for split in ("train", test_folder(self.root)))
+        pool = self._list("train")
+        test = self._list(test_folder(self.root))
         if self.size > SMALL:
             first = open_image(pool.paths[0], self.grey_or_colour)
             if max(first.size) <= SMALL:

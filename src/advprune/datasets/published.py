@@ -49,9 +49,11 @@ class Published:
 
     def explain_damaged(self, damaged: list[Path], reason: BaseException | None = None) -> str:
         """One sentence: which files are not whole, and the cure."""
-        files = " and ".join(map(str, damaged)) if damaged else " or ".join(map(str, self.needed))
+        files = " and ".join(map(str, damaged)) if damaged else "one of " + ", ".join(map(str, self.needed))
         why = f" ({' '.join(str(reason).split())[:200]})" if reason else ""
-        return f"{files} is truncated or corrupt{why}: delete it and run again, or copy it again from {self.url}"
+        return (
+            f"truncated, corrupt or not as published{why}: {files}; delete and run again, or copy anew from {self.url}"
+        )
 
 
 def published(source: type, root: Path) -> Published:

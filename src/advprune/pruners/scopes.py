@@ -28,12 +28,19 @@ def global_(scores: Scores, ratio: float) -> Masks:
         UserError: if ``ratio`` is not in [0, 1) or leaves fewer weights than there are tensors.
     """
     total = _total(scores, ratio)
-    best = torch.cat([_top_k(name, score, 1).reshape(-1) for name, score in scores.items()])
-    every = torch.cat([score.detach().reshape(-1) for score in scores.values()])
-    kept = best.clone()
-    kept[~best] = top_k(every[~best], total - len(scores))
-    parts = kept.split([score.numel() for score in scores.values()])
-    return {name: part.reshape(scores[name].shape).clone() for name, part in zip(scores, parts, strict=True)}
+    best = {name: int(_top_k(name, score, 1).reshape(-1).nonzero()) for name, score in scores.items()}
+    others = torch.cat([part for name, score in scores.items() for part in _around(score.detach(), best[name])])
+    kept = top_k(others, total - len(scores)).split([score.numel() - 1 for score in scores.values()])
+    masks = {}
+    for (name, score), part in zip(scores.items(), kept, strict=True):
+        at = best[name]
+        masks[name] = torch.cat([part[:at], part.new_ones(1), part[at:]]).reshape(score.shape)
+    return masks
+
+
+def _around(score: Tensor, at: int) -> tuple[Tensor, Tensor]:
+    flat = score.reshape(-1)
+    return flat[:at], flat[at + 1 :]
 
 
 def erk(scores: Scores, ratio: float) -> Masks:

@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 class Effective:
@@ -17,7 +18,7 @@ class Effective:
 
     def __init__(self, weights: dict[str, Tensor], sources: Sequence[Tensor]) -> None:
         self.weights = weights
-        self._made_from = [_state(source) for source in sources]
+        self._made_from = _state(sources)
         self._graph = [torch.is_grad_enabled() and source.requires_grad for source in sources]
         self._inference = torch.is_inference_mode_enabled()
         self._spent: list[bool] = []
@@ -32,14 +33,27 @@ class Effective:
         """
         if self._spent or (self._inference and not torch.is_inference_mode_enabled()):
             return True
-        if [_state(source) for source in sources] != self._made_from:
+        if _state(sources) != self._made_from:
             return True
         grad = torch.is_grad_enabled()
         return grad and any(s.requires_grad and not had for s, had in zip(sources, self._graph, strict=True))
 
 
-def _state(tensor: Tensor) -> tuple[int, int, int]:
-    return id(tensor), tensor._version, tensor.data_ptr()
+class _Steps:
+    """How many optimizer steps this process has taken: fused ones write weights without raising their version."""
+
+    taken = 0
+
+    @classmethod
+    def count(cls, *_: object) -> None:
+        cls.taken += 1
+
+
+register_optimizer_step_post_hook(_Steps.count)  # the only place that sees every optimizer, whoever built it
+
+
+def _state(sources: Sequence[Tensor]) -> list[int]:
+    return [_Steps.taken, *(number for s in sources for number in (id(s), s._version, s.data_ptr()))]
 
 
 def _mark(spent: list[bool], grad: Tensor) -> None:
