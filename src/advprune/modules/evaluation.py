@@ -22,9 +22,10 @@ class RobustEvaluation(pl.LightningModule):
 
     Args:
         net: pixels -> logits.
-        attack: ``(model, x, y) -> x_adv``; if it takes a ``trail`` list, the attacks inside it are recorded too.
+        attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are recorded too; so are the
+            independent verdicts of one that takes a ``verdicts`` dict; one that takes ``positions`` gets each image's.
         name: of the attack, for the records.
-        threat: the ball every x_adv must be in.
+        threat: the ball every x_adv must be in; None if the attack has a perturbation set of its own.
         parts: folder of the batches done so far.
         seed: of the run; each batch has its own made from it.
     """
@@ -35,7 +36,7 @@ class RobustEvaluation(pl.LightningModule):
         attack: Callable[..., Tensor],
         *,
         name: str,
-        threat: Threat,
+        threat: Threat | None,
         parts: Path,
         seed: int,
     ) -> None:
@@ -63,8 +64,10 @@ class RobustEvaluation(pl.LightningModule):
         """Attack, check the answer, judge it; columns of one row an image."""
         with frozen(self.net):
             trail: list[tuple[str, Tensor]] = []
-            traced = {"trail": trail} if "trail" in inspect.signature(self.attack).parameters else {}
-            x_adv = self.attack(self.net, x, y, **traced).detach()
+            verdicts: dict[str, Tensor] = {}
+            given = {"trail": trail, "verdicts": verdicts, "positions": positions}
+            taken = inspect.signature(self.attack).parameters
+            x_adv = self.attack(self.net, x, y, **{k: v for k, v in given.items() if k in taken}).detach()
             distance = verify(x_adv, x, self.threat, self.attack_name)
             with torch.no_grad():
                 clean, after = self.net(x).argmax(1), self.net(x_adv).argmax(1)
@@ -75,6 +78,7 @@ class RobustEvaluation(pl.LightningModule):
         }  # fmt: skip
         for inner, robust in trail:
             columns[f"robust_ok.{inner}"] = robust
+        columns |= {f"ok.{inner}": right for inner, right in verdicts.items()}
         return {name: column.tolist() for name, column in columns.items()}
 
     def records(self, batches: int) -> dict[str, list[Any]]:

@@ -22,6 +22,8 @@ def row_of(
         "ratio": options.get("ratio"), "seed": options["seed"],
         "sparsity": final.get("sparsity"), "zeros": final.get("zeros"),
         "eps": after["threat"]["eps"], "norm": after["threat"]["norm"],
+        "perturbation": after.get("perturbation"), "alone": after.get("alone"), "mean_acc": after.get("mean_acc"),
+        "dense_mean_acc": before.get("mean_acc"),
         "images": after["images"], "of": after["of"],
         "clean_acc": after["clean_acc"], "clean_acc_interval": after["clean_acc_interval"],
         "robust_acc": after["robust_acc"], "robust_acc_interval": after["robust_acc_interval"],

@@ -76,7 +76,9 @@ def accuracy(row: dict[str, Any], name: str) -> str:
 
 
 def eps(row: dict[str, Any]) -> str:
-    """The budget as papers write it: in 255ths where that is a whole number."""
+    """The budget as papers write it: in 255ths where that is a whole number; or what the attack calls its own."""
+    if row.get("perturbation"):
+        return f"({row['perturbation']})"
     levels = row["eps"] * 255
     size = f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{row['eps']:g}"
     return size if row["norm"] == "linf" else f"{row['norm']} {size}"
@@ -98,9 +100,19 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     notes.append(
         f"weights kept: {' and '.join(sorted(kept))} on validation images; sparsity: zeros counted among prunable ones"
     )
-    if any("autoattack" not in row["attack"] for row in rows):
+    notes += [_mean(row) for row in rows if row.get("mean_acc") is not None]
+    if any("autoattack" not in row["attack"] and not row.get("perturbation") for row in rows):
         notes.append("PGD and its like overstate robustness: publish numbers made with attack=autoattack")
     return notes + [f"doubt: {doubt}" for doubt in sorted({doubt for row in rows for doubt in row["doubts"]})]
+
+
+def _mean(row: dict[str, Any]) -> str:
+    """Mean accuracy over the kinds of an attack that tries each alone; ``robust`` is right under all of them."""
+    which = " ".join(str(row[name]) for name in ("model", "pruner", "ratio") if row.get(name) is not None)
+    return (
+        f"{which}, {row['attack'].split(' ')[0]}: mean accuracy {100 * row['mean_acc']:.1f} over {len(row['alone'])} kinds and "
+        f"severities, dense {100 * row['dense_mean_acc']:.1f}; robust means right under every one of them"
+    )
 
 
 def _brief(failure: str) -> str:

@@ -18,14 +18,14 @@ from advprune.stages.keys import canonical
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Keys that the frame itself reads and does not pass on, by group.
 FRAME = {
-    "attack": frozenset({"images", "batch_size"}),
+    "attack": frozenset({"images", "batch_size", "perturbation", "content_id"}),
     "objective": frozenset({"select"}),
     "dataset": frozenset({"num_classes", "channels", "image_size", "mean", "std", "eps", "attack_steps", "epochs",
-                          "batch_size", "learning_rate", "content", "content_id", "extra_id"}),
+                          "batch_size", "learning_rate", "content", "content_id", "extra_id", "test_id"}),
 }  # fmt: skip
 #: Arguments that the frame gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
-                   "channels", "seed", "trail", "val_images", "repeats", "batch_size", "save_dir",
+                   "channels", "seed", "trail", "verdicts", "positions", "val_images", "repeats", "batch_size", "save_dir",
                    "name", "facts"})  # fmt: skip
 
 

@@ -21,9 +21,10 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     net.load_state_dict(load_weights(parent / "model.safetensors"))
     net.eval()
     size = int(options["attack"]["batch_size"])
+    own = options["attack"].get("perturbation")
     module = RobustEvaluation(
         net, parts.attack(options), name=options["attack"]["_target_"].rsplit(".", 1)[-1],
-        threat=parts.threat(options), parts=folder / "work", seed=options["seed"],
+        threat=None if own else parts.threat(options), parts=folder / "work", seed=options["seed"],
     )  # fmt: skip
     run = trainer(where, f"evaluated {stage.key}", logger=False, enable_checkpointing=False)
     datamodule = parts.data(options, batch_size=size).to(run.strategy.root_device)
@@ -34,8 +35,10 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
     columns = module.records(len(loader))
     _write_records(folder / "records.parquet", columns)
-    return summary(columns) | {"doubts": module.doubts, "of": whole, "batch_size": size,
-                               "threat": {"norm": module.threat.norm, "eps": module.threat.eps}}  # fmt: skip
+    ball = module.threat
+    threat = {"norm": None, "eps": None} if ball is None else {"norm": ball.norm, "eps": ball.eps}
+    return summary(columns) | {"doubts": module.doubts, "of": whole, "batch_size": size, "threat": threat,
+                               "perturbation": own}  # fmt: skip
 
 
 def model_options(stage: Stage) -> dict[str, Any]:
@@ -54,6 +57,8 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
     inner = {
         name.split(".", 1)[1]: sum(column) / images for name, column in columns.items() if name.startswith("robust_ok.")
     }
+    alone = {name.split(".", 1)[1]: sum(column) / images for name, column in columns.items() if name.startswith("ok.")}
+    result |= {"alone": alone, "mean_acc": sum(alone.values()) / len(alone)} if alone else {}
     return result | ({"after_each": inner} if inner else {})
 
 
