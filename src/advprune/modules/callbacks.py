@@ -33,7 +33,7 @@ class KeepBest(pl.Callback):
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Compare, and keep. Listed before weight averaging, so that it sees the average that was validated."""
         self.last = {"epoch": trainer.current_epoch + 1, **module.validated()}
         if not self.best or self.last[self.metric] >= self.best[self.metric]:

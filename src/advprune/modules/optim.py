@@ -5,16 +5,17 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from advprune import schedules
+import advprune.schedules as schedules
 from advprune.modules.recipe import Optimizer, Recipe, Schedule
 
 
 def optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The recipe's optimizer over these parameters; Adam's decay is coupled (L2), as in the papers."""
-    common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer is Optimizer.adam:
-        return torch.optim.Adam(parameters, **common)
-    return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=bool(recipe.nesterov), **common)
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+    nesterov = bool(recipe.nesterov)
+    return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=recipe.momentum, nesterov=nesterov)
 
 
 def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[int], float]:

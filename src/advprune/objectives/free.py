@@ -1,7 +1,9 @@
 """Free adversarial training (Shafahi et al. 2019, https://arxiv.org/abs/1904.12843): one backward pass, two uses.
 
 Each batch is trained on several times; the backward pass that gives the weights' gradient also moves the perturbation.
-Differs from HYDRA's code for ImageNet in not setting the perturbation to zero at the start of an epoch.
+Differs from HYDRA's code for ImageNet in not setting the perturbation to zero at the start of an epoch, and in taking
+the gradient at the clipped image: through the clipping, black and white pixels have none (on some versions of torch,
+not on others) and their perturbation would never leave zero.
 """
 
 import torch
@@ -48,9 +50,9 @@ class Free(nn.Module):
             UserError: if the images have another shape than those before.
         """
         self._fit(x)
-        noise = self.noise[: len(x)].clone().requires_grad_()
-        noise.register_hook(self._ascend)
-        return F.cross_entropy(model((x + noise).clamp(0, 1)), y)
+        x_adv = (x.detach() + self.noise[: len(x)]).clamp(0, 1).requires_grad_()
+        x_adv.register_hook(self._ascend)
+        return F.cross_entropy(model(x_adv), y)
 
     def _ascend(self, grad: Tensor) -> None:
         rows = slice(len(grad))

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from advprune.report.pool import pool
 
@@ -28,12 +29,13 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
             console.print(f"[dim]·[/] {note}", highlight=False)
         _write(rows, folder)
     for record in failed:
-        console.print(f"[red]failed[/] {' '.join(record['overrides'])}: {_brief(record['failed'])}", highlight=False)
-    if failed:
-        console.print(
-            f"{len(failed)} of {len(records)} jobs failed; the same command tries those again, and only those"
-        )
-    _close(console, rows, folder)
+        job = f" {' '.join(record['overrides'])}" if len(records) > 1 else ""
+        sentence = Text.assemble(("error", "bold red"), f"{job}: {_brief(record['failed'])}")
+        console.print(sentence, soft_wrap=True)
+    if len(records) > 1 and failed:
+        console.print(f"{len(failed)} of {len(records)} jobs failed; the same command tries only those again")
+    if rows:
+        _close(console, rows, folder)
 
 
 def _table(rows: list[dict[str, Any]], failed: list[list[str]]) -> Table:
@@ -129,10 +131,9 @@ def _write(rows: list[dict[str, Any]], folder: Path) -> None:
 
 
 def _close(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
-    if rows:
-        took = sum(row["this_command"] for row in rows)
-        made, found = sum(row["made"] for row in rows), sum(row["found"] for row in rows)
-        console.print(f"made {made} stages and found {found} in {took:.1f} s; files:", highlight=False)
-        for name in rows[0]["files"] if len(rows) == 1 else []:
-            console.print(f"  {name:9} {rows[0]['files'][name]}", highlight=False, soft_wrap=True)
+    took = sum(row["this_command"] for row in rows)
+    made, found = sum(row["made"] for row in rows), sum(row["found"] for row in rows)
+    console.print(f"made {made} stages and found {found} in {took:.1f} s; files:", highlight=False)
+    for name in rows[0]["files"] if len(rows) == 1 else []:
+        console.print(f"  {name:9} {rows[0]['files'][name]}", highlight=False, soft_wrap=True)
     console.print(f"  table     {folder}/table.csv, table.json", highlight=False, soft_wrap=True)

@@ -126,5 +126,9 @@ def _check_type(path: str, value: Any, annotation: Any) -> None:
             return
         except ValidationError:
             continue
-    wanted = str(annotation) if typing.get_origin(annotation) else annotation.__name__
-    raise UserError(f"{path}={value!r} has the wrong type: it must be {wanted.replace('typing.', '')}")
+    if typing.get_origin(annotation) is typing.Literal:
+        raise UserError(
+            f"{path}={value!r} is not known: give one of {', '.join(map(str, typing.get_args(annotation)))}"
+        )
+    wanted = str(annotation).replace("typing.", "") if typing.get_origin(annotation) else annotation.__name__
+    raise UserError(f"{path}={value!r} has the wrong type: it must be {wanted}")

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 
 from advprune.modules.callbacks import PlainProgress
 from advprune.modules.files import AtomicCheckpoint
+from advprune.stages.build import build
 from advprune.stages.loggers import close_wandb
 
 
@@ -64,7 +64,7 @@ def fit(
     average = [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)] if module.recipe.ema is not None else []
     saved = ModelCheckpoint(work, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
                             enable_version_counter=False, auto_insert_metric_name=False)  # fmt: skip
-    logger = instantiate(where.logger, save_dir=str(where.output), name=title.split()[0], facts={"stage": title})
+    logger = build(where.logger, save_dir=str(where.output), name=title.split()[0], facts={"stage": title})
     run = trainer(where, title, logger=logger, callbacks=[*callbacks, *average, saved], max_epochs=epochs,
                   gradient_clip_val=module.recipe.clip)  # fmt: skip
     last = work / "last.ckpt"

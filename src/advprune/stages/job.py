@@ -68,7 +68,11 @@ def _finish(
     made = 0
     if missing(plan, store):
         door.check_signatures(options, GROUPS)
-        from advprune.stages.fit import Where  # Lightning takes seconds to import: only where there is work
+        # torch and Lightning take seconds to import: only where there is work
+        from advprune.stages.rehearsal import rehearse
+
+        rehearse(options)
+        from advprune.stages.fit import Where
 
         where = Where(options["trainer"], options["logger"], output)
         where.settle()

@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from torch import nn
 
 from advprune.attacks.pgd import pgd
 from advprune.modules.recipe import Optimizer, Recipe, Schedule
+from advprune.stages.build import build
 from advprune.stages.door import frame_free
 
 
@@ -15,7 +15,7 @@ def data(options: dict[str, Any], *, batch_size: int, repeats: int = 1) -> Any:
     """The data module of a stage's data set; at most ``select.images`` images validate."""
     dataset, seen = options["dataset"], options.get("select", {}).get("images")
     known = {name: dataset[name] for name in ("num_classes", "channels", "image_size")}
-    return instantiate(
+    return build(
         frame_free("dataset", dataset),
         **known,
         seed=options["seed"],
@@ -28,22 +28,22 @@ def data(options: dict[str, Any], *, batch_size: int, repeats: int = 1) -> Any:
 def network(options: dict[str, Any], *, seed: int) -> nn.Module:
     """The freshly initialised network; ``seed`` decides its weights."""
     torch.manual_seed(seed)
-    return instantiate(options["model"])
+    return build(options["model"])
 
 
 def objective(options: dict[str, Any]) -> Any:
     """The objective, its threat and its inner attack bound."""
-    return instantiate(frame_free("objective", options["objective"]))
+    return build(frame_free("objective", options["objective"]))
 
 
 def attack(options: dict[str, Any]) -> Any:
     """The attack, bound."""
-    return instantiate(frame_free("attack", options["attack"]))
+    return build(frame_free("attack", options["attack"]))
 
 
 def threat(options: dict[str, Any]) -> Any:
     """The perturbation set."""
-    return instantiate(options["threat"])
+    return build(options["threat"])
 
 
 def recipe(options: dict[str, Any]) -> Recipe:

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
 from advprune import masks as mask_values
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, sparsity
@@ -14,6 +12,7 @@ from advprune.modules.pruning import MaskSearch, PruningRounds
 from advprune.pruners import hydra, scopes
 from advprune.pruners.schedule import cumulative
 from advprune.stages import parts
+from advprune.stages.build import build
 from advprune.stages.evaluated import model_options
 from advprune.stages.fit import Where, fit
 from advprune.stages.plan import Stage
@@ -72,7 +71,7 @@ def _search(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Wh
 def _score(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Where) -> tuple[Any, Masks]:
     """Score by a criterion, once or in rounds with fine-tuning between them."""
     options, pruner = stage.options, stage.options["pruner"]
-    criterion = instantiate(pruner["criterion"])
+    criterion = build(pruner["criterion"])
     datamodule = parts.data(options, batch_size=128)
 
     def decide(model: Any, ratio: float, within: Masks | None) -> Masks:

@@ -68,7 +68,12 @@ class Store:
 
     def note(self, stage: "Stage", event: str, **facts: Any) -> None:
         """Append a line to the journal; lines of one write each, so that processes do not mix theirs."""
-        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event, "stage": stage.kind, "key": stage.key}
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+            "event": event,
+            "stage": stage.kind,
+            "key": stage.key,
+        }
         line |= {"pid": os.getpid(), "host": socket.gethostname(), **facts}
         with (self.root / "journal.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")

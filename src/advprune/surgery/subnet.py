@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
@@ -79,6 +80,19 @@ class Subnet(nn.Module):
         """A copy of the masks, in a search those of the present scores, on the network's device."""
         self._ensure_fresh()
         return {name: self._mask(name).clone() for name in self._names}
+
+    def set_masks(self, masks: Masks) -> None:
+        """Put other fixed masks in place of the present ones: a later round of pruning.
+
+        Raises:
+            UserError: naming the tensor, if they do not fit ``net``.
+            ValueError: in a search, whose masks follow from its scores.
+        """
+        if self._choose is not None:
+            raise ValueError("the masks of a search follow from its scores")
+        with torch.no_grad():
+            for name, (_, mask) in matched(self.net, masks).items():
+                self._mask(name).copy_(mask)
 
     def refresh(self) -> None:
         """Choose the masks (in a search) and build the effective weights, with their graph if gradients are on.

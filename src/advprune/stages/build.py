@@ -1,0 +1,25 @@
+"""Hydra's ``instantiate``, saying what went wrong in our own sentence and not in a chain of wrapped errors."""
+
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from advprune.errors import UserError
+
+
+def build(node: dict[str, Any], **given: Any) -> Any:
+    """Make what a node's ``_target_`` names.
+
+    Raises:
+        UserError: the one that the target raised, without Hydra's wrapping.
+    """
+    try:
+        return instantiate(node, **given)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise

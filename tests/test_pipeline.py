@@ -1,0 +1,158 @@
+"""The main job end to end, on a tiny network: what is made, what is found, what is written down."""
+
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import load_file
+
+from advprune.masks import keep_count
+
+
+def events(store: Path) -> list[tuple[str, str]]:
+    lines = [json.loads(line) for line in (store / "journal.jsonl").read_text().splitlines()]
+    return [(line["event"], line["stage"]) for line in lines]
+
+
+def made(store: Path) -> Counter[str]:
+    return Counter(stage for event, stage in events(store) if event == "made")
+
+
+def test_the_chain_is_made_once_and_counted(job: Any, tmp_path: Path) -> None:
+    first = job(*TINY, "ratio=0.9")
+    assert "failed" not in first, first.get("failed")
+    row, store = first["row"], tmp_path / "stages"
+    assert made(store) == {"dense": 1, "pruned": 1, "finetuned": 1, "evaluated": 2}
+    weights = load_file(Path(row["files"]["finetuned"]) / "model.safetensors")
+    masks = load_file(Path(row["files"]["finetuned"]) / "masks.safetensors")
+    for name, mask in masks.items():
+        assert int(mask.sum()) == keep_count(mask.numel(), 0.9)
+        assert not weights[name][~mask].any()
+    zeros = sum(int((weights[name] == 0).sum()) for name in masks) / sum(mask.numel() for mask in masks.values())
+    assert row["zeros"] == pytest.approx(zeros)
+    assert row["sparsity"] == pytest.approx(
+        1 - sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
+    )
+    assert first["value"] == row["validation"]
+
+    again = job(*TINY, "ratio=0.9")
+    assert made(store) == {"dense": 1, "pruned": 1, "finetuned": 1, "evaluated": 2}
+    same = set(row) - {"made", "found", "this_command"}
+    assert {k: again["row"][k] for k in same} == {k: row[k] for k in same}
+    assert (again["row"]["made"], again["row"]["found"]) == (0, 5)
+
+
+def test_another_attack_attacks_only(job: Any, tmp_path: Path) -> None:
+    job(*TINY, "pruner=magnitude", "ratio=0.5")
+    before = made(tmp_path / "stages")
+    job(*TINY, "pruner=magnitude", "ratio=0.5", "attack.steps=4")
+    assert made(tmp_path / "stages") - before == {"evaluated": 2}
+
+
+def test_records_say_what_the_table_says(job: Any) -> None:
+    row = job(*TINY, "pruner=random", "ratio=0.5")["row"]
+    records = pd.read_parquet(Path(row["files"]["evaluated"]) / "records.parquet")
+    assert len(records) == row["images"] == 96
+    assert row["of"] == 359
+    assert records["image"].is_unique
+    assert row["robust_acc"] == pytest.approx(records["robust_ok"].mean())
+    assert row["clean_acc"] == pytest.approx((records["clean_pred"] == records["label"]).mean())
+    assert not (records["robust_ok"] & ~records["clean_ok"]).any()
+    assert records["distance"].max() <= 0.15 + 1e-5
+
+
+def test_hydra_leaves_the_weights_alone(job: Any, tmp_path: Path) -> None:
+    """Its search trains scores: where a weight is kept it is the dense one, and biases are too (no BatchNorm here)."""
+    row = job(*TINY, "ratio=0.5")["row"]
+    dense = load_file(Path(row["files"]["dense"]) / "model.safetensors")
+    (pruned,) = (tmp_path / "stages" / "pruned").iterdir()
+    after, masks = load_file(pruned / "model.safetensors"), load_file(pruned / "masks.safetensors")
+    for name, weight in after.items():
+        expected = dense[name] * masks[name] if name in masks else dense[name]
+        assert torch.equal(weight, expected), name
+
+
+@pytest.mark.parametrize("schedule", ["linear", "exponential", "cubic"])
+def test_rounds_are_nested_and_end_at_the_ratio(job: Any, tmp_path: Path, schedule: str) -> None:
+    rounds = ("pruner=magnitude", f"pruner.schedule={schedule}", "pruner.rounds=3", "pruner.epochs_per_round=1")
+    out = job(*TINY, *rounds, "ratio=0.9", "pruner.scope=global")
+    assert "failed" not in out, out.get("failed")
+    (pruned,) = (tmp_path / "stages" / "pruned").iterdir()
+    result = json.loads((pruned / "result.json").read_text())
+    assert len(result["rounds"]) == 3
+    assert result["rounds"][-1] == 0.9
+    assert result["weights_kept"] == keep_count(result["weights"], 0.9)
+
+
+@pytest.mark.parametrize("recovery", ["rewind", "scratch"])
+def test_recovery_starts_where_it_says(job: Any, recovery: str) -> None:
+    out = job(*TINY, "pruner=magnitude", "ratio=0.5", f"pruner.recovery={recovery}", "training.learning_rate=1e-12")
+    dense = Path(out["row"]["files"]["dense"])
+    start = load_file(dense / "early.safetensors")  # of two epochs, a tenth is none: the initialisation
+    end = load_file(Path(out["row"]["files"]["finetuned"]) / "model.safetensors")
+    masks = load_file(Path(out["row"]["files"]["finetuned"]) / "masks.safetensors")
+    for name, value in end.items():
+        expected = start[name] * masks[name] if name in masks else start[name]
+        torch.testing.assert_close(value, expected, atol=1e-6, rtol=0)
+
+
+def test_train_makes_the_parent_that_prune_finds(job: Any, tmp_path: Path) -> None:
+    dense = [o for o in TINY if not o.startswith(("search", "finetune"))]
+    job(*dense, command="train")
+    job(*TINY, "pruner=magnitude", "ratio=0.5")
+    assert made(tmp_path / "stages")["dense"] == 1
+
+
+@pytest.mark.parametrize("objective", ["natural", "pgd", "mart", "fast", "free"])
+def test_every_objective_trains(job: Any, objective: str) -> None:
+    tiny = [o for o in TINY if not o.startswith("objective")]
+    out = job(*tiny, f"objective={objective}", command="train")
+    assert "failed" not in out, out.get("failed")
+
+
+def test_averaged_weights_are_what_is_kept(job: Any) -> None:
+    """Decay 0 averages over the last step alone; decay 1 stays at the first step, so all epochs are the same."""
+
+    def weights(name: str, *overrides: str) -> dict[str, torch.Tensor]:
+        out = job(*TINY, "pruner=magnitude", "ratio=0.5", *overrides)
+        assert "failed" not in out, out.get("failed")
+        return load_file(Path(out["row"]["files"]["finetuned"]) / f"{name}.safetensors")
+
+    plain, none, all_ = weights("last"), weights("last", "training.ema=0.0"), weights("last", "training.ema=1.0")
+    first = weights("best", "training.ema=1.0")
+    for name in plain:
+        assert torch.equal(plain[name], none[name])
+        assert torch.equal(all_[name], first[name])
+    assert not torch.equal(plain["conv1.weight"], all_["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("ratio=99",), "for 99 % write ratio=0.99"),
+        (("ratio=1",), r"share of weights removed, in \[0, 1\)"),
+        (("ratio=-0.1",), r"share of weights removed, in \[0, 1\)"),
+        (("threat.eps=8",), "write 8/255"),
+        (("+attack.stpes=3",), r"no option 'stpes' \(did you mean steps\?\)"),
+        (("attack.steps=abc",), "must be int"),
+        (("attack.images=0",), "from 1 up"),
+        (("attack.images=360",), "359"),
+        (("dense=nowhere.pt",), "nowhere.pt"),
+        (("pruner.scope=everywhere",), "'layer', 'global' or 'erk'"),
+        (("pruner.rounds=3",), "schedule=one_shot"),
+        (("training.learning_rate=1e9",), "lower the learning rate"),
+        (("model.widths=[4]",), "three positive numbers"),
+    ],
+)
+def test_mistakes_are_one_sentence(job: Any, overrides: tuple[str, ...], sentence: str) -> None:
+    out = job(*TINY, *overrides)
+    assert out["failed"].count("\n") == 0, out["failed"]
+    assert re.search(sentence, out["failed"]), out["failed"]
+    assert math.isnan(out["value"])
