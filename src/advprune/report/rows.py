@@ -32,6 +32,7 @@ def row_of(
         "dense_robust_acc": before["robust_acc"], "dense_robust_acc_interval": before["robust_acc_interval"],
         "kept": final.get("kept"), "checkpoint": "last" if final.get("kept") == "last" else "best",
         "validation": final.get("validation", {}).get(metric),
+        "float_bytes": final.get("float_bytes"), "int8_bytes": final.get("int8_bytes"),
         "foreign": dense.get("foreign"),
         "seconds": sum(_seconds(plan.evaluated, results)),
         "doubts": after["doubts"],

@@ -41,22 +41,31 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
 def _table(rows: list[dict[str, Any]], failed: list[list[str]]) -> Table:
     table = Table(title=_title(rows), title_justify="left", caption_justify="left")
     pruned = rows[0].get("pruner") is not None and rows[0]["ratio"] is not None
-    names = ["model"] + (["pruner", "ratio", "sparsity"] if pruned else []) + ["attack"]
+    quantized = any(_quantizer(row) for row in rows)
+    names = ["model"] + (["pruner", "ratio", "sparsity"] if pruned else []) + ["quantizer"] * quantized + ["attack"]
     names += (["dense clean", "dense robust"] if pruned else []) + ["clean", "robust", "n", "seconds"]
     for name in names:
-        left = name in ("model", "pruner", "attack")
-        table.add_column(name, justify="left" if left else "right", no_wrap=not left)
+        left = name in ("model", "pruner", "quantizer", "attack")
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for row in rows:
-        table.add_row(*_cells(row, pruned))
+        table.add_row(*_cells(row, pruned, quantized))
     for cells in failed:
-        table.add_row(*(cells if pruned else [cells[0], cells[4]]), style="red")
+        chosen, pruner, quantizer, rest = cells[:1], cells[1:4], cells[4:5], cells[5:]
+        table.add_row(*chosen, *(pruner if pruned else []), *(quantizer if quantized else []), *rest, style="red")
     return table
 
 
-def _cells(row: dict[str, Any], pruned: bool) -> list[str]:
+def _quantizer(row: dict[str, Any]) -> str:
+    """The quantizer and what of it was judged; nothing without one."""
+    name = str(row.get("quantizer") or "none")
+    return "" if name == "none" else name
+
+
+def _cells(row: dict[str, Any], pruned: bool, quantized: bool) -> list[str]:
     cells = [row["model"]]
     if pruned:
         cells += [row["pruner"], f"{row['ratio']:g}", "–" if row["zeros"] is None else f"{row['zeros']:.4f}"]
+    cells += [_quantizer(row) or "–"] if quantized else []
     cells += [f"{row['attack'].split(' ')[0]} {eps(row)}"]
     shown = ("dense_clean_acc", "dense_robust_acc") if pruned else ()
     cells += [accuracy(row, name) for name in (*shown, "clean_acc", "robust_acc")]
@@ -68,7 +77,7 @@ def _cells(row: dict[str, Any], pruned: bool) -> list[str]:
 def _failed_cells(record: dict[str, Any]) -> list[str]:
     chosen, ratio = record["names"], record["ratio"]
     return [chosen.get("model", ""), chosen.get("pruner", ""), "" if ratio is None else f"{ratio:g}", "failed",
-            chosen.get("attack", ""), f"seed {record.get('seed')}"]  # fmt: skip
+            chosen.get("quantizer", ""), chosen.get("attack", ""), f"seed {record.get('seed')}"]  # fmt: skip
 
 
 def accuracy(row: dict[str, Any], name: str) -> str:

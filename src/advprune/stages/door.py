@@ -20,6 +20,7 @@ RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_arg
 FRAME = {
     "attack": frozenset({"images", "batch_size", "perturbation", "content_id"}),
     "objective": frozenset({"select"}),
+    "quantizer": frozenset({"images", "epochs", "learning_rate", "runs"}),
     "dataset": frozenset({"num_classes", "channels", "image_size", "mean", "std", "eps", "attack_steps", "epochs",
                           "batch_size", "learning_rate", "content", "content_id", "extra_id", "test_id"}),
 }  # fmt: skip
@@ -49,6 +50,14 @@ def check_numbers(options: dict[str, Any]) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0)):
             if recipe[name] < least:
                 raise UserError(f"{phase}.{name}={recipe[name]} is not possible: it must be at least {least}")
+    quantizer = options.get("quantizer") or {}
+    if quantizer.get("runs", "int8") not in ("int8", "fake_quant"):
+        raise UserError(f"quantizer.runs={quantizer['runs']} is not known: give fake_quant or int8")
+    if quantizer.get("images", 1) < 1 or quantizer.get("epochs", 0) < 0:
+        raise UserError(
+            f"quantizer.images={quantizer['images']}, quantizer.epochs={quantizer['epochs']} is not possible: "
+            "at least 1 image calibrates, and epochs are 0 or more"
+        )
     select = options["select"]
     if select["keep"] not in ("best", "last"):
         raise UserError(f"select.keep={select['keep']} is not known: give best or last")
@@ -66,7 +75,7 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
         UserError: naming the option, what was given and what is allowed.
     """
     for group in groups:
-        if options.get(group):
+        if options.get(group) and options[group].get("_target_", group) is not None:
             _check_node(group, frame_free(group, options[group]))
 
 

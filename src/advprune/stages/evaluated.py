@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from advprune.datasets.splits import subset
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.files import load_weights
-from advprune.stages import parts
+from advprune.stages import parts, quantized
 from advprune.stages.fit import Where, interruptible, trainer
 from advprune.stages.plan import Stage
 
@@ -17,9 +17,13 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     """Attack the parent stage's network; write ``records.parquet``."""
     assert parent is not None
     options = stage.options
-    net = parts.network(model_options(stage), seed=0)
-    net.load_state_dict(load_weights(parent / "model.safetensors"))
-    net.eval()
+    net: Any
+    if stage.parent is not None and stage.parent.kind == "quantized":
+        net = quantized.load(stage.parent, parent, runs=options.get("runs", "fake_quant"))
+    else:
+        net = parts.network(model_options(stage), seed=0)
+        net.load_state_dict(load_weights(parent / "model.safetensors"))
+        net.eval()
     size = int(options["attack"]["batch_size"])
     own = options["attack"].get("perturbation")
     module = RobustEvaluation(

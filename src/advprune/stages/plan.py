@@ -59,7 +59,7 @@ def _digest(path: str) -> str:
         raise UserError(f"weights cannot be read from {path}: {error.strerror}; give the path of a file") from None
 
 
-def _model(options: dict[str, Any]) -> dict[str, Any]:
+def network_options(options: dict[str, Any]) -> dict[str, Any]:
     """The network's options with the pixel constants and sizes of its data set."""
     dataset, model = options["dataset"], dict(options["model"])
     for name in ("mean", "std"):
@@ -90,7 +90,7 @@ def _with_content(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dense(options: dict[str, Any], weights: str | None) -> Stage:
-    model = {"model": _model(options)}
+    model = {"model": network_options(options)}
     if weights is not None:
         return Stage("dense", model | {"weights": weights, "sha256": _digest(weights)})
     context = {name: options[name] for name in CONTEXT}
@@ -99,15 +99,30 @@ def _dense(options: dict[str, Any], weights: str | None) -> Stage:
 
 def _evaluated(options: dict[str, Any], parent: Stage) -> Stage:
     own = {name: options[name] for name in ("dataset", "attack", "threat", "seed")}
+    if parent.kind == "quantized" and options["quantizer"]["runs"] != "fake_quant":
+        own["runs"] = options["quantizer"]["runs"]
     return Stage("evaluated", own, parent)
+
+
+def _quantized(options: dict[str, Any], parent: Stage) -> Stage:
+    """The parent's network in 8 bits; itself if no quantizer is chosen."""
+    quantizer = options.get("quantizer") or {}
+    if quantizer.get("_target_") is None:
+        return parent
+    named = ("dataset", "seed", *(CONTEXT if quantizer["epochs"] else ()))
+    own = {name: options[name] for name in named} | {"quantizer": {k: v for k, v in quantizer.items() if k != "runs"}}
+    if quantizer["epochs"]:
+        rate = quantizer["learning_rate"] or options["finetune"]["learning_rate"]
+        own["recipe"] = options["finetune"] | {"epochs": quantizer["epochs"], "learning_rate": rate}
+    return Stage("quantized", own, parent)
 
 
 def plan_dense(options: dict[str, Any], *, weights: str | None = None) -> Plan:
     """A dense network, trained or read from ``weights``, and its evaluation."""
     options = _with_content(options)
     dense = _dense(options, weights)
-    evaluated = _evaluated(options, dense)
-    return Plan(dense, dense, evaluated, evaluated)
+    final = _quantized(options, dense)
+    return Plan(dense, final, _evaluated(options, dense), _evaluated(options, final))
 
 
 def _phase(options: dict[str, Any], pruner: dict[str, Any]) -> dict[str, Any]:
@@ -127,4 +142,5 @@ def plan_pruned(options: dict[str, Any]) -> Plan:
     recovery = options["pruner"]["recovery"]
     recipe = options["finetune"] if recovery == "finetune" else options["training"]
     tuned = Stage("finetuned", context | {"recovery": recovery, "recipe": recipe}, pruned)
-    return Plan(dense, tuned, _evaluated(options, dense), _evaluated(options, tuned))
+    final = _quantized(options, tuned)
+    return Plan(dense, final, _evaluated(options, dense), _evaluated(options, final))

@@ -8,6 +8,8 @@ from advprune.errors import UserError
 from advprune.pruners.schedule import cumulative
 from advprune.stages import parts
 from advprune.stages.build import build
+from advprune.stages.door import frame_free
+from advprune.stages.plan import network_options
 
 
 class Search(BaseModel):
@@ -31,6 +33,18 @@ class Pruner(BaseModel):
     search: Search | None
 
 
+def _rehearse_quantizer(options: dict[str, Any]) -> None:
+    """Quantize a fresh network, so that a layer that cannot be is named before anything is trained."""
+    quantizer = options.get("quantizer") or {}
+    if quantizer.get("_target_") is None or options["dataset"]["num_classes"] is None:
+        return
+    from advprune.quantizers.int8 import Int8
+
+    made = build(frame_free("quantizer", quantizer))(parts.network({"model": network_options(options)}, seed=0))
+    if quantizer["runs"] == "int8":
+        Int8(made)
+
+
 def rehearse(options: dict[str, Any]) -> None:
     """Make everything that needs no data, and drop it again.
 
@@ -40,6 +54,7 @@ def rehearse(options: dict[str, Any]) -> None:
     parts.threat(options)
     parts.attack(options)
     parts.objective(options)
+    _rehearse_quantizer(options)
     if options.get("pruner") is None:
         return
     pruner = options["pruner"]
