@@ -18,9 +18,9 @@ from advprune.attacks.draws import generators
 from advprune.attacks.published import published_corruptions
 from advprune.errors import UserError
 
-#: Kinds of which the published constants themselves do not move an image farther at each severity: fewer passes with a wider
-#: blur (glass), more ice before a darker image (frost), a weaker pull with rougher waves (elastic), water and then mud
-#: (spatter), less colour and then more (saturate).
+#: Kinds of which the published constants themselves do not move an image farther at each severity: fewer passes with a
+#: wider blur (glass), more ice before a darker image (frost), a weaker pull with rougher waves (elastic), water and
+#: then mud (spatter), less colour and then more (saturate).
 NOT_FARTHER = {"glass_blur", "frost", "elastic_transform", "spatter", "saturate"}
 
 

@@ -1,6 +1,8 @@
 """8 bits: scales by hand, zeros that stay, both faces of the same numbers, gradients, and layers that are named."""
 
+import copy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from advprune.models.mobilenet import MobileNetV2
 from advprune.models.preact_resnet import PreActResNet
 from advprune.models.small_cnn import small_cnn
 from advprune.models.vgg import VGG16BN, VGGBNDrop
-from advprune.quantizers.fake_quant import ActivationQuant, affine, fake_activation, fake_weight, weight_scales
 from advprune.quantizers.faces import Quantized
+from advprune.quantizers.fake_quant import ActivationQuant, affine, fake_activation, fake_weight, weight_scales
 from advprune.quantizers.int8 import integers
 from advprune.quantizers.prepare import calibrate, quantize
 from advprune.threat import Linf
@@ -36,6 +38,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@cache
 def used(name: str) -> tuple[nn.Module, Tensor]:
     """A network with batch statistics that are not the initial ones, half of its weights pruned, and images."""
     torch.manual_seed(0)
@@ -68,7 +71,8 @@ def test_weights_are_symmetric_per_channel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "scale", "zero"), [(0.0, 6.0, 0.047244, 0), (-1.0, 1.0, 2 / 127, 64), (2.0, 6.0, 0.047244, 0), (0, 0, 1, 0)]
+    ("low", "high", "scale", "zero"),
+    [(0.0, 6.0, 0.047244, 0), (-1.0, 1.0, 2 / 127, 64), (2.0, 6.0, 0.047244, 0), (0, 0, 1, 0)],
 )
 def test_activations_are_affine(low: float, high: float, scale: float, zero: int) -> None:
     found = affine(torch.tensor(float(low)), torch.tensor(float(high)), 127)
@@ -126,14 +130,13 @@ def test_int8_takes_a_quarter() -> None:
 
 
 def test_the_network_is_left_as_it_was() -> None:
-    net, x = used("resnet_a")
+    net = copy.deepcopy(used("resnet_a")[0])
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     net.train()
     quantize(net)
     assert net.training
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert not any(isinstance(module, ActivationQuant) for module in net.modules())
-    del x
 
 
 def test_a_prediction_belongs_to_its_image() -> None:
@@ -235,7 +238,8 @@ def test_the_real_resnet20_in_8_bits(shared: Path) -> None:
 
     from advprune.models import foreign
 
-    net = CifarResNet(**SMALL | {"image_size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}, depth=20)
+    pixels = {"image_size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    net = CifarResNet(**SMALL | pixels, depth=20)
     foreign.load(net, shared / "weights" / "resnet20-12fca82f.th")
     net.eval()
     images = np.load(shared / "data" / "cifar10_train_4k.npz")["images"][:500]

@@ -1,7 +1,7 @@
 """Common corruptions (Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261): 15 + 4 kinds at 5 severities.
 
-CIFAR-10-C's constants, lengths scaled with the image. What is drawn belongs to the image, so no order of batches changes a
-bit; the published set's draws are not known, so this is a set of its kind and not that set: see ``NEAR`` below.
+CIFAR-10-C's constants, lengths scaled with the image. What is drawn belongs to the image, so no order of batches
+changes a bit; the published set's draws are not known, so this is a set of its kind and not that set: see ``NEAR``.
 """
 
 from collections.abc import Callable, Iterable

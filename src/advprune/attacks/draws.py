@@ -40,7 +40,7 @@ def integers(shares: Tensor, least: int, most: int) -> Tensor:
 
 @torch.no_grad()
 def worst(model: nn.Module, candidates: Iterable[Tensor], y: Tensor) -> Tensor:
-    """Of several versions of each image (N, C, H, W), the one of largest margin: one that fools the model if any does."""
+    """Of several versions of each image (N, C, H, W), the one of largest margin: it fools the model if any does."""
     versions = iter(candidates)
     chosen = next(versions)
     second = next(versions, None)

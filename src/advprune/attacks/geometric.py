@@ -1,7 +1,7 @@
 """Translation and rotation, random or the worst of K draws (Engstrom et al. 2019, https://arxiv.org/abs/1712.02779).
 
-Differs from the paper in drawing each transformation alone, in whole pixels for the translation, and by a draw that belongs
-to the image: the worst of K contains the one that ``worst_of=1`` would take.
+Differs from the paper in drawing each transformation alone, in whole pixels for the translation, and by a draw that
+belongs to the image: the worst of K contains the one that ``worst_of=1`` would take.
 """
 
 import math

@@ -1,6 +1,7 @@
 """Published corrupted images from files: CIFAR-10-C (https://arxiv.org/abs/1903.12261), CIFAR-100-C and their like.
 
-``NAME.npy`` is uint8 (5 * M, H, W, C): the M test images in order at severity 1, then at 2, and so on; ``labels.npy`` likewise.
+``NAME.npy`` is uint8 (5 * M, H, W, C): the M test images in order at severity 1, then at 2, and so on; ``labels.npy``
+likewise.
 """
 
 from functools import cache

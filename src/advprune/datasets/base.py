@@ -9,8 +9,8 @@ from torch import Tensor
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.extra import load_extra
 from advprune.datasets.loader import EvalLoader, TrainLoader
-from advprune.datasets.splits import Split, hold_out, subset
 from advprune.datasets.other_test import load_test
+from advprune.datasets.splits import Split, hold_out, subset
 from advprune.errors import UserError
 
 

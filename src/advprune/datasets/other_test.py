@@ -1,4 +1,4 @@
-"""Other test images for a set, from a pair of .npy files: CIFAR-10.1 (https://arxiv.org/abs/1806.00451) and its like."""
+"""Other test images for a set, from two .npy files: CIFAR-10.1 (https://arxiv.org/abs/1806.00451) and its like."""
 
 from pathlib import Path
 

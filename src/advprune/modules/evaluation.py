@@ -22,8 +22,8 @@ class RobustEvaluation(pl.LightningModule):
 
     Args:
         net: pixels -> logits.
-        attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are recorded too; so are the
-            independent verdicts of one that takes a ``verdicts`` dict; one that takes ``positions`` gets each image's.
+        attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are recorded too; so are
+            the independent verdicts of one that takes a ``verdicts`` dict; with ``positions`` it gets each image's.
         name: of the attack, for the records.
         threat: the ball every x_adv must be in; None if the attack has a perturbation set of its own.
         parts: folder of the batches done so far.

@@ -1,9 +1,10 @@
-"""Fake quantization with straight-through gradients (Jacob et al. 2018, https://arxiv.org/abs/1712.05877): float that is 8-bit.
+"""Fake quantization (Jacob et al. 2018, https://arxiv.org/abs/1712.05877): float numbers that 8 bits can say.
 
-Weights are symmetric per output channel, int8, zero at zero, so a pruned weight stays exactly zero. Activations are affine
-per tensor, uint8. As fbgemm and https://arxiv.org/abs/2206.07406 do, an activation's calibrated range gets 127 of the 255
-steps: products of two then fit the 16 bits that older processors add them in. Differs from both in that a value beyond its
-calibrated range may use the other steps, because that is what an int8 network in onnxruntime does.
+Weights are symmetric per output channel, int8, zero at zero, so a pruned weight stays exactly zero. Activations are
+affine per tensor, uint8. Gradients go straight through. As fbgemm and https://arxiv.org/abs/2206.07406 do, an
+activation's calibrated range gets 127 of the 255 steps: products of two then fit the 16 bits that older processors add
+them in. Differs from both in that a value beyond its calibrated range may use the other steps, because that is what an
+int8 network in onnxruntime does.
 """
 
 from typing import Literal
@@ -87,36 +88,31 @@ class ActivationQuant(nn.Module):
         return affine(self.low, self.high, self.levels)
 
 
-class _Weighted:
-    """What the two layers with weights share: the quantizer of their input, whose step is also their bias's."""
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-
-    def given(self, quantizer: ActivationQuant) -> None:
-        """Say which quantizer is before this layer; it stays that one's, not a part of this layer."""
-        self.__dict__["_given"] = [quantizer]
-
-    def fake_bias(self) -> Tensor | None:
-        """The bias as its int32 says it; in float behind a dynamic range, where an int8 network adds it in float too."""
-        quantizer: ActivationQuant = self.__dict__["_given"][0]
-        if self.bias is None or quantizer.ranges == "dynamic" or quantizer.observing:
-            return self.bias
-        step = weight_scales(self.weight) * quantizer.numbers()[0]
-        return rounded(self.bias / step) * step
-
-
-class QuantConv2d(_Weighted, nn.Conv2d):
-    """A convolution that sees its weight as int8."""
+class QuantConv2d(nn.Conv2d):
+    """A convolution that sees its weight as int8 and its bias as int32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """As of any convolution."""
-        return self._conv_forward(x, fake_weight(self.weight), self.fake_bias())
+        return self._conv_forward(x, fake_weight(self.weight), _fake_bias(self))
 
 
-class QuantLinear(_Weighted, nn.Linear):
-    """A linear layer that sees its weight as int8."""
+class QuantLinear(nn.Linear):
+    """A linear layer that sees its weight as int8 and its bias as int32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """As of any linear layer."""
-        return nn.functional.linear(x, fake_weight(self.weight), self.fake_bias())
+        return nn.functional.linear(x, fake_weight(self.weight), _fake_bias(self))
+
+
+def follow(layer: QuantConv2d | QuantLinear, quantizer: ActivationQuant) -> None:
+    """Say which quantizer is before a layer: its step is part of the bias's. It stays no part of the layer."""
+    layer.__dict__["_before"] = [quantizer]
+
+
+def _fake_bias(layer: QuantConv2d | QuantLinear) -> Tensor | None:
+    """The bias as its int32 says it; in float behind a dynamic range, where int8 networks add it in float too."""
+    quantizer: ActivationQuant = layer.__dict__["_before"][0]
+    if layer.bias is None or quantizer.ranges == "dynamic" or quantizer.observing:
+        return layer.bias
+    step = weight_scales(layer.weight) * quantizer.numbers()[0]
+    return rounded(layer.bias / step) * step

@@ -1,7 +1,8 @@
 """The int8 network: the numbers of a fake-quantized one, in onnxruntime's integer kernels (extra ``quant``).
 
-onnxruntime and not torchao (https://github.com/pytorch/ao): its graph is written here number by number, so both faces share
-their scales; it needs no compiler on the user's machine, has convolutions with dynamic ranges, and gives one file to deploy.
+onnxruntime and not torchao (https://github.com/pytorch/ao): its graph is written here number by number, so both faces
+share their scales; it needs no compiler on the user's machine, has convolutions with dynamic ranges, and gives one file
+to deploy.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ from advprune.quantizers.onnx_graph import written
 
 
 def integers(net: fx.GraphModule) -> dict[str, Tensor]:
-    """All that an int8 network stores: int8 weights and their scales, biases, and each activation's scale and zero point."""
+    """All that an int8 network stores: int8 weights and scales, biases, each activation's scale and zero point."""
     stored: dict[str, Tensor] = {}
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -48,7 +49,7 @@ def session(model: bytes, *, threads: int | None = None) -> Any:
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors alone
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from advprune.errors import UserError
 from advprune.quantizers.fake_quant import ActivationQuant, integer_weight, weight_scales
-from advprune.quantizers.prepare import of, standardises
+from advprune.quantizers.prepare import inputs, of, standardises
 
 OPSET, IR = 17, 9
 
@@ -48,7 +48,7 @@ class _Writer:
             if node.op == "placeholder":
                 self.names[node] = "x"
             elif node.op == "output":
-                self.nodes.append(helper.make_node("Identity", [self.names[node.args[0]]], ["y"]))
+                self.nodes.append(helper.make_node("Identity", [self.names[inputs(node)[0]]], ["y"]))
             else:
                 self.names[node] = self._emit(node, of(self.net, node))
         graph = helper.make_graph(
@@ -62,51 +62,54 @@ class _Writer:
         return model.SerializeToString()
 
     def _emit(self, node: fx.Node, what: Any) -> str:
-        inputs = [self.names[a] for a in node.args if isinstance(a, fx.Node)]
+        given = [self.names[a] for a in inputs(node) if isinstance(a, fx.Node)]
         if isinstance(what, ActivationQuant):
-            return self._quantizer(node, what, inputs[0])
+            return self._quantizer(node, what, given[0])
         if isinstance(what, nn.Conv2d | nn.Linear):
-            return self._weighted(node, what, inputs[0])
+            return self._weighted(node, what, given[0])
         if isinstance(what, nn.Dropout | nn.Identity):
-            return inputs[0]
+            return given[0]
         if isinstance(what, nn.Module) and standardises(what):
-            centred = self._add("Sub", [inputs[0], self._constant(node, "mean", what.mean[None])])
-            return self._add("Div", [centred, self._constant(node, "std", what.std[None])])
+            centred = self._add("Sub", [given[0], self._constant(node, "mean", what.get_buffer("mean")[None])])
+            return self._add("Div", [centred, self._constant(node, "std", what.get_buffer("std")[None])])
         if isinstance(what, nn.BatchNorm2d | nn.BatchNorm1d):
             numbers = [what.weight, what.bias, what.running_mean, what.running_var]
-            given = [self._constant(node, str(i), number) for i, number in enumerate(numbers)]
-            return self._add("BatchNormalization", [inputs[0], *given], epsilon=what.eps)
-        return self._plain(node, what, inputs)
+            stored = [self._constant(node, str(i), number) for i, number in enumerate(numbers)]
+            return self._add("BatchNormalization", [given[0], *stored], epsilon=what.eps)
+        return self._plain(node, what, given)
 
-    def _plain(self, node: fx.Node, what: Any, inputs: list[str]) -> str:
+    def _plain(self, node: fx.Node, what: Any, given: list[str]) -> str:
         """Operators without numbers of their own."""
         if isinstance(what, nn.ReLU) or what is F.relu:
-            return self._add("Relu", inputs)
+            return self._add("Relu", given)
         if isinstance(what, nn.ReLU6):
-            return self._add("Clip", [*inputs, self._value("zero", 0.0), self._value("six", 6.0)])
-        if what in (operator.add, operator.iadd, torch.add) and len(inputs) == 2:
-            return self._add("Add", inputs)
+            return self._add("Clip", [*given, self._value("zero", 0.0), self._value("six", 6.0)])
+        if what in (operator.add, operator.iadd, torch.add) and len(given) == 2:
+            return self._add("Add", given)
         if isinstance(what, nn.Flatten) or what is torch.flatten:
-            return self._add("Flatten", inputs, axis=1)
+            return self._add("Flatten", given, axis=1)
         if isinstance(what, nn.AdaptiveAvgPool2d) and what.output_size in (1, (1, 1)):
-            return self._add("GlobalAveragePool", inputs)
-        if what is F.adaptive_avg_pool2d and node.args[1] in (1, (1, 1)):
-            return self._add("GlobalAveragePool", inputs)
+            return self._add("GlobalAveragePool", given)
+        if what is F.adaptive_avg_pool2d and inputs(node)[1] in (1, (1, 1)):
+            return self._add("GlobalAveragePool", given)
         if isinstance(what, nn.MaxPool2d | nn.AvgPool2d):
             kind = "MaxPool" if isinstance(what, nn.MaxPool2d) else "AveragePool"
             sizes = {"kernel_shape": _pair(what.kernel_size), "strides": _pair(what.stride)}
-            return self._add(kind, inputs, pads=_pair(what.padding) * 2, ceil_mode=int(what.ceil_mode), **sizes)
+            return self._add(kind, given, pads=_pair(what.padding) * 2, ceil_mode=int(what.ceil_mode), **sizes)
         if what is F.pad:
-            pads = list(node.args[1])
+            pads = list(inputs(node)[1])
             before, after = pads[::2][::-1], pads[1::2][::-1]
             none = [0] * (4 - len(before))
-            return self._add("Pad", [*inputs, self._constant(node, "pads", [*none, *before, *none, *after])])
-        if what is operator.getitem and all(isinstance(cut, slice) for cut in node.args[1]):
-            steps = {axis: cut.step or 1 for axis, cut in enumerate(node.args[1]) if cut != slice(None)}
-            if all(cut.start is None and cut.stop is None for cut in node.args[1]):
+            return self._add("Pad", [*given, self._constant(node, "pads", [*none, *before, *none, *after])])
+        if what is operator.getitem and all(isinstance(cut, slice) for cut in inputs(node)[1]):
+            steps = {axis: cut.step or 1 for axis, cut in enumerate(inputs(node)[1]) if cut != slice(None)}
+            if all(cut.start is None and cut.stop is None for cut in inputs(node)[1]):
                 numbers = [[0] * len(steps), [2**31] * len(steps), list(steps), list(steps.values())]
-                return self._add("Slice", [*inputs, *(self._constant(node, f"s{i}", n) for i, n in enumerate(numbers))])
-        raise UserError(f"quantizer.runs=int8: layer {node.target} has no int8 counterpart; give quantizer.runs=fake_quant")
+                cuts = [self._constant(node, f"s{i}", number) for i, number in enumerate(numbers)]
+                return self._add("Slice", [*given, *cuts])
+        raise UserError(
+            f"quantizer.runs=int8: layer {node.target} has no int8 counterpart; give quantizer.runs=fake_quant"
+        )
 
     def _quantizer(self, node: fx.Node, what: ActivationQuant, x: str) -> str:
         if not self.quantized or what.ranges == "dynamic":
@@ -125,7 +128,7 @@ class _Writer:
         scales, whole = weight_scales(what.weight), integer_weight(what.weight)
         if not self.quantized:
             return self._float(x, self._constant(node, "weight", what.weight), bias, conv, shape)
-        given = node.args[0]
+        given = inputs(node)[0]
         assert isinstance(given, fx.Node)
         quantizer = of(self.net, given)
         if quantizer.ranges == "static":

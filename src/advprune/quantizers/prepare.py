@@ -1,14 +1,14 @@
 """From a float network to its fake-quantized twin: batch norm folded, quantizers put in, their ranges calibrated.
 
-Post-training static and dynamic quantization, and the network that quantization-aware training starts from (Jacob et al.
-2018, https://arxiv.org/abs/1712.05877; Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342). Differs from them in what
-dynamic means: the range is each image's own, not the batch's, so that a prediction belongs to its image.
+Post-training static and dynamic quantization, and the network that quantization-aware training starts from (Jacob et
+al. 2018, https://arxiv.org/abs/1712.05877; Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342). Differs from them in
+what dynamic means: the range is each image's own, not the batch's, so that a prediction belongs to its image.
 """
 
 import copy
 import operator
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from advprune.errors import UserError
-from advprune.quantizers.fake_quant import ActivationQuant, QuantConv2d, QuantLinear
+from advprune.quantizers.fake_quant import ActivationQuant, QuantConv2d, QuantLinear, follow
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 WEIGHTED = (nn.Conv2d, nn.Linear)
@@ -41,9 +41,7 @@ def standardises(module: nn.Module) -> bool:
     return all(isinstance(getattr(module, name, None), Tensor) for name in ("mean", "std"))
 
 
-def quantize(
-    model: nn.Module, *, ranges: Literal["static", "dynamic"] = "static", levels: int = 127
-) -> fx.GraphModule:
+def quantize(model: nn.Module, *, ranges: Literal["static", "dynamic"] = "static", levels: int = 127) -> fx.GraphModule:
     """A fake-quantized copy of ``model``; static ranges still have to be calibrated.
 
     Args:
@@ -59,7 +57,7 @@ def quantize(
     net = fx.GraphModule(float_copy, _graph(float_copy))
     _check(net)
     _fold(net)
-    for name, module in list(net.named_modules()):
+    for module in net.modules():
         if type(module) is nn.Conv2d:
             module.__class__ = QuantConv2d
         elif type(module) is nn.Linear:
@@ -67,7 +65,7 @@ def quantize(
     _insert(net, ranges, levels)
     for node in net.graph.nodes:
         if isinstance(of(net, node), WEIGHTED):
-            of(net, node).given(of(net, node.args[0]))
+            follow(of(net, node), of(net, inputs(node)[0]))
     net.graph.lint()
     net.recompile()
     return net
@@ -80,6 +78,11 @@ def _graph(model: nn.Module) -> fx.Graph:
         raise UserError(
             f"quantizer: {type(model).__name__} chooses what to compute by its values and cannot be traced ({error})"
         ) from None
+
+
+def inputs(node: fx.Node) -> tuple[Any, ...]:
+    """What a node is given, in order."""
+    return cast(tuple[Any, ...], node.args)
 
 
 def of(net: fx.GraphModule, node: fx.Node) -> Any:
@@ -107,7 +110,8 @@ def _check(net: fx.GraphModule) -> None:
         what = of(net, node)
         kind = type(what).__name__ if isinstance(what, nn.Module) else getattr(what, "__name__", str(what))
         known = ", ".join(sorted(module.__name__ for module in (*MAKES, *KEEPS)))
-        raise UserError(f"quantizer: layer {node.target or node.name} is a {kind}, which cannot be quantized; {known} can")
+        layer = node.target if node.op == "call_module" else node.name
+        raise UserError(f"quantizer: layer {layer} is a {kind}, which cannot be quantized; {known} can")
 
 
 def _fold(net: fx.GraphModule) -> None:
@@ -115,7 +119,7 @@ def _fold(net: fx.GraphModule) -> None:
     for node in list(net.graph.nodes):
         if node.op != "call_module" or not isinstance(of(net, node), NORMS):
             continue
-        before = node.args[0]
+        before = inputs(node)[0]
         layer = of(net, before) if before.op == "call_module" else None
         if not isinstance(layer, WEIGHTED) or len(before.users) > 1:
             continue
@@ -133,17 +137,17 @@ def _insert(net: fx.GraphModule, ranges: Literal["static", "dynamic"], levels: i
     if ranges == "dynamic":
         for node in list(net.graph.nodes):
             if node.op == "call_module" and isinstance(of(net, node), WEIGHTED):
-                _put(net, node.args[0], _add(net, ranges, levels), before=node)
+                _put(net, inputs(node)[0], _add(net, ranges, levels), before=node)
         return
     grids: dict[fx.Node, str] = {}
-    last = next(node for node in net.graph.nodes if node.op == "output").args[0]
+    last = inputs(next(node for node in net.graph.nodes if node.op == "output"))[0]
     for node in list(net.graph.nodes):
         if node.op in ("placeholder", "output") or node is last:
             continue
         users = list(node.users)
         if len(users) == 1 and (isinstance(of(net, users[0]), ACTIVATIONS) or of(net, users[0]) is F.relu):
             continue
-        source = node.args[0]
+        source = inputs(node)[0]
         grids[node] = grids[source] if _keeps(net, node) and source in grids else _add(net, ranges, levels)
         grids[_put(net, node, grids[node])] = grids[node]
 
@@ -167,7 +171,10 @@ def _put(net: fx.GraphModule, node: fx.Node, quantizer: str, *, before: fx.Node 
 
 @torch.no_grad()
 def calibrate(net: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Let the static quantizers see images (N, C, H, W); each then spans what it saw. Return how many quantizers there are.
+    """Let the static quantizers see images (N, C, H, W); each then spans what it saw.
+
+    Returns:
+        How many quantizers there are.
 
     Raises:
         UserError: if no quantizer saw anything but zeros, so that nothing would be quantized.

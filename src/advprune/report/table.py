@@ -121,8 +121,8 @@ def _mean(row: dict[str, Any]) -> str:
     """Mean accuracy over the kinds of an attack that tries each alone; ``robust`` is right under all of them."""
     which = " ".join(str(row[name]) for name in ("model", "pruner", "ratio") if row.get(name) is not None)
     return (
-        f"{which}, {row['attack'].split(' ')[0]}: mean accuracy {100 * row['mean_acc']:.1f} over {len(row['alone'])} kinds and "
-        f"severities, dense {100 * row['dense_mean_acc']:.1f}; robust means right under every one of them"
+        f"{which}, {row['attack'].split(' ')[0]}: mean accuracy {100 * row['mean_acc']:.1f} over {len(row['alone'])} "
+        f"kinds and severities, dense {100 * row['dense_mean_acc']:.1f}; robust means right under every one of them"
     )
 
 

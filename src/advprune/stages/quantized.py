@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from advprune.masks import prunable, sparsity
+from advprune.modules.callbacks import plain_weights
 from advprune.modules.files import load_weights, save_weights
 from advprune.quantizers.faces import Quantized
 from advprune.quantizers.int8 import Int8, integers
@@ -36,16 +37,20 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
         masks = {name: ~zero for name, zero in before.items()}
         told |= train(Subnet(net, masks), stage, folder, where, "quantized", stage.options["recipe"], callbacks=[])
         net.load_state_dict(load_weights(folder / "model.safetensors"))
-    save_weights(folder / "model.safetensors", {k: v.detach().clone().contiguous() for k, v in net.state_dict().items()})
+    save_weights(folder / "model.safetensors", plain_weights(net))
     whole = integers(net)
     save_weights(folder / "int8.safetensors", whole)
     sizes = {"float_bytes": (parent / "model.safetensors").stat().st_size,
              "int8_bytes": (folder / "int8.safetensors").stat().st_size}  # fmt: skip
-    return told | sizes | {
-        "zeros": sparsity(prunable(net)).overall,
-        "int8_zeros": sparsity({name: whole[name] for name in prunable(net)}).overall,
-        "quantizers": found,
-    }
+    return (
+        told
+        | sizes
+        | {
+            "zeros": sparsity(prunable(net)).overall,
+            "int8_zeros": sparsity({name: whole[name] for name in prunable(net)}).overall,
+            "quantizers": found,
+        }
+    )
 
 
 def fresh(stage: Stage, parent: Path) -> fx.GraphModule:

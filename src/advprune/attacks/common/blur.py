@@ -26,14 +26,14 @@ def gaussian_blur(x: Array, severity: int, draws: Draws) -> Array:
 
 
 def defocus_blur(x: Array, severity: int, draws: Draws) -> Array:
-    """A disk softened by a Gaussian; nothing is random. Images below 32 pixels get CIFAR's, or no pixel would move."""
+    """A disk softened by a Gaussian, on small images CIFAR's, or no pixel would move; nothing is random."""
     del draws
     radius, soft = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))[severity - 1]
     return filtered(x, disk(radius * max(1.0, scale(x)), soft))
 
 
 def disk(radius: float, soft: float) -> Array:
-    """The kernel: whole pixels within ``radius``, smoothed over 3 x 3 (5 x 5 above a radius of 8) by deviation ``soft``."""
+    """The kernel: whole pixels within ``radius``, smoothed over 3 x 3 (5 x 5 above radius 8) by ``soft``."""
     reach, taps = int(radius), (1 if radius <= 8 else 2)
     side = np.arange(-reach - taps, reach + taps + 1)
     kernel = (side[:, None] ** 2 + side**2 <= radius**2).astype(np.float64)
@@ -57,7 +57,9 @@ def glass_blur(x: Array, severity: int, draws: Draws) -> Array:
     number = np.arange(len(x))[:, None, None]
     rows, columns = np.arange(reach + 1, height), np.arange(reach + 1, width)
     for _ in range(passes):
-        moves = per_image(draws, lambda g: g.integers(-reach, reach, size=(2, len(rows), len(columns)))).astype(int)
+        moves = per_image(
+            draws, lambda g: g.integers(-reach, reach, size=(2, len(rows), len(columns))).astype(float)
+        ).astype(int)
         down = np.minimum(rows[:, None] + moves[:, 0], height - 1)
         right = np.minimum(columns + moves[:, 1], width - 1)
         moved = np.moveaxis(image, 1, -1)[number, down, right]

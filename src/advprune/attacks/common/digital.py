@@ -1,7 +1,7 @@
 """Contrast, elastic transform, pixelation, JPEG and saturation of CIFAR-10-C (https://arxiv.org/abs/1903.12261).
 
-With the published constants. JPEG's bytes depend on Pillow's libjpeg; the elastic transform samples exactly where OpenCV,
-which the published code calls, samples at 32nds of a pixel.
+With the published constants. JPEG's bytes depend on Pillow's libjpeg; the elastic transform samples exactly, where
+OpenCV, which the published code calls, samples at 32nds of a pixel.
 """
 
 from io import BytesIO

@@ -81,7 +81,7 @@ def streaked(x: Array, radius: float, sigma: float, degrees: Array) -> Array:
 
 
 def sampled(x: Array, rows: Array, columns: Array, *, border: str) -> Array:
-    """(N, C, H, W) at the places (N, H, W), bilinearly; ``border`` mirrors with (symmetric) or without (reflect) itself."""
+    """(N, C, H, W) at the places (N, H, W), bilinearly; borders mirrored with themselves (symmetric) or not."""
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
     image, last = np.arange(len(x))[:, None, None], np.moveaxis(x, 1, -1)

@@ -1,7 +1,7 @@
 """Snow, frost, fog, brightness and spatter of CIFAR-10-C (https://arxiv.org/abs/1903.12261), its constants.
 
-Fog and brightness follow the published code. Snow re-derives ImageMagick's streaks. Frost has no photographs, which are not
-ours to ship: a fractal stands in for them. Spatter's water (severities 1 to 3) takes edges where OpenCV's detector would.
+Fog and brightness follow the published code. Snow re-derives ImageMagick's streaks. Frost has no photographs, which are
+not ours to ship: a fractal stands in for them. Spatter's water (severities 1 to 3) has simpler edges than OpenCV's.
 """
 
 import numpy as np
