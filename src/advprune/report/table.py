@@ -21,7 +21,8 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
     """
     rows = [record["row"] for record in records if "row" in record]
     failed = [record for record in records if "failed" in record]
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    wide = 184 if any(_quantizer(row) for row in rows) else 160  # one more column
+    console = Console(width=None if sys.stdout.isatty() else wide)
     if rows:
         pooled = pool(rows)
         console.print(_table(pooled, [_failed_cells(record) for record in failed]))

@@ -50,17 +50,23 @@ def check_numbers(options: dict[str, Any]) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0)):
             if recipe[name] < least:
                 raise UserError(f"{phase}.{name}={recipe[name]} is not possible: it must be at least {least}")
-    quantizer = options.get("quantizer") or {}
-    if quantizer.get("runs", "int8") not in ("int8", "fake_quant"):
-        raise UserError(f"quantizer.runs={quantizer['runs']} is not known: give fake_quant or int8")
-    if quantizer.get("images", 1) < 1 or quantizer.get("epochs", 0) < 0:
-        raise UserError(
-            f"quantizer.images={quantizer['images']}, quantizer.epochs={quantizer['epochs']} is not possible: "
-            "at least 1 image calibrates, and epochs are 0 or more"
-        )
+    _check_quantizer(options.get("quantizer") or {})
     select = options["select"]
     if select["keep"] not in ("best", "last"):
         raise UserError(f"select.keep={select['keep']} is not known: give best or last")
+
+
+def _check_quantizer(quantizer: dict[str, Any]) -> None:
+    if quantizer.get("_target_") is None:
+        given = [f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None]
+        if given:
+            raise UserError(f"{given[0]} says how to quantize, but nothing is: give quantizer=ptq_static or another")
+        return
+    if quantizer["runs"] not in ("int8", "fake_quant"):
+        raise UserError(f"quantizer.runs={quantizer['runs']} is not known: give fake_quant or int8")
+    for name, least in (("images", 1), ("epochs", 0)):
+        if not isinstance(quantizer[name], int) or quantizer[name] < least:
+            raise UserError(f"quantizer.{name}={quantizer[name]} is not possible: it must be at least {least}")
 
 
 def frame_free(group: str, node: dict[str, Any]) -> dict[str, Any]:
