@@ -1,4 +1,4 @@
-"""Robust evaluation: every image attacked once, one record an image, the verdict the frame's own."""
+"""Robust evaluation: every image attacked, or certified, once; one record an image; the verdict the frame's own."""
 
 import inspect
 import json
@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from advprune.bounds.certificate import Certificate
 from advprune.frozen import frozen
 from advprune.modules.judge import doubts, verify
 from advprune.modules.seeding import seed_step
@@ -24,6 +25,7 @@ class RobustEvaluation(pl.LightningModule):
         net: pixels -> logits.
         attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are recorded too; so are
             the independent verdicts of one that takes a ``verdicts`` dict; with ``positions`` it gets each image's.
+            One that returns a ``Certificate`` is a certifier.
         name: of the attack, for the records.
         threat: the ball every x_adv must be in; None if the attack has a perturbation set of its own.
         parts: folder of the batches done so far.
@@ -33,7 +35,7 @@ class RobustEvaluation(pl.LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        attack: Callable[..., Tensor],
+        attack: Callable[..., Any],
         *,
         name: str,
         threat: Threat | None,
@@ -62,6 +64,8 @@ class RobustEvaluation(pl.LightningModule):
 
     def _records(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
         """Attack, check the answer, judge it; columns of one row an image."""
+        if self.certifies:
+            return self._certified(x, y, positions)
         with frozen(self.net):
             trail: list[tuple[str, Tensor]] = []
             verdicts: dict[str, Tensor] = {}
@@ -79,6 +83,25 @@ class RobustEvaluation(pl.LightningModule):
         for inner, robust in trail:
             columns[f"robust_ok.{inner}"] = robust
         columns |= {f"ok.{inner}": right for inner, right in verdicts.items()}
+        return {name: column.tolist() for name, column in columns.items()}
+
+    @property
+    def certifies(self) -> bool:
+        """Whether the "attack" is a certifier: one that says it returns a ``Certificate``."""
+        return inspect.signature(self.attack).return_annotation is Certificate
+
+    def _certified(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
+        """Certify; columns of one row an image. A certified image is one whose class is right, and proved."""
+        with frozen(self.net):
+            proof = self.attack(self.net, x, y, positions=positions)
+            with torch.no_grad():
+                clean = self.net(x).argmax(1)
+        columns = {
+            "image": positions, "label": y, "clean_pred": clean, "clean_ok": clean == y,
+            "certified_ok": proof.certified & (proof.predicted == y), "radius": proof.radius,
+            "certified_pred": proof.predicted, "abstained": proof.abstained,
+            "smoothed": torch.full_like(y, proof.smoothed, dtype=torch.bool),
+        }  # fmt: skip
         return {name: column.tolist() for name, column in columns.items()}
 
     def records(self, batches: int) -> dict[str, list[Any]]:

@@ -14,12 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from advprune.errors import UserError
 from advprune.stages.keys import canonical
+from advprune.stages.plan import of_phase
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Keys that the frame itself reads and does not pass on, by group.
 FRAME = {
     "attack": frozenset({"images", "batch_size", "perturbation", "content_id"}),
-    "objective": frozenset({"select"}),
+    "objective": frozenset({"select", "keep", "phases"}),
     "quantizer": frozenset({"images", "epochs", "learning_rate", "runs"}),
     "dataset": frozenset({"num_classes", "channels", "image_size", "mean", "std", "eps", "attack_steps", "epochs",
                           "batch_size", "learning_rate", "content", "content_id", "extra_id", "test_id"}),
@@ -83,6 +84,13 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
     for group in groups:
         if options.get(group) and options[group].get("_target_", group) is not None:
             _check_node(group, frame_free(group, options[group]))
+    phases = (options.get("objective") or {}).get("phases") or {}
+    if phases.keys() - {"search", "finetune"}:
+        raise UserError(
+            f"objective.phases has {', '.join(phases)}: only search and finetune differ from dense training"
+        )
+    for phase in phases:
+        _check_node(f"objective.phases.{phase}", frame_free("objective", of_phase(options["objective"], phase)))
 
 
 def _check_node(path: str, node: Any) -> None:
