@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from advprune.bounds.certificate import Certificate
 from advprune.frozen import frozen
 from advprune.modules.examples import Examples, verdicts
 from advprune.modules.files import save_weights
@@ -24,10 +25,11 @@ class RobustEvaluation(pl.LightningModule):
 
     Args:
         net: pixels -> logits.
-        attack: ``(model, x, y) -> x_adv``; if it takes a ``trail`` list, the attacks inside it are recorded too; if it
-            takes ``positions``, it is a certifier and gives a ``Certificate``.
+        attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are recorded too; so are
+            the independent verdicts of one that takes a ``verdicts`` dict; with ``positions`` it gets each image's.
+            One that returns a ``Certificate`` is a certifier.
         name: of the attack, for the records.
-        threat: the ball every x_adv must be in.
+        threat: the ball every x_adv must be in; None if the attack has a perturbation set of its own.
         parts: folder of the batches done so far.
         seed: of the run; each batch has its own made from it.
         keep: also write each batch's x_adv, with the network's answers.
@@ -40,7 +42,7 @@ class RobustEvaluation(pl.LightningModule):
         attack: Callable[..., Any],
         *,
         name: str,
-        threat: Threat,
+        threat: Threat | None,
         parts: Path,
         seed: int,
         keep: bool = False,
@@ -73,9 +75,12 @@ class RobustEvaluation(pl.LightningModule):
             return self._certified(x, y, positions)
         with frozen(self.net):
             trail: list[tuple[str, Tensor]] = []
-            traced = {"trail": trail} if "trail" in inspect.signature(self.attack).parameters else {}
+            answers: dict[str, Tensor] = {}
+            given = {"trail": trail, "verdicts": answers, "positions": positions}
+            taken = inspect.signature(self.attack).parameters
+            given = {name: value for name, value in given.items() if name in taken}
             found = self.examples.at(positions) if self.examples else {}
-            x_adv = found["x_adv"] if found else self.attack(self.net, x, y, **traced).detach()
+            x_adv = found["x_adv"] if found else self.attack(self.net, x, y, **given).detach()
             distance = verify(x_adv, x, self.threat, self.attack_name)
             with torch.no_grad():
                 clean, after = self.net(x).argmax(1), self.net(x_adv).argmax(1)
@@ -90,12 +95,13 @@ class RobustEvaluation(pl.LightningModule):
         columns |= verdicts(found, y) if found else {}
         for inner, robust in trail:
             columns[f"robust_ok.{inner}"] = robust
+        columns |= {f"ok.{inner}": right for inner, right in answers.items()}
         return {name: column.tolist() for name, column in columns.items()}
 
     @property
     def certifies(self) -> bool:
-        """Whether the "attack" is a certifier: one that asks for the images' positions in the test set."""
-        return "positions" in inspect.signature(self.attack).parameters
+        """Whether the "attack" is a certifier: one that says it returns a ``Certificate``."""
+        return inspect.signature(self.attack).return_annotation is Certificate
 
     def _certified(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
         """Certify; columns of one row an image. A certified image is one whose class is right, and proved."""

@@ -37,7 +37,9 @@ def accuracy(row: Row, name: str) -> str:
 
 
 def eps(row: Row) -> str:
-    """The budget as papers write it: in 255ths where that is a whole number."""
+    """The budget as papers write it: in 255ths where that is a whole number; or what the attack calls its own."""
+    if row.get("perturbation"):
+        return f"({row['perturbation']})"
     levels = row["eps"] * 255
     size = f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{row['eps']:g}"
     return size if row["norm"] == "linf" else f"{row['norm']} {size}"
@@ -56,6 +58,17 @@ def moved(rows: list[Row]) -> bool:
 def smaller(rows: list[Row]) -> bool:
     """Whether any of these networks lost filters or blocks."""
     return any("macs" in row for row in rows)
+
+
+def quantizer(row: Row) -> str:
+    """The quantizer and what of it was judged; nothing without one."""
+    name = str(row.get("quantizer") or "none")
+    return "" if name == "none" else name
+
+
+def quantized(rows: list[Row]) -> bool:
+    """Whether any of these networks is one of 8 bits."""
+    return any(quantizer(row) for row in rows)
 
 
 def _chosen(group: str) -> Callable[[dict[str, Any]], str]:
@@ -103,6 +116,7 @@ COLUMNS = (
     Column("ratio", lambda row: f"{row['ratio']:g}", pruned, _asked),
     Column("sparsity", _gone, lambda rows: pruned(rows) and not smaller(rows)),
     Column("params, MACs", _gone, lambda rows: pruned(rows) and smaller(rows)),
+    Column("quantizer", lambda row: quantizer(row) or "–", quantized, _chosen("quantizer"), words=True),
     Column("attack", _attack, failed=_chosen("attack"), words=True),
     Column("source", lambda row: row.get("source") or "", moved, words=True),
     *(_share(f"dense_{name}_acc", f"dense {name}", dense=True) for name in JUDGED),

@@ -19,6 +19,7 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
             "zeros alone do not make a network faster: they save disk; filters and blocks removed save time",
         ),
         *((True, _sizes(row)) for row in rows if "sizes" in row),
+        *((True, _mean(row)) for row in rows if row.get("mean_acc") is not None),
         (
             any(row.get("smoothed") for row in rows),
             "certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong",
@@ -53,5 +54,15 @@ def _sizes(row: dict[str, Any]) -> str:
     )
 
 
+def _mean(row: dict[str, Any]) -> str:
+    """Mean accuracy over the kinds of an attack that tries each alone; ``robust`` is right under all of them."""
+    which = " ".join(str(row[name]) for name in ("model", "pruner", "ratio") if row.get(name) is not None)
+    return (
+        f"{which}, {row['attack'].split(' ')[0]}: mean accuracy {100 * row['mean_acc']:.1f} over {len(row['alone'])} "
+        f"kinds and severities, dense {100 * row['dense_mean_acc']:.1f}; robust means right under every one of them"
+    )
+
+
 def _overstates(row: dict[str, Any]) -> bool:
-    return "autoattack" not in row["attack"] and row.get("robust_acc") is not None
+    ball = row.get("robust_acc") is not None and not row.get("perturbation")
+    return ball and "autoattack" not in row["attack"]

@@ -4,8 +4,11 @@ import math
 from statistics import mean, stdev
 from typing import Any
 
-SHARES = ("dense_clean_acc", "dense_robust_acc", "dense_certified_acc", "clean_acc", "robust_acc", "certified_acc",
-          "target_acc", "both_correct", "transfer_rate")  # fmt: skip
+SHARES = (
+    *("dense_clean_acc", "dense_robust_acc", "dense_certified_acc", "dense_mean_acc"),
+    *("clean_acc", "robust_acc", "certified_acc", "mean_acc"),
+    *("target_acc", "both_correct", "transfer_rate"),
+)
 #: What tells two rows of a table apart, the seed aside.
 IDENTITY = (
     "dataset",
@@ -17,6 +20,7 @@ IDENTITY = (
     "attack",
     "eps",
     "norm",
+    "perturbation",
     "images",
     "foreign",
     "quantizer",

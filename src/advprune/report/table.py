@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from advprune.report.columns import COLUMNS
+from advprune.report.columns import COLUMNS, quantized
 from advprune.report.notes import notes
 from advprune.report.pool import pool
 
@@ -23,7 +23,8 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
     """
     rows = [record["row"] for record in records if "row" in record]
     failed = [record for record in records if "failed" in record]
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    wide = 184 if quantized(rows) else 160  # one more column
+    console = Console(width=None if sys.stdout.isatty() else wide)
     if rows:
         pooled = pool(rows)
         console.print(_table(pooled, failed))
@@ -44,7 +45,8 @@ def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
     table = Table(title=_title(rows), title_justify="left", caption_justify="left")
     columns = [column for column in COLUMNS if column.shown(rows)]
     for column in columns:
-        table.add_column(column.heading, justify="left" if column.words else "right", no_wrap=not column.words)
+        side = "left" if column.words else "right"
+        table.add_column(column.heading, justify=side, no_wrap=not column.words, overflow="fold")
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))
     for record in failed:

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from advprune.datasets.listing import class_names, fingerprint
+from advprune.datasets.listing import arrays_fingerprint, class_names, fingerprint
 from advprune.errors import UserError
 
 
@@ -37,4 +37,11 @@ def with_content(options: dict[str, Any]) -> dict[str, Any]:
         dataset["num_classes"] = dataset["num_classes"] or len(class_names(dataset["content"]))
     if dataset.get("extra") is not None:
         dataset["extra_id"] = fingerprint(dataset["extra"])
-    return options | {"dataset": dataset}
+    if dataset.get("test") is not None:
+        if not Path(dataset["test"]).is_file():
+            raise UserError(f"there is no file {dataset['test']}; give dataset.test=PATH of X_data.npy, or null")
+        dataset["test_id"] = fingerprint(dataset["test"])
+    attack = dict(options["attack"])
+    if attack.get("root") is not None:
+        attack["content_id"] = arrays_fingerprint(attack["root"])
+    return options | {"dataset": dataset, "attack": attack}

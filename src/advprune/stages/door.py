@@ -19,15 +19,16 @@ from advprune.stages.plan import of_phase
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Keys that the frame itself reads and does not pass on, by group.
 FRAME = {
-    "attack": frozenset({"images", "batch_size"}),
+    "attack": frozenset({"images", "batch_size", "perturbation", "content_id"}),
     "objective": frozenset({"select", "keep", "phases"}),
+    "quantizer": frozenset({"images", "epochs", "learning_rate", "runs"}),
     "dataset": frozenset({"num_classes", "channels", "image_size", "mean", "std", "eps", "attack_steps", "epochs",
-                          "batch_size", "learning_rate", "content", "content_id", "extra_id"}),
+                          "batch_size", "learning_rate", "content", "content_id", "extra_id", "test_id"}),
 }  # fmt: skip
 #: Arguments that the frame gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
-                   "channels", "seed", "trail", "val_images", "repeats", "batch_size", "save_dir",
-                   "name", "facts", "positions", "eligible", "source", "sites"})  # fmt: skip
+                   "channels", "seed", "trail", "verdicts", "positions", "val_images", "repeats", "batch_size",
+                   "save_dir", "name", "facts", "eligible", "source", "sites"})  # fmt: skip
 
 
 def check_numbers(options: dict[str, Any]) -> None:
@@ -60,11 +61,36 @@ def check_numbers(options: dict[str, Any]) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0)):
             if recipe[name] < least:
                 raise UserError(f"{phase}.{name}={recipe[name]} is not possible: it must be at least {least}")
-    if options.get("export") not in (None, "safetensors", "onnx"):
-        raise UserError(f"export={options['export']} is not possible: give safetensors or onnx, or null for none")
+    _check_deliveries(options)
+    _check_quantizer(options.get("quantizer") or {})
     select = options["select"]
     if select["keep"] not in ("best", "last"):
         raise UserError(f"select.keep={select['keep']} is not known: give best or last")
+
+
+def _check_deliveries(options: dict[str, Any]) -> None:
+    if options.get("export") not in (None, "safetensors", "onnx"):
+        raise UserError(f"export={options['export']} is not possible: give safetensors or onnx, or null for none")
+    quantizer = options.get("quantizer") or {}
+    asked = [name for name in ("export", "sizes") if options.get(name)]
+    if asked and quantizer.get("_target_") is not None:
+        raise UserError(
+            f"{asked[0]}={options[asked[0]]} is of networks in floating point: give quantizer=none; "
+            "a quantized stage holds int8.safetensors, and its sizes are in the table's CSV and JSON"
+        )
+
+
+def _check_quantizer(quantizer: dict[str, Any]) -> None:
+    if quantizer.get("_target_") is None:
+        given = [f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None]
+        if given:
+            raise UserError(f"{given[0]} says how to quantize, but nothing is: give quantizer=ptq_static or another")
+        return
+    if quantizer["runs"] not in ("int8", "fake_quant"):
+        raise UserError(f"quantizer.runs={quantizer['runs']} is not known: give fake_quant or int8")
+    for name, least in (("images", 1), ("epochs", 0)):
+        if not isinstance(quantizer[name], int) or quantizer[name] < least:
+            raise UserError(f"quantizer.{name}={quantizer[name]} is not possible: it must be at least {least}")
 
 
 def frame_free(group: str, node: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +105,7 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
         UserError: naming the option, what was given and what is allowed.
     """
     for group in groups:
-        if options.get(group):
+        if options.get(group) and options[group].get("_target_", group) is not None:
             _check_node(group, frame_free(group, options[group]))
     phases = (options.get("objective") or {}).get("phases") or {}
     if phases.keys() - {"search", "finetune"}:

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from advprune.datasets.splits import subset
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
-from advprune.stages import parts, saved
+from advprune.stages import parts, quantized, saved
 from advprune.stages.contradictions import refuse_contradictions
 from advprune.stages.fit import Where, interruptible, trainer
 from advprune.stages.plan import Stage
@@ -19,21 +21,22 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     given = None
     if stage.examples is not None:
         given = Examples(folder.parents[1] / "examples" / stage.examples.key / "examples.safetensors")
-    columns, told = judged(stage, saved.load(stage, parent), folder, where, examples=given)
+    columns, told = judged(stage, parent, folder, where, examples=given)
     refuse_contradictions(columns, stage, folder, told["threat"])
     _write_records(folder / "records.parquet", columns)
     return told
 
 
 def judged(
-    stage: Stage, net: Any, folder: Path, where: Where, **options: Any
+    stage: Stage, parent: Path, folder: Path, where: Where, **options: Any
 ) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """Run a network through the evaluation: the records' columns, and what they say."""
+    """Run the parent stage's network through the evaluation: the records' columns, and what they say."""
     attack = stage.options["attack"]
-    size = int(attack["batch_size"])
+    size, own = int(attack["batch_size"]), attack.get("perturbation")
+    ball = None if own else parts.threat(stage.options)
     module = RobustEvaluation(
-        net, parts.attack(stage.options), name=attack["_target_"].rsplit(".", 1)[-1],
-        threat=parts.threat(stage.options), parts=folder / "work", seed=stage.options["seed"], **options,
+        _network(stage, parent), parts.attack(stage.options), name=attack["_target_"].rsplit(".", 1)[-1],
+        threat=ball, parts=folder / "work", seed=stage.options["seed"], **options,
     )  # fmt: skip
     run = trainer(where, f"{stage.kind} {stage.key}", logger=False, enable_checkpointing=False)
     datamodule = parts.data(stage.options, batch_size=size).to(run.strategy.root_device)
@@ -44,9 +47,16 @@ def judged(
     columns = module.records(len(loader))
     result = summary(columns)
     return columns, result | {
-        "doubts": module.doubts + suspicions(result), "of": whole, "batch_size": size,
-        "threat": {"norm": module.threat.norm, "eps": module.threat.eps},
+        "doubts": module.doubts + suspicions(result), "of": whole, "batch_size": size, "perturbation": own,
+        "threat": {"norm": None, "eps": None} if ball is None else {"norm": ball.norm, "eps": ball.eps},
     }  # fmt: skip
+
+
+def _network(stage: Stage, parent: Path) -> nn.Module:
+    """What is judged: the parent stage's network, of a quantized one the face that ``runs`` names."""
+    if stage.parent is not None and stage.parent.kind == "quantized":
+        return quantized.load(stage.parent, parent, runs=stage.options.get("runs", "fake_quant"))
+    return saved.load(stage, parent)
 
 
 def _write_records(path: Path, columns: dict[str, list[Any]]) -> None:

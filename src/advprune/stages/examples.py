@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from advprune.modules.examples import gather
-from advprune.stages import saved
 from advprune.stages.evaluated import judged
 from advprune.stages.fit import Where
 from advprune.stages.plan import Stage
@@ -13,6 +12,6 @@ from advprune.stages.plan import Stage
 def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
     """Attack the parent stage's network as if white-box; write ``examples.safetensors``."""
     assert parent is not None
-    _, told = judged(stage, saved.load(stage, parent), folder, where, keep=True)
+    _, told = judged(stage, parent, folder, where, keep=True)
     gather(sorted((folder / "work").glob("batch_*.safetensors")), folder / "examples.safetensors")
     return told

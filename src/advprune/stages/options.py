@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from advprune.errors import UserError
 
-GROUPS = ("dataset", "model", "objective", "threat", "pruner", "attack")
+GROUPS = ("dataset", "model", "objective", "threat", "pruner", "quantizer", "attack")
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

@@ -66,11 +66,18 @@ def _dense(options: dict[str, Any], weights: str | None) -> Stage:
 def _evaluated(options: dict[str, Any], parent: Stage, dense: Stage) -> Stage:
     own = {name: options[name] for name in ("dataset", "attack", "threat", "seed")}
     if options["attack"].get("_target_") != TRANSFER:
-        return Stage("evaluated", own, parent)
+        return Stage("evaluated", own | _runs(options, parent), parent)
     # the frame's own keys shape the batches, and the batches what is drawn: with them, examples are the white-box ones
     inner = options["attack"]["inner"] | {name: options["attack"][name] for name in ("images", "batch_size")}
     source, seed = _source(options, parent, dense)
-    return Stage("evaluated", own, parent, Stage("examples", own | {"attack": inner, "seed": seed}, source))
+    made = own | _runs(options, source) | {"attack": inner, "seed": seed}
+    return Stage("evaluated", own | _runs(options, parent), parent, Stage("examples", made, source))
+
+
+def _runs(options: dict[str, Any], network: Stage) -> dict[str, Any]:
+    """What of a quantized network is judged, where it is not what is judged of it by default."""
+    runs = options["quantizer"]["runs"] if network.kind == "quantized" else "fake_quant"
+    return {} if runs == "fake_quant" else {"runs": runs}
 
 
 def _source(options: dict[str, Any], target: Stage, dense: Stage) -> tuple[Stage, int]:
@@ -90,12 +97,26 @@ def _source(options: dict[str, Any], target: Stage, dense: Stage) -> tuple[Stage
     return (dense if model is None and seed is None else _dense(as_source, None)), own
 
 
+def _quantized(options: dict[str, Any], parent: Stage) -> Stage:
+    """The parent's network in 8 bits; itself if no quantizer is chosen."""
+    quantizer = options.get("quantizer") or {}
+    if quantizer.get("_target_") is None:
+        return parent
+    named = ("dataset", "seed", *(CONTEXT if quantizer["epochs"] else ()))
+    own = {name: options[name] for name in named} | {"quantizer": {k: v for k, v in quantizer.items() if k != "runs"}}
+    if quantizer["epochs"]:
+        rate = quantizer["learning_rate"] or options["finetune"]["learning_rate"]
+        own["recipe"] = options["finetune"] | {"epochs": quantizer["epochs"], "learning_rate": rate}
+        own["objective"] = of_phase(options["objective"], "finetune")
+    return Stage("quantized", own, parent)
+
+
 def plan_dense(options: dict[str, Any], *, weights: str | None = None) -> Plan:
     """A dense network, trained or read from ``weights``, and its evaluation."""
     options = with_content(options)
     dense = _dense(options, weights)
-    evaluated = _evaluated(options, dense, dense)
-    return Plan(dense, dense, evaluated, evaluated)
+    final = _quantized(options, dense)
+    return Plan(dense, final, _evaluated(options, dense, dense), _evaluated(options, final, dense))
 
 
 def _phase(options: dict[str, Any], pruner: dict[str, Any]) -> dict[str, Any]:
@@ -118,4 +139,5 @@ def plan_pruned(options: dict[str, Any]) -> Plan:
     context["objective"] = of_phase(options["objective"], "finetune" if recovery == "finetune" else None)
     recipe = options["finetune"] if recovery == "finetune" else options["training"]
     tuned = Stage("finetuned", context | {"recovery": recovery, "recipe": recipe}, pruned)
-    return Plan(dense, tuned, _evaluated(options, dense, dense), _evaluated(options, tuned, dense))
+    final = _quantized(options, tuned)
+    return Plan(dense, final, _evaluated(options, dense, dense), _evaluated(options, final, dense))

@@ -10,6 +10,7 @@ from advprune.pruners.schedule import cumulative
 from advprune.stages import budget, parts, shrinkable
 from advprune.stages.build import build
 from advprune.stages.content import network_options, with_content
+from advprune.stages.door import frame_free
 
 
 class Search(BaseModel):
@@ -42,6 +43,18 @@ class Pruner(BaseModel):
     classifier: bool | None
 
 
+def _rehearse_quantizer(options: dict[str, Any]) -> None:
+    """Quantize a fresh network, so that a layer that cannot be is named before anything is trained."""
+    quantizer = options.get("quantizer") or {}
+    if quantizer.get("_target_") is None or options["dataset"]["num_classes"] is None:
+        return
+    from advprune.quantizers.int8 import Int8
+
+    made = build(frame_free("quantizer", quantizer))(fresh(options))
+    if quantizer["runs"] == "int8":
+        Int8(made)
+
+
 def rehearse(options: dict[str, Any]) -> None:
     """Make everything that needs no data, and drop it again.
 
@@ -51,6 +64,7 @@ def rehearse(options: dict[str, Any]) -> None:
     parts.threat(options)
     parts.attack(options)
     parts.objective(options)
+    _rehearse_quantizer(options)
     if options.get("pruner") is None:
         return
     pruner = options["pruner"]

@@ -28,6 +28,7 @@ class Train:
     model: Any = None
     objective: Any = None
     threat: Any = None
+    quantizer: Any = None
     attack: Any = None
     trainer: Any = None
     logger: Any = None

@@ -24,7 +24,8 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
     if "source_adv_ok" in columns:
         for name, (count, of) in cells(columns).items():
             result |= share(name, count, of) | {f"{name}_of": of}
-    after_each = _shares_of(columns, "robust_ok.")
+    alone, after_each = _shares_of(columns, "ok."), _shares_of(columns, "robust_ok.")
+    result |= {"alone": alone, "mean_acc": sum(alone.values()) / len(alone)} if alone else {}
     return result | ({"after_each": after_each} if after_each else {})
 
 
