@@ -40,22 +40,7 @@ PAGES = [
     *(page for page in ROOT.glob("docs/*.md") if not page.name.startswith("add_a")),
     *CONF.rglob("*.yaml"),
 ]
-
-
-def unfolded(page: str) -> str:
-    """A page with continued lines joined and shell variables filled in."""
-    lines, known = [], dict[str, str]()
-    for line in re.sub(r"\\\n\s*", "", page).splitlines():
-        filled = re.sub(r"\$(\w+)", lambda found: known.get(found[1], found[0]), line)
-        if assignment := re.fullmatch(r'(\w+)="(.*)"', filled):
-            known[assignment[1]] = assignment[2]
-        lines.append(filled)
-    return "\n".join(lines)
-
-
-COMMANDS = sorted(
-    {(command, words.strip()) for page in PAGES for command, words in COMMAND.findall(unfolded(page.read_text()))}
-)
+COMMANDS = sorted({(command, words.strip()) for page in PAGES for command, words in COMMAND.findall(page.read_text())})
 
 
 def options(command: str, *overrides: str) -> dict[str, Any]:
@@ -78,12 +63,11 @@ def admit(given: dict[str, Any]) -> None:
 def first_job(words: str) -> list[str]:
     """The overrides of the first job of a command line; flags are left out."""
     overrides = OverridesParser.create().parse_overrides([w for w in shlex.split(words) if not w.startswith("-")])
-    told = []
-    for o in overrides:
-        value = o.value()
-        first = value.list[0] if isinstance(value, ChoiceSweep) else o.get_value_element_as_str()
-        told.append(f"{o.get_key_element()}={first}")
-    return told
+    values = [(o, o.value()) for o in overrides]
+    return [
+        f"{o.get_key_element()}={value.list[0] if isinstance(value, ChoiceSweep) else o.get_value_element_as_str()}"
+        for o, value in values
+    ]
 
 
 @pytest.mark.parametrize(("group", "member"), MEMBERS, ids=[f"{g}/{m}" for g, m in MEMBERS])
