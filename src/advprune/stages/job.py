@@ -71,7 +71,7 @@ def _finish(
         # torch and Lightning take seconds to import: only where there is work
         from advprune.stages.rehearsal import rehearse
 
-        rehearse(options, plan.dense.options)
+        rehearse(options)
         from advprune.stages.fit import Where
 
         where = Where(options["trainer"], options["logger"], output)

@@ -33,7 +33,8 @@ def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
     """
     if options.get("compression") is None:
         return options
-    given = {override.lstrip("+").partition("=")[0] for override in HydraConfig.get().overrides.task}
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    given = {word.lstrip("+").partition("=")[0] for word in words}
     if {"ratio", "compression"} <= given and options["ratio"] is not None:
         raise UserError(
             f"ratio={options['ratio']:g} and compression={options['compression']:g} are two answers to one question: "

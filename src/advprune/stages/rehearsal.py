@@ -8,6 +8,7 @@ from advprune.errors import UserError
 from advprune.pruners.schedule import cumulative
 from advprune.stages import budget, parts
 from advprune.stages.build import build
+from advprune.stages.plan import plan_pruned
 
 
 class Search(BaseModel):
@@ -36,12 +37,9 @@ class Pruner(BaseModel):
     classifier: bool | None
 
 
-def rehearse(options: dict[str, Any], dense: dict[str, Any]) -> None:
+def rehearse(options: dict[str, Any]) -> None:
     """Make everything that needs no data, and drop it again.
 
-    Args:
-        options: the job's.
-        dense: those of its dense network.
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
     """
@@ -60,7 +58,7 @@ def rehearse(options: dict[str, Any], dense: dict[str, Any]) -> None:
     _fit_together(pruner)
     ratio = options["ratio"]
     if options.get("compression") is not None or pruner["classifier"] is False:
-        ratio = budget.wanted(parts.network(dense, seed=0), options)
+        ratio = budget.wanted(parts.network(plan_pruned(options).dense.options, seed=0), options)
     cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
     if pruner["criterion"] is not None:
         build(pruner["criterion"])
