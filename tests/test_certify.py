@@ -255,8 +255,8 @@ def test_an_attack_on_a_certified_image_stops_the_run(
 
 
 def test_a_job_certifies_and_attacks_one_network(job) -> None:
-    tiny = ("model.widths=[4,4,4]", "dataset.train_images=192", "training.epochs=3", "select.steps=2", "select.images=64",
-            "attack.images=96", "trainer=cpu", "objective=ibp", "threat.eps=0.02")  # fmt: skip
+    tiny = ("model.widths=[4,4,4]", "dataset.train_images=192", "training.epochs=3", "select.steps=2",
+            "select.images=64", "attack.images=96", "trainer=cpu", "objective=ibp", "threat.eps=0.02")  # fmt: skip
     proof = job(*tiny, "attack=certify_ibp", command="train")["row"]
     assert proof["robust_acc"] is None
     assert proof["smoothed"] is False

@@ -14,7 +14,7 @@ from advprune.stages.plan import of_phase, plan_pruned
 from advprune.units import fraction
 
 ROOT = Path(__file__).resolve().parents[1]
-PRESETS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("hydra_*.yaml"))
+PRESETS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 
 @cache

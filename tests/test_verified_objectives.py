@@ -74,6 +74,8 @@ def test_t18_mixtrain_schedules() -> None:
         loss = mixtrain(network(), X, Y, progress=(epoch + 0.5) / 60, bound=spy, probability=1.0)
         assert loss.item() == pytest.approx(natural.item() + weight * math.log(3), rel=1e-5)
         assert spy.asked[-1]["scale"] == pytest.approx(min(epoch / 15, 1.0))
+        scaled = mixtrain(network(), X, Y, progress=(epoch + 0.5) / 60, bound=spy, probability=1.0, normalised=True)
+        assert scaled.item() == pytest.approx(loss.item() / (1 + weight), rel=1e-5)
     mixtrain(network(), X, Y, progress=0.0, bound=spy, probability=1.0, clock=20, ramp=0)
     assert spy.asked[-1]["scale"] == 1.0  # pruning and fine-tuning have the whole eps at once
 

@@ -27,6 +27,7 @@ def mixtrain(
     clock: int = 60,
     ramp: int = 15,
     weight: float = 0.1,
+    normalised: bool = False,
 ) -> Tensor:
     """CE(f(x), y), and with a probability plus a weight times CE(worst-case logits, y) of a few of the images.
 
@@ -44,6 +45,8 @@ def mixtrain(
         clock: epochs that the schedules count in one training.
         ramp: epochs in which eps grows; 0: all of it at once.
         weight: of the worst case at first.
+        normalised: divide the loss by 1 + the present weight, in every step: the same proportions, and steps that SGD
+            can take; with Adam it changes little. False: as the authors.
     Returns:
         A scalar.
     Raises:
@@ -54,10 +57,12 @@ def mixtrain(
             f"mixtrain: images={images} and clock={clock} are at least 1, ramp={ramp} within the clock, "
             f"probability={probability} in [0, 1], weight={weight} at least 0"
         )
+    epoch = math.floor(progress * clock)
+    present = iw(epoch, ramp, start=weight)
+    whole = 1 + present if normalised else 1.0
     natural = F.cross_entropy(model(x), y)
     if torch.rand(()).item() >= probability:
-        return natural
-    epoch = math.floor(progress * clock)
+        return natural / whole
     some = torch.randint(len(x), (images,), device=x.device)
     margins = bound(model, x[some], y[some], scale=eps_ramp(epoch, ramp))
-    return natural + iw(epoch, ramp, start=weight) * F.cross_entropy(-margins, y[some])
+    return (natural + present * F.cross_entropy(-margins, y[some])) / whole
