@@ -21,7 +21,7 @@ from advprune.units import fraction
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 #: Read by the frame, not by the class.
-FRAME = {"mean", "std", "eps", "attack_steps", "epochs", "learning_rate"}
+FRAME = {"mean", "std", "eps", "attack_steps", "epochs", "learning_rate", "content"}
 
 
 class Numbered(ImageData):
@@ -38,7 +38,8 @@ def numbers(batches) -> list[int]:
 
 
 def config(name: str) -> dict:
-    return OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"), resolve=True)
+    node = OmegaConf.create({"dataset": OmegaConf.load(CONF / f"{name}.yaml")})
+    return OmegaConf.to_container(node, resolve=True)["dataset"]
 
 
 def test_train_validation_and_test_images_are_disjoint_and_complete():

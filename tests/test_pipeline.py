@@ -14,6 +14,7 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from advprune.masks import keep_count
+from advprune.stages.evaluated import suspicions
 
 
 def events(store: Path) -> list[tuple[str, str]]:
@@ -156,3 +157,19 @@ def test_mistakes_are_one_sentence(job: Any, overrides: tuple[str, ...], sentenc
     assert out["failed"].count("\n") == 0, out["failed"]
     assert re.search(sentence, out["failed"]), out["failed"]
     assert math.isnan(out["value"])
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        ({"classes_predicted": 1}, "same class"),
+        ({"classes_predicted": 10, "after_each": {"clean": 0.98, "apgd-ce": 0.83, "square": 0.03}}, "80 points"),
+    ],
+)
+def test_an_outcome_that_gives_itself_away_is_doubted(result: dict[str, Any], sentence: str) -> None:
+    assert sentence in suspicions(result)[0]
+
+
+def test_an_ordinary_outcome_is_not_doubted() -> None:
+    after = {"clean": 0.99, "apgd-ce": 0.95, "apgd-t": 0.94, "fab-t": 0.94, "square": 0.93}
+    assert suspicions({"classes_predicted": 10, "after_each": after}) == []

@@ -1,4 +1,4 @@
-"""Robust evaluation: every image attacked once, one record an image, the verdict the frame's own."""
+"""Robust evaluation: every image attacked, or certified, once; one record an image; the verdict the frame's own."""
 
 import inspect
 import json
@@ -22,7 +22,8 @@ class RobustEvaluation(pl.LightningModule):
 
     Args:
         net: pixels -> logits.
-        attack: ``(model, x, y) -> x_adv``; if it takes a ``trail`` list, the attacks inside it are recorded too.
+        attack: ``(model, x, y) -> x_adv``; if it takes a ``trail`` list, the attacks inside it are recorded too; if it
+            takes ``positions``, it is a certifier and gives a ``Certificate``.
         name: of the attack, for the records.
         threat: the ball every x_adv must be in.
         parts: folder of the batches done so far.
@@ -32,7 +33,7 @@ class RobustEvaluation(pl.LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        attack: Callable[..., Tensor],
+        attack: Callable[..., Any],
         *,
         name: str,
         threat: Threat,
@@ -61,6 +62,8 @@ class RobustEvaluation(pl.LightningModule):
 
     def _records(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
         """Attack, check the answer, judge it; columns of one row an image."""
+        if self.certifies:
+            return self._certified(x, y, positions)
         with frozen(self.net):
             trail: list[tuple[str, Tensor]] = []
             traced = {"trail": trail} if "trail" in inspect.signature(self.attack).parameters else {}
@@ -75,6 +78,25 @@ class RobustEvaluation(pl.LightningModule):
         }  # fmt: skip
         for inner, robust in trail:
             columns[f"robust_ok.{inner}"] = robust
+        return {name: column.tolist() for name, column in columns.items()}
+
+    @property
+    def certifies(self) -> bool:
+        """Whether the "attack" is a certifier: one that asks for the images' positions in the test set."""
+        return "positions" in inspect.signature(self.attack).parameters
+
+    def _certified(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
+        """Certify; columns of one row an image. A certified image is one whose class is right, and proved."""
+        with frozen(self.net):
+            proof = self.attack(self.net, x, y, positions=positions)
+            with torch.no_grad():
+                clean = self.net(x).argmax(1)
+        columns = {
+            "image": positions, "label": y, "clean_pred": clean, "clean_ok": clean == y,
+            "certified_ok": proof.certified & (proof.predicted == y), "radius": proof.radius,
+            "certified_pred": proof.predicted, "abstained": proof.abstained,
+            "smoothed": torch.full_like(y, proof.smoothed, dtype=torch.bool),
+        }  # fmt: skip
         return {name: column.tolist() for name, column in columns.items()}
 
     def records(self, batches: int) -> dict[str, list[Any]]:

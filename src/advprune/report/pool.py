@@ -4,7 +4,7 @@ import math
 from statistics import mean, stdev
 from typing import Any
 
-SHARES = ("dense_clean_acc", "dense_robust_acc", "clean_acc", "robust_acc")
+SHARES = ("dense_clean_acc", "dense_robust_acc", "dense_certified_acc", "clean_acc", "robust_acc", "certified_acc")
 #: What tells two rows of a table apart, the seed aside.
 IDENTITY = (
     "dataset",

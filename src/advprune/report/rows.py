@@ -28,10 +28,11 @@ def row_of(
         "eps": after["threat"]["eps"], "norm": after["threat"]["norm"],
         "images": after["images"], "of": after["of"],
         "clean_acc": after["clean_acc"], "clean_acc_interval": after["clean_acc_interval"],
-        "robust_acc": after["robust_acc"], "robust_acc_interval": after["robust_acc_interval"],
+        **_shares("", after, ("robust_acc", "certified_acc")),
+        "abstained": after.get("abstained"), "smoothed": after.get("smoothed"),
         "after_each": after.get("after_each"),
         "dense_clean_acc": before["clean_acc"], "dense_clean_acc_interval": before["clean_acc_interval"],
-        "dense_robust_acc": before["robust_acc"], "dense_robust_acc_interval": before["robust_acc_interval"],
+        **_shares("dense_", before, ("robust_acc", "certified_acc")),
         "kept": final.get("kept"), "checkpoint": "last" if final.get("kept") == "last" else "best",
         "validation": final.get("validation", {}).get(metric),
         "foreign": dense.get("foreign"),
@@ -40,6 +41,11 @@ def row_of(
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
     }  # fmt: skip
     return row
+
+
+def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Shares and intervals; None where an attack certifies nothing, or a certifier attacks nothing."""
+    return {f"{prefix}{name}{end}": result.get(f"{name}{end}") for name in names for end in ("", "_interval")}
 
 
 def _seconds(stage: Any, results: dict[str, dict[str, Any]]) -> list[float]:

@@ -43,24 +43,31 @@ def _table(rows: list[dict[str, Any]], failed: list[list[str]]) -> Table:
     pruned = rows[0].get("pruner") is not None and rows[0]["ratio"] is not None
     share = "params, MACs" if any("macs" in row for row in rows) else "sparsity"
     names = ["model"] + (["pruner", "ratio", share] if pruned else []) + ["attack"]
-    names += (["dense clean", "dense robust"] if pruned else []) + ["clean", "robust", "n", "seconds"]
+    judged = [name.removesuffix("_acc") for name in _judged(rows)]
+    names += [f"dense {name}" for name in judged if pruned] + judged + ["n", "seconds"]
     for name in names:
         left = name in ("model", "pruner", "attack")
         table.add_column(name, justify="left" if left else "right", no_wrap=not left)
     for row in rows:
-        table.add_row(*_cells(row, pruned))
+        table.add_row(*_cells(row, pruned, _judged(rows)))
     for cells in failed:
         table.add_row(*(cells if pruned else [cells[0], cells[4]]), style="red")
     return table
 
 
-def _cells(row: dict[str, Any], pruned: bool) -> list[str]:
+def _judged(rows: list[dict[str, Any]]) -> list[str]:
+    """The shares that any of these rows has: robust where something attacked, certified where something proved."""
+    names = ("clean_acc", "robust_acc", "certified_acc")
+    return [name for name in names if any(row.get(name) is not None for row in rows)]
+
+
+def _cells(row: dict[str, Any], pruned: bool, judged: list[str]) -> list[str]:
     cells = [row["model"]]
     if pruned:
         cells += [row["pruner"], f"{row['ratio']:g}", _gone(row)]
     cells += [f"{row['attack'].split(' ')[0]} {eps(row)}"]
-    shown = ("dense_clean_acc", "dense_robust_acc") if pruned else ()
-    cells += [accuracy(row, name) for name in (*shown, "clean_acc", "robust_acc")]
+    shown = [f"dense_{name}" for name in judged] if pruned else []
+    cells += [accuracy(row, name) for name in (*shown, *judged)]
     images = f"{row['images']}" if row["images"] == row["of"] else f"{row['images']} of {row['of']}"
     seeds = f" × {row['seeds']} seeds" if row["seeds"] > 1 else ""
     return [*cells, images + seeds, f"{row['seconds']:.0f}"]
@@ -73,7 +80,9 @@ def _failed_cells(record: dict[str, Any]) -> list[str]:
 
 
 def accuracy(row: dict[str, Any], name: str) -> str:
-    """A share in percent with its interval: ``84.2 [80.1, 87.6]``."""
+    """A share in percent with its interval: ``84.2 [80.1, 87.6]``; a dash if it was not measured."""
+    if row.get(name) is None:
+        return "–"
     low, high = row[f"{name}_interval"]
     return f"{100 * row[name]:.1f} [{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
 
@@ -115,7 +124,9 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     if any(row.get("zeros") and "params" not in row for row in rows):
         notes.append("zeros alone do not make a network faster: they save disk; filters and blocks removed save time")
     notes += [_sizes(row) for row in rows if "sizes" in row]
-    if any("autoattack" not in row["attack"] for row in rows):
+    if any(row.get("smoothed") for row in rows):
+        notes.append("certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong")
+    if any("autoattack" not in row["attack"] and row.get("robust_acc") is not None for row in rows):
         notes.append("PGD and its like overstate robustness: publish numbers made with attack=autoattack")
     return notes + [f"doubt: {doubt}" for doubt in sorted({doubt for row in rows for doubt in row["doubts"]})]
 

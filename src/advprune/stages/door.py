@@ -14,19 +14,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from advprune.errors import UserError
 from advprune.stages.keys import canonical
+from advprune.stages.plan import of_phase
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Keys that the frame itself reads and does not pass on, by group.
 FRAME = {
     "attack": frozenset({"images", "batch_size"}),
-    "objective": frozenset({"select"}),
+    "objective": frozenset({"select", "keep", "phases"}),
     "dataset": frozenset({"num_classes", "channels", "image_size", "mean", "std", "eps", "attack_steps", "epochs",
                           "batch_size", "learning_rate", "content", "content_id", "extra_id"}),
 }  # fmt: skip
 #: Arguments that the frame gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
                    "channels", "seed", "trail", "val_images", "repeats", "batch_size", "save_dir",
-                   "name", "facts", "sites"})  # fmt: skip
+                   "name", "facts", "positions", "sites"})  # fmt: skip
 
 
 def check_numbers(options: dict[str, Any]) -> None:
@@ -70,6 +71,13 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
     for group in groups:
         if options.get(group):
             _check_node(group, frame_free(group, options[group]))
+    phases = (options.get("objective") or {}).get("phases") or {}
+    if phases.keys() - {"search", "finetune"}:
+        raise UserError(
+            f"objective.phases has {', '.join(phases)}: only search and finetune differ from dense training"
+        )
+    for phase in phases:
+        _check_node(f"objective.phases.{phase}", frame_free("objective", of_phase(options["objective"], phase)))
 
 
 def _check_node(path: str, node: Any) -> None:

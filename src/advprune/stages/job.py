@@ -75,7 +75,7 @@ def _finish(
         from advprune.stages.fit import Where
 
         where = Where(options["trainer"], options["logger"], output)
-        where.settle()
+        where.settle(options["dataset"]["image_size"])
         made = find_or_make(plan, store, where)
     results = {stage.key: store.result(stage) for stage in plan.stages()}
     row = row_of(plan, results, store, shown, options)

@@ -82,11 +82,17 @@ def with_content(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"dataset": dataset}
 
 
+def of_phase(objective: dict[str, Any], phase: str | None) -> dict[str, Any]:
+    """The objective as a phase has it: with what ``objective.phases.<phase>`` changes; None is dense training."""
+    changes = (objective.get("phases") or {}).get(phase) or {}
+    return {name: value for name, value in objective.items() if name != "phases"} | changes
+
+
 def _dense(options: dict[str, Any], weights: str | None) -> Stage:
     model = {"model": network_options(options)}
     if weights is not None:
         return Stage("dense", model | {"weights": weights, "sha256": _digest(weights)})
-    context = {name: options[name] for name in CONTEXT}
+    context = {name: options[name] for name in CONTEXT} | {"objective": of_phase(options["objective"], None)}
     return Stage("dense", model | context | {"training": options["training"], "seed": options["seed"]})
 
 
@@ -116,8 +122,11 @@ def plan_pruned(options: dict[str, Any]) -> Plan:
     dense = _dense(options, options["dense"])
     context = {name: options[name] for name in (*CONTEXT, "seed")}
     pruner = {name: value for name, value in options["pruner"].items() if name != "recovery"}
-    pruned = Stage("pruned", context | _phase(options, pruner) | {"pruner": pruner, "ratio": options["ratio"]}, dense)
+    own = _phase(options, pruner) | {"pruner": pruner, "ratio": options["ratio"]}
+    phase = "search" if pruner["search"] else "finetune"
+    pruned = Stage("pruned", context | own | {"objective": of_phase(options["objective"], phase)}, dense)
     recovery = options["pruner"]["recovery"]
+    context["objective"] = of_phase(options["objective"], "finetune" if recovery == "finetune" else None)
     recipe = options["finetune"] if recovery == "finetune" else options["training"]
     tuned = Stage("finetuned", context | {"recovery": recovery, "recipe": recipe}, pruned)
     return Plan(dense, tuned, _evaluated(options, dense), _evaluated(options, tuned))

@@ -37,7 +37,6 @@ class Structure:
         part.write_text(json.dumps(asdict(self)))
         part.replace(path)
 
-
     def then(self, later: "Structure") -> "Structure":
         """This and what was removed from the network it left, as one."""
         filters = dict(self.filters)

@@ -1,0 +1,76 @@
+"""Certified smoothing against as many plain forwards. Run: python benchmarks/smoothing_cost.py [device]
+
+Plain forwards: the same network, the same number of images, the same batches, on images that are there already. What
+certification adds is the noise, made on the device from each image's own seed, and the counting of classes. Both are
+timed in turns. On a processor the samples are fewer; the cost of a sample does not depend on how many there are.
+"""
+
+import statistics
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from advprune.bounds.smoothing import certify_smoothing
+from advprune.models.resnet import ResNet
+from advprune.models.vgg import VGG16BN
+from advprune.threat import L2
+
+SPEC = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+
+
+def seconds(call: Any, device: str) -> float:
+    """Wall time of a call, the device's work included."""
+    start = time.perf_counter()
+    with torch.no_grad():
+        call()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def ratio(net: nn.Module, device: str, samples: int, forward_size: int, rounds: int) -> float:
+    """Median time of certifying two images over that of their samples' plain forwards."""
+    net = net.to(device).eval()
+    x, y = torch.rand(2, 3, 32, 32, device=device), torch.zeros(2, dtype=torch.long, device=device)
+    places, batch = torch.arange(2), torch.rand(forward_size, 3, 32, 32, device=device)
+
+    def certify() -> None:
+        certify_smoothing(
+            net, x, y, threat=L2(0.25), positions=places, n0=100, n=samples - 100, forward_size=forward_size
+        )
+
+    def plain() -> None:
+        left = 2 * samples
+        while left > 0:
+            net(batch[:left])
+            left -= forward_size
+
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds + 1):
+        for call, record in zip((certify, plain), times, strict=True):
+            record.append(seconds(call, device))
+    return statistics.median(times[0][1:]) / statistics.median(times[1][1:])  # the first round warms up
+
+
+def run(rounds: int = 5, device: str | None = None) -> list[dict[str, Any]]:
+    """Measure; one row per network, with the keys what, against, bar, measured (times the cost)."""
+    torch.set_num_threads(2)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    samples, forward_size = (100_000, 10_000) if device == "cuda" else (1_000, 1_000)
+    rows = []
+    for name, net in (
+        ("vgg16_bn", VGG16BN(**SPEC)),
+        ("resnet18, a quarter as wide", ResNet(depth=18, width=16, **SPEC)),
+    ):
+        what = f"certify_smoothing, {name}, {samples} samples an image, {device}"
+        measured = ratio(net, device, samples, forward_size, rounds)
+        rows.append({"what": what, "against": "plain forwards", "bar": "<= 1.05", "measured": measured})
+    return rows
+
+
+if __name__ == "__main__":
+    for row in run(device=sys.argv[1] if len(sys.argv) > 1 else None):
+        print(f"{row['what']:80} {row['measured']:8.3f}   bar {row['bar']}   against {row['against']}")

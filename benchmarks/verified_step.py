@@ -1,0 +1,85 @@
+"""What verified training costs. Run: python benchmarks/verified_step.py [device]
+
+A step is forward and backward to the weights' gradients. IBP once its natural loss has weight 0 makes two passes of the
+layers, on centres and on radii, where natural training makes one; with both losses three. CROWN-IBP goes back from
+nine margins an image over the whole network: counted in multiplications that is nine forwards against IBP's two, and
+what it takes in time is decided by how well the device does nine times the batch. A step of CROWN-IBP training costs
+that while eps grows; from then on it is one of IBP.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advprune.bounds.interval import ibp as ibp_bound
+from advprune.bounds.linear import crown_ibp as crown_ibp_bound
+from advprune.models.hydra_cnn import cnn_large, cnn_small
+from advprune.objectives.crown_ibp import crown_ibp
+from advprune.objectives.ibp import ibp
+from advprune.objectives.natural import natural
+from advprune.threat import Linf
+
+SPEC = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+BALL = Linf(2 / 255)
+Goal = Callable[..., Tensor]
+
+
+def ratio(calls: tuple[Callable[[], Any], Callable[[], Any]], device: str, rounds: int) -> float:
+    """Median time of one over that of the other, taken in turns."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds + 2):
+        for call, record in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            record.append(time.perf_counter() - start)
+    return statistics.median(times[0][2:]) / statistics.median(times[1][2:])  # the first rounds warm up
+
+
+def step(net: nn.Module, goal: Goal, x: Tensor, y: Tensor, progress: float) -> Callable[[], None]:
+    """A training step up to the gradients."""
+
+    def call() -> None:
+        net.zero_grad()
+        goal(net, x, y, progress=progress).backward()
+
+    return call
+
+
+def run(rounds: int = 9, device: str | None = None) -> list[dict[str, Any]]:
+    """Measure; one row per claim, with the keys what, against, bar, measured (times the cost)."""
+    torch.set_num_threads(2)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    count = 128 if device == "cuda" else 16
+    x, y = torch.rand(count, 3, 32, 32, device=device), torch.randint(10, (count,), device=device)
+    rows = []
+    for name, build in (("cnn_small", cnn_small), ("cnn_large", cnn_large)):
+        net = build(**SPEC).to(device)
+        plain = step(net, natural, x, y, 0.9)
+        bound = partial(ibp_bound, threat=BALL)
+        linear = partial(crown_ibp_bound, threat=BALL)
+        for what, goal, progress, bar in (
+            ("IBP step", partial(ibp, bound=bound), 0.9, "<= 2.5"),
+            ("IBP step, half natural loss", partial(ibp, bound=bound, kappa_end=0.5), 0.9, "none, 3 passes"),
+            ("CROWN-IBP step while eps grows", partial(crown_ibp, bound=linear), 0.25, "none"),
+        ):
+            measured = ratio((step(net, goal, x, y, progress), plain), device, rounds)
+            rows.append({"what": f"{what}, {name}", "against": "natural step", "bar": bar, "measured": measured})
+        with torch.no_grad():
+            calls = (partial(linear, net, x, y), partial(bound, net, x, y))
+            measured = ratio(calls, device, rounds)
+        bar = "<= 3" if name == "cnn_large" else "none"
+        rows.append({"what": f"CROWN-IBP bounds, {name}", "against": "IBP bounds", "bar": bar, "measured": measured})
+    return [row | {"what": f"{row['what']}, {device}, {count} images"} for row in rows]
+
+
+if __name__ == "__main__":
+    for row in run(device=sys.argv[1] if len(sys.argv) > 1 else None):
+        print(f"{row['what']:64} {row['measured']:8.2f}   bar {row['bar']:16} against {row['against']}")

@@ -1,0 +1,102 @@
+"""Regions: what a network's values can be, as intervals, with the Euclidean ball they come from where there is one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from advprune.errors import UserError
+from advprune.threat import Threat
+
+#: Under a square root, so that its slope is finite at a radius of exactly zero.
+TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Every value lies in ``[lower, upper]``, tensors (N, ...).
+
+    Attributes:
+        ball: (centre, scale), both of the tensors' shape: the values also are ``centre + scale * d`` with a Euclidean
+            length of ``d`` of at most 1; None where no such thing is known.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    ball: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def centre(self) -> Tensor:
+        """Half way."""
+        return (self.upper + self.lower) / 2
+
+    @property
+    def radius(self) -> Tensor:
+        """Half the width, at least 0."""
+        return (self.upper - self.lower) / 2
+
+
+def input_region(x: Tensor, threat: Threat, scale: float = 1.0) -> Interval:
+    """The images a threat allows around ``x``: the ball of radius ``scale * threat.eps``, cut to [0, 1].
+
+    Args:
+        x: images (N, C, H, W) in [0, 1].
+        threat: L-infinity or L2.
+        scale: in [0, 1]; schedules let the ball grow with it.
+    Raises:
+        UserError: if ``scale`` is outside [0, 1], or an image outside its pixel range.
+    """
+    if not 0 <= scale <= 1:
+        raise UserError(f"scale={scale} is a share of eps={threat.eps}, in [0, 1]; for a larger ball give threat.eps")
+    if bool((x < 0).any() | (x > 1).any()):
+        raise UserError("bounds are proved for pixels in [0, 1], and an image has others; give images in [0, 1]")
+    eps = scale * threat.eps
+    lower, upper = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
+    return Interval(lower, upper, (x, torch.full_like(x, eps)) if threat.norm == "l2" else None)
+
+
+def minimum(coef: Tensor, region: Interval) -> Tensor:
+    """The least value of linear functions over a region: exact for a box; for a cut ball, the better of two bounds.
+
+    Args:
+        coef: (N, S, ...): S functions an example, of values (N, ...).
+    Returns:
+        (N, S).
+    """
+    rows = coef.flatten(2)
+
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return torch.bmm(a, b.flatten(1).unsqueeze(2)).squeeze(2)
+
+    least = dot(rows, region.centre) - dot(rows.abs(), region.radius)
+    if region.ball is not None:
+        centre, scale = region.ball
+        length = dot(rows.square(), scale.square()).clamp_min(TINY).sqrt()
+        least = torch.maximum(least, dot(rows, centre) - length)
+    return least
+
+
+def specification(y: Tensor, classes: int, like: Tensor) -> Tensor:
+    """Rows e_y - e_j for every class j but y, in order: (N, K - 1, K). Times logits they give the margins.
+
+    Raises:
+        UserError: if a label is no class of the network.
+    """
+    if bool((y < 0).any() | (y >= classes).any()):
+        raise UserError(f"labels run from {int(y.min())} to {int(y.max())}, and the network has {classes} classes")
+    eye = torch.eye(classes, dtype=like.dtype, device=like.device)
+    return eye[y].unsqueeze(1) - eye[_others(y, classes)]
+
+
+def with_label(margins: Tensor, y: Tensor) -> Tensor:
+    """Margins (N, K - 1) over the other classes as (N, K), zero at the label: minus them are worst-case logits."""
+    classes = margins.shape[1] + 1
+    return torch.zeros(len(y), classes, dtype=margins.dtype, device=margins.device).scatter(
+        1, _others(y, classes), margins
+    )
+
+
+def _others(y: Tensor, classes: int) -> Tensor:
+    """The classes but y, (N, K - 1)."""
+    every = torch.arange(classes - 1, device=y.device).expand(len(y), -1)
+    return every + (every >= y.unsqueeze(1)).to(every.dtype)

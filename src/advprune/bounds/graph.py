@@ -1,0 +1,176 @@
+"""A network as a list of operations, read off it with ``torch.fx``; an operation that is not known is an error.
+
+A trace is kept as long as its network and is used again while the network has the same layers; weights and constants
+are looked up when bounds are computed, so they may train, be masked or move to a device.
+"""
+
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from advprune.bounds.layers import of_module, refuse_training
+from advprune.bounds.ops import Add, Elementwise, Op, Positive, Relu
+from advprune.errors import UserError
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation; step 0 of a network is its input and has none."""
+
+    name: str
+    op: Op | None
+    inputs: tuple[int, ...]
+
+
+_TRACES: WeakKeyDictionary[nn.Module, tuple[Any, list[Step]]] = WeakKeyDictionary()
+
+
+@contextmanager
+def lent(model: nn.Module) -> Iterator[nn.Module]:
+    """The network whose layers hold the weights that count: of one seen through masks, the one it lends."""
+    if hasattr(type(model), "pruned"):
+        with model.pruned() as net:  # type: ignore[operator]
+            yield net
+    else:
+        yield model
+
+
+def trace(model: nn.Module) -> list[Step]:
+    """The operations of ``model`` in order, each after its inputs; the last one gives the logits.
+
+    Raises:
+        UserError: naming an operation that bounds do not know and where to write it, or a layer in train mode.
+    """
+    layers = tuple(map(id, model.modules()))
+    if model not in _TRACES or _TRACES[model][0] != layers:
+        _TRACES[model] = (layers, _Reader(model).steps())
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
+            refuse_training(module)
+    return _TRACES[model][1]
+
+
+class _Reader:
+    """Turns the nodes of a trace into steps."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.out = model, [Step("input", None, ())]
+        self.at: dict[fx.Node, int] = {}
+
+    def steps(self) -> list[Step]:
+        """All of them."""
+        for node in self._nodes():
+            if node.op == "placeholder":
+                self.at[node] = 0
+            elif node.op == "output":
+                last = self.at.get(node.args[0], -1)  # type: ignore[arg-type]
+                if last != len(self.out) - 1:
+                    raise UserError(f"bounds need one output, the logits; {type(self.model).__name__} gives others")
+            elif node.op != "get_attr":
+                self._add(node)
+        return self.out
+
+    def _nodes(self) -> list[fx.Node]:
+        try:
+            return _alive(fx.Tracer().trace(self.model))
+        except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
+            name = type(self.model).__name__
+            raise UserError(f"bounds cannot read {name}, whose forward depends on its values: {error}") from error
+
+    def _add(self, node: fx.Node) -> None:
+        sources = [arg for arg in node.args if isinstance(arg, fx.Node) and arg in self.at]
+        for op in self._ops(node, len(sources)):
+            inputs = tuple(self.at[source] for source in sources)
+            self.out.append(Step(node.name, op, inputs))
+            self.at[node] = len(self.out) - 1
+            sources = [node]
+        if node not in self.at:  # an identity
+            self.at[node] = self.at[sources[0]]
+
+    def _ops(self, node: fx.Node, sources: int) -> list[Op]:
+        if node.op == "call_module" and sources == 1:
+            module = self.model.get_submodule(str(node.target))
+            found, name = of_module(module), type(module).__name__
+        else:
+            found = self._of_call(node, sources)
+            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        if found is None:
+            raise UserError(
+                f"bounds do not know the operation {name} ({node.name} in {type(self.model).__name__}); write it in "
+                "src/advprune/bounds/ops.py and name it in layers.py or graph.py, or use another network, such as "
+                "model=cnn_small"
+            )
+        return found
+
+    def _of_call(self, node: fx.Node, sources: int) -> list[Op] | None:
+        target: Any = _METHODS.get(str(node.target), node.target)
+        if sources == 2:
+            return [Add()] if target in (operator.add, operator.iadd, torch.add) and not node.kwargs else None
+        if sources != 1 or not isinstance(node.args[0], fx.Node):
+            return None
+        if target in _ARITHMETIC and len(node.args) == 2 and not node.kwargs:
+            return self._arithmetic(target, node)
+        if target in (torch.relu, F.relu):
+            return [Relu()]
+        if target in (torch.flatten, torch.mean, F.pad, operator.getitem, F.avg_pool2d, F.adaptive_avg_pool2d):
+            return _positive(target, node.args[1:], node.kwargs)
+        return None
+
+    def _arithmetic(self, target: Any, node: fx.Node) -> list[Op] | None:
+        """With a number, or a buffer of the network."""
+        other: Any = node.args[1]
+        if node.args[0] not in self.at:
+            return None  # a constant minus or divided by a value
+        if isinstance(other, fx.Node):
+            path, _, key = str(other.target).rpartition(".")
+            return [Elementwise(partial(_ARITHMETIC[target], partial(getattr, self.model.get_submodule(path), key)))]
+        return [Elementwise(partial(_ARITHMETIC[target], lambda: other))] if isinstance(other, int | float) else None
+
+
+def _alive(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes the output depends on, in order, and the input."""
+    needed: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op in ("output", "placeholder") or node in needed:
+            needed |= {node, *node.all_input_nodes}
+    return [node for node in graph.nodes if node in needed]
+
+
+_METHODS: dict[str, Any] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "flatten": torch.flatten,
+    "mean": torch.mean, "relu": torch.relu,
+}  # fmt: skip
+_ARITHMETIC: dict[Any, Callable[..., tuple[Any, Any]]] = {
+    operator.add: lambda read, like: (1.0, _as(read(), like)),
+    operator.sub: lambda read, like: (1.0, -_as(read(), like)),
+    operator.mul: lambda read, like: (_as(read(), like), 0.0),
+    operator.truediv: lambda read, like: (1 / _as(read(), like), 0.0),
+}
+
+
+def _as(value: Any, like: Tensor) -> Any:
+    return value.to(like.dtype) if isinstance(value, Tensor) else value
+
+
+def _positive(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Op] | None:
+    """Maps of each example by itself; a mean over channels, a pad that is not of zeros, and the like stay unknown."""
+    whole = args[0] if args else None
+    if target is torch.flatten and (args, kwargs) not in (((1,), {}), ((), {"start_dim": 1})):
+        return None
+    if target is F.pad and (args[1:] not in ((), ("constant",), ("constant", 0)) or kwargs.get("value")
+                            or kwargs.get("mode", "constant") != "constant" or min(args[0]) < 0):  # fmt: skip
+        return None
+    if target is operator.getitem and not (isinstance(whole, tuple) and whole and whole[0] == slice(None)):
+        return None
+    dims = args[0] if args else kwargs.get("dim")
+    if target is torch.mean and (dims is None or 0 in ((dims,) if isinstance(dims, int) else tuple(dims))):
+        return None
+    return [Positive(lambda x: target(x, *args, **kwargs), moves=target in (torch.flatten, operator.getitem))]

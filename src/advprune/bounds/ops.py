@@ -1,0 +1,193 @@
+"""What bounds know of each operation: how intervals pass forward, and linear functions of its output backward.
+
+A new operation is a class here and a line in ``layers.py`` (a layer) or ``graph.py`` (a function). ``interval`` must
+contain every value the operation takes on its inputs' regions; ``backward`` must turn a linear function of the output
+into one of the inputs that is nowhere larger on them.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advprune.bounds.boxes import TINY, Interval
+
+Slope = Literal["adaptive", "parallel"]
+#: One coefficient tensor (N, S, *input) per input, and a constant (N, S) or 0.
+Back = tuple[tuple[Tensor, ...], Tensor | float]
+
+
+class Op:
+    """An operation; ``affine`` ones lose nothing when a linear function passes."""
+
+    affine = True
+
+    def interval(self, *inputs: Interval) -> Interval:
+        """The region of the output."""
+        raise NotImplementedError
+
+    def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
+        """``coef`` (N, S, *output) as functions of the inputs, with ``sum + constant <= coef * output``."""
+        raise NotImplementedError
+
+
+class Weighted(Op):
+    """A convolution or a linear layer, with the weights its module holds at the time of the call."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        m = self.module
+        if isinstance(m, nn.Linear):
+            return F.linear(x, weight, bias)
+        return F.conv2d(x, weight, bias, m.stride, m.padding, m.dilation, m.groups)
+
+    def interval(self, *inputs: Interval) -> Interval:
+        """Centre and radius: the weights on one, their absolute values on the other."""
+        (box,), weight = inputs, self.module.weight
+        half = weight / 2  # halving the few weights, not the many values, saves two passes over them
+        mid = self._apply(box.upper + box.lower, half, self.module.bias)
+        spread = self._apply(box.upper - box.lower, half.abs(), None)
+        lower, upper = mid - spread, mid + spread
+        if box.ball is not None:
+            mid = self._apply(box.ball[0], weight, self.module.bias)
+            spread = self._apply(box.ball[1].square(), weight.square(), None).clamp_min(TINY).sqrt()
+            lower, upper = torch.maximum(lower, mid - spread), torch.minimum(upper, mid + spread)
+        return Interval(lower, upper)
+
+    def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
+        """The transposed layer."""
+        m, weight, bias = self.module, self.module.weight, self.module.bias
+        if isinstance(m, nn.Linear):
+            return (coef @ weight,), 0.0 if bias is None else coef @ bias
+        shape = inputs[0].lower.shape
+        extra = [shape[-2 + i] - ((coef.shape[-2 + i] - 1) * m.stride[i] - 2 * m.padding[i]
+                                  + m.dilation[i] * (m.kernel_size[i] - 1) + 1) for i in (0, 1)]  # fmt: skip
+        flat = F.conv_transpose2d(coef.flatten(0, 1), weight, None, m.stride, m.padding, extra, m.groups, m.dilation)
+        constant = 0.0 if bias is None else coef.sum((-2, -1)) @ bias
+        return (flat.view(*coef.shape[:2], *shape[1:]),), constant
+
+
+class Elementwise(Op):
+    """``scale * x + shift``, read when it is needed: normalisation, BatchNorm in eval mode, arithmetic with numbers."""
+
+    def __init__(self, read: Callable[[Tensor], tuple[Any, Any]]) -> None:
+        self.read = read
+
+    def interval(self, *inputs: Interval) -> Interval:
+        """Scaled and shifted; a ball stays one."""
+        (box,) = inputs
+        scale, shift = self.read(box.lower)
+        mid, spread = box.centre * scale + shift, box.radius * abs(scale)
+        ball = None if box.ball is None else (box.ball[0] * scale + shift, box.ball[1] * abs(scale))
+        return Interval(mid - spread, mid + spread, ball)
+
+    def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
+        """The same scale, and the shift as a constant."""
+        scale, shift = self.read(inputs[0].lower)
+        return (coef * scale,), (coef * shift).flatten(2).sum(2)
+
+
+class Positive(Op):
+    """A linear map without negative weights: average pooling, flattening, zero padding, a slice, a mean.
+
+    Args:
+        function: (N, *input) -> (N, *output), each example by itself.
+        moves: whether it only moves values about, and a ball stays one.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], *, moves: bool = False) -> None:
+        self.function, self.moves = function, moves
+
+    def interval(self, *inputs: Interval) -> Interval:
+        """It is monotone."""
+        (box,) = inputs
+        ball = (self.function(box.ball[0]), self.function(box.ball[1])) if box.ball and self.moves else None
+        return Interval(self.function(box.lower), self.function(box.upper), ball)
+
+    def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
+        """The transposed map, by differentiating it."""
+        graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            shape = (coef.shape[0] * coef.shape[1], *inputs[0].lower.shape[1:])
+            at = torch.zeros(shape, dtype=coef.dtype, device=coef.device, requires_grad=True)
+            (flat,) = torch.autograd.grad(self.function(at), at, coef.flatten(0, 1), create_graph=graph)
+        return (flat.view(*coef.shape[:2], *shape[1:]),), 0.0
+
+
+class Add(Op):
+    """The sum of two values of one shape: a residual connection."""
+
+    def interval(self, *inputs: Interval) -> Interval:
+        """Ends add up."""
+        first, second = inputs
+        return Interval(first.lower + second.lower, first.upper + second.upper)
+
+    def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
+        """To both."""
+        return (coef, coef), 0.0
+
+
+class Relu(Op):
+    """max(x, 0). Where the sign is open, between a line below and the chord above.
+
+    The line below has slope 1 if that leaves less area than 0 (``adaptive``, CROWN), or the chord's (``parallel``, the
+    symbolic intervals of MixTrain). See Zhang et al. 2018, https://arxiv.org/abs/1811.00866.
+    """
+
+    affine = False
+
+    def interval(self, *inputs: Interval) -> Interval:
+        """It is monotone."""
+        (box,) = inputs
+        return Interval(box.lower.relu(), box.upper.relu())
+
+    def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
+        """The line below where the coefficient is positive, the chord where it is negative."""
+        (box,) = inputs
+        below, above = box.lower.clamp_max(0), box.upper.clamp_min(0)
+        chord = above / (above - below).clamp_min(TINY)  # 0 where off, 1 where on
+        line = chord if slope == "parallel" else (above > -below).to(coef.dtype)
+        negative = coef.clamp_max(0)
+        constant = torch.bmm(negative.flatten(2), (-chord * below).flatten(1).unsqueeze(2)).squeeze(2)
+        return (torch.where(coef > 0, line.unsqueeze(1), chord.unsqueeze(1)) * coef,), constant
+
+
+class MaxPool(Op):
+    """The largest of a window: below it lies its best candidate, above it that one if it always wins, or a constant.
+
+    Args:
+        function: values -> (largest, their flat places in each map), as torch gives with ``return_indices``.
+        overlap: whether two windows may share a value.
+    """
+
+    affine = False
+
+    def __init__(self, function: Callable[[Tensor], tuple[Tensor, Tensor]], *, overlap: bool) -> None:
+        self.function, self.overlap = function, overlap
+
+    def interval(self, *inputs: Interval) -> Interval:
+        """It is monotone."""
+        (box,) = inputs
+        return Interval(self.function(box.lower)[0], self.function(box.upper)[0])
+
+    def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
+        """To the candidate's place; windows may overlap, so contributions add up."""
+        (box,) = inputs
+        best, place = self.function(box.lower)
+        flat, top = place.flatten(2), self.function(box.upper)[0]
+        rivals = top if self.overlap else self._rivals(box.upper, flat)
+        wins = best >= rivals
+        kept = torch.where((coef > 0) | wins.unsqueeze(1), coef, 0)
+        shape = (*coef.shape[:3], *box.lower.shape[2:])
+        where = flat.unsqueeze(1).expand(*coef.shape[:3], -1)
+        out = torch.zeros(*coef.shape[:3], box.lower[0, 0].numel(), dtype=coef.dtype, device=coef.device)
+        constant = ((coef - kept) * top.unsqueeze(1)).flatten(2).sum(2)
+        return (out.scatter_add(3, where, kept.flatten(3)).view(shape),), constant
+
+    def _rivals(self, upper: Tensor, candidates: Tensor) -> Tensor:
+        """The largest upper end in each window beside its candidate; would be too small if windows overlapped."""
+        return self.function(upper.flatten(2).scatter(2, candidates, -torch.inf).view_as(upper))[0]

@@ -1,0 +1,79 @@
+"""Interval training, IBP (Gowal et al. 2018, https://arxiv.org/abs/1810.12715): cross-entropy on worst-case logits.
+
+Differs from the paper in the pace: eps and kappa move with the share of training that is done, not with steps.
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.schedules import eps_ramp
+
+
+def ibp(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    progress: float,
+    bound: Callable[..., Tensor],
+    hold: float = 0.0,
+    ramp: float = 0.5,
+    kappa_start: float = 1.0,
+    kappa_end: float = 0.0,
+) -> Tensor:
+    """kappa * CE(f(x), y) + (1 - kappa) * CE(worst-case logits, y), means over the batch.
+
+    eps grows linearly from 0 to the threat's, and kappa moves from its start to its end, while ``progress`` goes from
+    ``hold`` to ``hold + ramp``. With ``ramp`` 0 both are at their end at once.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), of operations that bounds know.
+        x: clean images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        progress: share of training that is done, in [0, 1).
+        bound: (model, x, y, scale=share of eps) -> lower bounds of the margins (N, K), such as ``interval.ibp``.
+        hold: share of training before eps grows.
+        ramp: share of training in which it grows.
+        kappa_start: weight of the natural loss at first, in [0, 1].
+        kappa_end: and in the end.
+    Returns:
+        A scalar.
+    Raises:
+        UserError: if an option is not one of those above.
+    """
+    check("ibp", hold, ramp, kappa_start=kappa_start, kappa_end=kappa_end)
+    share = reached(progress, hold, ramp)
+    return mixed(model, x, y, between(kappa_start, kappa_end, share), lambda: bound(model, x, y, scale=share))
+
+
+def reached(progress: float, hold: float, ramp: float) -> float:
+    """The share of the final eps at this point of training: 1 from ``hold + ramp`` on, exactly."""
+    return eps_ramp(max(progress - hold, 0.0), ramp)
+
+
+def between(start: float, end: float, share: float) -> float:
+    """From ``start`` to ``end``, both reached exactly."""
+    return start * (1 - share) + end * share
+
+
+def mixed(model: nn.Module, x: Tensor, y: Tensor, kappa: float, margins: Callable[[], Tensor]) -> Tensor:
+    """The natural and the worst-case loss; one of weight 0 is not computed."""
+    natural = kappa * F.cross_entropy(model(x), y) if kappa > 0 else 0.0
+    robust = (1 - kappa) * F.cross_entropy(-margins(), y) if kappa < 1 else 0.0
+    return x.new_zeros(()) + natural + robust
+
+
+def check(name: str, hold: float, ramp: float, **shares: float) -> None:
+    """Refuse a schedule that never reaches its end, and weights that are no shares.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if hold < 0 or ramp < 0 or hold + ramp > 1:
+        raise UserError(f"{name}: hold={hold} and ramp={ramp} are shares of training, together at most 1")
+    for option, value in shares.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name}: {option}={value} is a share, in [0, 1]")

@@ -1,0 +1,63 @@
+"""MixTrain (Wang et al. 2018, https://arxiv.org/abs/1811.02625), as HYDRA has it: worst cases of a few images a step.
+
+Differs from HYDRA's code (https://arxiv.org/abs/2002.10509) in its bounds, which are cut to [0, 1] and not to the least
+and largest pixel of the images at hand, and so hold.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.schedules import eps_ramp, iw
+
+
+def mixtrain(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    progress: float,
+    bound: Callable[..., Tensor],
+    images: int = 5,
+    probability: float = 0.8,
+    clock: int = 60,
+    ramp: int = 15,
+    weight: float = 0.1,
+) -> Tensor:
+    """CE(f(x), y), and with a probability plus a weight times CE(worst-case logits, y) of a few of the images.
+
+    eps grows linearly over the first ``ramp`` epochs; the weight is multiplied by 2.5 every five epochs after them, up
+    to 50. Epochs are those of ``clock``, which the whole of training is: a shorter training runs through all of them.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), of operations that bounds know.
+        x: clean images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        progress: share of training that is done, in [0, 1).
+        bound: (model, x, y, scale=share of eps) -> lower bounds of the margins (n, K), such as ``linear.crown``.
+        images: how many, drawn with replacement, are bounded in a step.
+        probability: of a step with bounds.
+        clock: epochs that the schedules count in one training.
+        ramp: epochs in which eps grows; 0: all of it at once.
+        weight: of the worst case at first.
+    Returns:
+        A scalar.
+    Raises:
+        UserError: if an option is out of range.
+    """
+    if images < 1 or clock < 1 or not 0 <= ramp <= clock or not 0 <= probability <= 1 or weight < 0:
+        raise UserError(
+            f"mixtrain: images={images} and clock={clock} are at least 1, ramp={ramp} within the clock, "
+            f"probability={probability} in [0, 1], weight={weight} at least 0"
+        )
+    natural = F.cross_entropy(model(x), y)
+    if torch.rand(()).item() >= probability:
+        return natural
+    epoch = math.floor(progress * clock)
+    some = torch.randint(len(x), (images,), device=x.device)
+    margins = bound(model, x[some], y[some], scale=eps_ramp(epoch, ramp))
+    return natural + iw(epoch, ramp, start=weight) * F.cross_entropy(-margins, y[some])

@@ -1,0 +1,126 @@
+"""Training for randomised smoothing, in its known forms; they differ in the loss of an image's noisy copies.
+
+gaussian: augmentation (Cohen et al. 2019, https://arxiv.org/abs/1902.02918). stability: HYDRA's, from robust
+self-training (Carmon et al. 2019, https://arxiv.org/abs/1905.13736). smoothadv (Salman et al. 2019,
+https://arxiv.org/abs/1906.04584), the attack on the smoothed network. consistency (Jeong and Shin 2020,
+https://arxiv.org/abs/2006.04062). macer (Zhai et al. 2020, https://arxiv.org/abs/2001.02378), its radius maximised.
+Differ from the authors' code only in noise per step and image, never shared between images.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.losses import kl
+
+Form = Literal["gaussian", "stability", "smoothadv", "consistency", "macer"]
+FORMS = ("gaussian", "stability", "smoothadv", "consistency", "macer")
+#: MACER's temperature of the soft vote, and the radius (over sigma / 2) beyond which nothing is gained.
+TEMPERATURE, FARTHEST = 16.0, 8.0
+
+
+def smoothing(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    progress: float,
+    sigma: float = 0.25,
+    form: Form = "stability",
+    samples: int = 1,
+    beta: float = 6.0,
+    entropy: float = 0.5,
+    attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The loss of the form, a mean over the batch; noisy pixels are not clipped.
+
+    Args:
+        model: pixels (N, C, H, W) -> logits (N, K).
+        x: clean images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        progress: of the signature; nothing here depends on it.
+        sigma: standard deviation of the noise, in pixel units.
+        form: see the head of this file.
+        samples: noisy copies of an image; consistency needs 2, macer more.
+        beta: weight of the second term: of stability, of consistency (lambda there), of macer's radius.
+        entropy: weight of consistency's third term (eta there).
+        attack: (model, x, y) -> x_adv; smoothadv's, and given the smoothed network's log-probabilities as a model.
+    Returns:
+        A scalar.
+    Raises:
+        UserError: if an option is not one of those above.
+    """
+    _check(sigma, form, samples, attack)
+    noise = sigma * torch.randn(samples, *x.shape, device=x.device, dtype=x.dtype)
+    if form == "stability":
+        logits = model(x)
+        noisy = model((x + noise).flatten(0, 1)).unflatten(0, (samples, len(x)))
+        moved = torch.stack([kl(one, logits.softmax(1)) for one in noisy])
+        return F.cross_entropy(logits, y) + beta * moved.mean()
+    if form == "smoothadv":
+        assert attack is not None
+        x = attack(Smoothed(model, noise), x, y)
+    noisy = model((x + noise).flatten(0, 1)).unflatten(0, (samples, len(x)))
+    plain = F.cross_entropy(noisy.flatten(0, 1), y.repeat(samples))
+    if form == "consistency":
+        mean = noisy.softmax(2).mean(0)
+        apart = torch.stack([kl(one, mean) for one in noisy]).mean()
+        return plain + beta * apart + entropy * kl(torch.zeros_like(mean), mean).neg().add(_uniform(mean)).mean()
+    return _macer(noisy, y, sigma, beta) if form == "macer" else plain
+
+
+class Smoothed(nn.Module):
+    """The soft vote over fixed noise as a network: its logits are the logarithms of the mean probabilities.
+
+    Args:
+        model: pixels -> logits.
+        noise: (samples, N, C, H, W), added to the images it is given, in that order.
+    """
+
+    def __init__(self, model: nn.Module, noise: Tensor) -> None:
+        super().__init__()
+        self.model, self.noise = model, noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> log-probabilities (N, K)."""
+        logits = self.model((x + self.noise).flatten(0, 1)).unflatten(0, (len(self.noise), len(x)))
+        return logits.log_softmax(2).logsumexp(0) - torch.log(torch.tensor(float(len(self.noise))))
+
+
+def _uniform(probs: Tensor) -> Tensor:
+    """log K, so that log K - KL(p || uniform) is the entropy of p."""
+    return torch.log(torch.tensor(float(probs.shape[1]), dtype=probs.dtype, device=probs.device))
+
+
+def _macer(noisy: Tensor, y: Tensor, sigma: float, beta: float) -> Tensor:
+    """-log of the mean probability, and a hinge on the soft radius of the images that are right."""
+    natural = F.nll_loss(noisy.softmax(2).mean(0).clamp_min(1e-12).log(), y)
+    vote = (TEMPERATURE * noisy).softmax(2).mean(0)
+    right = vote.argmax(1) == y
+    mine = vote.gather(1, y[:, None]).squeeze(1)
+    rival = vote.scatter(1, y[:, None], 0.0).amax(1)
+    gap = _quantile(mine) - _quantile(rival)
+    counted = right & (gap < FARTHEST)
+    hinge = torch.where(counted, FARTHEST - gap, 0.0).sum() * sigma / 2
+    return natural + beta * hinge / len(y)
+
+
+def _quantile(probability: Tensor) -> Tensor:
+    """Of the normal distribution, away from 0 and 1, where it has no slope that training could use."""
+    return torch.special.ndtri(probability.clamp(1e-6, 1 - 1e-6))
+
+
+def _check(sigma: float, form: str, samples: int, attack: object) -> None:
+    if form not in FORMS:
+        raise UserError(f"smoothing: form={form} is not one of {', '.join(FORMS)}")
+    if not sigma > 0:
+        raise UserError(f"smoothing: sigma={sigma} is the noise's standard deviation, above 0, such as 0.25")
+    least = {"consistency": 2, "macer": 2}.get(form, 1)
+    if samples < least:
+        raise UserError(f"smoothing: samples={samples} is too few for form={form}: give at least {least}")
+    if (form == "smoothadv") != (attack is not None):
+        raise UserError(f"smoothing: form={form} and attack={attack}: smoothadv needs an attack, the others take none")

@@ -1,0 +1,76 @@
+"""A certificate and an attack on one network cannot both be right about an image: found together, they stop the run."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advprune.errors import UserError
+from advprune.stages.keys import canonical, dataset_identity
+
+if TYPE_CHECKING:
+    from advprune.stages.plan import Stage
+
+#: Room for the rounding of a distance, as in ``modules/judge.py``.
+SLACK = 1e-6
+
+
+def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder: Path, threat: dict[str, Any]) -> None:
+    """Compare a new evaluation with the finished ones of the same network on the same data.
+
+    Certificates of a smoothed network are left out: they speak of the network under noise.
+
+    Args:
+        columns: the new records.
+        folder: of the new stage; its neighbours in the store are the other evaluations.
+        threat: norm and eps of the new evaluation.
+    Raises:
+        UserError: naming the first image that is proved within a distance at which an attack changed its class.
+    """
+    import pandas as pd
+
+    assert stage.parent is not None
+    mine = {"name": _name(stage.options["attack"]), "threat": threat, "records": pd.DataFrame(columns)}
+    for path in sorted(folder.parent.glob("*/complete")):
+        other = json.loads((path.parent / "result.json").read_text())
+        if other.get("parent") != stage.parent.key or not other.get("threat"):
+            continue
+        options = _options(path.parent)
+        if _data(options["dataset"]) != _data(stage.options["dataset"]):
+            continue
+        theirs = {"name": _name(options["attack"]), "threat": other["threat"],
+                  "records": pd.read_parquet(path.parent / "records.parquet")}  # fmt: skip
+        for proof, attack in ((mine, theirs), (theirs, mine)):
+            _compare(proof, attack, stage.parent)
+
+
+def _compare(proof: dict[str, Any], attack: dict[str, Any], network: "Stage") -> None:
+    proved, attacked = proof["records"], attack["records"]
+    if "certified_ok" not in proved or "robust_ok" not in attacked or proved["smoothed"].any():
+        return
+    if proof["threat"]["norm"] != attack["threat"]["norm"] or "distance" not in attacked:
+        return
+    both = proved[proved["certified_ok"]].merge(attacked, on="image")
+    wrong = both[(both["distance"] <= proof["threat"]["eps"] + SLACK) & ~both["robust_ok"]]
+    if len(wrong):
+        first = wrong.iloc[0]
+        raise UserError(
+            f"{proof['name']} and {attack['name']} contradict each other on {len(wrong)} images of {network.kind} "
+            f"{network.key}: image {first['image']} is certified within {proof['threat']['eps']:g}, and wrong "
+            f"at {first['distance']:g}; one of the two is defective: trust neither, and report it with this message"
+        )
+
+
+def _options(folder: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
+
+
+def _data(dataset: dict[str, Any]) -> Any:
+    return canonical(dataset_identity(dataset, training=False))
+
+
+def _name(attack: dict[str, Any]) -> str:
+    return str(attack["_target_"]).rsplit(".", 1)[-1]

@@ -1,0 +1,145 @@
+"""Every YAML that a user can name composes and passes the door; every command that a page shows is a real one."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
+from omegaconf import open_dict
+
+import attack
+import prune
+import train
+from advprune.errors import UserError
+from advprune.stages import door
+from advprune.stages.options import GROUPS, resolve
+from advprune.stages.rehearsal import rehearse
+
+assert all((attack, prune, train))  # their import registers the schemas
+CONF = ROOT / "conf"
+#: What the others of its group start from; no member itself.
+PARTIAL = {("attack", "frame"), ("pruner", "base")}
+#: What a member needs besides: the default network cannot lose 99 % of its parameters, and has no blocks.
+NEEDS = {
+    ("pruner", "filters"): ["ratio=0.5"],
+    ("pruner", "hydra_filters"): ["ratio=0.5"],
+    ("pruner", "blocks"): ["ratio=0.3", "model=resnet20"],
+}
+#: Groups that train.py has not.
+PRUNING = {"pruner", "experiment"}
+MEMBERS = sorted(
+    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if (path.parent.name, path.stem) not in PARTIAL
+)
+COMMAND = re.compile(r"(?:python|\.venv/bin/python) (train|prune|attack)\.py(?! -sc)((?: [^\s`#|]+)+)")
+#: The pages that add a method show commands of members that are not there yet.
+PAGES = [
+    ROOT / "README.md",
+    *(page for page in ROOT.glob("docs/*.md") if not page.name.startswith("add_a")),
+    *CONF.rglob("*.yaml"),
+]
+COMMANDS = sorted({(command, words.strip()) for page in PAGES for command, words in COMMAND.findall(page.read_text())})
+
+
+def options(command: str, *overrides: str) -> dict[str, Any]:
+    """The resolved options of a command line."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(command, list(overrides))
+        with open_dict(cfg):
+            cfg.pop("hydra", None)
+    return resolve(cfg)
+
+
+def admit(given: dict[str, Any]) -> None:
+    """What the door does before anything is loaded."""
+    door.check_numbers(given)
+    door.check_signatures(given, GROUPS)
+    rehearse(given)
+
+
+def first_job(words: str) -> list[str]:
+    """The overrides of the first job of a command line; flags are left out."""
+    overrides = OverridesParser.create().parse_overrides([w for w in shlex.split(words) if not w.startswith("-")])
+    values = [(o, o.value()) for o in overrides]
+    return [
+        f"{o.get_key_element()}={value.list[0] if isinstance(value, ChoiceSweep) else o.get_value_element_as_str()}"
+        for o, value in values
+    ]
+
+
+@pytest.mark.parametrize(("group", "member"), MEMBERS, ids=[f"{g}/{m}" for g, m in MEMBERS])
+def test_every_member_of_every_group_passes_the_door(group: str, member: str) -> None:
+    for command in ("train", "prune", "attack"):
+        if command != "train" or group not in PRUNING:
+            admit(options(command, f"{group}={member}", *NEEDS.get((group, member), [])))
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("experiment/*.yaml")), ids=lambda path: path.stem)
+def test_an_experiment_says_how_to_run_it_and_where_it_is_from(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert any(f"python prune.py experiment={path.stem}" in line for line in lines)
+    assert "https://arxiv.org/abs/" in path.read_text()
+
+
+def test_the_hydra_experiment_is_the_papers_budget() -> None:
+    """Sehwag et al. 2020: 100 + 20 + 100 epochs of SGD at 0.1, 0.1 and 0.01, weight decay 1e-4, TRADES-10 at 8/255."""
+    found = options("prune", "experiment=hydra_cifar10_vgg16")
+    phases = [found[name] for name in ("training", "search", "finetune")]
+    assert [(p["epochs"], p["learning_rate"]) for p in phases] == [(100, 0.1), (20, 0.1), (100, 0.01)]
+    assert {(p["optimizer"], p["schedule"], p["momentum"], p["batch_size"]) for p in phases} == {
+        ("sgd", "cosine", 0.9, 128)
+    }
+    assert {p["weight_decay"] for p in phases} == {1e-4}
+    inner = found["objective"]["attack"]
+    assert (found["threat"]["eps"], inner["steps"], inner["rel_step"], found["objective"]["beta"]) == (
+        "8/255", 10, 0.25, 6.0,
+    )  # fmt: skip
+    assert (found["model"]["_target_"], found["pruner"]["search"]["init"]) == ("advprune.models.vgg.VGG16BN", "scaled")
+    assert options("prune", "experiment=hydra_cifar10_vgg16", "pruner=magnitude")["pruner"]["search"] is None
+
+
+def test_a_misspelt_option_does_not_pass() -> None:
+    with pytest.raises(UserError, match="did you mean steps"):
+        admit(options("prune", "+attack.stpes=3"))
+    with pytest.raises(UserError, match="Extra inputs"):
+        admit(options("prune", "+pruner.shape=3"))
+
+
+@pytest.mark.parametrize(("command", "words"), COMMANDS, ids=[f"{c} {w}" for c, w in COMMANDS])
+def test_a_command_that_a_page_shows_is_a_real_one(command: str, words: str) -> None:
+    admit(options(command, *first_job(words)))
+
+
+def test_the_pages_are_read_and_a_wrong_command_would_fail() -> None:
+    assert len(COMMANDS) > 20
+    assert first_job("-m ratio=0.9,0.99 model.widths=[4,4,4] seed=1,2") == [
+        "ratio=0.9",
+        "model.widths=[4,4,4]",
+        "seed=1",
+    ]
+    with pytest.raises(Exception, match="no_such_pruner"):
+        options("prune", *first_job("pruner=no_such_pruner,hydra"))
+
+
+@pytest.mark.parametrize("command", ["train", "prune", "attack"])
+def test_help_is_a_page_of_its_own_for_each_command(command: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    words = [sys.executable, f"{command}.py", "--help"]
+    page = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert page.startswith(f"{command}.py: ")
+    assert len(re.findall(rf"^ +python {command}\.py", page, re.MULTILINE)) == 5
+    for group, member in MEMBERS:
+        assert re.search(rf"^{group}: .*\b{member}\b", page, re.MULTILINE), (group, member)
+    assert f'eval "$(python {command}.py -sc install=bash)"' in page
+    for word in ("ratio ", "threat ", "seed ", "--multirun", "--info", "--cfg job"):
+        assert word in page
