@@ -45,8 +45,9 @@ def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
     table = Table(title=_title(rows), title_justify="left", caption_justify="left")
     columns = [column for column in COLUMNS if column.shown(rows)]
     for column in columns:
-        side = "left" if column.words else "right"
-        table.add_column(column.heading, justify=side, no_wrap=not column.words, overflow="fold")
+        table.add_column(
+            column.heading, justify="left" if column.words else "right", no_wrap=not column.words, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))
     for record in failed:
