@@ -28,11 +28,12 @@ assert all((attack, prune, train))  # their import registers the schemas
 CONF = ROOT / "conf"
 #: What the others of its group start from; no member itself.
 PARTIAL = {("attack", "frame"), ("pruner", "base")}
-#: What a member needs besides: the default network cannot lose 99 % of its parameters, and has no blocks.
+#: What a member needs besides: files of the user, and the default network has no blocks, nor can it lose 99 %.
 NEEDS = {
     ("pruner", "filters"): ["ratio=0.5"],
     ("pruner", "hydra_filters"): ["ratio=0.5"],
     ("pruner", "blocks"): ["ratio=0.3", "model=resnet20"],
+    ("attack", "published_corruptions"): ["attack.root=CIFAR-10-C"],
 }
 #: Groups that train.py has not.
 PRUNING = {"pruner", "experiment"}
