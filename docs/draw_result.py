@@ -14,8 +14,8 @@ from typing import Any
 
 import matplotlib as mpl
 
+from advprune.report.columns import eps
 from advprune.report.pool import pool
-from advprune.report.table import eps
 
 HERE = Path(__file__).parent
 #: Okabe and Ito's colours, which colour-blind readers can tell apart; a marker each for those who print in grey.

@@ -28,6 +28,13 @@ assert all((attack, prune, train))  # their import registers the schemas
 CONF = ROOT / "conf"
 #: What the others of its group start from; no member itself.
 PARTIAL = {("attack", "frame"), ("pruner", "base")}
+#: What a member needs besides: files of the user, and the default network has no blocks, nor can it lose 99 %.
+NEEDS = {
+    ("pruner", "filters"): ["ratio=0.5"],
+    ("pruner", "hydra_filters"): ["ratio=0.5"],
+    ("pruner", "blocks"): ["ratio=0.3", "model=resnet20"],
+    ("attack", "published_corruptions"): ["attack.root=CIFAR-10-C"],
+}
 #: Groups that train.py has not.
 PRUNING = {"pruner", "experiment"}
 MEMBERS = sorted(
@@ -74,7 +81,7 @@ def first_job(words: str) -> list[str]:
 def test_every_member_of_every_group_passes_the_door(group: str, member: str) -> None:
     for command in ("train", "prune", "attack"):
         if command != "train" or group not in PRUNING:
-            admit(options(command, f"{group}={member}"))
+            admit(options(command, f"{group}={member}", *NEEDS.get((group, member), [])))
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("experiment/*.yaml")), ids=lambda path: path.stem)

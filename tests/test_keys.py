@@ -98,3 +98,19 @@ def test_pinned_keys() -> None:
 def test_canonical() -> None:
     assert canonical({"b": None, "a": [6, "8/255", True, "1e-3"], "root": 1}) == {"a": [6.0, 8 / 255, True, "1e-3"]}
     assert key("dense", {"x": 1}, None) != key("pruned", {"x": 1}, None) != key("pruned", {"x": 1}, "p")
+
+
+def test_other_test_images_are_for_the_evaluation_alone(tmp_path: Any) -> None:
+    (tmp_path / "a_data.npy").write_bytes(b"images")
+    (tmp_path / "b_data.npy").write_bytes(b"other images")
+    none, a, b = keys(OPTIONS), *(keys(changed("dataset.test", str(tmp_path / f"{n}_data.npy"))) for n in "ab")
+    for name in none:
+        assert (len({none[name], a[name], b[name]}) == 3) == name.startswith("evaluated")
+
+
+def test_published_corruptions_are_known_by_their_files(tmp_path: Any) -> None:
+    for folder, content in (("a", b"x"), ("b", b"x"), ("c", b"y")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "fog.npy").write_bytes(content)
+    a, b, c = (keys(changed("attack.root", str(tmp_path / name)))["evaluated"] for name in "abc")
+    assert a == b != c

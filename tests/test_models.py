@@ -135,6 +135,7 @@ def test_resnet50_counts_are_those_of_hydra():
 GAP = {
     "resnet20": (269_722, 267_696, 19, 40.55),
     "vgg_bn_drop": (14_991_946, 14_977_344, 14, 313.5),
+    "googlenet": (5_610_154, 5_585_344, 57, 30.57),
     "mobilenet_v2": (2_236_682, 2_189_760, 52, 6.12),
     "resnet56": (853_018, 848_304, 55, 125.49),
 }
@@ -142,7 +143,7 @@ GAP = {
 
 @pytest.mark.parametrize("name", GAP)
 def test_counts_are_those_of_greedy_adversarial_pruning(name):
-    model = build(name, **({"small_images": False} if name == "mobilenet_v2" else {}))
+    model = build(name, **({"small_images": False} if name in ("mobilenet_v2", "googlenet") else {}))
     layers = prunable(model)[:-1]
     total = sum(parameter.numel() for parameter in model.parameters())
     removable = sum(parameter.numel() for layer in layers for parameter in layer.parameters())
@@ -205,6 +206,15 @@ def test_torchvision_networks_keep_their_keys_and_their_function(name):
     theirs = getattr(torchvision.models, name)(num_classes=5).eval()
     theirs.load_state_dict(mine.state_dict())
     x = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(mine(x), theirs(x))
+
+
+def test_googlenet_computes_what_torchvisions_without_heads_does():
+    mine = build("googlenet", 96, classes=5, mean=PIXELS[0], std=PIXELS[1]).eval()
+    theirs = torchvision.models.googlenet(num_classes=5, aux_logits=False, init_weights=False).eval()
+    theirs.load_state_dict(mine.state_dict())
+    x = torch.rand(1, 3, 96, 96)
     with torch.no_grad():
         torch.testing.assert_close(mine(x), theirs(x))
 

@@ -14,7 +14,7 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from advprune.masks import keep_count
-from advprune.stages.evaluated import suspicions
+from advprune.stages.verdicts import suspicions
 
 
 def events(store: Path) -> list[tuple[str, str]]:

@@ -24,6 +24,13 @@ def step(progress: float) -> float:
     return 0.1 if progress < 0.9 else 0.01
 
 
+def step_half(progress: float) -> float:
+    """1, then 0.1 from half on, then 0.01 from three quarters on, as https://arxiv.org/abs/2206.07406 trains."""
+    if progress < 0.5:
+        return 1.0
+    return 0.1 if progress < 0.75 else 0.01
+
+
 def one_cycle(progress: float, *, rise: float = 0.4) -> float:
     """Straight up from 0 to 1 over the first ``rise`` of training, straight down to 0 over the rest.
 

@@ -3,6 +3,7 @@
 The worst case per image, as in AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690), of any attacks.
 """
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -17,8 +18,9 @@ def worst_of(
     x: Tensor,
     y: Tensor,
     *,
-    attacks: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]],
+    attacks: dict[str, Callable[..., Tensor]],
     trail: list[tuple[str, Tensor]] | None = None,
+    positions: Tensor | None = None,
 ) -> Tensor:
     """Try the attacks in the order given, cheapest first; each gets only the images that still stand.
 
@@ -28,6 +30,7 @@ def worst_of(
         y: labels (N,) int64.
         attacks: name -> attack(model, x, y) -> x_adv.
         trail: a list of the caller's to which (name, flags) are appended; flags (N,) bool: still right after it.
+        positions: of the images in their test set (N,), for the attacks that take them.
     Returns:
         x_adv (N, C, H, W): per image the first that fooled the model, or the last attack's if none did.
     Raises:
@@ -39,7 +42,9 @@ def worst_of(
     left = torch.arange(len(x), device=x.device)
     for name, attack in attacks.items():
         if len(left):
-            x_adv[left] = attack(model, x[left], y[left])
+            keyed = positions is not None and "positions" in inspect.signature(attack).parameters
+            given = {"positions": positions[left]} if positions is not None and keyed else {}
+            x_adv[left] = attack(model, x[left], y[left], **given)
             with frozen(model), torch.no_grad():
                 left = left[model(x_adv[left]).argmax(1) == y[left]]
         if trail is not None:

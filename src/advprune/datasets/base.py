@@ -9,6 +9,7 @@ from torch import Tensor
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.extra import load_extra
 from advprune.datasets.loader import EvalLoader, TrainLoader
+from advprune.datasets.other_test import load_test
 from advprune.datasets.splits import Split, hold_out, subset
 from advprune.errors import UserError
 
@@ -28,6 +29,7 @@ class ImageData(pl.LightningDataModule):
         validation: training images held out: their number (int) or share (float in [0, 1)).
         batch_size: of the set's own images; as many extra ones come on top.
         train_images: train on so many only, the first of a fixed shuffle; None for all.
+        test: path of other test images, see ``other_test.py``; None for the set's own.
         extra: path of an ``.npz`` with further training images, see ``extra.py``; None for none.
         val_images: validate on so many of the held-out images at most; None for all.
         repeats: how often each training batch is given in a row.
@@ -48,6 +50,7 @@ class ImageData(pl.LightningDataModule):
         batch_size: int = 128,
         train_images: int | None = None,
         extra: str | None = None,
+        test: str | None = None,
         val_images: int | None = None,
         repeats: int = 1,
         seed: int = 0,
@@ -56,7 +59,7 @@ class ImageData(pl.LightningDataModule):
         self.name = name
         self._declared = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
         self.augment, self.validation, self.batch_size = augment, validation, batch_size
-        self.train_images, self.extra, self.val_images = train_images, extra, val_images
+        self.train_images, self.extra, self.val_images, self.test = train_images, extra, val_images, test
         self.repeats, self.seed = repeats, seed
         self._splits: dict[str, Any] = {}
         self._device: torch.device | str = "cpu"
@@ -92,6 +95,8 @@ class ImageData(pl.LightningDataModule):
             kept = kept[subset(len(kept), self.train_images, option="dataset.train_images")]
         if self.val_images is not None and self.val_images < len(held):
             held = held[subset(len(held), self.val_images, option="val_images")]
+        if self.test is not None:
+            test = load_test(self.test, **found)
         splits = {"train": pool.take(kept), "val": pool.take(held), "test": test}
         if self.extra is not None:
             splits["extra"] = load_extra(self.extra, **found)

@@ -89,6 +89,21 @@ def fingerprint(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def arrays_fingerprint(root: str | Path) -> str:
+    """A hash of a folder's .npy files, from their names, sizes and first 16 KiB.
+
+    Raises:
+        UserError: if there are none.
+    """
+    digest, files = hashlib.sha256(), sorted(Path(root).expanduser().glob("*.npy"))
+    if not files:
+        raise UserError(f"{root} has no .npy files; give attack.root=FOLDER, the one with labels.npy in it")
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(f"{path.name}/{path.stat().st_size}/".encode() + file.read(HEAD))
+    return digest.hexdigest()
+
+
 def _folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not there: {LAYOUT}")

@@ -50,6 +50,7 @@ class TorchvisionImages(ImageData):
         batch_size: int = 128,
         train_images: int | None = None,
         extra: str | None = None,
+        test: str | None = None,
         val_images: int | None = None,
         repeats: int = 1,
         seed: int = 0,
@@ -57,7 +58,7 @@ class TorchvisionImages(ImageData):
         super().__init__(
             name=name, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment,
             validation=validation, batch_size=batch_size, train_images=train_images, extra=extra, val_images=val_images,
-            repeats=repeats, seed=seed,
+            repeats=repeats, seed=seed, test=test,
         )  # fmt: skip
         self.root = Path(root).expanduser()
 

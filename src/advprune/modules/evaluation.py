@@ -11,7 +11,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from advprune.bounds.certificate import Certificate
 from advprune.frozen import frozen
+from advprune.modules.examples import Examples, verdicts
+from advprune.modules.files import save_weights
 from advprune.modules.judge import doubts, verify
 from advprune.modules.seeding import seed_step
 from advprune.threat import Threat
@@ -22,12 +25,15 @@ class RobustEvaluation(pl.LightningModule):
 
     Args:
         net: pixels -> logits.
-        attack: ``(model, x, y) -> x_adv``; if it takes a ``trail`` list, the attacks inside it are recorded too; if it
-            takes ``positions``, it is a certifier and gives a ``Certificate``.
+        attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are recorded too; so are
+            the independent verdicts of one that takes a ``verdicts`` dict; with ``positions`` it gets each image's.
+            One that returns a ``Certificate`` is a certifier.
         name: of the attack, for the records.
-        threat: the ball every x_adv must be in.
+        threat: the ball every x_adv must be in; None if the attack has a perturbation set of its own.
         parts: folder of the batches done so far.
         seed: of the run; each batch has its own made from it.
+        keep: also write each batch's x_adv, with the network's answers.
+        examples: of a transfer attack, made on its source; they are judged, and nothing is attacked.
     """
 
     def __init__(
@@ -36,13 +42,16 @@ class RobustEvaluation(pl.LightningModule):
         attack: Callable[..., Any],
         *,
         name: str,
-        threat: Threat,
+        threat: Threat | None,
         parts: Path,
         seed: int,
+        keep: bool = False,
+        examples: Examples | None = None,
     ) -> None:
         super().__init__()
         self.net, self.attack, self.attack_name = net, attack, name
         self.threat, self.parts, self.run_seed = threat, parts, seed
+        self.keep, self.examples = keep, examples
         self.doubts: list[str] = []
 
     def test_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
@@ -55,19 +64,23 @@ class RobustEvaluation(pl.LightningModule):
         if path.exists():
             return
         seed_step(self.run_seed, "attack", index)
-        rows = self._records(x, y, positions)
+        rows = self._records(x, y, positions, path.with_suffix(".safetensors"))
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         part.write_text(json.dumps(rows))
         part.replace(path)
 
-    def _records(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
+    def _records(self, x: Tensor, y: Tensor, positions: Tensor, beside: Path) -> dict[str, list[Any]]:
         """Attack, check the answer, judge it; columns of one row an image."""
         if self.certifies:
             return self._certified(x, y, positions)
         with frozen(self.net):
             trail: list[tuple[str, Tensor]] = []
-            traced = {"trail": trail} if "trail" in inspect.signature(self.attack).parameters else {}
-            x_adv = self.attack(self.net, x, y, **traced).detach()
+            answers: dict[str, Tensor] = {}
+            given = {"trail": trail, "verdicts": answers, "positions": positions}
+            taken = inspect.signature(self.attack).parameters
+            given = {name: value for name, value in given.items() if name in taken}
+            found = self.examples.at(positions) if self.examples else {}
+            x_adv = found["x_adv"] if found else self.attack(self.net, x, y, **given).detach()
             distance = verify(x_adv, x, self.threat, self.attack_name)
             with torch.no_grad():
                 clean, after = self.net(x).argmax(1), self.net(x_adv).argmax(1)
@@ -76,14 +89,19 @@ class RobustEvaluation(pl.LightningModule):
             "image": positions, "label": y, "clean_pred": clean, "adv_pred": after, "clean_ok": clean_ok,
             "robust_ok": clean_ok & (after == y), "distance": distance,
         }  # fmt: skip
+        if self.keep:
+            kept = {"x_adv": x_adv, "image": positions, "clean_pred": clean, "adv_pred": after}
+            save_weights(beside, {name: tensor.cpu().contiguous() for name, tensor in kept.items()})
+        columns |= verdicts(found, y) if found else {}
         for inner, robust in trail:
             columns[f"robust_ok.{inner}"] = robust
+        columns |= {f"ok.{inner}": right for inner, right in answers.items()}
         return {name: column.tolist() for name, column in columns.items()}
 
     @property
     def certifies(self) -> bool:
-        """Whether the "attack" is a certifier: one that asks for the images' positions in the test set."""
-        return "positions" in inspect.signature(self.attack).parameters
+        """Whether the "attack" is a certifier: one that says it returns a ``Certificate``."""
+        return inspect.signature(self.attack).return_annotation is Certificate
 
     def _certified(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
         """Certify; columns of one row an image. A certified image is one whose class is right, and proved."""

@@ -11,25 +11,31 @@ from advprune.threat import Threat
 SLACK = 1e-5
 
 
-def verify(x_adv: Tensor, x: Tensor, threat: Threat, name: str) -> Tensor:
+def verify(x_adv: Tensor, x: Tensor, threat: Threat | None, name: str) -> Tensor:
     """Check that ``x_adv`` is a legal answer; return its distance from ``x``, (N,).
 
+    Args:
+        threat: the ball; None for an attack that declares a perturbation set of its own, such as translations, whose
+            distance is then the largest change of a pixel.
+
     Raises:
-        UserError: if its shape or type differ, or it has left the ball or [0, 1].
+        UserError: if its shape or type differ, it has left the ball or [0, 1], or is not a number.
     """
     if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
         raise UserError(
             f"attack {name} returned {tuple(x_adv.shape)} {x_adv.dtype} for images of {tuple(x.shape)} {x.dtype}; "
             "an attack keeps shape and type"
         )
-    distance = threat.distance(x_adv, x)
-    if not bool((distance <= threat.eps + SLACK).all()):
+    distance = (x_adv - x).flatten(1).abs().amax(1) if threat is None else threat.distance(x_adv, x)
+    if threat is not None and not bool((distance <= threat.eps + SLACK).all()):
         raise UserError(
             f"attack {name} left the ball: {threat.norm} distance {distance.max().item():.6f}, eps {threat.eps:.6f}; "
             "project what it returns with threat.project"
         )
-    if bool((x_adv < -SLACK).any() | (x_adv > 1 + SLACK).any()):
-        raise UserError(f"attack {name} returned pixels outside [0, 1]; project what it returns with threat.project")
+    if not bool(((x_adv >= -SLACK) & (x_adv <= 1 + SLACK)).all()):
+        raise UserError(
+            f"attack {name} returned pixels outside [0, 1]; an attack ends with threat.project or clamp(0, 1)"
+        )
     return distance
 
 

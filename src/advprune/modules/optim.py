@@ -34,8 +34,12 @@ def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[in
             return 1.0
         if recipe.schedule is Schedule.cosine_authors:
             return schedules.cosine_authors(min(step // steps_per_epoch, epochs - 1), epochs)
-        shape = {Schedule.cosine: schedules.cosine, Schedule.step: schedules.step,
-                 Schedule.one_cycle: schedules.one_cycle}[recipe.schedule]  # fmt: skip
+        shape = {
+            Schedule.cosine: schedules.cosine,
+            Schedule.step: schedules.step,
+            Schedule.step_half: schedules.step_half,
+            Schedule.one_cycle: schedules.one_cycle,
+        }[recipe.schedule]
         return shape(min((step - warmup) / max(total - warmup, 1), 1.0))
 
     return at

@@ -64,15 +64,23 @@ class PruningRounds(RobustTraining):
         net: the dense network.
         decide: ``(model, ratio, masks so far) -> masks``.
         ratios: cumulative shares removed, one a round.
+        removable: the parameters that may be removed; None: all prunable weights.
     """
 
     net: Subnet
     rounds_done: Tensor
 
     def __init__(
-        self, net: nn.Module, *args: Any, decide: Callable[..., Masks], ratios: list[float], **kwargs: Any
+        self,
+        net: nn.Module,
+        *args: Any,
+        decide: Callable[..., Masks],
+        ratios: list[float],
+        removable: dict[str, nn.Parameter] | None = None,
+        **kwargs: Any,
     ) -> None:
-        everything = {name: torch.ones_like(p, dtype=torch.bool) for name, p in prunable(net).items()}
+        parameters = prunable(net) | (removable or {})
+        everything = {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()}
         super().__init__(Subnet(net, everything), *args, **kwargs)
         self.decide, self.ratios = decide, ratios
         self.register_buffer("rounds_done", torch.zeros((), dtype=torch.long))
@@ -81,7 +89,11 @@ class PruningRounds(RobustTraining):
         """At the start of a round, decide its masks on the network as it is."""
         due = round_of(self.current_epoch, int(self.trainer.max_epochs or 1), len(self.ratios)) + 1
         if int(self.rounds_done) < due:
-            with self.net.pruned() as net:
+            with (
+                torch.no_grad()
+            ):  # effective weights without a graph are leaves, which a criterion may differentiate by
+                self.net.refresh()
+            with torch.no_grad(), self.net.pruned() as net:
                 masks = self.decide(net, self.ratios[due - 1], self.net.masks)
             self.net.set_masks(masks)
             self.rounds_done.fill_(due)

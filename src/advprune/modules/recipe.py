@@ -17,6 +17,7 @@ class Schedule(Enum):
     cosine = "cosine"
     cosine_authors = "cosine_authors"
     step = "step"
+    step_half = "step_half"
     one_cycle = "one_cycle"
     constant = "constant"
 

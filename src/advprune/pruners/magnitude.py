@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from advprune.masks import Scores, prunable
+from advprune.pruners.eligible import Eligible
 
 
-def magnitude(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Scores:
-    """Score each prunable weight by |w|.
+def magnitude(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, eligible: Eligible = prunable) -> Scores:
+    """Score each eligible parameter by |w|.
 
     Args:
         batches: not read; every criterion takes it, so that data-driven ones swap in without a special case.
+        eligible: model -> the parameters scored.
     Returns:
-        One tensor >= 0 per prunable weight, of its shape. The model is not touched.
+        One tensor >= 0 per eligible parameter, of its shape. The model is not touched.
     """
-    return {name: weight.detach().abs() for name, weight in prunable(model).items()}
+    return {name: weight.detach().abs() for name, weight in eligible(model).items()}

@@ -4,7 +4,11 @@ import math
 from statistics import mean, stdev
 from typing import Any
 
-SHARES = ("dense_clean_acc", "dense_robust_acc", "dense_certified_acc", "clean_acc", "robust_acc", "certified_acc")
+SHARES = (
+    *("dense_clean_acc", "dense_robust_acc", "dense_certified_acc", "dense_mean_acc"),
+    *("clean_acc", "robust_acc", "certified_acc", "mean_acc"),
+    *("target_acc", "both_correct", "transfer_rate"),
+)
 #: What tells two rows of a table apart, the seed aside.
 IDENTITY = (
     "dataset",
@@ -16,9 +20,11 @@ IDENTITY = (
     "attack",
     "eps",
     "norm",
+    "perturbation",
     "images",
     "foreign",
     "quantizer",
+    "source",
 )
 
 
@@ -41,10 +47,12 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
     row = dict(rows[0]) | {"seeds": len(rows), "seed": None, "seconds": sum(r["seconds"] for r in rows)}
     row["doubts"] = sorted({doubt for r in rows for doubt in r["doubts"]})
     for name in SHARES:
-        values = [r[name] for r in rows if r.get(name) is not None]
-        if values:
-            row[name] = mean(values)
-            row[f"{name}_interval"] = t_interval(values)
+        measured = [r for r in rows if r.get(name) is not None]
+        if measured:
+            values = [r[name] for r in measured]
+            # of one seed alone (the others had no image that counts) there is only the interval over its images
+            interval = t_interval(values) if len(values) > 1 else measured[0].get(f"{name}_interval")
+            row |= {name: mean(values), f"{name}_interval": interval}
     return row
 
 

@@ -1,6 +1,12 @@
 """One job's row: read from the results of its stages, never from a log."""
 
+from pathlib import Path
 from typing import Any
+
+#: The cells of a transfer attack.
+TRANSFER = ("target_acc", "both_correct", "transfer_rate")
+#: Of networks that are smaller, not only sparser.
+SIZES = ("params", "dense_params", "macs", "dense_macs")
 
 
 def row_of(
@@ -19,20 +25,27 @@ def row_of(
     metric = options["select"]["metric"]
     row: dict[str, Any] = {
         **names,
-        "ratio": options.get("ratio"), "seed": options["seed"],
+        "ratio": final.get("ratio", options.get("ratio")), "compression": final.get("compression"),
+        "seed": options["seed"],
         "sparsity": final.get("sparsity"), "zeros": final.get("zeros"),
+        **{name: final[name] for name in SIZES if name in final},
         "eps": after["threat"]["eps"], "norm": after["threat"]["norm"],
+        "perturbation": after.get("perturbation"), "alone": after.get("alone"), "mean_acc": after.get("mean_acc"),
+        "dense_mean_acc": before.get("mean_acc"),
         "images": after["images"], "of": after["of"],
         "clean_acc": after["clean_acc"], "clean_acc_interval": after["clean_acc_interval"],
         **_shares("", after, ("robust_acc", "certified_acc")),
         "abstained": after.get("abstained"), "smoothed": after.get("smoothed"),
         "after_each": after.get("after_each"),
+        "source": _source(options, names.get("source_model")) if "target_acc" in after else None,
+        **{name: after[name] for name in after if name.startswith(TRANSFER)},
         "dense_clean_acc": before["clean_acc"], "dense_clean_acc_interval": before["clean_acc_interval"],
         **_shares("dense_", before, ("robust_acc", "certified_acc")),
         "kept": final.get("kept"), "checkpoint": "last" if final.get("kept") == "last" else "best",
         "validation": final.get("validation", {}).get(metric),
+        "float_bytes": final.get("float_bytes"), "int8_bytes": final.get("int8_bytes"),
         "foreign": dense.get("foreign"),
-        "seconds": sum(_seconds(plan.evaluated, results)),
+        "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line()),
         "doubts": after["doubts"],
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
     }  # fmt: skip
@@ -44,10 +57,9 @@ def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict
     return {f"{prefix}{name}{end}": result.get(f"{name}{end}") for name in names for end in ("", "_interval")}
 
 
-def _seconds(stage: Any, results: dict[str, dict[str, Any]]) -> list[float]:
-    """What each stage of the line took when it was made."""
-    line = []
-    while stage is not None:
-        line.append(results[stage.key]["seconds"])
-        stage = stage.parent
-    return line
+def _source(options: dict[str, Any], model: str | None) -> str:
+    """Whose examples a transfer attack used."""
+    path, seed = options.get("source"), options.get("source_seed")
+    words = [Path(path).name] if path else [] if model else ["dense"]
+    words += [model] if model else []
+    return " ".join(words if seed is None else [*words, f"seed {seed}"])

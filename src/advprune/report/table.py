@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from advprune.report.columns import COLUMNS, quantized
+from advprune.report.notes import notes
 from advprune.report.pool import pool
 
 
@@ -21,11 +23,12 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
     """
     rows = [record["row"] for record in records if "row" in record]
     failed = [record for record in records if "failed" in record]
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    wide = 184 if quantized(rows) else 160  # one more column
+    console = Console(width=None if sys.stdout.isatty() else wide)
     if rows:
         pooled = pool(rows)
-        console.print(_table(pooled, [_failed_cells(record) for record in failed]))
-        for note in _notes(pooled):
+        console.print(_table(pooled, failed))
+        for note in notes(pooled):
             console.print(f"[dim]·[/] {note}", highlight=False)
         _write(rows, folder)
     for record in failed:
@@ -38,82 +41,23 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
         _close(console, rows, folder)
 
 
-def _table(rows: list[dict[str, Any]], failed: list[list[str]]) -> Table:
+def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
     table = Table(title=_title(rows), title_justify="left", caption_justify="left")
-    pruned = rows[0].get("pruner") is not None and rows[0]["ratio"] is not None
-    names = ["model"] + (["pruner", "ratio", "sparsity"] if pruned else []) + ["attack"]
-    judged = [name.removesuffix("_acc") for name in _judged(rows)]
-    names += [f"dense {name}" for name in judged if pruned] + judged + ["n", "seconds"]
-    for name in names:
-        left = name in ("model", "pruner", "attack")
-        table.add_column(name, justify="left" if left else "right", no_wrap=not left)
+    columns = [column for column in COLUMNS if column.shown(rows)]
+    for column in columns:
+        table.add_column(
+            column.heading, justify="left" if column.words else "right", no_wrap=not column.words, overflow="fold"
+        )
     for row in rows:
-        table.add_row(*_cells(row, pruned, _judged(rows)))
-    for cells in failed:
-        table.add_row(*(cells if pruned else [cells[0], cells[4]]), style="red")
+        table.add_row(*(column.cell(row) for column in columns))
+    for record in failed:
+        table.add_row(*(column.failed(record) for column in columns), style="red")
     return table
-
-
-def _judged(rows: list[dict[str, Any]]) -> list[str]:
-    """The shares that any of these rows has: robust where something attacked, certified where something proved."""
-    names = ("clean_acc", "robust_acc", "certified_acc")
-    return [name for name in names if any(row.get(name) is not None for row in rows)]
-
-
-def _cells(row: dict[str, Any], pruned: bool, judged: list[str]) -> list[str]:
-    cells = [row["model"]]
-    if pruned:
-        cells += [row["pruner"], f"{row['ratio']:g}", "–" if row["zeros"] is None else f"{row['zeros']:.4f}"]
-    cells += [f"{row['attack'].split(' ')[0]} {eps(row)}"]
-    shown = [f"dense_{name}" for name in judged] if pruned else []
-    cells += [accuracy(row, name) for name in (*shown, *judged)]
-    images = f"{row['images']}" if row["images"] == row["of"] else f"{row['images']} of {row['of']}"
-    seeds = f" × {row['seeds']} seeds" if row["seeds"] > 1 else ""
-    return [*cells, images + seeds, f"{row['seconds']:.0f}"]
-
-
-def _failed_cells(record: dict[str, Any]) -> list[str]:
-    chosen, ratio = record["names"], record["ratio"]
-    return [chosen.get("model", ""), chosen.get("pruner", ""), "" if ratio is None else f"{ratio:g}", "failed",
-            chosen.get("attack", ""), f"seed {record.get('seed')}"]  # fmt: skip
-
-
-def accuracy(row: dict[str, Any], name: str) -> str:
-    """A share in percent with its interval: ``84.2 [80.1, 87.6]``; a dash if it was not measured."""
-    if row.get(name) is None:
-        return "–"
-    low, high = row[f"{name}_interval"]
-    return f"{100 * row[name]:.1f} [{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
-
-
-def eps(row: dict[str, Any]) -> str:
-    """The budget as papers write it: in 255ths where that is a whole number."""
-    levels = row["eps"] * 255
-    size = f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{row['eps']:g}"
-    return size if row["norm"] == "linf" else f"{row['norm']} {size}"
 
 
 def _title(rows: list[dict[str, Any]]) -> str:
     sets, goals = ({row[name] for row in rows} for name in ("dataset", "objective"))
     return f"{', '.join(sorted(sets))}, trained with {', '.join(sorted(goals))}; accuracy in % on test images"
-
-
-def _notes(rows: list[dict[str, Any]]) -> list[str]:
-    seeds = {row["seeds"] for row in rows}
-    notes = []
-    if 1 in seeds:
-        notes.append("[…]: 95 % Wilson interval over the images (one seed)")
-    if seeds - {1}:
-        notes.append("[…]: 95 % t interval over seeds")
-    kept = {row["checkpoint"] for row in rows}
-    notes.append(
-        f"weights kept: {' and '.join(sorted(kept))} on validation images; sparsity: zeros counted among prunable ones"
-    )
-    if any(row.get("smoothed") for row in rows):
-        notes.append("certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong")
-    if any("autoattack" not in row["attack"] and row.get("robust_acc") is not None for row in rows):
-        notes.append("PGD and its like overstate robustness: publish numbers made with attack=autoattack")
-    return notes + [f"doubt: {doubt}" for doubt in sorted({doubt for row in rows for doubt in row["doubts"]})]
 
 
 def _brief(failure: str) -> str:

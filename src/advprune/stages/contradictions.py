@@ -35,6 +35,8 @@ def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder:
         if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
         options = _options(path.parent)
+        if options.get("runs") != stage.options.get("runs"):  # another face of a quantized network is another network
+            continue
         if _data(options["dataset"]) != _data(stage.options["dataset"]):
             continue
         theirs = {"name": _name(options["attack"]), "threat": other["threat"],

@@ -7,9 +7,10 @@ from advprune.models import foreign
 from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
 from advprune.modules.files import load_weights, save_weights
 from advprune.modules.training import RobustTraining
-from advprune.stages import parts
+from advprune.stages import parts, saved
 from advprune.stages.fit import Where, fit
 from advprune.stages.plan import Stage
+from advprune.surgery import structure
 
 #: Share of the epochs after which weights are kept for rewinding (Frankle et al. 2020, https://arxiv.org/abs/1912.05671).
 EARLY = 0.1
@@ -21,12 +22,19 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     options = stage.options
     if "weights" in options:
         net = parts.network(options, seed=0)
-        foreign.load(net, options["weights"])
+        _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
         return {"foreign": Path(options["weights"]).name, "sha256": options["sha256"]}
     early = KeepEarly(folder / "early.safetensors", round(EARLY * options["training"]["epochs"]))
     net = parts.network(options, seed=options["seed"])
     return train(net, stage, folder, where, "dense", options["training"], callbacks=[early])
+
+
+def _foreign(net: Any, path: Path, folder: Path) -> None:
+    """Load foreign weights strictly; a ``structure.json`` beside them says what a smaller network lost."""
+    if saved.shape_like(net, foreign.read(path), path.parent):
+        structure.load(path.with_name(structure.FILE)).save(folder / structure.FILE)
+    foreign.load(net, path)
 
 
 def train(

@@ -19,15 +19,16 @@ from advprune.stages.plan import of_phase
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Keys that the frame itself reads and does not pass on, by group.
 FRAME = {
-    "attack": frozenset({"images", "batch_size"}),
+    "attack": frozenset({"images", "batch_size", "perturbation", "content_id"}),
     "objective": frozenset({"select", "keep", "phases"}),
+    "quantizer": frozenset({"images", "epochs", "learning_rate", "runs"}),
     "dataset": frozenset({"num_classes", "channels", "image_size", "mean", "std", "eps", "attack_steps", "epochs",
-                          "batch_size", "learning_rate", "content", "content_id", "extra_id"}),
+                          "batch_size", "learning_rate", "content", "content_id", "extra_id", "test_id"}),
 }  # fmt: skip
 #: Arguments that the frame gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
-                   "channels", "seed", "trail", "val_images", "repeats", "batch_size", "save_dir",
-                   "name", "facts", "positions"})  # fmt: skip
+                   "channels", "seed", "trail", "verdicts", "positions", "val_images", "repeats", "batch_size",
+                   "save_dir", "name", "facts", "eligible", "source", "sites"})  # fmt: skip
 
 
 def check_numbers(options: dict[str, Any]) -> None:
@@ -40,19 +41,56 @@ def check_numbers(options: dict[str, Any]) -> None:
     if ratio is not None and not 0 <= ratio < 1:
         hint = f"; for {ratio:g} % write ratio={ratio / 100:g}" if 1 < ratio < 100 else ""
         raise UserError(f"ratio={ratio:g} is not possible: ratio is the share of weights removed, in [0, 1){hint}")
+    compression = options.get("compression")
+    if compression is not None and not compression >= 1:
+        raise UserError(f"compression={compression:g} is not possible: it is original : remaining, at least 1")
+    if "ratio" in options and ratio is None and compression is None:
+        raise UserError("ratio=null leaves nothing to prune to: give ratio, the share removed, or compression")
     images = options["attack"].get("images")
     if images is not None and (not isinstance(images, int) or isinstance(images, bool) or images < 1):
         raise UserError(
             f"attack.images={images} is not possible: give a number of test images from 1 up, or null for all"
         )
+    if "inner" in options["attack"] and "source" in options["attack"]:
+        raise UserError(f"attack.source={options['attack']['source']} is not an option; write source=… without attack.")
+    unread = [name for name in ("source", "source_seed", "source_model") if options.get(name) is not None]
+    if unread and "inner" not in options["attack"]:
+        raise UserError(f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or leave it out")
     for phase in ("training", "search", "finetune"):
         recipe = options[phase]
         for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0)):
             if recipe[name] < least:
                 raise UserError(f"{phase}.{name}={recipe[name]} is not possible: it must be at least {least}")
+    _check_deliveries(options)
+    _check_quantizer(options.get("quantizer") or {})
     select = options["select"]
     if select["keep"] not in ("best", "last"):
         raise UserError(f"select.keep={select['keep']} is not known: give best or last")
+
+
+def _check_deliveries(options: dict[str, Any]) -> None:
+    if options.get("export") not in (None, "safetensors", "onnx"):
+        raise UserError(f"export={options['export']} is not possible: give safetensors or onnx, or null for none")
+    quantizer = options.get("quantizer") or {}
+    asked = [name for name in ("export", "sizes") if options.get(name)]
+    if asked and quantizer.get("_target_") is not None:
+        raise UserError(
+            f"{asked[0]}={options[asked[0]]} is of networks in floating point: give quantizer=none; "
+            "a quantized stage holds int8.safetensors, and its sizes are in the table's CSV and JSON"
+        )
+
+
+def _check_quantizer(quantizer: dict[str, Any]) -> None:
+    if quantizer.get("_target_") is None:
+        given = [f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None]
+        if given:
+            raise UserError(f"{given[0]} says how to quantize, but nothing is: give quantizer=ptq_static or another")
+        return
+    if quantizer["runs"] not in ("int8", "fake_quant"):
+        raise UserError(f"quantizer.runs={quantizer['runs']} is not known: give fake_quant or int8")
+    for name, least in (("images", 1), ("epochs", 0)):
+        if not isinstance(quantizer[name], int) or quantizer[name] < least:
+            raise UserError(f"quantizer.{name}={quantizer[name]} is not possible: it must be at least {least}")
 
 
 def frame_free(group: str, node: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +105,7 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
         UserError: naming the option, what was given and what is allowed.
     """
     for group in groups:
-        if options.get(group):
+        if options.get(group) and options[group].get("_target_", group) is not None:
             _check_node(group, frame_free(group, options[group]))
     phases = (options.get("objective") or {}).get("phases") or {}
     if phases.keys() - {"search", "finetune"}:

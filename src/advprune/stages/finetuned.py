@@ -5,13 +5,16 @@ from typing import Any
 
 from advprune import masks as mask_values
 from advprune.errors import UserError
+from advprune.models.structure import block_sites, filter_sites
 from advprune.modules.files import load_weights
-from advprune.stages import parts
+from advprune.stages import budget, parts, saved
 from advprune.stages.dense import EARLY, train
-from advprune.stages.evaluated import model_options
 from advprune.stages.fit import Where
 from advprune.stages.plan import Stage
-from advprune.stages.pruned import counted
+from advprune.stages.saved import model_options
+from advprune.surgery import structure
+from advprune.surgery.budget import dense
+from advprune.surgery.cost import layers, total
 from advprune.surgery.subnet import Subnet
 
 
@@ -20,6 +23,8 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     assert parent is not None
     assert stage.parent is not None
     options = stage.options
+    if (parent / structure.FILE).exists():
+        return _smaller(stage, folder, parent, where)
     masks = mask_values.load(parent / "masks.safetensors")
     net = parts.network(
         model_options(stage), seed=options["seed"]
@@ -29,13 +34,50 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
         net.load_state_dict(load_weights(parent / "model.safetensors"))
     elif options["recovery"] == "rewind":
         net.load_state_dict(load_weights(_early(stage, folder)))
-        start = round(EARLY * options["recipe"]["epochs"]) / options["recipe"]["epochs"]
+        start = _rewound(options)
     told = train(Subnet(net, masks), stage, folder, where, "finetuned", options["recipe"], callbacks=[], start=start)
     net = parts.network(model_options(stage), seed=0)
     net.load_state_dict(load_weights(folder / "model.safetensors"))
     mask_values.check(net, masks)
     mask_values.save(masks, folder / "masks.safetensors")
-    return told | counted(masks, stage.parent.options["ratio"]) | {"zeros": zeros(net)}
+    ratio = budget.wanted(net, stage.parent.options)
+    return told | budget.counted(net, masks, ratio, stage.parent.options["pruner"]) | {"zeros": zeros(net)}
+
+
+def _smaller(stage: Stage, folder: Path, parent: Path, where: Where) -> dict[str, Any]:
+    """Train the network that lost filters or blocks: as it was left, or with other weights in its shape."""
+    assert stage.parent is not None
+    options, start = stage.options, 0.0
+    found = structure.load(parent / structure.FILE)
+    if options["recovery"] == "finetune":
+        net = saved.load(stage, parent, seed=options["seed"])
+    else:
+        net = parts.network(model_options(stage), seed=options["seed"])
+        if options["recovery"] == "rewind":
+            net.load_state_dict(load_weights(_early(stage, folder)))
+            start = _rewound(options)
+        whole = dense(net, filter_sites(net), block_sites(net), saved.image_shape(stage))
+        structure.shrink(net, found, groups=whole.groups, sites=whole.blocks)
+    found.save(folder / structure.FILE)
+    told = train(net, stage, folder, where, "finetuned", options["recipe"], callbacks=[], start=start)
+    measured = counts(stage, folder)
+    share = 1 - measured["params"] / measured["dense_params"]
+    smaller = {"sparsity": share, "zeros": share, "compression": measured["dense_params"] / measured["params"]}
+    return told | measured | smaller | {"ratio": budget.wanted(net, stage.parent.options)}
+
+
+def counts(stage: Stage, folder: Path) -> dict[str, Any]:
+    """Parameters and MACs, beside those of the dense network."""
+    shape = saved.image_shape(stage)
+    after = total(layers(saved.load(stage, folder), shape))
+    before = total(layers(saved.load(stage, _dense(stage, folder)), shape))
+    return {"params": after[0], "macs": after[1], "dense_params": before[0], "dense_macs": before[1]}
+
+
+def _rewound(options: dict[str, Any]) -> float:
+    """The share of the schedule that the early weights have behind them."""
+    epochs = options["recipe"]["epochs"]
+    return float(round(EARLY * epochs) / epochs)
 
 
 def zeros(net: Any) -> float:
@@ -43,12 +85,16 @@ def zeros(net: Any) -> float:
     return mask_values.sparsity(mask_values.prunable(net)).overall
 
 
+def _dense(stage: Stage, folder: Path) -> Path:
+    """The folder of the dense ancestor."""
+    while stage.parent is not None:
+        stage = stage.parent
+    return folder.parents[1] / stage.kind / stage.key
+
+
 def _early(stage: Stage, folder: Path) -> Path:
     """The early weights of the dense ancestor."""
-    dense = stage
-    while dense.parent is not None:
-        dense = dense.parent
-    path = folder.parents[1] / dense.kind / dense.key / "early.safetensors"
+    path = _dense(stage, folder) / "early.safetensors"
     if not path.exists():
         raise UserError(
             "pruner.recovery=rewind goes back to early weights, and this dense network came from a file; "

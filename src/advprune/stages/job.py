@@ -79,6 +79,10 @@ def _finish(
         made = find_or_make(plan, store, where)
     results = {stage.key: store.result(stage) for stage in plan.stages()}
     row = row_of(plan, results, store, shown, options)
+    if options.get("sizes") or options.get("export"):
+        from advprune.stages.delivered import deliver
+
+        row |= deliver(plan, store, output, options)
     return row | {"made": made, "found": len(results) - made, "this_command": time.monotonic() - begun}
 
 

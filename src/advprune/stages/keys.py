@@ -12,13 +12,15 @@ from typing import Any
 
 from advprune.units import fraction
 
-RECIPES = {"dense": 1, "pruned": 1, "finetuned": 1, "evaluated": 1}
+RECIPES = {"dense": 1, "pruned": 1, "finetuned": 1, "quantized": 1, "evaluated": 1, "examples": 1}
 #: Options of any node that say where it runs or where data lies; ``content_id``, ``extra_id``, ``sha256`` say what.
-WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra"})
+WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra", "test"})
 #: What a data set suggests to other nodes; they hold the resolved value themselves.
 SUGGESTED = frozenset({"eps", "attack_steps", "epochs", "batch_size", "learning_rate", "mean", "std"})
 #: What shapes training only; the test images are the same without it.
 TRAINING_ONLY = frozenset({"augment", "extra_id", "train_images", "validation"})
+#: What says which images are tested, and no more.
+TESTING_ONLY = frozenset({"test_id"})
 _QUOTIENT = re.compile(r"\s*\d+(\.\d+)?\s*/\s*\d+(\.\d+)?\s*")
 LENGTH = 16
 
@@ -38,7 +40,7 @@ def canonical(value: Any) -> Any:
 
 def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, Any]:
     """The options of a data set that decide which pixels are seen: in training, or in testing alone."""
-    dropped = SUGGESTED if training else SUGGESTED | TRAINING_ONLY
+    dropped = SUGGESTED | (TESTING_ONLY if training else TRAINING_ONLY)
     return {k: v for k, v in dataset.items() if k not in dropped}
 
 
@@ -46,6 +48,6 @@ def key(kind: str, options: dict[str, Any], parent: str | None) -> str:
     """The key of a stage of this kind with these resolved options, made from the stage keyed ``parent``."""
     identity = dict(options)
     if "dataset" in identity:
-        identity["dataset"] = dataset_identity(identity["dataset"], training=kind != "evaluated")
+        identity["dataset"] = dataset_identity(identity["dataset"], training=kind not in ("evaluated", "examples"))
     described = {"stage": kind, "recipe": RECIPES[kind], "parent": parent, "options": canonical(identity)}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:LENGTH]

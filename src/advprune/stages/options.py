@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from advprune.errors import UserError
 
-GROUPS = ("dataset", "model", "objective", "threat", "pruner", "attack")
+GROUPS = ("dataset", "model", "objective", "threat", "pruner", "quantizer", "attack")
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -22,15 +22,38 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return _one_budget({str(key): value for key, value in plain.items()})
+
+
+def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with either ``ratio`` or ``compression``: what the command line says, else what a preset sets.
+
+    Raises:
+        UserError: if the command line gives both.
+    """
+    if options.get("compression") is None:
+        return options
+    said = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    given = {override.lstrip("+").partition("=")[0] for override in said}
+    if {"ratio", "compression"} <= given and options["ratio"] is not None:
+        raise UserError(
+            f"ratio={options['ratio']:g} and compression={options['compression']:g} are two answers to one question: "
+            "give the share removed, or how many times smaller the network becomes"
+        )
+    return options | {"compression" if "ratio" in given else "ratio": None}
 
 
 def names() -> dict[str, str]:
     """The chosen member of each group, with what the command line changed inside it: ``resnet20 depth=32``."""
     hydra = HydraConfig.get()
     chosen = {group: str(hydra.runtime.choices.get(group)) for group in GROUPS if hydra.runtime.choices.get(group)}
+    if hydra.runtime.choices.get("model@source_model"):
+        chosen["source_model"] = str(hydra.runtime.choices["model@source_model"])
     for override in hydra.overrides.task:
         name, _, value = override.lstrip("+").partition("=")
+        outer, _, inner = name.partition("/")
+        if inner and outer in chosen:  # a group within a group: filters hrank
+            chosen[outer] += f" {value}"
         group, _, option = name.partition(".")
         if option and group in chosen:
             chosen[group] += f" {option}={value}"

@@ -1,17 +1,16 @@
 """From resolved options to the stages they ask for, each with its key: no torch, so that the store is asked at once."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from advprune.datasets.listing import class_names, fingerprint
 from advprune.errors import UserError
+from advprune.stages.content import digest, network_options, with_content
 from advprune.stages.keys import key
 
 #: What the training phases share.
 CONTEXT = ("dataset", "objective", "threat", "select")
+TRANSFER = "advprune.attacks.transfer.transfer"
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,18 @@ class Stage:
     kind: str
     options: dict[str, Any]
     parent: "Stage | None" = None
+    examples: "Stage | None" = None  # that are judged, of a transfer attack
 
     @cached_property
     def key(self) -> str:
         """See ``keys.py``."""
-        return key(self.kind, self.options, self.parent.key if self.parent else None)
+        made_with = {"examples": self.examples.key} if self.examples else {}
+        return key(self.kind, self.options | made_with, self.parent.key if self.parent else None)
+
+    def line(self) -> "list[Stage]":
+        """All it is made from, first things first and each once, and itself."""
+        before = [stage.line() for stage in (self.parent, self.examples) if stage is not None]
+        return list({stage.key: stage for line in [*before, [self]] for stage in line}.values())
 
 
 @dataclass(frozen=True)
@@ -39,47 +45,8 @@ class Plan:
 
     def stages(self) -> list[Stage]:
         """All stages in the order they are made, each once."""
-        chain = []
-        for last in (self.evaluated_dense, self.evaluated):
-            stage: Stage | None = last
-            line = []
-            while stage is not None:
-                line.append(stage)
-                stage = stage.parent
-            chain += line[::-1]
+        chain = self.evaluated_dense.line() + self.evaluated.line()
         return list({stage.key: stage for stage in chain}.values())
-
-
-def _digest(path: str) -> str:
-    """SHA-256 of a file: weights are known by what is in them, not by where they lie."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"weights cannot be read from {path}: {error.strerror}; give the path of a file") from None
-
-
-def _model(options: dict[str, Any]) -> dict[str, Any]:
-    """The network's options with the pixel constants and sizes of its data set."""
-    dataset, model = options["dataset"], dict(options["model"])
-    for name in ("mean", "std"):
-        model[name] = dataset[name] if model.get(name) is None else model[name]
-    return model | {"num_classes": dataset["num_classes"], "in_channels": dataset["channels"],
-                    "image_size": dataset["image_size"]}  # fmt: skip
-
-
-def _with_content(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with what the user's own image files are, for they decide results and their path does not.
-
-    ``dataset.content`` is the folder or file to look into, given by data sets that are the user's.
-    """
-    dataset = dict(options["dataset"])
-    if dataset.get("content") is not None:
-        dataset["content_id"] = fingerprint(dataset["content"])
-        dataset["num_classes"] = dataset["num_classes"] or len(class_names(dataset["content"]))
-    if dataset.get("extra") is not None:
-        dataset["extra_id"] = fingerprint(dataset["extra"])
-    return options | {"dataset": dataset}
 
 
 def of_phase(objective: dict[str, Any], phase: str | None) -> dict[str, Any]:
@@ -89,24 +56,67 @@ def of_phase(objective: dict[str, Any], phase: str | None) -> dict[str, Any]:
 
 
 def _dense(options: dict[str, Any], weights: str | None) -> Stage:
-    model = {"model": _model(options)}
+    model = {"model": network_options(options)}
     if weights is not None:
-        return Stage("dense", model | {"weights": weights, "sha256": _digest(weights)})
+        return Stage("dense", model | {"weights": weights, "sha256": digest(weights)})
     context = {name: options[name] for name in CONTEXT} | {"objective": of_phase(options["objective"], None)}
     return Stage("dense", model | context | {"training": options["training"], "seed": options["seed"]})
 
 
-def _evaluated(options: dict[str, Any], parent: Stage) -> Stage:
+def _evaluated(options: dict[str, Any], parent: Stage, dense: Stage) -> Stage:
     own = {name: options[name] for name in ("dataset", "attack", "threat", "seed")}
-    return Stage("evaluated", own, parent)
+    if options["attack"].get("_target_") != TRANSFER:
+        return Stage("evaluated", own | _runs(options, parent), parent)
+    # the frame's own keys shape the batches, and the batches what is drawn: with them, examples are the white-box ones
+    inner = options["attack"]["inner"] | {name: options["attack"][name] for name in ("images", "batch_size")}
+    source, seed = _source(options, parent, dense)
+    made = own | _runs(options, source) | {"attack": inner, "seed": seed}
+    return Stage("evaluated", own | _runs(options, parent), parent, Stage("examples", made, source))
+
+
+def _runs(options: dict[str, Any], network: Stage) -> dict[str, Any]:
+    """What of a quantized network is judged, where it is not what is judged of it by default."""
+    runs = options["quantizer"]["runs"] if network.kind == "quantized" else "fake_quant"
+    return {} if runs == "fake_quant" else {"runs": runs}
+
+
+def _source(options: dict[str, Any], target: Stage, dense: Stage) -> tuple[Stage, int]:
+    """The network that a transfer attack's examples are made on, and the seed they are made with.
+
+    The seed is the source's own and not the target's, so that all targets share one set of examples.
+    """
+    name, model, seed = (options.get(option) for option in ("source", "source_model", "source_seed"))
+    own = options["seed"] if seed is None else seed
+    if name == "self":
+        if model is not None or seed is not None:
+            raise UserError("source=self is the network under attack; source_model and source_seed are of another one")
+        return target, own
+    as_source = options | {"model": model or options["model"], "seed": own}
+    if name is not None:
+        return _dense(as_source, name), seed or 0
+    return (dense if model is None and seed is None else _dense(as_source, None)), own
+
+
+def _quantized(options: dict[str, Any], parent: Stage) -> Stage:
+    """The parent's network in 8 bits; itself if no quantizer is chosen."""
+    quantizer = options.get("quantizer") or {}
+    if quantizer.get("_target_") is None:
+        return parent
+    named = ("dataset", "seed", *(CONTEXT if quantizer["epochs"] else ()))
+    own = {name: options[name] for name in named} | {"quantizer": {k: v for k, v in quantizer.items() if k != "runs"}}
+    if quantizer["epochs"]:
+        rate = quantizer["learning_rate"] or options["finetune"]["learning_rate"]
+        own["recipe"] = options["finetune"] | {"epochs": quantizer["epochs"], "learning_rate": rate}
+        own["objective"] = of_phase(options["objective"], "finetune")
+    return Stage("quantized", own, parent)
 
 
 def plan_dense(options: dict[str, Any], *, weights: str | None = None) -> Plan:
     """A dense network, trained or read from ``weights``, and its evaluation."""
-    options = _with_content(options)
+    options = with_content(options)
     dense = _dense(options, weights)
-    evaluated = _evaluated(options, dense)
-    return Plan(dense, dense, evaluated, evaluated)
+    final = _quantized(options, dense)
+    return Plan(dense, final, _evaluated(options, dense, dense), _evaluated(options, final, dense))
 
 
 def _phase(options: dict[str, Any], pruner: dict[str, Any]) -> dict[str, Any]:
@@ -118,15 +128,16 @@ def _phase(options: dict[str, Any], pruner: dict[str, Any]) -> dict[str, Any]:
 
 def plan_pruned(options: dict[str, Any]) -> Plan:
     """dense → pruned → fine-tuned → attacked, and the dense parent attacked beside it."""
-    options = _with_content(options)
+    options = with_content(options)
     dense = _dense(options, options["dense"])
     context = {name: options[name] for name in (*CONTEXT, "seed")}
     pruner = {name: value for name, value in options["pruner"].items() if name != "recovery"}
-    own = _phase(options, pruner) | {"pruner": pruner, "ratio": options["ratio"]}
+    own = _phase(options, pruner) | {"pruner": pruner} | {name: options.get(name) for name in ("ratio", "compression")}
     phase = "search" if pruner["search"] else "finetune"
     pruned = Stage("pruned", context | own | {"objective": of_phase(options["objective"], phase)}, dense)
     recovery = options["pruner"]["recovery"]
     context["objective"] = of_phase(options["objective"], "finetune" if recovery == "finetune" else None)
     recipe = options["finetune"] if recovery == "finetune" else options["training"]
     tuned = Stage("finetuned", context | {"recovery": recovery, "recipe": recipe}, pruned)
-    return Plan(dense, tuned, _evaluated(options, dense), _evaluated(options, tuned))
+    final = _quantized(options, tuned)
+    return Plan(dense, final, _evaluated(options, dense, dense), _evaluated(options, final, dense))

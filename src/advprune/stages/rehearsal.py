@@ -3,11 +3,14 @@
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
 
 from advprune.errors import UserError
 from advprune.pruners.schedule import cumulative
-from advprune.stages import parts
+from advprune.stages import budget, parts, shrinkable
 from advprune.stages.build import build
+from advprune.stages.content import network_options, with_content
+from advprune.stages.door import frame_free
 
 
 class Search(BaseModel):
@@ -24,11 +27,32 @@ class Pruner(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     criterion: dict[str, Any] | None
     scope: Literal["layer", "global", "erk"]
+    unit: Literal["filters", "blocks"] | None
+    budget: Literal["parameters", "macs", "filters", "blocks"] | None
+    floor: int | None
+    round_to: int | None
     schedule: Literal["one_shot", "linear", "exponential", "cubic"]
     rounds: int
     epochs_per_round: int
     recovery: Literal["finetune", "rewind", "scratch"]
     search: Search | None
+    score: str | None
+    remove: Literal["smallest", "largest"] | None
+    select: Literal["quantile", "bernoulli"] | None
+    biases: bool | None
+    classifier: bool | None
+
+
+def _rehearse_quantizer(options: dict[str, Any]) -> None:
+    """Quantize a fresh network, so that a layer that cannot be is named before anything is trained."""
+    quantizer = options.get("quantizer") or {}
+    if quantizer.get("_target_") is None or options["dataset"]["num_classes"] is None:
+        return
+    from advprune.quantizers.int8 import Int8
+
+    made = build(frame_free("quantizer", quantizer))(fresh(options))
+    if quantizer["runs"] == "int8":
+        Int8(made)
 
 
 def rehearse(options: dict[str, Any]) -> None:
@@ -40,6 +64,7 @@ def rehearse(options: dict[str, Any]) -> None:
     parts.threat(options)
     parts.attack(options)
     parts.objective(options)
+    _rehearse_quantizer(options)
     if options.get("pruner") is None:
         return
     pruner = options["pruner"]
@@ -49,6 +74,32 @@ def rehearse(options: dict[str, Any]) -> None:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise UserError(f"pruner.{name}={first['input']!r} is not possible: {first['msg']}") from None
-    cumulative(options["ratio"], schedule=pruner["schedule"], rounds=pruner["rounds"])
+    _fit_together(pruner)
+    ratio = options["ratio"]
+    if options.get("compression") is not None or pruner["classifier"] is False:
+        ratio = budget.wanted(fresh(options), options)
+    cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
     if pruner["criterion"] is not None:
         build(pruner["criterion"])
+    if pruner["unit"] is not None:
+        shrinkable.check(options, fresh(options), ratio)
+
+
+def fresh(options: dict[str, Any]) -> nn.Module:
+    """The job's network with new weights."""
+    return parts.network({"model": network_options(with_content(options))}, seed=0)
+
+
+def _fit_together(pruner: dict[str, Any]) -> None:
+    """Refuse an option that this pruner would not look at."""
+    extra = [name for name in ("score", "remove", "select", "biases", "classifier") if pruner[name] is not None]
+    if pruner["unit"] is not None and extra:
+        raise UserError(f"pruner.{extra[0]} is for single weights, and this pruner removes {pruner['unit']}: null")
+    if pruner["search"] is not None and extra:
+        raise UserError(f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns them: null")
+    if pruner["score"] is not None and "score" not in (pruner["criterion"] or {}):
+        raise UserError(f"pruner.score={pruner['score']} is not looked at: this pruner has one score; leave it null")
+    if pruner["select"] is not None and (pruner["schedule"] != "one_shot" or pruner["scope"] == "erk"):
+        raise UserError(f"pruner.select={pruner['select']} prunes once, by scope=layer or global; or leave it null")
+    if pruner["select"] == "bernoulli" and not pruner["criterion"]["_target_"].endswith(".random"):
+        raise UserError("pruner.select=bernoulli draws a chance for each weight: it goes with pruner=random alone")

@@ -16,6 +16,9 @@ class Train:
     """The root of ``train.py``."""
 
     seed: int = 0
+    source: str | None = None
+    source_seed: int | None = None
+    source_model: Any = None
     store: str = "multirun/stages"
     training: Recipe = field(default_factory=Recipe)
     search: Recipe = field(default_factory=Recipe)
@@ -25,6 +28,7 @@ class Train:
     model: Any = None
     objective: Any = None
     threat: Any = None
+    quantizer: Any = None
     attack: Any = None
     trainer: Any = None
     logger: Any = None
@@ -34,9 +38,12 @@ class Train:
 class Prune(Train):
     """The root of ``prune.py``."""
 
-    ratio: float = 0.99
+    ratio: float | None = 0.99
+    compression: float | None = None
     dense: str | None = None
     pruner: Any = None
+    sizes: bool = False
+    export: str | None = None
 
 
 @dataclass

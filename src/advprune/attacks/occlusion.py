@@ -1,0 +1,58 @@
+"""Occlusion: a square patch of one value, at a random place or at the worst of K (as cutout, DeVries and Taylor 2017).
+
+https://arxiv.org/abs/1708.04552; differs in that the square lies wholly inside the image. The paper on pruning and
+adversarial robustness (https://arxiv.org/abs/2108.04890) names an occlusion of 16 without saying where or with what.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from advprune.attacks.draws import check_worst_of, integers, places, uniform, worst
+from advprune.errors import UserError
+
+
+def occlusion(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    size: int | Literal["half"] = "half",
+    worst_of: int = 1,
+    fill: float = 0.0,
+    seed: int = 0,
+    positions: Tensor | None = None,
+) -> Tensor:
+    """Cover a square of each image.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked only if ``worst_of`` is above 1.
+        x: clean images (N, C, H, W), float32 in [0, 1].
+        y: labels (N,) int64.
+        size: the square's side in pixels; 0 leaves the image as it is; ``half`` is half the image's, such as 16 of 32.
+        worst_of: draws, of which the one of largest margin counts, image by image.
+        fill: the square's value in all channels, in [0, 1].
+        seed: of the draws.
+        positions: of the images in their test set (N,); they key the draws.
+    Returns:
+        x_adv (N, C, H, W) in [0, 1].
+    Raises:
+        UserError: if the square does not fit, or an option is out of range.
+    """
+    check_worst_of("occlusion", worst_of, fill)
+    height, width = x.shape[-2:]
+    size = min(height, width) // 2 if size == "half" else size
+    if not 0 <= size <= min(height, width):
+        raise UserError(f"occlusion: size={size} must be from 0 to {min(height, width)} on these images")
+    shares = uniform("occlusion", seed, places(positions, len(x)), worst_of, 2).to(x.device)
+    tops, lefts = integers(shares[..., 0], 0, height - size), integers(shares[..., 1], 0, width - size)
+    return worst(model, (cover(x, *corner, size=size, fill=fill) for corner in zip(tops, lefts, strict=True)), y)
+
+
+def cover(x: Tensor, top: Tensor, left: Tensor, *, size: int, fill: float) -> Tensor:
+    """Images (N, C, H, W) with a square of ``fill`` whose corner is at int64 ``top`` (N,), ``left`` (N,)."""
+    rows = torch.arange(x.shape[-2], device=x.device) - top[:, None]
+    columns = torch.arange(x.shape[-1], device=x.device) - left[:, None]
+    inside = ((rows >= 0) & (rows < size))[:, None, :, None] & ((columns >= 0) & (columns < size))[:, None, None, :]
+    return x.masked_fill(inside, fill)

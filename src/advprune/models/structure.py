@@ -1,0 +1,106 @@
+"""Which filters and blocks of each network may go: the rules of https://arxiv.org/abs/2108.04890 and its authors' code.
+
+Filters: of a residual block only those whose width no sum fixes (the first 3x3 convolution; in a bottleneck the 1x1
+reduction and the 3x3, of blocks that do not downsample; in an inverted residual the 1x1 expansion, whose depthwise
+convolution follows); of a plain chain all convolutions but the last. Stems, shortcuts and classifiers stay.
+
+Blocks: residual blocks whose input and output have one shape, but for the first of the network and, in MobileNetV2,
+those whose sum has another shape than the previous sum. Each is the identity without its branch: where a ReLU ends a
+block its input is a ReLU's output already.
+"""
+
+from torch import nn
+from torchvision.models.mobilenetv2 import InvertedResidual
+
+from advprune.models.cifar_resnet import Block
+from advprune.models.preact_resnet import PreActBlock
+from advprune.models.resnet import BasicBlock
+from advprune.models.resnet50 import Bottleneck
+from advprune.models.wide_resnet import WideBlock
+from advprune.sites import BlockSite, FilterSite
+
+BASIC = (Block, BasicBlock)
+PREACTIVATED = (PreActBlock, WideBlock)
+RESIDUAL = (*BASIC, *PREACTIVATED, Bottleneck, InvertedResidual)
+
+
+def filter_sites(model: nn.Module) -> list[FilterSite]:
+    """The convolutions whose filters may go, in the model's order; empty if the network has none."""
+    blocks = {name: module for name, module in model.named_modules() if isinstance(module, RESIDUAL)}
+    if not blocks:
+        return _chain(model)
+    return [site for name, block in blocks.items() for site in _in_block(name, block)]
+
+
+def block_sites(model: nn.Module) -> list[BlockSite]:
+    """All residual blocks in the model's order; empty for a plain chain."""
+    sites: list[BlockSite] = []
+    last_sum: tuple[str, int] | None = None
+    inverted = 0
+    for name, block in model.named_modules():
+        if isinstance(block, InvertedResidual):
+            width = block.out_channels
+            if not block.use_res_connect:
+                inverted += 1
+            stage = f"stage{inverted}"
+            removable = block.use_res_connect and last_sum == (stage, width)
+            last_sum = (stage, width) if block.use_res_connect else last_sum
+            conv = f"{name}.conv"
+            size = len(block.conv)
+            convs = tuple(f"{name}.{inner}" for inner, m in block.named_modules() if isinstance(m, nn.Conv2d))
+            sites.append(BlockSite(name, stage, convs, f"{conv}.{size - 1}", f"{conv}.{size - 1}", removable))
+        elif isinstance(block, RESIDUAL):
+            sites.append(_block(name, block, first=not sites))
+    return sites
+
+
+def _block(name: str, block: nn.Module, *, first: bool) -> BlockSite:
+    count = 3 if isinstance(block, Bottleneck) else 2
+    convs = tuple(f"{name}.conv{number}" for number in range(1, count + 1))
+    ends_in_norm = not isinstance(block, PREACTIVATED)
+    norm = f"{name}.bn{count}" if ends_in_norm else None
+    branch = norm if norm is not None else convs[-1]
+    return BlockSite(name, name.rpartition(".")[0], convs, norm, branch, _keeps_shape(block) and not first)
+
+
+def _keeps_shape(block: nn.Module) -> bool:
+    """Whether the shortcut passes the input on as it is."""
+    if isinstance(block, Bottleneck):
+        return block.downsample is None
+    if isinstance(block, WideBlock):
+        return block.convShortcut is None and block.conv1.stride == (1, 1)
+    if isinstance(block, PreActBlock):
+        return block.shortcut is None
+    assert isinstance(block, BASIC)
+    return isinstance(block.shortcut, nn.Sequential) and len(block.shortcut) == 0
+
+
+def _in_block(name: str, block: nn.Module) -> list[FilterSite]:
+    if isinstance(block, InvertedResidual):
+        if len(block.conv) < 4:  # the first stage has no expansion
+            return []
+        active, gate = f"{name}.conv.0.2", f"{name}.conv.1.2"
+        return [FilterSite(f"{name}.conv.0.0", active, gate, f"{name}.conv.0.1")]
+    if isinstance(block, Bottleneck):
+        if block.downsample is not None:
+            return []
+        return [FilterSite(f"{name}.conv{i}", f"{name}.relu{i}", f"{name}.relu{i}", f"{name}.bn{i}") for i in (1, 2)]
+    number = 2 if isinstance(block, PREACTIVATED) else 1
+    relu = f"{name}.relu{number}"
+    return [FilterSite(f"{name}.conv1", relu, relu, f"{name}.bn{number}")]
+
+
+def _chain(model: nn.Module) -> list[FilterSite]:
+    """A plain network: each convolution but the last, the BatchNorm and the ReLU that come next."""
+    found: list[FilterSite] = []
+    conv: str | None = None
+    norm: str | None = None
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            conv, norm = name, None
+        elif isinstance(module, nn.BatchNorm2d) and conv is not None:
+            norm = name
+        elif isinstance(module, nn.ReLU) and conv is not None:
+            found.append(FilterSite(conv, name, name, norm))
+            conv = None
+    return found[:-1]

@@ -1,0 +1,71 @@
+"""Activation-weighted magnitude, as ShrinkBench has it (Blalock et al. 2020, https://arxiv.org/abs/2003.03033).
+
+The score of a weight is |w| times the mean |input| of the channel it multiplies; of a bias |b|, for its input is 1.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.frozen import frozen
+from advprune.masks import Scores, prunable
+from advprune.pruners.eligible import Eligible
+
+
+def activation(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    count: int | None = None,
+    eligible: Eligible = prunable,
+) -> Scores:
+    """Score each parameter by |w * mean |input||, the mean over images and places.
+
+    Args:
+        batches: training batches (x, y); the labels are not looked at.
+        count: of batches looked at; None: all.
+        eligible: model -> the parameters scored.
+    Returns:
+        One tensor >= 0 per eligible parameter, of its shape. The model, in eval mode meanwhile, is left as found.
+    Raises:
+        UserError: if there is no batch.
+    """
+    weights = eligible(model)
+    layers = {f"{name}.weight".lstrip("."): module for name, module in model.named_modules()}
+    sums: dict[str, Tensor] = {}
+    images = 0
+    watched = {name: layers[name] for name in weights if isinstance(layers.get(name), nn.Conv2d | nn.Linear)}
+    hooks = [layer.register_forward_pre_hook(partial(_watch, sums, name)) for name, layer in watched.items()]
+    try:
+        with frozen(model), torch.no_grad():
+            for x, _ in islice(batches, count):
+                model(x)
+                images += len(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not images:
+        raise UserError(f"criterion.count={count} leaves no batch to measure activations on; give at least 1, or null")
+    scores = {name: weight.detach().abs() for name, weight in weights.items()}
+    for name, total in sums.items():
+        scores[name] = scores[name] * _spread(watched[name], total / images)
+    return scores
+
+
+def _watch(sums: dict[str, Tensor], name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Add this batch's mean |input| per channel, summed over images: (C,)."""
+    x = inputs[0].abs()
+    channels = x.mean((2, 3)) if x.dim() == 4 else x.reshape(-1, x.shape[-1])
+    sums[name] = sums.get(name, 0) + channels.sum(0)
+
+
+def _spread(layer: nn.Module, means: Tensor) -> Tensor:
+    """Channel means shaped to multiply the layer's weight; each group of a convolution sees its own channels."""
+    if isinstance(layer, nn.Conv2d):
+        out = layer.out_channels // layer.groups
+        return means.view(layer.groups, -1).repeat_interleave(out, dim=0)[:, :, None, None]
+    return means

@@ -1,0 +1,62 @@
+"""Residual blocks chosen by score (Jordao and Pedrini 2021, https://arxiv.org/abs/2108.04890): the lowest goes first.
+
+A stage keeps a floor of blocks; a block whose stage is at the floor is skipped.
+"""
+
+from collections.abc import Callable, Sequence
+
+from advprune.errors import UserError
+from advprune.masks import Scores, check_ratio
+from advprune.sites import BlockSite
+
+FLOOR = 2
+
+
+def order(scores: Scores, sites: Sequence[BlockSite], *, gone: Sequence[str] = (), floor: int = FLOOR) -> list[str]:
+    """The blocks that go, first to last, until every stage is at its floor or has none left that may.
+
+    Args:
+        scores: a scalar per block.
+        sites: all blocks of the dense network.
+        gone: those that earlier rounds removed.
+    Raises:
+        UserError: if the network has no block.
+    """
+    if not sites:
+        raise UserError(
+            "pruner=blocks needs a network of residual blocks, and this is a plain chain: choose model=resnet56 or "
+            "another residual network, or pruner=filters"
+        )
+    left: dict[str, int] = {}
+    for site in sites:
+        left[site.stage] = left.get(site.stage, 0) + (site.name not in gone)
+    candidates = [site for site in sites if site.removable and site.name not in gone]
+    chosen = []
+    for site in sorted(candidates, key=lambda site: float(scores[site.name])):
+        if left[site.stage] > floor:
+            left[site.stage] -= 1
+            chosen.append(site.name)
+    return chosen
+
+
+def choose(
+    scores: Scores, ratio: float, *, sites: Sequence[BlockSite], share: Callable[[list[str]], float],
+    gone: Sequence[str] = (), floor: int = FLOOR,
+) -> list[str]:  # fmt: skip
+    """The blocks to remove now so that at least the share ``ratio`` of the budget is gone, and not one block more.
+
+    Args:
+        share: all blocks removed, earlier ones too -> share of the dense network's budget gone.
+    Raises:
+        UserError: if there is no block, or the network cannot lose that much; the error names the largest ratio it can.
+    """
+    check_ratio(ratio)
+    line = order(scores, sites, gone=gone, floor=floor)
+    for count in range(len(line) + 1):
+        if share([*gone, *line[:count]]) >= ratio - 1e-12:
+            return line[:count]
+    largest = share([*gone, *line])
+    raise UserError(
+        f"ratio={ratio:g} is not possible: with {floor} blocks left in each stage, {len(line) + len(gone)} of "
+        f"{len(sites)} blocks may go and the largest is {int(largest * 10_000) / 10_000:g}"
+    )

@@ -1,0 +1,107 @@
+"""What criteria of filters and blocks look through: each convolution's weights, each map of a pass over the images."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.frozen import frozen
+from advprune.masks import Scores
+from advprune.sites import BlockSite, FilterSite
+
+Sites = Sequence[FilterSite] | Sequence[BlockSite]
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+def of_weights(model: nn.Module, sites: Sites, measure: Callable[[Tensor], Tensor]) -> Scores:
+    """Scores that need no image.
+
+    Args:
+        measure: a convolution's weight (F, I, H, W) -> (F,).
+    Returns:
+        Of filters (F,) per site; of a block a scalar, the sum over its convolutions of the mean over their filters.
+    """
+
+    def filters(conv: str) -> Tensor:
+        weight = model.get_submodule(conv).weight
+        assert isinstance(weight, Tensor)
+        return measure(weight.detach())
+
+    return {
+        site.name: filters(site.conv)
+        if isinstance(site, FilterSite)
+        else torch.stack([filters(conv).mean() for conv in site.convs]).sum()
+        for site in sites
+    }
+
+
+def of_maps(
+    model: nn.Module, batches: Batches, sites: Sites, images: int | None, measure: Callable[[Tensor], Tensor]
+) -> Scores:
+    """Means over images of something measured on each map.
+
+    Looks at a filter's map after its first activation, and at a block's sum after a ReLU.
+
+    Args:
+        images: how many are looked at; None for all.
+        measure: maps >= 0 or after ReLU6 (N, C, H, W) -> (N, C).
+    Returns:
+        Of filters (C,) per site; of a block a scalar, the mean over channels.
+    """
+    sums: dict[str, Tensor] = {}
+    seen = 0
+    names = {site.active if isinstance(site, FilterSite) else site.name: site for site in sites}
+    for x, _ in limited(batches, images):
+        seen += len(x)
+        for place, out in outputs(model, x, list(names)).items():
+            site = names[place]
+            value = measure(out if isinstance(site, FilterSite) else out.relu()).double().sum(0)
+            sums[site.name] = sums.get(site.name, torch.zeros_like(value)) + value
+    return {
+        site.name: sums[site.name] / seen if isinstance(site, FilterSite) else (sums[site.name] / seen).mean()
+        for site in sites
+    }
+
+
+def outputs(model: nn.Module, x: Tensor, names: list[str]) -> dict[str, Tensor]:
+    """The outputs of the named modules in one pass in eval mode, without a graph."""
+    found: dict[str, Tensor] = {}
+    with watched(model, names, found), frozen(model), torch.no_grad():
+        model(x)
+    return found
+
+
+@contextmanager
+def watched(model: nn.Module, names: list[str], found: dict[str, Tensor]) -> Iterator[None]:
+    """Hooks that put the named modules' outputs into ``found``."""
+
+    def keep(name: str) -> Any:
+        return lambda module, args, out: found.__setitem__(name, out)
+
+    handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def limited(batches: Batches, images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches up to this many images, the last one cut.
+
+    Raises:
+        UserError: if there is none.
+    """
+    seen = 0
+    for x, y in batches:
+        take = len(x) if images is None else min(len(x), images - seen)
+        if take > 0:
+            yield x[:take], y[:take]
+        seen += take
+        if images is not None and seen >= images:
+            return
+    if seen == 0:
+        raise UserError(f"this criterion needs images and got {seen}; give pruner.criterion.images of at least 1")

@@ -1,0 +1,118 @@
+"""Fake quantization (Jacob et al. 2018, https://arxiv.org/abs/1712.05877): float numbers that 8 bits can say.
+
+Weights are symmetric per output channel, int8, zero at zero, so a pruned weight stays exactly zero. Activations are
+affine per tensor, uint8. Gradients go straight through. As fbgemm and https://arxiv.org/abs/2206.07406 do, an
+activation's calibrated range gets 127 of the 255 steps: products of two then fit the 16 bits that older processors add
+them in. Differs from both in that a value beyond its calibrated range may use the other steps, because that is what an
+int8 network in onnxruntime does.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+WEIGHT_STEPS = 127.5  # from the largest weight to zero: torch's symmetric int8, [-128, 127]
+TOP = 255  # of uint8
+
+
+def rounded(x: Tensor) -> Tensor:
+    """To the nearest whole number, halves to even, with the gradient of ``x`` itself."""
+    return x + (x.round() - x).detach()
+
+
+def weight_scales(weight: Tensor) -> Tensor:
+    """The step of each output channel (O,); 1 where a channel is all zero."""
+    largest = weight.detach().flatten(1).abs().amax(1)
+    return torch.where(largest > 0, largest / WEIGHT_STEPS, 1.0)
+
+
+def fake_weight(weight: Tensor) -> Tensor:
+    """The weight as its int8 says it, differentiable where it is not cut off."""
+    scale = weight_scales(weight).view(-1, *[1] * (weight.dim() - 1))
+    return rounded(weight / scale).clamp(-128, 127) * scale
+
+
+def integer_weight(weight: Tensor) -> Tensor:
+    """The weight's int8."""
+    scale = weight_scales(weight).view(-1, *[1] * (weight.dim() - 1))
+    return (weight.detach() / scale).round().clamp(-128, 127).to(torch.int8)
+
+
+def affine(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    """Scale and zero point (a whole float) that spread ``levels`` steps over [low, high], widened to hold zero."""
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    scale = (high - low) / levels
+    scale = torch.where(scale > 0, scale, 1.0)
+    return scale, (-low / scale).round().clamp(0, levels)
+
+
+def fake_activation(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """The activation as its uint8 says it, differentiable where it is not cut off."""
+    return ((rounded(x / scale) + zero).clamp(0, TOP) - zero) * scale
+
+
+class ActivationQuant(nn.Module):
+    """Quantizes what passes: by the range it saw while ``observing`` (static), or by each image's own (dynamic).
+
+    Args:
+        levels: steps that the range gets, up to 255.
+        ranges: ``static`` or ``dynamic``.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, *, levels: int, ranges: Literal["static", "dynamic"]) -> None:
+        super().__init__()
+        self.levels, self.ranges, self.observing = levels, ranges, False
+        if ranges == "static":
+            self.register_buffer("low", torch.zeros(()))
+            self.register_buffer("high", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, …) -> (N, …)."""
+        if self.ranges == "dynamic":
+            flat = x.detach().flatten(1)
+            scale, zero = affine(flat.amin(1), flat.amax(1), self.levels)
+            shape = (-1, *[1] * (x.dim() - 1))
+            return fake_activation(x, scale.view(shape), zero.view(shape))
+        if self.observing:
+            self.low.copy_(torch.minimum(self.low, x.detach().amin()))
+            self.high.copy_(torch.maximum(self.high, x.detach().amax()))
+            return x
+        return fake_activation(x, *self.numbers())
+
+    def numbers(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero point of a static range."""
+        return affine(self.low, self.high, self.levels)
+
+
+class QuantConv2d(nn.Conv2d):
+    """A convolution that sees its weight as int8 and its bias as int32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As of any convolution."""
+        return self._conv_forward(x, fake_weight(self.weight), _fake_bias(self))
+
+
+class QuantLinear(nn.Linear):
+    """A linear layer that sees its weight as int8 and its bias as int32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As of any linear layer."""
+        return nn.functional.linear(x, fake_weight(self.weight), _fake_bias(self))
+
+
+def follow(layer: QuantConv2d | QuantLinear, quantizer: ActivationQuant) -> None:
+    """Say which quantizer is before a layer: its step is part of the bias's. It stays no part of the layer."""
+    layer.__dict__["_before"] = [quantizer]
+
+
+def _fake_bias(layer: QuantConv2d | QuantLinear) -> Tensor | None:
+    """The bias as its int32 says it; in float behind a dynamic range, where int8 networks add it in float too."""
+    quantizer: ActivationQuant = layer.__dict__["_before"][0]
+    if layer.bias is None or quantizer.ranges == "dynamic" or quantizer.observing:
+        return layer.bias
+    step = weight_scales(layer.weight) * quantizer.numbers()[0]
+    return rounded(layer.bias / step) * step

@@ -1,0 +1,81 @@
+"""The int8 network: the numbers of a fake-quantized one, in onnxruntime's integer kernels (extra ``quant``).
+
+onnxruntime and not torchao (https://github.com/pytorch/ao): its graph is written here number by number, so both faces
+share their scales; it needs no compiler on the user's machine, has convolutions with dynamic ranges, and gives one file
+to deploy.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from advprune.errors import UserError
+from advprune.quantizers.fake_quant import ActivationQuant, integer_weight, weight_scales
+from advprune.quantizers.onnx_graph import written
+
+
+def integers(net: fx.GraphModule) -> dict[str, Tensor]:
+    """All that an int8 network stores: int8 weights and scales, biases, each activation's scale and zero point."""
+    stored: dict[str, Tensor] = {}
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            stored[f"{name}.weight"] = integer_weight(module.weight)
+            stored[f"{name}.scale"] = weight_scales(module.weight)
+        elif isinstance(module, ActivationQuant) and module.ranges == "static":
+            scale, zero = module.numbers()
+            stored |= {f"{name}.scale": scale, f"{name}.zero": zero.to(torch.uint8)}
+        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            stored |= {f"{name}.{key}": value for key, value in module.state_dict().items() if "num_" not in key}
+            continue
+        if getattr(module, "bias", None) is not None:
+            stored[f"{name}.bias"] = module.bias
+    return {name: value.detach().cpu().clone().contiguous() for name, value in stored.items()}
+
+
+def session(model: bytes, *, threads: int | None = None) -> Any:
+    """onnxruntime's session of a model on the CPU.
+
+    Raises:
+        UserError: if onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(
+            "quantizer.runs=int8 runs in onnxruntime, which is not installed: pip install 'advprune[quant]', or give"
+            " quantizer.runs=fake_quant"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3  # errors alone
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class Int8(nn.Module):
+    """Answers by the int8 network on the CPU; its gradient, where one is asked for, is the fake-quantized twin's.
+
+    Args:
+        fake_quant: a calibrated network of ``prepare.quantize``.
+    Raises:
+        UserError: if the extra is not installed.
+    """
+
+    def __init__(self, fake_quant: fx.GraphModule) -> None:
+        super().__init__()
+        self.fake_quant = fake_quant
+        self._session = session(written(fake_quant))
+        # A dynamic range is the tensor's in onnxruntime: images one by one have their own.
+        self._alone = any(m.ranges == "dynamic" for m in fake_quant.modules() if isinstance(m, ActivationQuant))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) pixels in [0, 1] -> (N, K) logits."""
+        pixels = x.detach().cpu().numpy().astype(np.float32)
+        batches = np.split(pixels, len(pixels)) if self._alone and len(pixels) else [pixels]
+        answers = np.concatenate([self._session.run(None, {"x": batch})[0] for batch in batches])
+        logits = torch.from_numpy(answers).to(x.device, x.dtype)
+        if torch.is_grad_enabled() and x.requires_grad:
+            twin = self.fake_quant(x)
+            return twin + (logits - twin).detach()
+        return logits

@@ -1,0 +1,193 @@
+"""From a float network to its fake-quantized twin: batch norm folded, quantizers put in, their ranges calibrated.
+
+Post-training static and dynamic quantization, and the network that quantization-aware training starts from (Jacob et
+al. 2018, https://arxiv.org/abs/1712.05877; Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342). Differs from them in
+what dynamic means: the range is each image's own, not the batch's, so that a prediction belongs to its image.
+"""
+
+import copy
+import operator
+from collections.abc import Iterable
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from advprune.errors import UserError
+from advprune.quantizers.fake_quant import ActivationQuant, QuantConv2d, QuantLinear, follow
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+WEIGHTED = (nn.Conv2d, nn.Linear)
+ACTIVATIONS = (nn.ReLU, nn.ReLU6)
+#: New numbers come out, which get a quantizer of their own.
+MAKES = (*WEIGHTED, *NORMS, *ACTIVATIONS, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+MAKES_CALLS = {operator.add, operator.iadd, torch.add, F.relu, F.adaptive_avg_pool2d}
+#: The numbers that go in come out, some of them, with zeros added: they stay on their grid.
+KEEPS = (nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Identity)
+KEEPS_CALLS = {F.pad, operator.getitem, torch.flatten}
+
+
+class _Tracer(fx.Tracer):
+    """Looks into a network's own blocks and takes its first layer, the standardisation of pixels, as one."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return standardises(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+def standardises(module: nn.Module) -> bool:
+    """Whether this is the layer that subtracts a mean and divides by a deviation."""
+    return all(isinstance(getattr(module, name, None), Tensor) for name in ("mean", "std"))
+
+
+def quantize(model: nn.Module, *, ranges: Literal["static", "dynamic"] = "static", levels: int = 127) -> fx.GraphModule:
+    """A fake-quantized copy of ``model``; static ranges still have to be calibrated.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), left as found. Its weights keep their names.
+        ranges: of the activations: ``static`` measured beforehand, or ``dynamic`` of each image.
+        levels: steps that a range gets: 127, or 255 for processors with VNNI or AMX alone.
+    Raises:
+        UserError: naming the layer that cannot be quantized, or a number of levels out of range.
+    """
+    if not 1 <= levels <= 255:
+        raise UserError(f"quantizer.levels={levels} must be from 1 to 255; 127 is safe on every processor")
+    float_copy = copy.deepcopy(model).eval()
+    net = fx.GraphModule(float_copy, _graph(float_copy))
+    _check(net)
+    _fold(net)
+    for module in net.modules():
+        if type(module) is nn.Conv2d:
+            module.__class__ = QuantConv2d
+        elif type(module) is nn.Linear:
+            module.__class__ = QuantLinear
+    _insert(net, ranges, levels)
+    for node in net.graph.nodes:
+        if isinstance(of(net, node), WEIGHTED):
+            follow(of(net, node), of(net, inputs(node)[0]))
+    net.graph.lint()
+    net.recompile()
+    return net
+
+
+def _graph(model: nn.Module) -> fx.Graph:
+    try:
+        return _Tracer().trace(model)
+    except (TypeError, NotImplementedError, fx.proxy.TraceError) as error:
+        raise UserError(
+            f"quantizer: {type(model).__name__} chooses what to compute by its values and cannot be traced ({error})"
+        ) from None
+
+
+def inputs(node: fx.Node) -> tuple[Any, ...]:
+    """What a node is given, in order."""
+    return cast(tuple[Any, ...], node.args)
+
+
+def of(net: fx.GraphModule, node: fx.Node) -> Any:
+    """The module a node calls, or the function."""
+    return net.get_submodule(str(node.target)) if node.op == "call_module" else node.target
+
+
+def _makes(net: fx.GraphModule, node: fx.Node) -> bool:
+    what = of(net, node)
+    return isinstance(what, MAKES) or (isinstance(what, nn.Module) and standardises(what)) or _in(what, MAKES_CALLS)
+
+
+def _keeps(net: fx.GraphModule, node: fx.Node) -> bool:
+    return isinstance(of(net, node), KEEPS) or _in(of(net, node), KEEPS_CALLS)
+
+
+def _in(what: Any, calls: set[Any]) -> bool:
+    return not isinstance(what, nn.Module) and any(what is call for call in calls)
+
+
+def _check(net: fx.GraphModule) -> None:
+    for node in net.graph.nodes:
+        if node.op in ("placeholder", "output") or _makes(net, node) or _keeps(net, node):
+            continue
+        what = of(net, node)
+        kind = type(what).__name__ if isinstance(what, nn.Module) else getattr(what, "__name__", str(what))
+        known = ", ".join(sorted(module.__name__ for module in (*MAKES, *KEEPS)))
+        layer = node.target if node.op == "call_module" else node.name
+        raise UserError(f"quantizer: layer {layer} is a {kind}, which cannot be quantized; {known} can")
+
+
+def _fold(net: fx.GraphModule) -> None:
+    """Put each batch norm into the convolution or linear layer before it; one without such stays, in float."""
+    for node in list(net.graph.nodes):
+        if node.op != "call_module" or not isinstance(of(net, node), NORMS):
+            continue
+        before = inputs(node)[0]
+        layer = of(net, before) if before.op == "call_module" else None
+        if not isinstance(layer, WEIGHTED) or len(before.users) > 1:
+            continue
+        fuse: Any = fuse_conv_bn_eval if isinstance(layer, nn.Conv2d) else fuse_linear_bn_eval
+        owner, _, name = str(before.target).rpartition(".")
+        setattr(net.get_submodule(owner), name, fuse(layer, of(net, node)))
+        node.replace_all_uses_with(before)
+        net.graph.erase_node(node)
+    net.delete_all_unused_submodules()
+
+
+def _insert(net: fx.GraphModule, ranges: Literal["static", "dynamic"], levels: int) -> None:
+    """Static: behind everything that makes numbers, but the logits. Dynamic: before each layer with weights."""
+    net.add_module("quantizers", nn.ModuleDict())
+    if ranges == "dynamic":
+        for node in list(net.graph.nodes):
+            if node.op == "call_module" and isinstance(of(net, node), WEIGHTED):
+                _put(net, inputs(node)[0], _add(net, ranges, levels), before=node)
+        return
+    grids: dict[fx.Node, str] = {}
+    last = inputs(next(node for node in net.graph.nodes if node.op == "output"))[0]
+    for node in list(net.graph.nodes):
+        if node.op in ("placeholder", "output") or node is last:
+            continue
+        users = list(node.users)
+        if len(users) == 1 and (isinstance(of(net, users[0]), ACTIVATIONS) or of(net, users[0]) is F.relu):
+            continue
+        source = inputs(node)[0]
+        grids[node] = grids[source] if _keeps(net, node) and source in grids else _add(net, ranges, levels)
+        grids[_put(net, node, grids[node])] = grids[node]
+
+
+def _add(net: fx.GraphModule, ranges: Literal["static", "dynamic"], levels: int) -> str:
+    held = net.get_submodule("quantizers")
+    name = f"q{len(list(held.children()))}"
+    held.add_module(name, ActivationQuant(levels=levels, ranges=ranges))
+    return f"quantizers.{name}"
+
+
+def _put(net: fx.GraphModule, node: fx.Node, quantizer: str, *, before: fx.Node | None = None) -> fx.Node:
+    with net.graph.inserting_before(before) if before else net.graph.inserting_after(node):
+        made = net.graph.call_module(quantizer, (node,))
+    if before:
+        before.replace_input_with(node, made)
+    else:
+        node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
+    return made
+
+
+@torch.no_grad()
+def calibrate(net: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Let the static quantizers see images (N, C, H, W); each then spans what it saw.
+
+    Returns:
+        How many quantizers there are.
+
+    Raises:
+        UserError: if no quantizer saw anything but zeros, so that nothing would be quantized.
+    """
+    found = [m for m in net.modules() if isinstance(m, ActivationQuant)]
+    observers = [m for m in found if m.ranges == "static"]
+    for module in observers:
+        module.observing = True
+    for x in batches if observers else ():
+        net(x)
+    for module in observers:
+        module.observing = False
+    dead = sum(bool(module.low == module.high) for module in observers)
+    if not found or (observers and dead == len(observers)):
+        raise UserError("quantizer: the calibration images reached no quantizer; give quantizer.images of at least 1")
+    return len(found)

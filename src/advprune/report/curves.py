@@ -1,0 +1,135 @@
+"""Accuracy over compression, a plot a quantity; and who resists transfer at the same clean accuracy.
+
+    python -m advprune.report.curves OUT GRID/table.json …
+
+reads the tables of grids run with attack=pgd and attack=transfer, and writes OUT/<quantity>.png and OUT/matched.json.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from advprune.errors import UserError
+from advprune.report.pool import t_interval
+
+#: Column, of which attack, title.
+QUANTITIES = (
+    ("clean_acc", "pgd", "clean accuracy"),
+    ("robust_acc", "pgd", "white-box accuracy (PGD)"),
+    ("target_acc", "transfer", "accuracy on the dense parent's examples"),
+    ("transfer_rate", "transfer", "wrong where the source is fooled (both clean-right)"),
+)
+#: strategy -> compression -> seed -> quantity -> share
+Curves = dict[str, dict[float, dict[int, dict[str, float]]]]
+
+
+def strategy(row: dict[str, Any]) -> str:
+    """The pruner with its options, as the table names it."""
+    return str(row["pruner"])
+
+
+def curves(rows: Iterable[dict[str, Any]]) -> Curves:
+    """Sort the jobs' rows by strategy, compression and seed; the attacks of one network come together."""
+    found: Curves = {}
+    for row in rows:
+        point = found.setdefault(strategy(row), {}).setdefault(round(row["compression"], 1), {})
+        kind = "transfer" if row.get("source") else "pgd"
+        own = point.setdefault(row["seed"], {})
+        own |= {name: row[name] for name, of, _ in QUANTITIES if of == kind and row.get(name) is not None}
+    return found
+
+
+def interpolated(points: list[tuple[float, float]], x: float) -> float | None:
+    """The line through ``points`` (x, y) at ``x``; None outside them."""
+    points = sorted(points)
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 <= x <= x1:
+            return y0 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return None
+
+
+def matched(found: Curves, ours: str) -> list[dict[str, Any]]:
+    """How much more often ``ours`` withstands the parent's examples than each rival does at the same clean accuracy.
+
+    Per compression and seed, the rival's accuracy on the parent's examples is read off the line through its own
+    (clean, transferred) points of that seed, where the clean accuracy of ``ours`` is among them.
+
+    Returns:
+        A row each: rival, compression, clean accuracy, difference (in shares), its t interval over seeds, how many.
+    """
+    told = []
+    for rival in found:
+        if rival == ours:
+            continue
+        for compression, seeds in sorted(found[ours].items()):
+            differences, clean = [], []
+            for seed, own in seeds.items():
+                points = [(at[seed]["clean_acc"], at[seed]["target_acc"]) for at in found[rival].values() if seed in at]
+                other = interpolated(points, own["clean_acc"])
+                if other is not None:
+                    differences.append(own["target_acc"] - other)
+                    clean.append(own["clean_acc"])
+            if differences:
+                interval = t_interval(differences) if len(differences) > 1 else None
+                at = {"of": ours, "rival": rival, "compression": compression, "clean_acc": mean(clean)}
+                told.append(at | {"difference": mean(differences), "interval": interval, "seeds": len(differences)})
+    return told
+
+
+def draw(found: Curves, column: str, title: str, path: Path) -> None:
+    """One quantity over compression: mean over seeds, a bar from the least to the most."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise UserError('plots need a package that is not installed: pip install "advprune[plots]"') from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for name, points in found.items():
+        values = {c: [own[column] for own in seeds.values() if column in own] for c, seeds in sorted(points.items())}
+        values = {c: shares for c, shares in values.items() if shares}
+        middle = [mean(shares) for shares in values.values()]
+        spread = [[m - min(v) for m, v in zip(middle, values.values(), strict=True)],
+                  [max(v) - m for m, v in zip(middle, values.values(), strict=True)]]  # fmt: skip
+        axes.errorbar(list(values), middle, spread, marker="o", markersize=4, capsize=2, label=name,
+                      linestyle="-" if name.startswith("gap") else "--")  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="compression (original : remaining parameters)", ylabel=title)
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def main(arguments: list[str]) -> None:
+    """Read, draw, compare.
+
+    Raises:
+        UserError: if there is nothing to read.
+    """
+    if len(arguments) < 2:
+        raise UserError("give a folder to write into and the table.json of at least one grid")
+    out = Path(arguments[0])
+    out.mkdir(parents=True, exist_ok=True)
+    found = curves(row for path in arguments[1:] for row in json.loads(Path(path).read_text()))
+    for column, _, title in QUANTITIES:
+        draw(found, column, title, out / f"{column}.png")
+    rows = [row for name in found if name.startswith("gap") for row in matched(found, name)]
+    (out / "matched.json").write_text(json.dumps({"matched": rows, "curves": found}, indent=1))
+    table = Table("of", "against", "compression", "clean", "transferred: points more", "seeds")
+    for row in rows:
+        interval = "" if row["interval"] is None else " [{:+.1f}, {:+.1f}]".format(*(100 * i for i in row["interval"]))
+        table.add_row(row["of"], row["rival"], f"{row['compression']:g}", f"{100 * row['clean_acc']:.1f}",
+                      f"{100 * row['difference']:+.1f}{interval}", str(row["seeds"]))  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

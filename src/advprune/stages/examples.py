@@ -1,0 +1,17 @@
+"""The stage ``examples``: a source network attacked once; its examples are judged on any number of targets."""
+
+from pathlib import Path
+from typing import Any
+
+from advprune.modules.examples import gather
+from advprune.stages.evaluated import judged
+from advprune.stages.fit import Where
+from advprune.stages.plan import Stage
+
+
+def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
+    """Attack the parent stage's network as if white-box; write ``examples.safetensors``."""
+    assert parent is not None
+    _, told = judged(stage, parent, folder, where, keep=True)
+    gather(sorted((folder / "work").glob("batch_*.safetensors")), folder / "examples.safetensors")
+    return told

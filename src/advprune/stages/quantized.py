@@ -1,0 +1,90 @@
+"""The stage ``quantized``: any network in 8 bits, its activations calibrated, trained on if the quantizer says so."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, fx
+
+from advprune.masks import prunable, sparsity
+from advprune.modules.callbacks import plain_weights
+from advprune.modules.files import load_weights, save_weights
+from advprune.quantizers.faces import Quantized
+from advprune.quantizers.int8 import Int8, integers
+from advprune.quantizers.prepare import calibrate
+from advprune.stages import parts, saved
+from advprune.stages.build import build
+from advprune.stages.dense import train
+from advprune.stages.door import frame_free
+from advprune.stages.fit import Where
+from advprune.stages.plan import Stage
+from advprune.surgery.subnet import Subnet
+
+#: What the parent measured and this network still has.
+INHERITED = (
+    *("sparsity", "weights_kept", "weights", "layers", "kept", "best", "last", "validation", "foreign"),
+    *("ratio", "compression", "params", "dense_params", "macs", "dense_macs"),
+)
+
+
+def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
+    """Quantize the parent's network; write the fake-quantized weights and, measured, what an int8 network stores."""
+    assert parent is not None
+    told = json.loads((parent / "result.json").read_text())
+    told = {name: told[name] for name in INHERITED if name in told}
+    net = fresh(stage, parent)
+    before = {name: weight == 0 for name, weight in prunable(net).items()}
+    found = calibrate(net, _images(stage))
+    if "recipe" in stage.options:
+        masks = {name: ~zero for name, zero in before.items()}
+        told |= train(Subnet(net, masks), stage, folder, where, "quantized", stage.options["recipe"], callbacks=[])
+        net.load_state_dict(load_weights(folder / "model.safetensors"))
+    save_weights(folder / "model.safetensors", plain_weights(net))
+    whole = integers(net)
+    save_weights(folder / "int8.safetensors", whole)
+    sizes = {"float_bytes": (parent / "model.safetensors").stat().st_size,
+             "int8_bytes": (folder / "int8.safetensors").stat().st_size}  # fmt: skip
+    return (
+        told
+        | sizes
+        | {
+            "zeros": sparsity(prunable(net)).overall,
+            "int8_zeros": sparsity({name: whole[name] for name in prunable(net)}).overall,
+            "quantizers": found,
+        }
+    )
+
+
+def fresh(stage: Stage, parent: Path) -> fx.GraphModule:
+    """The parent's network with quantizers that have seen nothing yet."""
+    assert stage.parent is not None
+    made: fx.GraphModule = build(frame_free("quantizer", stage.options["quantizer"]))(saved.load(stage.parent, parent))
+    return made
+
+
+def load(stage: Stage, folder: Path, *, runs: str) -> Quantized:
+    """The network of a ``quantized`` stage with all its faces.
+
+    Args:
+        runs: what is judged: ``fake_quant``, or ``int8`` in onnxruntime.
+    """
+    assert stage.parent is not None
+    parent = folder.parents[1] / stage.parent.kind / stage.parent.key
+    fake = fresh(stage, parent)
+    fake.load_state_dict(load_weights(folder / "model.safetensors"))
+    fake.eval()
+    judged = Int8(fake) if runs == "int8" else fake
+    return Quantized(judged, float_twin=saved.load(stage.parent, parent), fake_quant=fake).eval()
+
+
+def _images(stage: Stage) -> Iterator[Tensor]:
+    """Training images, as training sees them, in their order of the first epoch."""
+    datamodule = parts.data(stage.options, batch_size=128)
+    datamodule.setup("fit")
+    left = int(stage.options["quantizer"]["images"])
+    for x, _ in datamodule.train_dataloader():
+        if left <= 0:
+            return
+        yield x[:left]
+        left -= len(x)

@@ -1,0 +1,141 @@
+"""The stage ``pruned`` where filters or blocks go: scored, chosen, cut away, counted; in rounds if asked."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from advprune.errors import UserError
+from advprune.masks import Scores
+from advprune.models.structure import block_sites, filter_sites
+from advprune.modules.callbacks import plain_weights
+from advprune.modules.files import save_weights
+from advprune.modules.training import RobustTraining
+from advprune.pruners import blocks as block_choice
+from advprune.pruners import filters as filter_choice
+from advprune.pruners.schedule import cumulative
+from advprune.stages import budget, parts, saved
+from advprune.stages.build import build
+from advprune.stages.fit import Where, trainer
+from advprune.stages.plan import Stage
+from advprune.stages.rounds import Batches, search, train
+from advprune.surgery import structure
+from advprune.surgery.budget import Dense, dense
+from advprune.surgery.cost import layers, total
+from advprune.surgery.structure import Structure, shapes, shrink
+
+
+@dataclass
+class Taken:
+    """What is gone so far: the filters that stay at each site, as the dense network numbers them, and the blocks."""
+
+    kept: dict[str, list[int]]
+    gone: list[str] = field(default_factory=list)
+
+    def removed(self, widths: dict[str, int]) -> dict[str, int]:
+        """Filters gone at each site."""
+        return {site: widths[site] - len(kept) for site, kept in self.kept.items()}
+
+
+def make(stage: Stage, folder: Path, parent: Path, where: Where) -> dict[str, Any]:
+    """Shrink the dense network; write it with its structure."""
+    options, pruner = stage.options, stage.options["pruner"]
+    net = saved.load(stage, parent, seed=options["seed"])
+    shape = saved.image_shape(stage)
+    whole = dense(net, filter_sites(net), block_sites(net), shape)
+    taken = Taken({site: list(range(width)) for site, width in whole.widths.items()})
+    asked = budget.wanted(net, options)
+    ratios = cumulative(asked, schedule=pruner["schedule"], rounds=pruner["rounds"])
+    if pruner["search"]:
+        learned = search(stage, net, ratios, folder, where).net
+        scores = {name: learned.scores[name.replace(".", ":")].detach().cpu() for name in learned.masks}
+        net = learned.net.cpu().eval()
+        _cut(net, whole, taken, filter_choice.of_weight_scores(scores, list(whole.widths)), asked, pruner)
+    else:
+        for number, ratio in enumerate(ratios):
+            if number:
+                net = _between(stage, net, folder / "work" / f"round_{number}", where)
+            _cut(net, whole, taken, _score(stage, net, whole, taken, where), ratio, pruner)
+    cut = {site: kept for site, kept in taken.kept.items() if len(kept) < whole.widths[site]}
+    earlier = parent / structure.FILE
+    found = Structure(cut, taken.gone, shapes(net))
+    (structure.load(earlier).then(found) if earlier.exists() else found).save(folder / structure.FILE)
+    save_weights(folder / "model.safetensors", plain_weights(net))
+    return _counted(net, whole, taken, shape, asked, pruner) | {"rounds": ratios, "ratio": asked}
+
+
+def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Taken, where: Where) -> Scores:
+    """Scores of what is left, taken on the device that trains."""
+    pruner = stage.options["pruner"]
+    if pruner["unit"] == "filters":
+        sites: list[Any] = whole.filters
+    else:
+        sites = [site for site in whole.blocks if site.name not in taken.gone]
+    if not sites:
+        return {}
+    device = trainer(where, "score", logger=False, enable_checkpointing=False).strategy.root_device
+    images = Batches(parts.data(stage.options, batch_size=128), device)
+    scores = build(pruner["criterion"])(net.to(device), images, sites=sites)
+    net.cpu()
+    return {name: score.cpu() for name, score in scores.items()}
+
+
+def _cut(net: nn.Module, whole: Dense, taken: Taken, scores: Scores, ratio: float, pruner: dict[str, Any]) -> None:
+    """Choose by the scores and cut ``net`` in place; ``taken`` is brought up to date."""
+    if pruner["unit"] == "blocks":
+        if pruner["budget"] == "blocks" and whole.blocks:
+            ratio = round(Fraction(repr(float(ratio))) * len(whole.blocks)) / len(whole.blocks)
+        new = block_choice.choose(
+            scores, ratio, sites=whole.blocks, share=lambda gone: whole.share(pruner["budget"], {}, gone),
+            gone=taken.gone, floor=pruner.get("floor") or block_choice.FLOOR,
+        )  # fmt: skip
+        shrink(net, Structure({}, new, {}), groups=whole.groups, sites=whole.blocks)
+        taken.gone += new
+        return
+    multiple, before = pruner.get("round_to") or 1, taken.removed(whole.widths)
+    if pruner["budget"] == "filters" and pruner["scope"] == "layer":
+        kept = filter_choice.uniform(scores, ratio, original=whole.widths, round_to=multiple)
+    else:
+        kept = filter_choice.choose(
+            scores, ratio, scope=pruner["scope"], original=whole.widths, floor=pruner.get("floor") or 1,
+            round_to=multiple,
+            share=lambda now: whole.share(pruner["budget"], {s: n + before[s] for s, n in now.items()}, []),
+        )  # fmt: skip
+    shrink(net, Structure(kept, [], {}), groups=whole.groups, sites=whole.blocks)
+    taken.kept = {site: [taken.kept[site][index] for index in stay] for site, stay in kept.items()}
+
+
+def _between(stage: Stage, net: nn.Module, work: Path, where: Where) -> nn.Module:
+    """Fine-tune between two rounds."""
+    recipe = parts.recipe(stage.options["between"])
+    module = RobustTraining(net, parts.objective(stage.options), recipe, seed=stage.options["seed"],
+                            attack=parts.validation_attack(stage.options))  # fmt: skip
+    train(stage, module, recipe, work, where, epochs=stage.options["pruner"]["epochs_per_round"])
+    return module.net.cpu().eval()
+
+
+def _counted(
+    net: nn.Module, whole: Dense, taken: Taken, shape: tuple[int, int, int], ratio: float, pruner: dict[str, Any]
+) -> dict[str, Any]:
+    """The counts of the network that is left; an error if they are not what the choice promised."""
+    removed = taken.removed(whole.widths)
+    promised, measured = total(whole.left(removed, taken.gone)), total(layers(net, shape))
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    if measured != promised or parameters != promised[0]:
+        raise UserError(f"pruning left {parameters} parameters and {measured[1]} MACs, not {promised}: a defect")
+    achieved = whole.share(pruner["budget"], removed, taken.gone)
+    uniform = pruner["budget"] == "filters" and pruner["scope"] == "layer"
+    rounded = pruner["budget"] == "blocks" or uniform
+    if not rounded and achieved < ratio - 1e-9:
+        raise UserError(f"pruning to ratio={ratio:g} of {pruner['budget']} removed only {achieved:.4f}: a defect")
+    dense_parameters, dense_macs = total(whole.costs)
+    return {
+        "sparsity": 1 - parameters / dense_parameters, "zeros": 1 - parameters / dense_parameters,
+        "budget": pruner["budget"], "achieved": achieved,
+        "params": parameters, "dense_params": dense_parameters, "macs": measured[1], "dense_macs": dense_macs,
+        "filters": sum(map(len, taken.kept.values())), "dense_filters": sum(whole.widths.values()),
+        "blocks": len(whole.blocks) - len(taken.gone), "dense_blocks": len(whole.blocks),
+        "blocks_removed": taken.gone, "widths": {site: len(kept) for site, kept in taken.kept.items()},
+    }  # fmt: skip

@@ -1,0 +1,51 @@
+"""A network as a file that others run: safetensors, or ONNX whose outputs are checked in onnxruntime."""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from advprune.errors import UserError
+from advprune.frozen import frozen
+
+TOLERANCE = 1e-4
+
+
+def safetensors(model: nn.Module, path: Path) -> Path:
+    """Write the state dict; what was pruned is zero or gone."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+    return path
+
+
+def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
+    """Write an ONNX file with a free batch size, and check its logits against the model's.
+
+    Args:
+        model: on the CPU.
+        shape: (C, H, W) of an image; pixels in [0, 1], for the normalisation is inside.
+    Raises:
+        UserError: if a package is missing, or onnxruntime's logits differ by more than 1e-4 of the largest.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"export=onnx needs {', '.join(missing)}: pip install 'advprune[onnx]'")
+    import onnxruntime
+
+    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    with frozen(model):
+        batch = {0: torch.export.Dim("batch", min=1, max=65536)}
+        program = torch.onnx.export(model, (x,), input_names=["pixels"], output_names=["logits"], dynamo=True,
+                                    dynamic_shapes=(batch,), verbose=False)  # fmt: skip
+        assert program is not None
+        program.save(str(path))
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        for images in (x, x[:1]):
+            with torch.no_grad():
+                wanted = model(images)
+            found = torch.from_numpy(session.run(None, {"pixels": images.numpy()})[0])
+            off = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+            if off > TOLERANCE:
+                raise UserError(f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be used")
+    return path

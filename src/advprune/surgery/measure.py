@@ -1,0 +1,62 @@
+"""Sizes that matter to users: what is stored, what is multiplied, how long an image takes beside the dense network."""
+
+import statistics
+import time
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from advprune.frozen import frozen
+from advprune.surgery.cost import layers
+
+
+def nonzeros(model: nn.Module) -> dict[str, int]:
+    """Entries that are not zero in each convolution's and linear layer's weight."""
+    return {
+        f"{name}.weight": int(torch.count_nonzero(module.weight))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
+
+
+def effective_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Multiplications by weights that are not zero, for one image; what ideal sparse hardware would do."""
+    costs = layers(model, shape)
+    return sum(count * costs[name.removesuffix(".weight")].positions for name, count in nonzeros(model).items())
+
+
+def file_bytes(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Bytes of the tensors: ``dense`` as they are, ``sparse`` each as a bit per entry and its non-zero values.
+
+    A tensor that is smaller dense stays dense in ``sparse``; headers are not counted.
+    """
+    dense = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    sparse = sum(
+        min(t.numel() * t.element_size(), -(-t.numel() // 8) + int(torch.count_nonzero(t)) * t.element_size())
+        for t in state.values()
+    )
+    return {"dense": dense, "sparse": sparse}
+
+
+def latencies(
+    models: Mapping[str, nn.Module], shape: tuple[int, int, int], *, batch: int, repeats: int = 15
+) -> dict[str, float]:
+    """Seconds of one forward pass of a batch for each model, measured in turns so that a busy moment hits all alike.
+
+    Args:
+        models: on the CPU, by name.
+        shape: (C, H, W) of an image.
+        repeats: turns; the median is returned.
+    """
+    x = torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0))
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    for turn in range(repeats + 2):
+        for name, model in models.items():
+            with frozen(model), torch.inference_mode():
+                begun = time.perf_counter()
+                model(x)
+                seconds = time.perf_counter() - begun
+            if turn >= 2:  # the first two warm caches and threads
+                taken[name].append(seconds)
+    return {name: statistics.median(times) for name, times in taken.items()}

@@ -1,0 +1,83 @@
+"""The stage ``quantized`` in a whole job: what it adds, what it leaves alone, and mistakes in one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import load_file
+
+OTHER = tuple(word for word in TINY if not word.startswith("attack."))  # for an attack without steps
+
+
+def test_a_pruned_network_in_8_bits(job: Any) -> None:
+    plain = job(*TINY, "pruner=magnitude", "ratio=0.9")["row"]
+    row = job(*TINY, "pruner=magnitude", "ratio=0.9", "quantizer=ptq_static", "quantizer.images=100")["row"]
+    assert (row["made"], row["found"]) == (2, 4)  # quantized and evaluated; the rest is what it was without
+    assert row["sparsity"] == plain["sparsity"]
+    folder = Path(row["files"]["quantized"])
+    masks = load_file(Path(plain["files"]["finetuned"]) / "masks.safetensors")
+    whole, fake = load_file(folder / "int8.safetensors"), load_file(folder / "model.safetensors")
+    for name, mask in masks.items():
+        assert whole[name].dtype == torch.int8
+        assert not whole[name][~mask].any()
+        assert not fake[name][~mask].any()
+    assert row["zeros"] == plain["zeros"]
+    assert row["int8_bytes"] == (folder / "int8.safetensors").stat().st_size < row["float_bytes"]
+    assert abs(row["clean_acc"] - plain["clean_acc"]) < 0.05
+    through = job(*OTHER, "pruner=magnitude", "ratio=0.9", "quantizer=ptq_static", "quantizer.images=100",
+                  "attack=pgd_float_twin")["row"]  # fmt: skip
+    assert through["made"] == 2
+    assert through["attack"] == "pgd_float_twin"
+
+
+def test_training_in_8_bits_moves_weights_and_keeps_zeros(job: Any) -> None:
+    words = (*TINY, "pruner=magnitude", "ratio=0.9")
+    still, trained = (
+        load_file(
+            Path(job(*words, "quantizer=qat", f"quantizer.epochs={n}")["row"]["files"]["quantized"])
+            / "model.safetensors"
+        )
+        for n in (0, 1)
+    )
+    assert still.keys() == trained.keys()
+    weights = [name for name in still if still[name].dim() > 1]
+    for name in weights:
+        assert torch.equal(still[name] == 0, trained[name] == 0)
+        assert not torch.equal(still[name], trained[name])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("quantizer=ptq_static", "quantizer.runs=int4"), "runs=int4 is not known: give fake_quant or int8"),
+        (("quantizer=ptq_static", "quantizer.images=0"), "images=0 is not possible"),
+        (("quantizer=ptq_static", "quantizer.levels=300"), "levels=300 must be from 1 to 255"),
+        (("quantizer.runs=int8",), "says how to quantize, but nothing is"),
+    ],
+)
+def test_mistakes_are_one_sentence(job: Any, words: tuple[str, ...], sentence: str) -> None:
+    failed = job(*TINY, *words)["failed"]
+    assert sentence in failed
+    assert "\n" not in failed
+
+
+def test_an_attack_with_its_own_set_is_not_held_to_the_ball(job: Any) -> None:
+    row = job(*OTHER, "pruner=magnitude", "ratio=0.5", "attack=translation", "attack.pixels=2")["row"]
+    assert (row["eps"], row["norm"]) == (None, None)
+    assert row["perturbation"] == "up to 2 px, worst of 1"
+    assert row["robust_acc"] <= row["clean_acc"]
+
+
+def test_mean_corruption_accuracy(job: Any) -> None:
+    import pandas as pd
+
+    row = job(*OTHER, "pruner=magnitude", "ratio=0.5", "attack=corruptions", "attack.names=[fog,contrast]",
+              "attack.severities=[1,5]")["row"]  # fmt: skip
+    records = pd.read_parquet(Path(row["files"]["evaluated"]) / "records.parquet")
+    kinds = ["fog.1", "fog.5", "contrast.1", "contrast.5"]
+    assert row["alone"] == pytest.approx({kind: records[f"ok.{kind}"].mean() for kind in kinds})
+    assert row["mean_acc"] == pytest.approx(records[[f"ok.{kind}" for kind in kinds]].to_numpy().mean())
+    every = records["clean_ok"] & records[[f"ok.{kind}" for kind in kinds]].all(axis=1)
+    assert row["robust_acc"] == pytest.approx(every.mean())
