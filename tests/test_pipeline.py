@@ -135,6 +135,20 @@ def test_averaged_weights_are_what_is_kept(job: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("logger", "file"), [("csv", "metrics.csv"), ("tensorboard", "events.*"), ("wandb", "*.wandb")]
+)
+def test_every_logger_writes_and_asks_nothing(
+    job: Any, tmp_path: Path, logger: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    out = job(*TINY, "pruner=magnitude", "ratio=0.5", f"logger={logger}")
+    assert "failed" not in out, out.get("failed")
+    assert len(list(tmp_path.glob(f"job/**/{file}"))) == 2  # the dense network and the fine-tuning
+
+
+@pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
         (("ratio=99",), "for 99 % write ratio=0.99"),

@@ -48,7 +48,8 @@ def wandb(
     os.environ.setdefault("WANDB_SILENT", "true")
     from pytorch_lightning.loggers import WandbLogger
 
-    return WandbLogger(name=name, save_dir=save_dir, project=project, entity=entity, config=facts, job_type=name)
+    plain = {str(key): value for key, value in facts.items()}  # Hydra makes a DictConfig of it, which W&B cannot read
+    return WandbLogger(name=name, save_dir=save_dir, project=project, entity=entity, config=plain, job_type=name)
 
 
 def close_wandb() -> None:
