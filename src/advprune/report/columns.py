@@ -29,11 +29,11 @@ class Column:
 
 
 def accuracy(row: Row, name: str) -> str:
-    """A share in percent with its interval: ``84.2 [80.1, 87.6]``; a dash if it was not measured."""
+    """A share in percent and, on a line of its own, its interval; a dash if it was not measured."""
     if row.get(name) is None:
         return "–"
     low, high = row[f"{name}_interval"]
-    return f"{100 * row[name]:.1f} [{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
+    return f"{100 * row[name]:.1f}\n[{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
 
 
 def eps(row: Row) -> str:
@@ -87,12 +87,12 @@ def _gone(row: Row) -> str:
 
 
 def _attack(row: Row) -> str:
-    return f"{row['attack'].split(' ')[0]} {eps(row)}"
+    return f"{row['attack'].split(' ')[0]}\n{eps(row)}"
 
 
 def _images(row: Row) -> str:
     images = f"{row['images']}" if row["images"] == row["of"] else f"{row['images']} of {row['of']}"
-    return images + (f" × {row['seeds']} seeds" if row["seeds"] > 1 else "")
+    return images + (f"\n× {row['seeds']} seeds" if row["seeds"] > 1 else "")
 
 
 def _share(name: str, heading: str, *, dense: bool = False) -> Column:
