@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT = ("prune.py", "pruner=hydra", "ratio=0.99", "-m")
+DEFAULT = ("prune.py", "-m", "pruner=hydra", "ratio=0.99")
 
 
 def measure(*command: str) -> tuple[float, float]:
