@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from advprune.bounds.certificate import Certificate
 from advprune.frozen import frozen
 from advprune.modules.examples import Examples, verdicts
-from advprune.modules.files import save_weights
+from advprune.modules.files import replace, save_weights
 from advprune.modules.judge import doubts, verify
 from advprune.modules.seeding import seed_step
 from advprune.threat import Threat
@@ -65,9 +64,7 @@ class RobustEvaluation(pl.LightningModule):
             return
         seed_step(self.run_seed, "attack", index)
         rows = self._records(x, y, positions, path.with_suffix(".safetensors"))
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(rows))
-        part.replace(path)
+        replace(path, json.dumps(rows).encode())
 
     def _records(self, x: Tensor, y: Tensor, positions: Tensor, beside: Path) -> dict[str, list[Any]]:
         """Attack, check the answer, judge it; columns of one row an image."""

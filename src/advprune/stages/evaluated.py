@@ -8,6 +8,7 @@ from torch import nn
 from advprune.datasets.splits import subset
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
+from advprune.modules.files import replace
 from advprune.stages import parts, quantized, saved
 from advprune.stages.contradictions import refuse_contradictions
 from advprune.stages.fit import Where, interruptible, trainer
@@ -62,6 +63,4 @@ def _network(stage: Stage, parent: Path) -> nn.Module:
 def _write_records(path: Path, columns: dict[str, list[Any]]) -> None:
     import pandas as pd
 
-    part = path.with_name(f".{path.name}.part")
-    pd.DataFrame(columns).to_parquet(part, index=False)
-    part.replace(path)
+    replace(path, pd.DataFrame(columns).to_parquet(index=False))
