@@ -1,53 +1,20 @@
-"""A stage's key: a hash of what determines its result, and of nothing else.
+"""A stage's key: a hash of what determines its result (``identity.py``), and of nothing else.
 
-What only says where it runs never enters; an option at its neutral value (null) is dropped, so that a new option
-leaves old keys valid; numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0). A change of code that changes
-results raises the stage's number in ``RECIPES``, which is part of the key.
+An option at its neutral value (null) is dropped, so that a new option leaves old keys valid. A change of code that
+changes results raises the stage's number in ``RECIPES``, which is part of the key.
 """
 
 import hashlib
 import json
-import re
 from typing import Any
 
-from advprune.units import fraction
+from advprune.identity import of_stage
 
 RECIPES = {"dense": 1, "pruned": 1, "finetuned": 1, "quantized": 1, "evaluated": 1, "examples": 1}
-#: Options of any node that say where it runs or where data lies; ``content_id``, ``extra_id``, ``sha256`` say what.
-WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra", "test"})
-#: What a data set suggests to other nodes; they hold the resolved value themselves.
-SUGGESTED = frozenset({"eps", "attack_steps", "epochs", "batch_size", "learning_rate", "mean", "std"})
-#: What shapes training only; the test images are the same without it.
-TRAINING_ONLY = frozenset({"augment", "extra_id", "train_images", "validation"})
-#: What says which images are tested, and no more.
-TESTING_ONLY = frozenset({"test_id"})
-_QUOTIENT = re.compile(r"\s*\d+(\.\d+)?\s*/\s*\d+(\.\d+)?\s*")
 LENGTH = 16
-
-
-def canonical(value: Any) -> Any:
-    """``value`` without nulls and without what says where; numbers as floats, quotients as numbers."""
-    if isinstance(value, dict):
-        return {str(k): canonical(v) for k, v in sorted(value.items()) if v is not None and k not in WHERE}
-    if isinstance(value, list | tuple):
-        return [canonical(v) for v in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int | float):
-        return float(value)
-    return fraction(value) if _QUOTIENT.fullmatch(value) else value
-
-
-def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, Any]:
-    """The options of a data set that decide which pixels are seen: in training, or in testing alone."""
-    dropped = SUGGESTED | (TESTING_ONLY if training else TRAINING_ONLY)
-    return {k: v for k, v in dataset.items() if k not in dropped}
 
 
 def key(kind: str, options: dict[str, Any], parent: str | None) -> str:
     """The key of a stage of this kind with these resolved options, made from the stage keyed ``parent``."""
-    identity = dict(options)
-    if "dataset" in identity:
-        identity["dataset"] = dataset_identity(identity["dataset"], training=kind not in ("evaluated", "examples"))
-    described = {"stage": kind, "recipe": RECIPES[kind], "parent": parent, "options": canonical(identity)}
+    described = {"stage": kind, "recipe": RECIPES[kind], "parent": parent, "options": of_stage(kind, options)}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:LENGTH]

@@ -51,6 +51,8 @@ def _make(stage: Stage, store: Store, folder: Any, where: "Where") -> None:
     result = maker.make(stage, folder, parent, where)
     seconds = time.monotonic() - begun
     facts = {"stage": stage.kind, "key": stage.key, "parent": stage.parent.key if stage.parent else None}
+    if stage.examples is not None:
+        facts["examples"] = stage.examples.key
     store.finish(stage, result | facts | {"seconds": seconds, "provenance": provenance()})
     store.note(stage, "made", seconds=round(seconds, 2))
     log.info("made %s %s in %.1f s", stage.kind, stage.key, seconds)

@@ -1,0 +1,49 @@
+"""What of a stage's options determines its result: for keys, and to tell which runs are one run but for the seed.
+
+What only says where it runs is dropped, so is an option at its neutral value (null); numbers are compared as numbers
+(``8/255`` is 0.0313…, 6 is 6.0).
+"""
+
+import re
+from typing import Any
+
+from advprune.units import fraction
+
+#: Options of any node that say where it runs or where data lies; ``content_id``, ``extra_id``, ``sha256`` say what.
+WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra", "test"})
+#: What a data set suggests to other nodes; they hold the resolved value themselves.
+SUGGESTED = frozenset({"eps", "attack_steps", "epochs", "batch_size", "learning_rate", "mean", "std"})
+#: What shapes training only; the test images are the same without it.
+TRAINING_ONLY = frozenset({"augment", "extra_id", "train_images", "validation"})
+#: What says which images are tested, and no more.
+TESTING_ONLY = frozenset({"test_id"})
+#: Kinds of stage that look at test images only.
+TESTING = ("evaluated", "examples")
+_QUOTIENT = re.compile(r"\s*\d+(\.\d+)?\s*/\s*\d+(\.\d+)?\s*")
+
+
+def canonical(value: Any) -> Any:
+    """``value`` without nulls and without what says where; numbers as floats, quotients as numbers."""
+    if isinstance(value, dict):
+        return {str(k): canonical(v) for k, v in sorted(value.items()) if v is not None and k not in WHERE}
+    if isinstance(value, list | tuple):
+        return [canonical(v) for v in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return float(value)
+    return fraction(value) if _QUOTIENT.fullmatch(value) else value
+
+
+def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, Any]:
+    """The options of a data set that decide which pixels are seen: in training, or in testing alone."""
+    dropped = SUGGESTED | (TESTING_ONLY if training else TRAINING_ONLY)
+    return {k: v for k, v in dataset.items() if k not in dropped}
+
+
+def of_stage(kind: str, options: dict[str, Any]) -> Any:
+    """The canonical options of a stage of this kind."""
+    identity = dict(options)
+    if "dataset" in identity:
+        identity["dataset"] = dataset_identity(identity["dataset"], training=kind not in TESTING)
+    return canonical(identity)
