@@ -1,6 +1,7 @@
 """Jobs that differ in their seed alone become one row: n, mean and a t interval over seeds."""
 
 import math
+from collections.abc import Callable, Hashable
 from statistics import mean, stdev
 from typing import Any
 
@@ -33,11 +34,11 @@ def identity(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(str(row.get(name)) for name in IDENTITY)
 
 
-def pool(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each identity, in the order they come; of a single seed, the row itself with its Wilson intervals."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+def pool(rows: list[dict[str, Any]], same: Callable[[dict[str, Any]], Hashable] = identity) -> list[dict[str, Any]]:
+    """One row for each of ``same``, in the order they come; of a single seed, itself with its Wilson intervals."""
+    groups: dict[Hashable, list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(identity(row), []).append(row)
+        groups.setdefault(same(row), []).append(row)
     return [_pooled(list({row["seed"]: row for row in group}.values())) for group in groups.values()]
 
 

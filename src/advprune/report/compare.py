@@ -1,0 +1,94 @@
+"""Which differences stand: two methods on the same images, by McNemar's test, corrected for how many are asked.
+
+Of one pair of networks, the exact test (scipy: binomial, on the images that only one of them has right). Of several
+seeds, a difference must show in each of them: the largest p of all, or 1 if they disagree on its sign (an intersection-
+union test; seeds share their images, so their counts are not added up). All p of one report are corrected together by
+Benjamini and Yekutieli (scipy), which holds however the comparisons depend on each other, and they do: they share
+networks. ``q`` is the corrected p; a difference stands if q < 0.05.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from statistics import mean
+from typing import Any
+
+from advprune.report.found import Found, Run
+from advprune.report.pool import t_interval
+from advprune.report.verdicts import Verdicts, discordant
+
+LEVEL = 0.05
+#: What two methods may differ in, one thing at a time, and what of each stage goes with that choice.
+PHASES = ("pruned", "finetuned")
+AXES: dict[str, dict[str, tuple[str, ...]]] = {
+    "pruner": {"pruned": ("pruner", "search", "between", "objective")},
+    "objective": dict.fromkeys(("dense", "pruned", "finetuned", "quantized"), ("objective", "select")),
+}
+
+
+def cell(run: Run, axis: str) -> str:
+    """Equal for runs that differ at most in their ``axis``: same data, recipe, budget, ratio, attack and seed."""
+    given = [(stage.kind, _without(stage, AXES[axis])) for stage in (*run.line, *(run.source or ()))]
+    return json.dumps([axis, run.seed, given], sort_keys=True)
+
+
+def _without(stage: Found, dropped: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """A stage's options but for the choice; not so what is removed, weights or filters, for the ratio is of these."""
+    kept = {name: value for name, value in stage.identity.items() if name not in dropped.get(stage.kind, ())}
+    return kept | {"unit": stage.identity.get("pruner", {}).get("unit")}
+
+
+def comparisons(runs: Iterable[tuple[Run, Verdicts]]) -> list[dict[str, Any]]:
+    """Every two methods that differ in one thing.
+
+    Returns:
+        A dict each: ``axis``, ``of`` and ``against`` (the runs, by seed), ``difference`` in shares (of minus against,
+        mean over seeds) and its t ``interval`` over seeds (None of one), ``only_of`` and ``only_against`` (images,
+        over all seeds), ``images``, ``p``, ``q``, ``stands``.
+    """
+    cells: dict[str, list[tuple[Run, Verdicts]]] = defaultdict(list)
+    for run, verdicts in runs:
+        for axis in AXES:
+            if axis == "objective" or run.stage("pruned") is not None:
+                cells[cell(run, axis)].append((run, verdicts))
+    pairs: dict[tuple[str, str, str], list[Any]] = defaultdict(list)
+    for name, members in cells.items():
+        axis = json.loads(name)[0]
+        for (a, right_a), (b, right_b) in combinations(sorted(members, key=lambda one: one[0].identity), 2):
+            same = (right_a.name, right_a.images) == (right_b.name, right_b.images)
+            if same and a.identity != b.identity:
+                pairs[axis, a.identity, b.identity].append((a, b, right_a.count, *discordant(right_a, right_b)))
+    told = [_compared(axis, seeds) for (axis, _, _), seeds in pairs.items()]
+    return list(_corrected(told))
+
+
+def _compared(axis: str, seeds: list[tuple[Run, Run, int, int, int]]) -> dict[str, Any]:
+    """One comparison over its seeds."""
+    differences = [(only_a - only_b) / images for _, _, images, only_a, only_b in seeds]
+    return {
+        "axis": axis,
+        "of": {a.seed: a for a, *_ in seeds}, "against": {b.seed: b for _, b, *_ in seeds},
+        "difference": mean(differences), "interval": t_interval(differences) if len(seeds) > 1 else None,
+        "only_of": sum(only for *_, only, _ in seeds), "only_against": sum(only for *_, only in seeds),
+        "images": seeds[0][2], "seeds": len(seeds),
+        "p": on_every_seed([(only_a, only_b) for *_, only_a, only_b in seeds]),
+    }  # fmt: skip
+
+
+def on_every_seed(counts: list[tuple[int, int]]) -> float:
+    """p of a difference that shows on every seed: the largest of the exact McNemar p, 1 if the signs disagree."""
+    from scipy.stats import binomtest  # a second to import, which a report without comparisons need not spend
+
+    if any(a > b for a, b in counts) and any(a < b for a, b in counts):
+        return 1.0
+    return max(float(binomtest(a, a + b).pvalue) if a + b else 1.0 for a, b in counts)
+
+
+def _corrected(told: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    if not told:
+        return
+    from scipy.stats import false_discovery_control
+
+    for row, q in zip(told, false_discovery_control([row["p"] for row in told], method="by"), strict=True):
+        yield row | {"q": float(q), "stands": bool(q < LEVEL)}

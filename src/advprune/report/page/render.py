@@ -1,0 +1,122 @@
+"""The report as one HTML page that needs no other file: tables, plots, configurations, style and script inside."""
+
+import base64
+import gzip
+import json
+import os
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from advprune.report.board import Field, shown
+from advprune.report.found import Found, Run
+from advprune.report.plots.style import Plot, slug
+from advprune.report.published import published
+
+HERE = files("advprune.report.page")
+#: Columns whose values a reader picks from a list.
+PICKED = ("dataset", "model", "objective", "method", "attack", "data set", "differ in", "stands")
+Row = dict[str, Any]
+
+
+def page(rows: list[Row], compared: list[Row], plots: list[Plot], runs: dict[str, Run], **told: Any) -> str:
+    """The page.
+
+    Args:
+        rows: of the leaderboard, ours and published.
+        compared: see ``compare.comparisons``, with ``cells`` (see ``pairs.py``).
+        told: ``report``, ``store``, ``finished``, ``out`` (the folder the page will lie in).
+    """
+    kinds = [(kind, list(drawn)) for kind, drawn in groupby(plots, lambda plot: plot.kind)]
+    contents = [("leaderboard", "Leaderboard"), *([("differences", "Which differences stand")] if compared else [])]
+    contents += [(slug(kind), kind) for kind, _ in kinds] + [("papers", "Published numbers")]
+    return _template().render(
+        board=_board(rows), pairs=_pairs(compared), published=_board(published()), contents=contents,
+        published_shown=any(row.get("published") for row in rows),
+        plots=[({"id": slug(kind), "title": kind}, [_figure(plot) for plot in drawn]) for kind, drawn in kinds],
+        configs=_configs(runs, told["out"]), css=_inside("page.css"), js=_inside("page.js"), **told,
+    )  # fmt: skip
+
+
+def _template() -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    return environment.from_string((HERE / "page.html").read_text())
+
+
+def _inside(name: str) -> Markup:
+    return Markup((HERE / name).read_text())
+
+
+def _figure(plot: Plot) -> dict[str, Any]:
+    return {"title": plot.title, "caption": plot.caption, "svg": Markup(plot.inline())}
+
+
+def _board(rows: list[Row]) -> dict[str, Any]:
+    fields = shown(rows)
+    numeric = {field.name: all(_is_number(field.value(row)) for row in rows) for field in fields}
+    headings = [{"text": field.heading, "numeric": numeric[field.name]} for field in fields]
+    cells = [
+        {"published": bool(row.get("published")),
+         "cells": [*(_cell(field, row, number=numeric[field.name]) for field in fields), _runs(row)]}
+        for row in rows
+    ]  # fmt: skip
+    filters = [(at, field.heading) for at, field in enumerate(fields) if field.name in PICKED]
+    return {"headings": [*headings, {"text": "runs", "numeric": False}], "rows": cells, "filters": filters}
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _cell(field: Field, row: Row, *, number: bool) -> dict[str, Any]:
+    value = field.value(row)
+    stands = field.name == "versus" and str(value).endswith("stands")
+    kind = "number" if number else "wide" if field.name == "protocol" else "stands" if stands else ""
+    return {"text": field.cell(row), "value": _sorted_by(value) if number else None, "kind": kind, "runs": ()}
+
+
+def _sorted_by(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _runs(row: Row) -> dict[str, Any]:
+    return {"text": "", "value": None, "kind": "of-runs", "runs": list(row["runs"].items())}
+
+
+def _pairs(compared: list[Row]) -> dict[str, Any]:
+    """The comparisons, those that stand first and the largest difference first."""
+    order = sorted(compared, key=lambda row: (not row["stands"], -abs(row["difference"])))
+    names = list(order[0]["cells"]) if order else []
+    numeric = {name: all(_is_number(row["cells"][name][0]) for row in order) for name in names}
+    headings = [{"text": name, "numeric": numeric[name]} for name in names]
+    rows = [
+        {"published": False, "cells": [_pair_cell(row, name, number=numeric[name]) for name in names]} for row in order
+    ]
+    filters = [(at, name) for at, name in enumerate(names) if name in PICKED]
+    return {"headings": headings, "rows": rows, "filters": filters}
+
+
+def _pair_cell(row: Row, name: str, *, number: bool) -> dict[str, Any]:
+    value, text = row["cells"][name]
+    kind = "number" if number else "stands" if name == "stands" and row["stands"] else ""
+    return {"text": text, "value": _sorted_by(value) if number else None, "kind": kind, "runs": ()}
+
+
+def _configs(runs: dict[str, Run], out: Path) -> str:
+    stages = {stage.key: stage for run in runs.values() for stage in run.line}
+    told = {
+        "runs": {key: [stage.key for stage in run.line] for key, run in runs.items()},
+        "stages": {key: _stage(stage, out) for key, stage in stages.items()},
+    }
+    return base64.b64encode(gzip.compress(json.dumps(told).encode(), 6, mtime=0)).decode()
+
+
+def _stage(stage: Found, out: Path) -> dict[str, Any]:
+    made = stage.result.get("provenance") or {}
+    said = [f"{stage.result['seconds']:.1f} s", made.get("code"), made.get("host"), made.get("finished")]
+    folder = Path(os.path.relpath(stage.folder.resolve(), out.resolve())).as_posix()
+    return {"kind": stage.kind, "folder": folder, "config": stage.config, "made": ", ".join(filter(None, said))}

@@ -1,0 +1,81 @@
+"""Mask overlap: how many of the weights that two pruners keep are the same, over those that either keeps."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+
+from advprune.report.entries import method
+from advprune.report.plots.material import Material, Row, grouped
+from advprune.report.plots.style import Plot, drawing, finish, heat
+
+KIND = "Mask overlap"
+NEEDS = "two pruners of single weights on one dense parent at one ratio"
+MASKS = "masks.safetensors"
+
+
+def draw(given: Material) -> Iterator[Plot]:
+    """A plot for each data set, model, objective and ratio that two pruners or more share."""
+    rows = [row for row in given.rows if row["unit"] == "weights"]
+    networks = [group[0] for group in grouped(rows, lambda row: row["network"])]
+    names = ("dataset", "model", "objective", "ratio")
+    groups = grouped(networks, lambda row: tuple(row[name] for name in names))
+    return (_plot(group, given) for group in groups if len(group) > 1)
+
+
+def kept(path: Path) -> np.ndarray:
+    """A mask file as packed bits, all tensors one after the other in the order of their names.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        masks = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read ({error})") from None
+    return np.packbits(np.concatenate([masks[name].reshape(-1) for name in sorted(masks)]))
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Kept by both over kept by either (Jaccard), of packed bits; 1 if neither keeps any."""
+    either = int(np.bitwise_count(a | b).sum())
+    return int(np.bitwise_count(a & b).sum()) / either if either else 1.0
+
+
+def _plot(rows: list[Row], given: Material) -> Plot:
+    """Pairs of one dense parent and seed only: of two parents, weights are not the same weights."""
+    shares: dict[tuple[str, str], list[float]] = defaultdict(list)
+    names = sorted(method(row) for row in rows)
+    for seed in sorted({seed for row in rows for seed in row["runs"]}):
+        bits = {}
+        for row in rows:
+            run = given.runs.get(row["runs"].get(seed, ""))
+            pruned = None if run is None else run.stage("pruned")
+            if run is not None and pruned is not None:
+                for mask in given.readable(kept, [pruned.folder / MASKS]):
+                    bits[method(row)] = (run.dense.key, mask)
+        for a, b in combinations(sorted(bits), 2):
+            if bits[a][0] == bits[b][0] and bits[a][1].shape == bits[b][1].shape:
+                shares[a, b].append(overlap(bits[a][1], bits[b][1]))
+    values = [[1.0 if a == b else _found(shares, a, b) for b in names] for a in names]
+    with drawing(2.6 + 0.55 * len(names), 1.6 + 0.5 * len(names)) as (figure, axes):
+        heat(axes[0], values, names, names)
+        ratio = rows[0]["ratio"]
+        title = ", ".join(str(rows[0][name]) for name in ("dataset", "model", "objective")) + f", ratio {ratio:g}"
+        by_chance = 100 * (1 - ratio) / (1 + ratio)
+        return finish(
+            figure, title, KIND, title,
+            f"In percent: kept by both, of those that either keeps. Two random masks share about {by_chance:.1f}. "
+            "Means over seeds.",
+        )  # fmt: skip
+
+
+def _found(shares: dict[tuple[str, str], list[float]], a: str, b: str) -> float | None:
+    values = shares.get((min(a, b), max(a, b)))
+    return mean(values) if values else None

@@ -1,0 +1,71 @@
+"""The security curve: robust accuracy against eps, of one network or of one method trained anew at each eps."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from advprune.report.entries import method, verdict
+from advprune.report.plots.material import Material, Row, bars, grouped, setting, spread
+from advprune.report.plots.sparsity import SHARES
+from advprune.report.plots.style import Plot, drawing, finish, legend
+
+KIND = "Robust accuracy against eps"
+NEEDS = "one attack at two budgets or more (threat.eps=…), on one network or on one method"
+
+
+def draw(given: Material) -> Iterator[Plot]:
+    """A plot for each data set, model, norm and attack that was run at several eps."""
+    rows = [row for row in given.rows if row["eps"] is not None and not row["source"]]
+    groups = grouped(rows, lambda row: (row["dataset"], row["model"], row["norm"], row["attack"].split(" ")[0],
+                                        verdict(row), _without_eps(row["judged"])))  # fmt: skip
+    return (plot for group in groups if (plot := _plot(group, given)))
+
+
+def _lines(rows: list[Row]) -> list[tuple[str, bool, list[Row]]]:
+    """Name, whether it is one network, its rows over eps; what is one network is not also drawn as a method."""
+    found, single = [], set()
+    for group in grouped(rows, lambda row: row["network"]):
+        if len({row["eps"] for row in group}) > 1:
+            found.append((_name(group[0]), True, group))
+            single.add(group[0]["network"])
+    rest = [row for row in rows if row["network"] not in single]
+    for group in grouped(rest, lambda row: _without_eps(row["network"])):
+        if len({row["eps"] for row in group}) > 1:
+            found.append((f"{_name(group[0])}, trained at each", False, group))
+    return found
+
+
+def _name(row: Row) -> str:
+    return f"{row['objective']}: {method(row)}" + ("" if row["ratio"] is None else f" {row['ratio']:g}")
+
+
+def _without_eps(identity: str) -> str:
+    """An identity of whatever budget."""
+    return json.dumps(_dropped(json.loads(identity)))
+
+
+def _dropped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _dropped(inner) for name, inner in value.items() if name != "eps"}
+    return [_dropped(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _plot(rows: list[Row], given: Material) -> Plot | None:
+    lines = _lines(rows)
+    if not lines:
+        return None
+    share, norm, attack = verdict(rows[0]), rows[0]["norm"], rows[0]["attack"].split(" ")[0]
+    with drawing(7.6, 3.6) as (figure, axes):
+        for name, one, line in lines:
+            line = sorted(line, key=lambda row: row["eps"])
+            x, y = [row["eps"] for row in line], [100 * row[share] for row in line]
+            errors = [spread(row, share) for row in line]
+            if one:  # without a perturbation, robust is clean
+                x, y, errors = [0.0, *x], [100 * line[0]["clean_acc"], *y], [spread(line[0], "clean_acc"), *errors]
+            axes[0].errorbar(x, y, list(zip(*errors, strict=True)), label=name, capsize=3, markersize=5,
+                             **given.looks.of(name))  # fmt: skip
+        axes[0].set(xlabel=f"eps ({norm}, of pixels in [0, 1])", ylabel=SHARES[share], ylim=(0, 100))
+        legend(figure, axes)
+        title = f"{setting(rows[0] | {'objective': None})}: {attack}, {norm}"
+        drawn = [row for *_, line in lines for row in line]
+        return finish(figure, title, KIND, title, f"{bars(drawn)} One network starts at its clean accuracy.")

@@ -1,0 +1,48 @@
+"""Transfer matrices: whose examples fool whom."""
+
+from collections.abc import Iterator
+from statistics import mean
+
+from advprune.report.entries import method
+from advprune.report.plots.material import Material, Row, grouped, setting
+from advprune.report.plots.style import Plot, drawing, finish, heat
+
+KIND = "Transfer"
+NEEDS = "attack=transfer"
+QUANTITIES = (
+    ("target_acc", "right on the source's examples, %"),
+    ("transfer_rate", "wrong where the source is fooled, %"),
+)
+
+
+def draw(given: Material) -> Iterator[Plot]:
+    """A plot for each data set and attack: the target's accuracy, and the transfer rate."""
+    rows = [row for row in given.rows if row.get("target_acc") is not None]
+    groups = grouped(rows, lambda row: tuple(row[name] for name in ("dataset", "objective", "attack", "norm", "eps")))
+    return (_plot(group) for group in groups)
+
+
+def _target(row: Row) -> str:
+    name = method(row) if row["ratio"] is None else f"{method(row)} {row['ratio']:g}"
+    return f"{row['model']} {name}"
+
+
+def _plot(rows: list[Row]) -> Plot:
+    targets = list(dict.fromkeys(map(_target, rows)))
+    sources = list(dict.fromkeys(row["source"] for row in rows))
+    with drawing(4.6 + 1.1 * len(sources), 1.8 + 0.42 * len(targets), panels=2) as (figure, axes):
+        for axis, (name, title) in zip(axes, QUANTITIES, strict=True):
+            heat(axis, [[_share(rows, target, source, name) for source in sources] for target in targets],
+                 targets if axis is axes[0] else [""] * len(targets), sources)  # fmt: skip
+            axis.set(title=title, xlabel="examples of")
+        axes[0].set_ylabel("judged")
+        title = f"{setting(rows[0] | {'model': None})}, eps {rows[0]['eps']:g}"
+        return finish(
+            figure, title, KIND, title,
+            "The rate counts images that both have right and on which the source is fooled. Means over seeds.",
+        )  # fmt: skip
+
+
+def _share(rows: list[Row], target: str, source: str, name: str) -> float | None:
+    found = [row[name] for row in rows if (_target(row), row["source"]) == (target, source) and row[name] is not None]
+    return mean(found) if found else None

@@ -1,0 +1,34 @@
+"""Numbers of papers, to stand beside ours: ``published.json``, each with its source and protocol; none is ours."""
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+MEASURES = {"clean": "clean_acc", "robust": "robust_acc", "certified": "certified_acc"}
+
+
+@cache
+def published() -> list[dict[str, Any]]:
+    """All published rows, as entries of the leaderboard: shares in [0, 1]; no interval, for none is published."""
+    data = json.loads((files("advprune.report") / "published.json").read_text())
+    return [_entry(dict(zip(data["columns"], row, strict=True)), data["protocols"]) for row in data["rows"]]
+
+
+def _entry(row: dict[str, Any], protocols: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    protocol = protocols[row["protocol"]]
+    shares = {to: None if row[name] is None else row[name] / 100 for name, to in MEASURES.items()}
+    dense = row["method"] == "dense"
+    return shares | {
+        "published": True, "protocol": f"{protocol['source']}: {protocol['note']}", "protocol_id": row["protocol"],
+        "dataset": row["dataset"], "model": row["model"], "objective": None, "pruner": None if dense else row["method"],
+        "unit": None if dense else row["unit"], "ratio": None if dense else row["ratio"], "sparsity": row["ratio"],
+        "attack": protocol["attack"], "norm": protocol["norm"], "eps": protocol["eps"], "images": protocol["images"],
+        "quantizer": None, "source": None, "options": "", "runs": {}, "seeds": None,
+    }  # fmt: skip
+
+
+def beside(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The published rows of a data set and a network that are among ours."""
+    ours = {(row["dataset"].split(" ")[0], row["model"].split(" ")[0]) for row in rows}
+    return [row for row in published() if (row["dataset"], row["model"]) in ours]
