@@ -20,12 +20,16 @@ class Field:
     text: Callable[[Any], str] = str
     interval: bool = False
 
-    def cell(self, row: Row) -> str:
-        """What a reader sees; empty where there is nothing."""
+    def parts(self, row: Row) -> tuple[str, str]:
+        """What a reader sees, and the interval that may stand on a line of its own; empty where there is nothing."""
         value = self.value(row)
         if value is None or value == "":
-            return ""
-        return self.text(value) + (_interval(row.get(f"{self.name}_interval")) if self.interval else "")
+            return "", ""
+        return self.text(value), _interval(row.get(f"{self.name}_interval")) if self.interval else ""
+
+    def cell(self, row: Row) -> str:
+        """Both in one line."""
+        return " ".join(part for part in self.parts(row) if part)
 
 
 def percent(share: float) -> str:
@@ -34,7 +38,7 @@ def percent(share: float) -> str:
 
 
 def _interval(bounds: list[float] | None) -> str:
-    return "" if bounds is None else f" [{percent(max(bounds[0], 0))}, {percent(min(bounds[1], 1))}]"
+    return "" if bounds is None else f"[{percent(max(bounds[0], 0))}, {percent(min(bounds[1], 1))}]"
 
 
 def _of(name: str) -> Callable[[Row], Any]:
@@ -49,10 +53,6 @@ def _threat(row: Row) -> str:
     if row.get("perturbation"):
         return str(row["perturbation"])
     return row["norm"] if row["eps"] is None else eps(row)
-
-
-def _versus(row: Row) -> str | None:
-    return row.get("versus")
 
 
 FIELDS = (
@@ -72,7 +72,7 @@ FIELDS = (
     _share("transfer_rate", "transfer rate %"),
     _share("dense_robust_acc", "dense robust %"),
     _share("dense_certified_acc", "dense certified %"),
-    Field("versus", "against the best", _versus),
+    Field("versus", "against the best", _of("versus")),
     Field("macs", "MACs", lambda row: row.get("costs", {}).get("macs"), lambda macs: f"{macs:.4g}"),
     Field("seconds_128", "ms a batch of 128", lambda row: row.get("costs", {}).get("seconds_128"),
           lambda seconds: f"{1000 * seconds:.3g}"),
@@ -82,9 +82,16 @@ FIELDS = (
 )  # fmt: skip
 
 
-def shown(rows: list[Row]) -> list[Field]:
-    """The columns that any of these rows fills."""
-    return [field for field in FIELDS if any(field.cell(row) for row in rows)]
+def shown(rows: list[Row]) -> tuple[list[Field], str]:
+    """The columns that any of these rows fills and that differ among them; and what is the same in all, in words."""
+    filled = [field for field in FIELDS if any(field.cell(row) for row in rows)]
+    same = [f for f in filled if f.name in FRAME and len(rows) > 1 and len({f.cell(row) for row in rows}) == 1]
+    told = ", ".join(f"{field.heading} {field.cell(rows[0])}" for field in same)
+    return [field for field in filled if field not in same], told
+
+
+#: Columns that need not be there where all rows say the same.
+FRAME = ("dataset", "model", "objective", "unit", "attack", "threat", "source", "images", "seeds")
 
 
 def fair(row: Row) -> tuple[Any, ...]:

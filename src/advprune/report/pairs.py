@@ -52,7 +52,7 @@ def _interval(pair: Row) -> str:
     if pair["interval"] is None:
         return ""
     low, high = sorted(pair["interval"] if pair["difference"] >= 0 else [-end for end in pair["interval"]])
-    return f"[{percent(low)}, {percent(high)}]"
+    return f"[{percent(max(low, -1))}, {percent(min(high, 1))}]"
 
 
 def _probability(p: float) -> str:

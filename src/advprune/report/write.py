@@ -7,6 +7,7 @@ from typing import Any
 
 from advprune.report.board import FIELDS, shown
 from advprune.report.found import Found, Run
+from advprune.report.published import protocols
 
 #: What is of use while a report is made.
 INTERNAL = frozenset({"identity", "network", "judged", "run", "seed"})
@@ -25,10 +26,14 @@ def put(path: Path, text: str) -> None:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A table that renders on any forge; ``|`` in a cell is escaped."""
-    fields = shown(rows)
+    fields, same = shown(rows)
     lines = [[field.heading for field in fields], ["---"] * len(fields)]
     lines += [[field.cell(row).replace("|", "\\|") for field in fields] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    notes = [f"All: {same}.", ""] if same else []
+    notes += [f"| {' | '.join(line)} |" for line in lines]
+    papers = protocols(rows).values()
+    return "\n".join([*notes, *(["", "Published, under their own protocols:", ""] if papers else []),
+                      *(f"* {protocol}" for protocol in papers), ""])  # fmt: skip
 
 
 def table(rows: list[dict[str, Any]]) -> Any:
@@ -40,6 +45,8 @@ def table(rows: list[dict[str, Any]]) -> Any:
         flat: dict[str, Any] = {"published": bool(row.get("published"))}
         for field in FIELDS:
             flat[field.name] = field.value(row)
+            if field.name == "protocol":
+                flat["note"] = row.get("note")
             if field.interval:
                 low, high = row.get(f"{field.name}_interval") or (None, None)
                 flat |= {f"{field.name}_low": low, f"{field.name}_high": high}
@@ -51,7 +58,10 @@ def latex(rows: list[dict[str, Any]], caption: str) -> str:
     """A table with booktabs rules; what is in its cells is escaped, intervals are set small."""
     import pandas as pd
 
-    fields = [field for field in shown(rows) if field.name != "protocol"]
+    fields, same = shown(rows)
+    fields = [field for field in fields if field.name != "protocol"]
+    if same:
+        caption = f"{caption} All: {_escaped(same)}."
     frame = pd.DataFrame([[field.cell(row) for field in fields] for row in rows], columns=[f.heading for f in fields])
     style = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     numeric = {*NUMBERS, *(field.name for field in fields if field.interval)}
@@ -59,6 +69,12 @@ def latex(rows: list[dict[str, Any]], caption: str) -> str:
     return "% \\usepackage{booktabs}\n" + style.to_latex(
         hrules=True, column_format=columns, caption=caption, position="t", position_float="centering"
     )
+
+
+def _escaped(text: str) -> str:
+    for special in "&%$#_{}":
+        text = text.replace(special, f"\\{special}")
+    return text
 
 
 def facts(rows: list[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from markupsafe import Markup
 from advprune.report.board import Field, shown
 from advprune.report.found import Found, Run
 from advprune.report.plots.style import Plot, slug
-from advprune.report.published import published
+from advprune.report.published import protocols, published
 
 HERE = files("advprune.report.page")
 #: Columns whose values a reader picks from a list.
 PICKED = ("dataset", "model", "objective", "method", "attack", "data set", "differ in", "stands")
 Row = dict[str, Any]
+CELL: dict[str, Any] = {"text": "", "small": "", "link": "", "value": None, "kind": "", "runs": ()}
 
 
 def page(rows: list[Row], compared: list[Row], plots: list[Plot], runs: dict[str, Run], **told: Any) -> str:
@@ -38,6 +39,7 @@ def page(rows: list[Row], compared: list[Row], plots: list[Plot], runs: dict[str
         board=_board(rows), pairs=_pairs(compared), published=_board(published()), contents=contents,
         published_shown=any(row.get("published") for row in rows),
         plots=[({"id": slug(kind), "title": kind}, [_figure(plot) for plot in drawn]) for kind, drawn in kinds],
+        protocols=protocols(published()),
         configs=_configs(runs, told["out"]), css=_inside("page.css"), js=_inside("page.js"), **told,
     )  # fmt: skip
 
@@ -56,16 +58,18 @@ def _figure(plot: Plot) -> dict[str, Any]:
 
 
 def _board(rows: list[Row]) -> dict[str, Any]:
-    fields = shown(rows)
+    fields, same = shown(rows)
     numeric = {field.name: all(_is_number(field.value(row)) for row in rows) for field in fields}
     headings = [{"text": field.heading, "numeric": numeric[field.name]} for field in fields]
     cells = [
         {"published": bool(row.get("published")),
-         "cells": [*(_cell(field, row, number=numeric[field.name]) for field in fields), _runs(row)]}
+         "cells": [*(_cell(field, row, number=numeric[field.name]) for field in fields), *_runs(row, rows)]}
         for row in rows
     ]  # fmt: skip
     filters = [(at, field.heading) for at, field in enumerate(fields) if field.name in PICKED]
-    return {"headings": [*headings, {"text": "runs", "numeric": False}], "rows": cells, "filters": filters}
+    if any(row["runs"] for row in rows):
+        headings.append({"text": "runs", "numeric": False})
+    return {"headings": headings, "rows": cells, "filters": filters, "same": same}
 
 
 def _is_number(value: Any) -> bool:
@@ -76,15 +80,19 @@ def _cell(field: Field, row: Row, *, number: bool) -> dict[str, Any]:
     value = field.value(row)
     stands = field.name == "versus" and str(value).endswith("stands")
     kind = "number" if number else "wide" if field.name == "protocol" else "stands" if stands else ""
-    return {"text": field.cell(row), "value": _sorted_by(value) if number else None, "kind": kind, "runs": ()}
+    text, small = field.parts(row)
+    link = f"#protocol-{row['protocol_id']}" if field.name == "protocol" and text else ""
+    told = {"text": text, "small": small, "link": link, "value": _sorted_by(value) if number else None}
+    return CELL | told | {"kind": kind}
 
 
 def _sorted_by(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
-def _runs(row: Row) -> dict[str, Any]:
-    return {"text": "", "value": None, "kind": "of-runs", "runs": list(row["runs"].items())}
+def _runs(row: Row, rows: list[Row]) -> list[dict[str, Any]]:
+    """The last column: none if no row has runs."""
+    return [CELL | {"kind": "of-runs", "runs": list(row["runs"].items())}] if any(r["runs"] for r in rows) else []
 
 
 def _pairs(compared: list[Row]) -> dict[str, Any]:
@@ -97,13 +105,14 @@ def _pairs(compared: list[Row]) -> dict[str, Any]:
         {"published": False, "cells": [_pair_cell(row, name, number=numeric[name]) for name in names]} for row in order
     ]
     filters = [(at, name) for at, name in enumerate(names) if name in PICKED]
-    return {"headings": headings, "rows": rows, "filters": filters}
+    return {"headings": headings, "rows": rows, "filters": filters, "same": ""}
 
 
 def _pair_cell(row: Row, name: str, *, number: bool) -> dict[str, Any]:
     value, text = row["cells"][name]
     kind = "number" if number else "stands" if name == "stands" and row["stands"] else ""
-    return {"text": text, "value": _sorted_by(value) if number else None, "kind": kind, "runs": ()}
+    kind = "nowrap" if text.startswith("[") else kind
+    return CELL | {"text": text, "value": _sorted_by(value) if number else None, "kind": kind}
 
 
 def _configs(runs: dict[str, Run], out: Path) -> str:

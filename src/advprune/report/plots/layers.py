@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from advprune.report.entries import method
 from advprune.report.found import Run
@@ -67,12 +68,17 @@ def _plot(rows: list[Row], given: Material) -> Plot | None:
             at = [i + (index - (len(found) - 1) / 2) * width for i in range(len(names))]
             colour = given.looks.of(name)["color"]
             axes[0].bar(at, [100 * shares.get(layer, 0) for layer in names], width * 0.9, label=name, color=colour)
-        axes[0].set_xticks(range(len(names)), [name.removesuffix(".weight") for name in names], rotation=60, ha="right")
+        axes[0].set_xticks(range(len(names)), [name.removesuffix(".weight") for name in names], **slanted(len(names)))
         axes[0].set(ylabel="removed, %", ylim=(0, 104))
         legend(figure, axes)
         what = ", ".join(str(rows[0][name]) for name in ("dataset", "model", "objective"))
         title = f"{what}, {rows[0]['unit']}, ratio {rows[0]['ratio']:g}"
         return finish(figure, title, KIND, title, "Counted in each prunable tensor; means over seeds.")
+
+
+def slanted(labels: int) -> dict[str, Any]:
+    """How to set the labels of bars: level as long as they have room."""
+    return {"rotation": 60, "ha": "right"} if labels > 6 else {}
 
 
 def _mean(found: list[dict[str, float]]) -> dict[str, float]:

@@ -14,10 +14,19 @@ Point = tuple[float, float]
 
 
 def draw(given: Material) -> Iterator[Plot]:
-    """A plot for each data set, model and threat: a panel for each two shares that networks have."""
+    """A plot for each data set, model, threat and attack: a panel for each two shares that its networks have.
+
+    Robust accuracy is of one attack, for of two attacks it is two quantities; a network's proofs stand beside it.
+    """
     rows = [row for row in given.rows if not row["source"] and row["eps"] is not None]
-    groups = grouped(rows, lambda row: (row["dataset"], row["model"], row["norm"], row["eps"]))
-    return (plot for group in groups if (plot := _plot(group, given)))
+    for group in grouped(rows, lambda row: (row["dataset"], row["model"], row["norm"], row["eps"])):
+        proved = {row["network"]: row["certified_acc"] for row in group if row.get("certified_acc") is not None}
+        attacks = [row for row in group if row.get("robust_acc") is not None]
+        for networks in grouped(attacks or group, lambda row: row["judged"]):
+            points = [row | {"certified_acc": proved.get(row["network"])} for row in networks]
+            plot = _plot(points, given)
+            if plot:
+                yield plot
 
 
 def front(points: list[Point]) -> list[Point]:
@@ -29,20 +38,7 @@ def front(points: list[Point]) -> list[Point]:
     return kept[::-1]
 
 
-def networks(rows: list[Row]) -> list[Row]:
-    """One row a network: its robust accuracy is the least of its attacks, its certified the most of its proofs."""
-    found = []
-    for group in grouped(rows, lambda row: row["network"]):
-        row = group[0] | {"robust_acc": None, "certified_acc": None}
-        for name, pick in (("robust_acc", min), ("certified_acc", max)):
-            shares = [one[name] for one in group if one.get(name) is not None]
-            row[name] = pick(shares) if shares else None
-        found.append(row)
-    return found
-
-
-def _plot(rows: list[Row], given: Material) -> Plot | None:
-    points = networks(rows)
+def _plot(points: list[Row], given: Material) -> Plot | None:
     panels = [
         (x, y) for x, y in combinations(SHARES, 2)
         if sum(point[x] is not None and point[y] is not None for point in points) > 1
@@ -53,13 +49,11 @@ def _plot(rows: list[Row], given: Material) -> Plot | None:
         for axis, (x, y) in zip(axes, panels, strict=True):
             _panel(axis, [point for point in points if point[x] is not None and point[y] is not None], x, y, given)
         legend(figure, axes)
-        attacks = sorted({attacked(row) for row in rows})
-        title = f"{setting(rows[0] | {'objective': None})}: {', '.join(attacks)}"
-        return finish(
-            figure, title, KIND, title,
-            "The line joins the networks that no other one beats in both shares; numbers are ratios. A network "
-            "attacked in several ways stands at its least robust accuracy. Means over seeds, without intervals.",
-        )  # fmt: skip
+        title = f"{setting(points[0] | {'objective': None})}: {attacked(points[0])}"
+        said = (
+            "The line joins the networks that no other one beats in both shares; numbers are ratios. Means over seeds."
+        )
+        return finish(figure, title, KIND, title, said)
 
 
 def _panel(axis, points: list[Row], x: str, y: str, given: Material) -> None:  # type: ignore[no-untyped-def]

@@ -63,17 +63,20 @@ def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material)
                   label=f"{method(line[0])}, published", markerfacecolor="none", markersize=6, **look)  # fmt: skip
     shown = {row["sparsity"] for row in [*rows, *papers] if row["pruner"]}
     _sparsity_axis(axis, shown)
-    axis.set(ylabel=SHARES[name], ylim=(0, 100))
+    moved = rows[0]["source"] and name == "robust_acc"
+    axis.set(ylabel="right on the source's examples, %" if moved else SHARES[name], ylim=(0, 100))
 
 
 def _sparsity_axis(axis, sparsities: set[float]) -> None:  # type: ignore[no-untyped-def]
     """Ticks at the sparsities that are there, those that would overlap left out."""
     axis.set_xscale("log")
+    shares = sorted({float(f"{1 - s:.2g}") for s in sparsities if s < 1}, reverse=True)
+    apart = (1.69 * shares[0] / shares[-1]) ** (1 / 9)  # the axis has room for nine labels
     ticks: list[float] = []
-    for left in sorted({float(f"{1 - s:.2g}") for s in sparsities if s < 1}, reverse=True):
-        if not ticks or ticks[-1] / left > 1.25:
+    for left in shares:
+        if not ticks or ticks[-1] / left > apart:
             ticks.append(left)
     axis.set_xticks(ticks, [f"{1 - left:.4g}" for left in ticks], minor=False)
     axis.set_xticks([], minor=True)
-    axis.set_xlim(max(ticks, default=1) * 1.3, min(ticks, default=1) / 1.3)
+    axis.set_xlim(shares[0] * 1.3, shares[-1] / 1.3)
     axis.set_xlabel("sparsity")

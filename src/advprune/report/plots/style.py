@@ -84,7 +84,7 @@ def drawing(width: float = 6.4, height: float = 3.6, panels: int = 1) -> Iterato
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    settings: dict[str, Any] = {
+    settings: Any = {
         "svg.fonttype": "none", "svg.hashsalt": "advprune", "font.size": 10, "font.family": "sans-serif",
         "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.titlecolor": INK,
         "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,

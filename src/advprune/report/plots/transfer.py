@@ -10,8 +10,8 @@ from advprune.report.plots.style import Plot, drawing, finish, heat
 KIND = "Transfer"
 NEEDS = "attack=transfer"
 QUANTITIES = (
-    ("target_acc", "right on the source's examples, %"),
-    ("transfer_rate", "wrong where the source is fooled, %"),
+    ("target_acc", "target right, %"),
+    ("transfer_rate", "transfer rate, %"),
 )
 
 
@@ -30,7 +30,7 @@ def _target(row: Row) -> str:
 def _plot(rows: list[Row]) -> Plot:
     targets = list(dict.fromkeys(map(_target, rows)))
     sources = list(dict.fromkeys(row["source"] for row in rows))
-    with drawing(4.6 + 1.1 * len(sources), 1.8 + 0.42 * len(targets), panels=2) as (figure, axes):
+    with drawing(5.4 + 1.4 * len(sources), 1.8 + 0.42 * len(targets), panels=2) as (figure, axes):
         for axis, (name, title) in zip(axes, QUANTITIES, strict=True):
             heat(axis, [[_share(rows, target, source, name) for source in sources] for target in targets],
                  targets if axis is axes[0] else [""] * len(targets), sources)  # fmt: skip
@@ -39,7 +39,8 @@ def _plot(rows: list[Row]) -> Plot:
         title = f"{setting(rows[0] | {'model': None})}, eps {rows[0]['eps']:g}"
         return finish(
             figure, title, KIND, title,
-            "The rate counts images that both have right and on which the source is fooled. Means over seeds.",
+            "Target right: on the source's examples. Transfer rate: the target is wrong, of the images that both have "
+            "right and on which the source is fooled. Means over seeds.",
         )  # fmt: skip
 
 
