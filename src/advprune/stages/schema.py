@@ -20,6 +20,7 @@ class Train:
     source_seed: int | None = None
     source_model: Any = None
     store: str = "multirun/stages"
+    report: bool = True
     training: Recipe = field(default_factory=Recipe)
     search: Recipe = field(default_factory=Recipe)
     finetune: Recipe = field(default_factory=Recipe)

@@ -21,6 +21,7 @@ HERE = files("advprune.report.page")
 #: Columns whose values a reader picks from a list.
 PICKED = ("dataset", "model", "objective", "method", "attack", "data set", "differ in", "stands")
 Row = dict[str, Any]
+VERDICTS = {False: "nowrap", True: "nowrap stands"}
 CELL: dict[str, Any] = {"text": "", "small": "", "link": "", "value": None, "kind": "", "runs": ()}
 
 
@@ -78,8 +79,16 @@ def _is_number(value: Any) -> bool:
 
 def _cell(field: Field, row: Row, *, number: bool) -> dict[str, Any]:
     value = field.value(row)
-    stands = field.name == "versus" and str(value).endswith("stands")
-    kind = "number" if number else "wide" if field.name == "protocol" else "stands" if stands else ""
+    stands = field.name == "versus" and str(value).endswith(", stands")
+    kind = (
+        "number"
+        if number
+        else VERDICTS[stands]
+        if field.name == "versus"
+        else "wide"
+        if field.name == "protocol"
+        else ""
+    )
     text, small = field.parts(row)
     link = f"#protocol-{row['protocol_id']}" if field.name == "protocol" and text else ""
     told = {"text": text, "small": small, "link": link, "value": _sorted_by(value) if number else None}
@@ -99,18 +108,21 @@ def _pairs(compared: list[Row]) -> dict[str, Any]:
     """The comparisons, those that stand first and the largest difference first."""
     order = sorted(compared, key=lambda row: (not row["stands"], -abs(row["difference"])))
     names = list(order[0]["cells"]) if order else []
+    same = [name for name in names if len(order) > 1 and len({row["cells"][name][1] for row in order}) == 1]
+    said = ", ".join(f"{name} {order[0]['cells'][name][1]}" for name in same if order[0]["cells"][name][1])
+    names = [name for name in names if name not in same]
     numeric = {name: all(_is_number(row["cells"][name][0]) for row in order) for name in names}
     headings = [{"text": name, "numeric": numeric[name]} for name in names]
     rows = [
         {"published": False, "cells": [_pair_cell(row, name, number=numeric[name]) for name in names]} for row in order
     ]
     filters = [(at, name) for at, name in enumerate(names) if name in PICKED]
-    return {"headings": headings, "rows": rows, "filters": filters, "same": ""}
+    return {"headings": headings, "rows": rows, "filters": filters, "same": said}
 
 
 def _pair_cell(row: Row, name: str, *, number: bool) -> dict[str, Any]:
     value, text = row["cells"][name]
-    kind = "number" if number else "stands" if name == "stands" and row["stands"] else ""
+    kind = "number" if number else VERDICTS[row["stands"]] if name == "stands" else ""
     kind = "nowrap" if text.startswith("[") else kind
     return CELL | {"text": text, "value": _sorted_by(value) if number else None, "kind": kind}
 
