@@ -64,7 +64,8 @@ def column(browser: Any, heading: str) -> list[str]:
     return browser.execute_script(
         """const t = document.querySelector("#board"), h = [...t.tHead.rows[0].cells];
         const at = h.findIndex((cell) => cell.textContent.trim() === arguments[0]);
-        return [...t.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[at].firstChild?.textContent.trim() ?? "");""",
+        const rows = [...t.tBodies[0].rows].filter((row) => !row.hidden);
+        return rows.map((row) => row.cells[at].firstChild?.textContent.trim() ?? "");""",
         heading,
     )
 
