@@ -3,17 +3,24 @@
 import argparse
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 from advprune.errors import UserError
 from advprune.report.build import PAGE, Report, build, tables_of
 
+#: Reports of their own: the word that asks for one, and the module whose ``main`` takes the words after it.
+MORE = {"curves": "advprune.report.curves"}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Build it, say where it lies and what it leaves out; returns the exit code."""
-    given = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     begun = time.monotonic()
     try:
+        if words and words[0] in MORE:
+            return import_module(MORE[words[0]]).main(words[1:]) or 0
+        given = _parser().parse_args(words)
         if not given.store.is_dir():
             raise UserError(f"there is no folder {given.store}; give --store FOLDER, the one that store= names")
         report = build(given.store, given.out or given.store.parent / "report", given.tables or tables_of(given.store))
@@ -21,8 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except OSError as error:
-        place = error.filename or given.out
-        print(f"error: {place} could not be written ({error.strerror}); give another --out FOLDER", file=sys.stderr)  # noqa: T201
+        print(f"error: {error.filename} could not be written ({error.strerror}); give --out FOLDER", file=sys.stderr)  # noqa: T201
         return 1
     for sentence in said(report):
         print(sentence)  # noqa: T201
