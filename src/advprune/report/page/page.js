@@ -38,7 +38,7 @@ for (const section of document.querySelectorAll("section[data-table]")) {
     values.delete("");
     for (const one of [...values].sort((a, b) => a.localeCompare(b, "en", { numeric: true }))) select.add(new Option(one));
   }
-  section.querySelector(".filters").addEventListener("input", () => filter(section));
+  for (const event of ["input", "change"]) section.querySelector(".filters").addEventListener(event, () => filter(section));
   for (const button of table.querySelectorAll("th button")) {
     button.addEventListener("click", () => sort(table, button.parentNode));
   }
