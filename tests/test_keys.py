@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from advprune.identity import canonical
-from advprune.stages.keys import key
+from advprune.keys import canonical
+from advprune.keys import key
 from advprune.stages.plan import plan_dense, plan_pruned
 
 OPTIONS: dict[str, Any] = {

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from advprune.keys import RECIPES
 from advprune.report.__main__ import main
 from advprune.report.board import rank, shown
 from advprune.report.build import build
@@ -206,6 +207,15 @@ def test_a_run_without_its_parent_is_named(damaged: Path) -> None:
     assert run.evaluated.key not in {run.evaluated.key for run in reader.runs()}
     (problem,) = reader.problems
     assert f"made from stage {run.final.key}, which is not in the store" in problem
+
+
+def test_what_an_older_recipe_made_is_not_mixed_in(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "pruned", RECIPES["pruned"] + 1)
+    report = build(made / "stages", tmp_path / "report", [])
+    assert report.runs == 2  # the dense parent on two seeds
+    assert "5 evaluations are not reported" in report.left_out[0]
 
 
 def test_half_a_stage_is_not_there(damaged: Path) -> None:

@@ -24,6 +24,10 @@ from advprune.report.write import as_json, facts, latex, markdown, put, table
 
 PAGE = "index.html"
 BOARD = "leaderboard"
+OLDER = (
+    "{} evaluations are not reported: their keys are not those that this code gives to their options, which it changed "
+    "the meaning of since; their commands make them anew"
+)
 
 
 @dataclass
@@ -56,6 +60,8 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> Report:
     reader = Reader(store)
     runs, records = _readable(reader, report)
     report.problems += reader.problems
+    if reader.older:
+        report.left_out.append(OLDER.format(reader.older))
     if not runs:
         raise UserError(_nothing(store, report.problems))
     told = [rows for path in tables if (rows := _table(path, report)) is not None]
@@ -66,7 +72,8 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> Report:
     report.runs, report.compared = len(runs), len(compared)
     by_key = {run.evaluated.key: run for run in runs}
     given = Material(rows, beside(rows), by_key)
-    plots, report.left_out = every.draw(given)
+    plots, undrawn = every.draw(given)
+    report.left_out += undrawn
     report.problems += list(dict.fromkeys(given.problems))
     _write(report, given, with_cells(compared, rows), plots, store)
     return report

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from advprune import identity
+from advprune import keys
 
 COMPLETE = "complete"
 #: Kinds of stage that can be the parent of another.
@@ -31,9 +31,19 @@ class Found:
     config: str
 
     @cached_property
+    def is_current(self) -> bool:
+        """Whether the code of today would find it: its key is that of its options and of today's recipe numbers."""
+        own = {name: value for name, value in self.options.items() if name != "stage"}
+        if "examples" in self.result:
+            own["examples"] = self.result["examples"]
+        elif "target_acc" in self.result:
+            return True  # made before a transfer's result named its examples: its key cannot be told from here
+        return self.key == keys.key(self.kind, own, self.result["parent"])
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """The options that decide the result, the seed aside, and whatever takes its value from it."""
-        return identity.of_stage(self.kind, _without_seed(self.options, self.options.get("seed")))
+        return keys.identity(self.kind, _without_seed(self.options, self.options.get("seed")))
 
 
 @dataclass(frozen=True)
@@ -80,15 +90,21 @@ class Reader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.problems: list[str] = []
+        self.older = 0
         self._stages: dict[tuple[str, str], Found | None] = {}
         self._options: dict[str, dict[str, Any]] = {}
         self._kinds = {key: kind for kind in PARENTS for key in finished(root / kind)}
         self._examples = set(finished(root / "examples"))
 
     def runs(self) -> list[Run]:
-        """Every finished evaluation whose stages can be read, in the order of their keys."""
-        found = (self._run(key) for key in finished(self.root / "evaluated"))
-        return [run for run in found if run is not None]
+        """Every finished evaluation whose stages can be read and are of today's recipe, in the order of their keys.
+
+        ``older`` counts the others: code has changed since, and the same options give something else now.
+        """
+        found = [run for key in finished(self.root / "evaluated") if (run := self._run(key)) is not None]
+        current = [run for run in found if all(stage.is_current for stage in run.line)]
+        self.older = len(found) - len(current)
+        return current
 
     def _run(self, key: str) -> Run | None:
         line = self._line("evaluated", key)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from advprune.identity import canonical
+from advprune.keys import canonical
 from advprune.report.found import Found, Run
 
 GROUPS = ("dataset", "model", "objective", "pruner", "quantizer", "attack")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advprune.errors import UserError
-from advprune.identity import canonical, dataset_identity
+from advprune.keys import canonical, dataset_identity
 
 if TYPE_CHECKING:
     from advprune.stages.plan import Stage

@@ -13,7 +13,7 @@ from hydra.utils import get_object
 from pydantic import TypeAdapter, ValidationError
 
 from advprune.errors import UserError
-from advprune.identity import canonical
+from advprune.keys import canonical
 from advprune.stages.plan import of_phase
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})

@@ -6,7 +6,7 @@ from typing import Any
 
 from advprune.errors import UserError
 from advprune.stages.content import digest, network_options, with_content
-from advprune.stages.keys import key
+from advprune.keys import key
 
 #: What the training phases share.
 CONTEXT = ("dataset", "objective", "threat", "select")

@@ -1,14 +1,18 @@
-"""What of a stage's options determines its result: for keys, and to tell which runs are one run but for the seed.
+"""A stage's key: a hash of what determines its result, and of nothing else.
 
-What only says where it runs is dropped, so is an option at its neutral value (null); numbers are compared as numbers
-(``8/255`` is 0.0313…, 6 is 6.0).
+What only says where it runs never enters; an option at its neutral value (null) is dropped, so that a new option
+leaves old keys valid; numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0). A change of code that changes
+results raises the stage's number in ``RECIPES``, which is part of the key.
 """
 
+import hashlib
+import json
 import re
 from typing import Any
 
 from advprune.units import fraction
 
+RECIPES = {"dense": 1, "pruned": 2, "finetuned": 1, "quantized": 2, "evaluated": 1, "examples": 1}
 #: Options of any node that say where it runs or where data lies; ``content_id``, ``extra_id``, ``sha256`` say what.
 WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra", "test"})
 #: What a data set suggests to other nodes; they hold the resolved value themselves.
@@ -17,9 +21,8 @@ SUGGESTED = frozenset({"eps", "attack_steps", "epochs", "batch_size", "learning_
 TRAINING_ONLY = frozenset({"augment", "extra_id", "train_images", "validation"})
 #: What says which images are tested, and no more.
 TESTING_ONLY = frozenset({"test_id"})
-#: Kinds of stage that look at test images only.
-TESTING = ("evaluated", "examples")
 _QUOTIENT = re.compile(r"\s*\d+(\.\d+)?\s*/\s*\d+(\.\d+)?\s*")
+LENGTH = 16
 
 
 def canonical(value: Any) -> Any:
@@ -41,9 +44,15 @@ def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, An
     return {k: v for k, v in dataset.items() if k not in dropped}
 
 
-def of_stage(kind: str, options: dict[str, Any]) -> Any:
-    """The canonical options of a stage of this kind."""
-    identity = dict(options)
-    if "dataset" in identity:
-        identity["dataset"] = dataset_identity(identity["dataset"], training=kind not in TESTING)
-    return canonical(identity)
+def identity(kind: str, options: dict[str, Any]) -> Any:
+    """The canonical options of a stage of this kind: what of them determines its result."""
+    own = dict(options)
+    if "dataset" in own:
+        own["dataset"] = dataset_identity(own["dataset"], training=kind not in ("evaluated", "examples"))
+    return canonical(own)
+
+
+def key(kind: str, options: dict[str, Any], parent: str | None) -> str:
+    """The key of a stage of this kind with these resolved options, made from the stage keyed ``parent``."""
+    described = {"stage": kind, "recipe": RECIPES[kind], "parent": parent, "options": identity(kind, options)}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:LENGTH]
