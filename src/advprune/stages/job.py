@@ -3,6 +3,8 @@
 import errno
 import json
 import logging
+import os
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -91,7 +93,8 @@ def _finish(
     if missing(plan, store):
         if _LOOKING.get():
             raise NotFoundError
-        _write(output, record)  # without a row: so others see that it has begun, should it be killed
+        begun_by = {"host": socket.gethostname(), "pid": os.getpid()}
+        _write(output, record | begun_by)  # without a row: so others see that it has begun, should it be killed
         door.check_signatures(options, GROUPS)
         # torch and Lightning take seconds to import: only where there is work
         from advprune.stages.rehearsal import rehearse
