@@ -17,6 +17,8 @@ from advprune.modules.files import AtomicCheckpoint
 from advprune.modules.stopping import StopWhenAsked
 from advprune.stages.build import build
 from advprune.stages.loggers import close_wandb
+from advprune.stages.reports import ReportEpochs
+from advprune.stages.trial import current
 
 #: Side in pixels up to which one thread of the processor is the default.
 TINY_IMAGE = 16
@@ -29,6 +31,7 @@ class Where:
     trainer: dict[str, Any]
     logger: dict[str, Any]
     output: Path
+    reported: str | None = None  #: key of the stage whose accuracy a search for options is after
 
     def settle(self, image_size: int) -> None:
         """Apply what holds for the whole process, and silence notices that are not for the user.
@@ -79,8 +82,10 @@ def fit(
     saved = ModelCheckpoint(work, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
                             enable_version_counter=False, auto_insert_metric_name=False)  # fmt: skip
     logger = build(where.logger, save_dir=str(where.output), name=title.split()[0], facts={"stage": title})
+    trial = current() if where.reported is not None and where.reported in title else None
+    reports = [] if trial is None else [ReportEpochs(trial)]
     last = work / "last.ckpt"
-    run = trainer(where, title, logger=logger, callbacks=[*callbacks, *average, StopWhenAsked(last), saved],
+    run = trainer(where, title, logger=logger, callbacks=[*callbacks, *reports, *average, StopWhenAsked(last), saved],
                   max_epochs=epochs, gradient_clip_val=module.recipe.clip)  # fmt: skip
     datamodule.to(run.strategy.root_device)
     try:

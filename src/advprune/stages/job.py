@@ -102,7 +102,7 @@ def _finish(
         rehearse(options)
         from advprune.stages.fit import Where
 
-        where = Where(options["trainer"], options["logger"], output)
+        where = Where(options["trainer"], options["logger"], output, reported=plan.final.key)
         where.settle(options["dataset"]["image_size"])
         made = find_or_make(plan, store, where)
     results = {stage.key: store.result(stage) for stage in plan.stages()}
