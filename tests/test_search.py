@@ -28,9 +28,8 @@ def searched(*words: str) -> dict[str, Any]:
 
 def test_what_is_searched() -> None:
     found = searched(
-        "seed=0", "pruner=hydra,magnitude", "ratio=interval(0.1,0.9)", "training.learning_rate=tag(log,interval(0.01,1))",
-       
-        "finetune.epochs=range(5,30,5)", "search.epochs=int(interval(1,9))",
+        "seed=0", "pruner=hydra,magnitude", "ratio=interval(0.1,0.9)", "finetune.epochs=range(5,30,5)",
+        "training.learning_rate=tag(log,interval(0.01,1))", "search.epochs=int(interval(1,9))",
     )  # fmt: skip
     assert found == {
         "pruner": optuna.distributions.CategoricalDistribution(["hydra", "magnitude"]),

@@ -1,6 +1,7 @@
 """A grid's jobs as commands of their own, whichever engine runs them; and what is written down of one that died."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -90,8 +91,9 @@ def _named(word: str, names: Iterable[str]) -> bool:
 
 
 def quoted(text: str) -> str:
-    """A string that Hydra's grammar takes literally, whatever is in it."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """A string that Hydra's grammar takes literally. A backslash is special there only before a quotation mark."""
+    escaped = re.sub(r"(\\*)(')", r"\1\1\\\2", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def announce(jobs: list[Job], folder: Path) -> None:
