@@ -70,13 +70,14 @@ def lines(rows: Iterable[dict[str, Any]]) -> list[Line]:
         if row.get("certified_acc") is None:
             continue
         words = tuple(str("l2" if name == "norm" and row.get("smoothed") else row[name]) for name in WORDS)
-        ours = [("", None, row.get("dense_records"))]
+        if "dense_records" not in row:
+            raise UserError("a table of an older version: give its grid's command again, which finds all and writes it")
+        ours = [("", None, row["dense_records"])]
         if row.get("pruner") is not None:
             ours.append((row["pruner"], row["ratio"], f"{row['files']['evaluated']}/records.parquet"))
         for pruner, ratio, path in ours:
             line = found.setdefault((words, pruner, ratio), Line(pruner, ratio, words))
-            if path is not None:
-                _read(line, row["seed"], path)
+            _read(line, row["seed"], path)
     kept = [line for line in found.values() if line.radii]
     if not kept:
         raise UserError("no job of these tables was certified: give one of a grid run with attack=certify_smoothing")
