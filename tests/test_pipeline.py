@@ -184,7 +184,7 @@ def test_mistakes_are_one_sentence(job: Any, overrides: tuple[str, ...], sentenc
         (("attack=certify_smoothing", "threat=l2", "threat.eps=9"), "larger than the pixel range.* more than 8 apart"),
         (("objective=ibp", "threat.eps=1.5"), "eps=1.5 is not in"),
         (("objective=ibp", "model=resnet18"), "BatchNorm2d in eval mode.* model=cnn_small"),
-        (("objective=crown_ibp", "objective.phases.finetune.beta_end=2"), "beta_end=2"),
+        (("objective=crown_ibp", "+objective.phases.finetune.beta_end=2"), "beta_end=2"),
         (("objective=mixtrain", "objective.images=0"), "images=0"),
         (("attack=certify_crown", "attack.rows=0"), "rows=0"),
         (("attack=verify_exact", "model=vgg16_bn"), "verify_exact knows affine operations and ReLU"),

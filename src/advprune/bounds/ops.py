@@ -190,7 +190,7 @@ class MaxPool(Op):
         kept = torch.where((coef > 0) | wins.unsqueeze(1), coef, 0)
         shape = (*coef.shape[:3], *box.lower.shape[2:])
         where = flat.unsqueeze(1).expand(*coef.shape[:3], -1)
-        out = torch.zeros(*coef.shape[:3], box.lower[0, 0].numel(), dtype=coef.dtype, device=coef.device)
+        out = torch.zeros(*coef.shape[:3], box.lower.shape[2:].numel(), dtype=coef.dtype, device=coef.device)
         constant = ((coef - kept) * top.unsqueeze(1)).flatten(2).sum(2)
         return (out.scatter_add(3, where, kept.flatten(3)).view(shape),), constant
 
