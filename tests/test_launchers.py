@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT, TINY
 from omegaconf import OmegaConf
 
 from advprune.errors import UserError
 from advprune.stages import grid
+from advprune.stages.job import RECORD, only_look
 from advprune.stages.launch import attempt, local, slurm
 from advprune.stages.launch.jobs import Job, announce, job_of, quoted, titled
 
@@ -209,3 +211,28 @@ def test_an_attempt_requeues_itself_unless_cancelled(
     finally:
         signal.signal(number, before)
     assert calls == ([number] if requeued else [])
+
+
+def test_looking_leaves_no_trace(job: Any, tmp_path: Path) -> None:
+    words = (*TINY, "pruner=random", "ratio=0.5")
+    with only_look(), pytest.raises(FileNotFoundError, match=RECORD):
+        job(*words)  # whose record is read afterwards
+    assert not (tmp_path / "stages").exists()
+    made = job(*words)
+    with only_look():
+        assert job(*words)["value"] == made["value"]
+
+
+@pytest.mark.slow
+def test_a_grid_on_this_machine(tmp_path: Path) -> None:
+    places = (f"store={tmp_path}/stages", "pruner=magnitude,random", "ratio=0.5")
+    command = [sys.executable, "prune.py", "-m", "hydra/launcher=local", *TINY, *places]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+    for name, launched in (("first", True), ("second", False)):
+        done = subprocess.run([*command, f"hydra.sweep.dir={tmp_path}/{name}"], cwd=ROOT, env=environment,
+                              capture_output=True, text=True, timeout=900)  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows = json.loads((tmp_path / name / "table.json").read_text())
+        assert [row["pruner"] for row in rows] == ["magnitude", "random"]
+        assert (tmp_path / name / "launched.json").exists() == launched  # what is in the store is not launched
+        assert ("job 1: pruner=random; done" in done.stdout) == launched
