@@ -1,7 +1,7 @@
 """Seconds of one pass of every criterion over ResNet-56: OMP_NUM_THREADS=2 python -m benchmarks.criteria [images]
 
-KL needs a pass for each of 1,008 filters; on a CPU it looks at 16 images here, and the time for 1,000 is extrapolated.
-HRank beside loops of one matrix at a time: benchmarks/hrank.py.
+KL and CKA need a pass for each of 1,008 filters; on a CPU they look at 16 images here, and the time for 1,000 is
+extrapolated. HRank beside loops of one matrix at a time: benchmarks/hrank.py.
 """
 
 import sys
@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from advprune.models.structure import block_sites, filter_sites
-from advprune.pruners.criteria import bn_scale, expected_abs, fpgm, hrank, kl, l1, l2, pls, random, taylor
+from advprune.pruners.criteria import bn_scale, cka, expected_abs, fpgm, hrank, kl, l1, l2, pls, random, taylor
 from benchmarks.hrank import network
 
-IMAGES, BATCH, LOOKED_BY_KL = 1000, 100, 16
+IMAGES, BATCH, FEW = 1000, 100, 16
 CRITERIA: dict[str, Callable[..., Any]] = {
     "l1": l1.l1, "l2": l2.l2, "fpgm": fpgm.fpgm, "bn_scale": bn_scale.bn_scale,
     "random": partial(random.random, seed=0), "taylor": partial(taylor.taylor, images=None),
     "expected_abs": partial(expected_abs.expected_abs, images=None), "hrank": partial(hrank.hrank, images=None),
-    "pls": partial(pls.pls, images=None), "kl": partial(kl.kl, images=None),
+    "pls": partial(pls.pls, images=None), "kl": partial(kl.kl, images=None), "cka": partial(cka.cka, images=None),
 }  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def run(images: int = IMAGES) -> list[dict[str, object]]:
     place = f"GPU, {images} images" if gpu else f"{torch.get_num_threads()} threads, {images} images"
     rows: list[dict[str, object]] = []
     for name, criterion in CRITERIA.items():
-        looked = LOOKED_BY_KL if name == "kl" and not gpu else images
+        looked = FEW if name in ("kl", "cka") and not gpu else images
         batches = [(x[i : min(i + BATCH, looked)].to(device), y[i : min(i + BATCH, looked)].to(device))
                    for i in range(0, looked, BATCH)]  # fmt: skip
         for unit, sites in (("filters", filter_sites(model)), ("blocks", block_sites(model))):

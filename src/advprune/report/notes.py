@@ -66,9 +66,10 @@ def _which(row: dict[str, Any]) -> str:
 
 def _mean(row: dict[str, Any]) -> str:
     """Mean accuracy over the kinds of an attack that tries each alone; ``robust`` is right under all of them."""
+    attack, mean, dense = row["attack"].split(" ")[0], 100 * row["mean_acc"], 100 * row["dense_mean_acc"]
     return (
-        f"{_which(row)}, {row['attack'].split(' ')[0]}: mean accuracy {100 * row['mean_acc']:.1f} over {len(row['alone'])} "
-        f"kinds and severities, dense {100 * row['dense_mean_acc']:.1f}; robust means right under every one of them"
+        f"{_which(row)}, {attack}: mean accuracy {mean:.1f} over {len(row['alone'])} kinds and severities, "
+        f"dense {dense:.1f}; robust means right under every one of them"
     )
 
 
