@@ -209,9 +209,7 @@ def test_a_run_without_its_parent_is_named(damaged: Path) -> None:
     assert f"made from stage {run.final.key}, which is not in the store" in problem
 
 
-def test_what_an_older_recipe_made_is_not_mixed_in(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_older_recipe_made_is_not_mixed_in(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RECIPES, "pruned", RECIPES["pruned"] + 1)
     report = build(made / "stages", tmp_path / "report", [])
     assert report.runs == 2  # the dense parent on two seeds

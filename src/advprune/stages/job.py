@@ -3,9 +3,13 @@
 import errno
 import json
 import logging
+import os
+import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +24,25 @@ from advprune.stages.make import find_or_make, missing
 from advprune.stages.options import GROUPS, names, resolve
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store, write
+from advprune.stages.trial import GivenUpError
 
 log = logging.getLogger(__name__)
 RECORD = "job.json"
+_LOOKING = ContextVar("looking", default=False)
+
+
+class NotFoundError(Exception):
+    """A stage is missing, and was not to be made here."""
+
+
+@contextmanager
+def only_look() -> Iterator[None]:
+    """Inside, a job whose stages are all there gives its row; one that would have to make some leaves no trace."""
+    token = _LOOKING.set(True)
+    try:
+        yield
+    finally:
+        _LOOKING.reset(token)
 
 
 def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: str = "validation") -> float:
@@ -43,7 +63,11 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
     }
     try:
         record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed}
-        record["row"] = _finish(cfg, plan_of, output, record["names"])
+        record["row"] = _finish(cfg, plan_of, output, record)
+    except NotFoundError:
+        return float("nan")
+    except GivenUpError as trial:
+        record["given_up"] = str(trial)
     except UserError as error:
         record["failed"] = str(error)
     except OSError as error:
@@ -52,13 +76,13 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
         record["failed"] = traceback.format_exc()
     if "failed" in record and (is_grid() or record["failed"].startswith("Traceback")):
         log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
+    record["value"] = record.get("row", {}).get(value)
     _write(output, record)
-    found = record.get("row", {}).get(value)
-    return float("nan") if found is None else float(found)
+    return float("nan") if record["value"] is None else float(record["value"])
 
 
 def _finish(
-    cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], output: Path, shown: dict[str, str]
+    cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], output: Path, record: dict[str, Any]
 ) -> dict[str, Any]:
     begun = time.monotonic()
     options = resolve(cfg)
@@ -67,6 +91,10 @@ def _finish(
     store = Store(options["store"])
     made = 0
     if missing(plan, store):
+        if _LOOKING.get():
+            raise NotFoundError
+        begun_by = {"host": socket.gethostname(), "pid": os.getpid()}
+        _write(output, record | begun_by)  # without a row: so others see that it has begun, should it be killed
         door.check_signatures(options, GROUPS)
         # torch and Lightning take seconds to import: only where there is work
         from advprune.stages.rehearsal import rehearse
@@ -74,11 +102,11 @@ def _finish(
         rehearse(options)
         from advprune.stages.fit import Where
 
-        where = Where(options["trainer"], options["logger"], output)
+        where = Where(options["trainer"], options["logger"], output, reported=plan.final.key)
         where.settle(options["dataset"]["image_size"])
         made = find_or_make(plan, store, where)
     results = {stage.key: store.result(stage) for stage in plan.stages()}
-    row = row_of(plan, results, store, shown, options)
+    row = row_of(plan, results, store, record["names"], options)
     if options.get("sizes") or options.get("export"):
         from advprune.stages.delivered import deliver
 
