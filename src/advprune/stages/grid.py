@@ -1,7 +1,10 @@
 """After the jobs: one table of all of them, and the exit code. Hydra calls this, whatever launched the jobs."""
 
+import atexit
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from advprune.report.table import show
+from advprune.stages import world
 from advprune.stages.job import RECORD
 
 EXIT = {"code": 0}
@@ -27,6 +31,8 @@ class Grid(Callback):
         self._report(folder, sorted(folder.glob(f"*/{RECORD}")))
 
     def _report(self, folder: Path, paths: list[Path]) -> None:
+        if world.started()[0]:
+            return
         records = [json.loads(path.read_text()) for path in paths if path.exists()]
         records.sort(key=lambda record: record["number"])
         if not records or any("failed" in record for record in records):
@@ -37,6 +43,10 @@ class Grid(Callback):
 
 def launch(main: Any) -> None:
     """Run a command's ``main`` and exit: 0, 1 if a job failed, 130 after Ctrl-C."""
+    if world.started()[0]:  # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
+        own = tempfile.mkdtemp(prefix="advprune_rank_")
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        sys.argv += [f"hydra.run.dir={own}", f"hydra.sweep.dir={own}", "hydra.job_logging.root.level=WARNING"]
     try:
         main()
     except KeyboardInterrupt:
