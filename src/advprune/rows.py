@@ -32,12 +32,16 @@ class Share:
     def of(self, whole: int) -> Tensor:
         """Which: int64 (count,). Of a batch with fewer rows than ranks some rank has none: it borrows one, without
         weight, for a step that all ranks take needs something to work on."""
-        mine = torch.arange(self.rank, whole, self.ranks)
+        mine = torch.arange(whole)[self.rank :: self.ranks]
         return mine if len(mine) else torch.tensor([self.rank % whole])
 
     def weight(self, whole: int) -> float:
         """What a mean over this rank's rows is to be multiplied by, for the mean over the ranks to be that of all."""
         return self.count(whole) * self.ranks / whole
+
+
+#: Of a process alone.
+WHOLE = Share()
 
 
 @dataclass(frozen=True)

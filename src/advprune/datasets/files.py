@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from advprune.datasets.dealt import chunks, tagged
 from advprune.datasets.decode import open_image
-from advprune.datasets.loader import Epochs, check_batches, chunks, mixed_seed, pixels, tagged
+from advprune.datasets.loader import Epochs, check_batches, mixed_seed, pixels
 from advprune.errors import UserError
-from advprune.rows import Share
+from advprune.rows import WHOLE, Share
 
 Key = tuple[int, int | None]
 
@@ -52,7 +53,7 @@ class Files:
         return Files(self.paths, self.labels, self.channels, self.size, device)
 
     def identity(self) -> list[Tensor]:
-        """What ranks compare to know that they see the same images: labels and names, for reading all takes too long."""
+        """What ranks compare to know that they see the same images: labels and names; reading all takes long."""
         names = "\n".join(path.rsplit("/", 1)[-1] for path in self.paths)
         return [self.labels, torch.frombuffer(bytearray(names.encode("utf-8", "surrogateescape")), dtype=torch.uint8)]
 
@@ -120,7 +121,7 @@ class FileTrainLoader:
         flip: bool,
         workers: int,
         repeats: int = 1,
-        share: Share = Share(),
+        share: Share = WHOLE,
     ) -> None:
         check_batches(batch_size, repeats)
         self.share = share
@@ -153,7 +154,7 @@ class FileEvalLoader:
         workers: int,
         indices: Tensor | None = None,
         positions: bool = False,
-        share: Share = Share(),
+        share: Share = WHOLE,
     ) -> None:
         check_batches(batch_size)
         self.share = share

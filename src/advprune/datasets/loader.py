@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from advprune.datasets.augment import CropFlip
+from advprune.datasets.dealt import chunks, parts_of, tagged
 from advprune.datasets.splits import Split
 from advprune.errors import UserError
-from advprune.rows import Share
+from advprune.rows import WHOLE, Share
 
 
 def mixed_seed(*parts: int) -> int:
@@ -78,7 +79,7 @@ class TrainLoader:
         augment: CropFlip | None = None,
         extra: Split | None = None,
         repeats: int = 1,
-        share: Share = Share(),
+        share: Share = WHOLE,
     ) -> None:
         check_batches(batch_size, repeats)
         self.split, self.extra, self.share = split, extra, share
@@ -101,27 +102,16 @@ class TrainLoader:
         sources = [self._drawn(split, count, generator) for split in (self.split, self.extra) if split]
         for start in range(0, count, self.batch_size):
             cut = slice(start, start + self.batch_size)
-            dealt = self._dealt([len(order[cut]) for _, order, _ in sources])
+            counts = [len(order[cut]) for _, order, _ in sources]
             parts = [
                 (split.take(order[cut][rows]), moves[cut][rows])
-                for (split, order, moves), rows in zip(sources, dealt, strict=True)
+                for (split, order, moves), rows in zip(sources, parts_of(self.share, counts), strict=True)
             ]
             images = torch.cat([part.images for part, _ in parts])
             x = pixels(self.augment.apply(images, torch.cat([moves for _, moves in parts])))
             y = torch.cat([part.labels for part, _ in parts])
             for _ in range(self.repeats):
-                yield (x, y) if self.share.whole else (x, y, sum(len(order[cut]) for _, order, _ in sources))
-
-    def _dealt(self, counts: list[int]) -> list[Any]:
-        """The rows of each source's part of a batch that are this rank's: they lie one source after the other."""
-        if self.share.whole:
-            return [slice(None)] * len(counts)
-        rows, begins = self.share.of(sum(counts)).to(self.split.labels.device), 0
-        dealt = []
-        for count in counts:
-            dealt.append(rows[(rows >= begins) & (rows < begins + count)] - begins)
-            begins += count
-        return dealt
+                yield (x, y) if self.share.whole else (x, y, sum(counts))
 
     def _drawn(self, split: Split, count: int, generator: torch.Generator) -> tuple[Split, Tensor, Tensor]:
         """A source with an epoch's order and moves, brought to its device once and not batch by batch."""
@@ -149,7 +139,7 @@ class EvalLoader:
         batch_size: int,
         indices: Tensor | None = None,
         positions: bool = False,
-        share: Share = Share(),
+        share: Share = WHOLE,
     ) -> None:
         check_batches(batch_size)
         self.split, self.batch_size, self.positions, self.share = split, batch_size, positions, share
@@ -171,25 +161,6 @@ class EvalLoader:
             chosen = chosen.to(self.split.labels.device)
             part = self.split.take(chosen)
             yield tagged(pixels(part.images), part.labels, chosen, count, self.positions, self.share)
-
-
-def chunks(indices: Tensor, batch_size: int, share: Share, *, whole: bool) -> list[tuple[Tensor, int]]:
-    """What a rank sees of an evaluation: the indices of each of its batches, and how many the whole batch has.
-
-    Args:
-        whole: every so many-th batch and all of it; else its rows of every batch.
-    """
-    every = [(chunk, len(chunk)) for chunk in indices.split(batch_size)] if len(indices) else []
-    if share.whole:
-        return every
-    return every[share.rank :: share.ranks] if whole else [(chunk[share.of(n)], n) for chunk, n in every]
-
-
-def tagged(x: Tensor, y: Tensor, chosen: Tensor, count: int, positions: bool, share: Share) -> tuple[Any, ...]:
-    """An evaluation's batch: (x, y), with positions (x, y, positions), of a rank's rows (x, y, rows of the batch)."""
-    if positions:
-        return x, y, chosen
-    return (x, y) if share.whole else (x, y, count)
 
 
 def check_batches(batch_size: int, repeats: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""What BatchNorm sees when the images of a batch lie on several ranks: all of them, this rank's, or rank 0's statistics.
+"""What BatchNorm sees when the images of a batch lie on several ranks: all of them, or this rank's.
 
 ``synchronised``: normalises by the mean and variance of the whole batch, so training is that of one process, to
 rounding. ``local``: each rank by its own images, and running statistics are averaged when the network is measured or
@@ -33,7 +33,8 @@ class _Sum(torch.autograd.Function):
 class _Synchronised:
     """Mixed into a BatchNorm: in train mode, batch statistics are those of all ranks' images."""
 
-    process_group = None
+    process_group = None  # with the next line, all that nn.SyncBatchNorm.forward asks of a BatchNorm
+    _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     def forward(self, x: Tensor) -> Tensor:
         norm = cast(Any, self)
@@ -44,11 +45,11 @@ class _Synchronised:
         return _normalised(norm, x)
 
 
-class Synchronised1d(_Synchronised, nn.BatchNorm1d, nn.SyncBatchNorm):
+class Synchronised1d(_Synchronised, nn.BatchNorm1d):
     """``nn.BatchNorm1d`` over all ranks."""
 
 
-class Synchronised2d(_Synchronised, nn.BatchNorm2d, nn.SyncBatchNorm):
+class Synchronised2d(_Synchronised, nn.BatchNorm2d):
     """``nn.BatchNorm2d`` over all ranks."""
 
 

@@ -13,7 +13,7 @@ from advprune.errors import UserError
 from advprune.modules import batch_norm, optim
 from advprune.modules.recipe import Recipe
 from advprune.modules.seeding import seed_step
-from advprune.rows import Share, of_batch
+from advprune.rows import WHOLE, Share, of_batch
 from advprune.surgery.subnet import Subnet
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -22,7 +22,7 @@ Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 def _dealt(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Share]:
     """(x, y, rows of the whole batch, this rank's share of them)."""
     x, y, *whole = batch
-    return (x, y, int(whole[0]), Share(ranks.rank(), ranks.size())) if whole else (x, y, len(y), Share())
+    return (x, y, int(whole[0]), Share(ranks.rank(), ranks.size())) if whole else (x, y, len(y), WHOLE)
 
 
 class RobustTraining(pl.LightningModule):

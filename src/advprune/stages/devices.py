@@ -1,4 +1,4 @@
-"""The devices of a job: counted, and refused at the door if there are fewer; each rank joined to the others on its own."""
+"""The devices of a job, counted and refused at the door if there are fewer; and a rank's way to the others."""
 
 import os
 from typing import Any

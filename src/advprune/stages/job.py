@@ -111,8 +111,10 @@ def _write(output: Path, record: dict[str, Any]) -> None:
 
 def _logs() -> dict[str, Any]:
     """How this command logs, for the processes that it starts."""
-    plain = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
-    return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {"version": 1}
+    whole = OmegaConf.create({"hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)})  # type: ignore[arg-type]
+    plain = OmegaConf.to_container(whole.hydra.job_logging, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def _number() -> int:

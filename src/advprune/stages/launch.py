@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,10 +27,12 @@ from advprune.stages.store import Store
 
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+#: What the stages import when they are made.
+PRELOADED = ("pandas", "advprune.stages.pruned", "advprune.stages.finetuned", "advprune.stages.examples")
 SENTENCE = f"{UserError.__name__}: "
 
 
-class _Died(Exception):  # noqa: N818 - of a rank
+class Died(Exception):  # noqa: N818 - of a rank
     """A rank ended without a sentence for the user: killed, out of memory, or by a defect."""
 
 
@@ -54,30 +56,39 @@ def make(plan: Plan, store: Store, where: Where, image_size: int, logs: dict[str
     retries = int(where.trainer.get("retries", 0))
     for attempt in range(retries + 1):
         try:
-            return _start(where, (plan, store.root.absolute(), where, image_size, logs))
-        except _Died as death:
+            given = (plan, store.root.absolute(), where, image_size, logs)
+            return int(on_ranks(where.trainer["devices"], rank.work, *given, gpu=devices.on_gpu(where.trainer))[0])
+        except Died as death:
             if attempt == retries:
                 raise UserError(f"{death}; the same command goes on from the last checkpoint") from None
             log.warning("%s; all ranks start again from the last checkpoint (%d of %d)", death, attempt + 1, retries)
     raise AssertionError
 
 
-def _start(where: Where, arguments: tuple[Any, ...]) -> int:
-    """Start the ranks, wait for them, and give back what rank 0 returned."""
-    on_gpu = devices.on_gpu(where.trainer)
-    if not on_gpu:  # they are forked off a process that has imported torch, once for all jobs of a grid
-        multiprocessing.set_forkserver_preload([rank.__name__])
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, gpu: bool = False) -> dict[int, Any]:
+    """Call a function in ``size`` new processes of this machine, the ranks; give back what each returned.
+
+    Args:
+        function: of a module; it and the arguments are pickled. It joins the others by ``devices.join``.
+        gpu: whether the ranks use GPUs, which a forked process may not.
+    Raises:
+        UserError: that a rank raised.
+        Died: if one ended otherwise; the others are stopped.
+    """
+    if not gpu:  # they are forked off a process that has imported what they need, once for all jobs of a grid
+        multiprocessing.set_forkserver_preload([rank.__name__, *PRELOADED])
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # what they report is told below
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="advprune_ranks_") as folder, _signals_kept():
         config = LaunchConfig(
-            min_nodes=1, max_nodes=1, nproc_per_node=where.trainer["devices"], run_id=f"advprune-{os.getpid()}",
+            min_nodes=1, max_nodes=1, nproc_per_node=size, run_id=f"advprune-{os.getpid()}",
             rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", max_restarts=0,
-            start_method="spawn" if on_gpu else "forkserver", logs_specs=DefaultLogsSpecs(log_dir=folder),
+            start_method="spawn" if gpu else "forkserver", logs_specs=DefaultLogsSpecs(log_dir=folder),
         )  # fmt: skip
         try:
-            return int(elastic_launch(config, rank.work)(*arguments)[0])
+            return elastic_launch(config, function)(*arguments)
         except ChildFailedError as error:
-            _tell(*error.get_first_failure(), where.trainer["devices"])
+            _tell(*error.get_first_failure(), size)
         except SignalException as caught:
             received = caught.sigval
     if received == signal.SIGINT:
@@ -91,16 +102,16 @@ def _tell(number: int, failure: ProcessFailure, size: int) -> None:
 
     Raises:
         UserError: if the rank said it in a sentence.
-        _Died: otherwise.
+        Died: otherwise.
     """
     said = failure.error_file_data.get("message", {})
     if isinstance(said, dict) and str(said.get("message", "")).startswith(SENTENCE):
         raise UserError(str(said["message"]).removeprefix(SENTENCE))
     if failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
-        raise _Died(f"rank {number} of {size} was killed ({name}) and the others were stopped")
+        raise Died(f"rank {number} of {size} was killed ({name}) and the others were stopped")
     text = said.get("extraInfo", {}).get("py_callstack", "") if isinstance(said, dict) else str(said)
-    raise _Died(f"rank {number} of {size} failed and the others were stopped; it said:\n{text}")
+    raise Died(f"rank {number} of {size} failed and the others were stopped; it said:\n{text}")
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from functools import cached_property
 from typing import Any
 
 from advprune.errors import UserError
-from advprune.stages.content import digest, network_options, with_content
 from advprune.stages import world
+from advprune.stages.content import digest, network_options, with_content
 from advprune.stages.keys import key
 
 #: What the training phases share.
@@ -136,7 +136,8 @@ def plan_pruned(options: dict[str, Any]) -> Plan:
     pruner = {name: value for name, value in options["pruner"].items() if name != "recovery"}
     phase = _phase(options, pruner)
     spread = world.identity(options.get("trainer"))
-    own = phase | (spread if phase else {}) | {"pruner": pruner} | {name: options.get(name) for name in ("ratio", "compression")}
+    own = phase | (spread if phase else {}) | {"pruner": pruner}
+    own |= {name: options.get(name) for name in ("ratio", "compression")}
     name = "search" if pruner["search"] else "finetune"
     pruned = Stage("pruned", context | own | {"objective": of_phase(options["objective"], name)}, dense)
     recovery = options["pruner"]["recovery"]

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from advprune import ranks
+from advprune.errors import UserError
 from advprune.stages import devices
 from advprune.stages.fit import Where
 from advprune.stages.job import system_sentence
 from advprune.stages.make import find_or_make
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store
-from advprune.errors import UserError
 
 
 def work(plan: Plan, root: Path, where: Where, image_size: int, logs: dict[str, Any]) -> int:
