@@ -94,7 +94,7 @@ def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.settled({"accelerator": "cuda", "devices": None})["devices"] == 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"this machine has no GPU"):
+    with pytest.raises(UserError, match=r"needs a GPU that torch can use"):
         devices.settled({"accelerator": "cuda", "devices": 2})
     with pytest.raises(UserError, match=r"no GPU to count"):
         devices.settled({"accelerator": "auto", "devices": None})
@@ -213,7 +213,7 @@ def test_ctrl_c_ends_all_ranks_with_a_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_grid_under_torchrun_is_one_grid(tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    said = ended(start(tmp_path, *TWO, "-m", "pruner=magnitude,random", before=launcher))
+    said = ended(start(tmp_path, *TWO, "pruner=magnitude,random", "-m", before=launcher))
     rows = json.loads((tmp_path / "grid" / "table.json").read_text())
     assert len(rows) == 2
     assert said.count("made 7 stages") == 1, said

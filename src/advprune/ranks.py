@@ -152,7 +152,7 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     """CRC-32 of the bytes of these tensors, in their order."""
     found = 0
     for tensor in tensors:
-        found = zlib.crc32(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data, found)
     return found
 
 

@@ -167,7 +167,12 @@ class ImageData(pl.LightningDataModule):
 
     def make_train_loader(self, train: Any, extra: Split | None) -> Any:
         """The loader that training goes through."""
-        options = {"batch_size": self.batch_size, "seed": self.seed, "repeats": self.repeats, "share": self.share}
+        options: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "repeats": self.repeats,
+            "share": self.share,
+        }
         return TrainLoader(train, augment=self.augment, extra=extra, **options)
 
     def make_eval_loader(self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool) -> Any:

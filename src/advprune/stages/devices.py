@@ -38,11 +38,16 @@ def settled(trainer: dict[str, Any]) -> dict[str, Any]:
             raise UserError(
                 f"trainer.accelerator={trainer['accelerator']} has one device: give trainer.devices=1, or cuda or cpu"
             )
-        return trainer
-    if wanted is not None and wanted > there:
-        found = "no GPU" if not there else "one GPU" if there == 1 else f"{there} GPUs"
+        return trainer | {"accelerator": "cpu"} if wanted > 1 else trainer
+    if not there:
         raise UserError(
-            f"trainer.devices={wanted} is not possible: this machine has {found}; give at most {max(there, 1)}, or "
+            f"trainer.accelerator={trainer['accelerator']} needs a GPU that torch can use, and there is none: "
+            "give trainer=cpu, or trainer.accelerator=cpu"
+        )
+    if wanted is not None and wanted > there:
+        found = "one GPU" if there == 1 else f"{there} GPUs"
+        raise UserError(
+            f"trainer.devices={wanted} is not possible: this machine has {found}; give at most {there}, or "
             "trainer.accelerator=cpu for processes of the processor"
         )
     return trainer | {"devices": there if wanted is None else wanted}

@@ -46,7 +46,9 @@ def launch(main: Any) -> None:
     if world.started()[0]:  # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
         own = tempfile.mkdtemp(prefix="advprune_rank_")
         atexit.register(shutil.rmtree, own, ignore_errors=True)
-        sys.argv += [f"hydra.run.dir={own}", f"hydra.sweep.dir={own}", "hydra.job_logging.root.level=WARNING"]
+        given = [f"hydra.run.dir={own}", f"hydra.sweep.dir={own}", "hydra.job_logging.root.level=WARNING"]
+        last = max((at for at, word in enumerate(sys.argv) if "=" in word and word[0] != "-"), default=0)
+        sys.argv[last + 1 : last + 1] = given  # beside other options: Hydra takes no -m between them
     try:
         main()
     except KeyboardInterrupt:

@@ -46,12 +46,11 @@ def make(plan: Plan, store: Store, where: Where, image_size: int, logs: dict[str
     """
     where = replace(where, trainer=devices.settled(where.trainer))
     world.check(where.trainer)
+    where.settle(image_size)
     if world.started()[1] > 1:
-        where.settle(image_size)
         devices.join(where.trainer)
         return find_or_make(plan, store, where)
     if where.trainer["devices"] == 1:
-        where.settle(image_size)
         return find_or_make(plan, store, where)
     retries = int(where.trainer.get("retries", 0))
     for attempt in range(retries + 1):
