@@ -26,7 +26,7 @@ from advprune.modules.evaluation import RobustEvaluation
 from advprune.rows import Share
 from advprune.stages import devices
 from advprune.stages.fit import Where, trainer
-from advprune.stages.launch import on_ranks
+from advprune.stages.start import on_ranks
 from advprune.threat import Linf
 
 IMAGES, BATCH, STEPS, ROUNDS = 1024, 64, 20, 5

@@ -15,7 +15,7 @@ from advprune.datasets.splits import Split
 from advprune.errors import UserError
 from advprune.objectives.free import Free
 from advprune.rows import Share, drawn, of_batch, some
-from advprune.stages.launch import Died, on_ranks
+from advprune.stages.start import Died, on_ranks
 from advprune.threat import L2, Linf
 
 

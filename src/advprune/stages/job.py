@@ -78,7 +78,7 @@ def _finish(
 
         rehearse(options)
         from advprune.stages.fit import Where
-        from advprune.stages.launch import make
+        from advprune.stages.start import make
 
         where = Where(options["trainer"], options["logger"], output)
         made = make(plan, store, where, options["dataset"]["image_size"], _logs())

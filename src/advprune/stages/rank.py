@@ -1,4 +1,4 @@
-"""One rank of a job, as a process of its own: what ``launch`` starts on each device."""
+"""One rank of a job, as a process of its own: what ``start`` starts on each device."""
 
 import logging.config
 import os
