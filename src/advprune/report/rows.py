@@ -49,6 +49,7 @@ def row_of(
         "ranks": final.get("ranks"), "batch_norm": final.get("batch_norm"),
         "doubts": after["doubts"],
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
+        "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
     }  # fmt: skip
     return row
 
