@@ -31,6 +31,7 @@ def work(plan: Plan, root: Path, where: Where, image_size: int, logs: dict[str, 
     """
     _end_with_parent()
     if os.environ["RANK"] == "0":
+        where.output.mkdir(parents=True, exist_ok=True)  # the log is there
         logging.config.dictConfig(logs)
     where.settle(image_size)
     devices.join(where.trainer)
