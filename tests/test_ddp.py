@@ -138,7 +138,7 @@ def start(folder: Path, *words: str, before: tuple[str, ...] = (), **environment
     )  # fmt: skip
 
 
-def ended(process: subprocess.Popen[str], code: int = 0, seconds: float = 400) -> str:
+def ended(process: subprocess.Popen[str], code: int = 0, seconds: float = 1500) -> str:
     said, _ = process.communicate(timeout=seconds)
     assert process.returncode == code, said
     return said
@@ -160,7 +160,7 @@ def rank_processes(command: int) -> list[int]:
     return [rank for server in children(command) for rank in children(server)]
 
 
-def wait_for(condition: Any, seconds: float = 300) -> Any:
+def wait_for(condition: Any, seconds: float = 1500) -> Any:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if found := condition():
