@@ -28,7 +28,9 @@ def find_or_make(plan: Plan, store: Store, where: "Where") -> int:
     from advprune import ranks
 
     one = _lead if ranks.first() else _follow
-    return sum(one(stage, store, where) for stage in plan.stages())
+    made = sum(one(stage, store, where) for stage in plan.stages())
+    ranks.everyones(None)  # nobody reads what rank 0 is still writing
+    return made
 
 
 def _lead(stage: Stage, store: Store, where: "Where") -> int:
