@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from advprune.errors import UserError
+from advprune.rows import drawn
 from advprune.units import fraction
 
 
@@ -40,7 +41,7 @@ class Linf:
 
     def sample(self, x: Tensor) -> Tensor:
         """Uniform in the ball around ``x``, then clipped to [0, 1]."""
-        return (x + self.eps * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
+        return (x + self.eps * (2 * drawn(torch.rand_like, x) - 1)).clamp(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """The direction of length 1 in this norm along which a linear function of gradient ``grad`` grows fastest."""
@@ -72,8 +73,8 @@ class L2:
     def sample(self, x: Tensor) -> Tensor:
         """Uniform in the ball around ``x``, then clipped to [0, 1]."""
         dimensions = x[0].numel() if len(x) else 1
-        share = torch.rand(len(x), device=x.device, dtype=x.dtype) ** (1 / dimensions)
-        return (x + self.eps * _per_image(share, x) * self.steepest(torch.randn_like(x))).clamp(0, 1)
+        share = drawn(lambda all: torch.rand(len(all), device=x.device, dtype=x.dtype), x) ** (1 / dimensions)
+        return (x + self.eps * _per_image(share, x) * self.steepest(drawn(torch.randn_like, x))).clamp(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """``grad`` at Euclidean length 1 per image; a zero gradient stays zero."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.losses import Loss, cross_entropy
+from advprune.rows import drawn
 from advprune.threat import Threat
 
 STARTS = ("uniform", "gaussian", "none")
@@ -80,7 +81,7 @@ def _climb(
     if start == "uniform":
         x_adv = threat.sample(x)
     elif start == "gaussian":
-        x_adv = threat.project(x + start_noise * torch.randn_like(x), x)
+        x_adv = threat.project(x + start_noise * drawn(torch.randn_like, x), x)
     else:
         x_adv = x.clone()
     for _ in range(steps):

@@ -6,12 +6,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from advprune import ranks
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.extra import load_extra
 from advprune.datasets.loader import EvalLoader, TrainLoader
 from advprune.datasets.other_test import load_test
 from advprune.datasets.splits import Split, hold_out, subset
 from advprune.errors import UserError
+from advprune.rows import Share
 
 
 class ImageData(pl.LightningDataModule):
@@ -138,32 +140,41 @@ class ImageData(pl.LightningDataModule):
         self.setup()
         return {name: len(images) for name, images in self._splits.items()}
 
-    def train_dataloader(self) -> Any:
-        """Shuffled, augmented (x, y).
+    @property
+    def share(self) -> Share:
+        """The part of each batch that this process takes; all of it, unless ranks work on it together."""
+        return Share(ranks.rank(), ranks.size())
 
-        Raises:
-            UserError: if the trainer has several devices.
-        """
-        if self.trainer is not None and self.trainer.world_size > 1:
-            # each process would go through all images, and eight of them do the same work eight times
-            raise UserError(
-                f"trainer.devices={self.trainer.world_size} is not possible: a job has one device; run more jobs"
-            )
+    def checksum(self) -> int:
+        """Of the images as this process sees them: labels and pixels, or the sizes of files too large for memory."""
+        self.setup()
+        return ranks.checksum(t for name in sorted(self._splits) for t in self._splits[name].identity())
+
+    def train_dataloader(self) -> Any:
+        """Shuffled, augmented (x, y); of a rank among several, its rows of each batch and the batch's rows in all."""
         return self.make_train_loader(self.split("train"), self.split("extra"))
 
     def val_dataloader(self) -> Any:
-        """The held-out images in order: (x, y)."""
+        """The held-out images in order: (x, y); of a rank among several as ``train_dataloader``."""
         return self.make_eval_loader(self.split("val"), self.batch_size, None, positions=False)
 
     def test_dataloader(self, indices: Tensor | None = None, batch_size: int | None = None) -> Any:
-        """The test images, or those at ``indices`` (see ``subset``): (x, y, position of each in the test set)."""
+        """The test images, or those at ``indices`` (see ``subset``): (x, y, position of each in the test set).
+
+        A rank among several gets every so many-th batch.
+        """
         return self.make_eval_loader(self.split("test"), batch_size or self.batch_size, indices, positions=True)
 
     def make_train_loader(self, train: Any, extra: Split | None) -> Any:
         """The loader that training goes through."""
-        options = {"batch_size": self.batch_size, "seed": self.seed, "repeats": self.repeats}
+        options: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "repeats": self.repeats,
+            "share": self.share,
+        }
         return TrainLoader(train, augment=self.augment, extra=extra, **options)
 
     def make_eval_loader(self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool) -> Any:
         """The loader that validation and tests go through."""
-        return EvalLoader(images, batch_size=batch_size, indices=indices, positions=positions)
+        return EvalLoader(images, batch_size=batch_size, indices=indices, positions=positions, share=self.share)

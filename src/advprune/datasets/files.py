@@ -7,15 +7,18 @@ and mirrors every second; evaluation resizes the shorter side to 8/7 of ``size``
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from advprune.datasets.dealt import chunks, tagged
 from advprune.datasets.decode import open_image
 from advprune.datasets.loader import Epochs, Resumable, check_batches, mixed_seed, pixels
 from advprune.errors import UserError
+from advprune.rows import WHOLE, Share
 
 Key = tuple[int, int | None]
 
@@ -48,6 +51,11 @@ class Files:
     def to(self, device: torch.device | str) -> "Files":
         """The same images, whose batches come to ``device``."""
         return Files(self.paths, self.labels, self.channels, self.size, device)
+
+    def identity(self) -> list[Tensor]:
+        """What ranks compare to know that they see the same images: labels and names; reading all takes long."""
+        names = "\n".join(path.rsplit("/", 1)[-1] for path in self.paths)
+        return [self.labels, torch.frombuffer(bytearray(names.encode("utf-8", "surrogateescape")), dtype=torch.uint8)]
 
 
 class Decoded(Dataset):
@@ -104,8 +112,19 @@ class FileTrainLoader(Resumable):
 
     batch_sampler = None
 
-    def __init__(self, files: Files, *, batch_size: int, seed: int, flip: bool, workers: int, repeats: int = 1) -> None:
+    def __init__(
+        self,
+        files: Files,
+        *,
+        batch_size: int,
+        seed: int,
+        flip: bool,
+        workers: int,
+        repeats: int = 1,
+        share: Share = WHOLE,
+    ) -> None:
         check_batches(batch_size, repeats)
+        self.share = share
         self.decoded = Decoded(files, training=True, flip=flip)
         self.batch_size, self.workers, self.repeats = batch_size, workers, repeats
         self.sampler = Epochs(seed)
@@ -113,34 +132,47 @@ class FileTrainLoader(Resumable):
     def __len__(self) -> int:
         return math.ceil(len(self.decoded.files) / self.batch_size) * self.repeats
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         whole, within = divmod(self.begin(), self.repeats)  # of what was given before, batches and repeats of one
         order = torch.randperm(len(self.decoded.files), generator=self.sampler.generator()).tolist()
         seeds = (self.sampler.seed, self.sampler.epoch)
         keys: list[Key] = [(index, mixed_seed(*seeds, index)) for index in order]
         batches = [keys[start : start + self.batch_size] for start in range(0, len(keys), self.batch_size)]
-        for place, batch in enumerate(stream(self.decoded, batches[whole:], self.workers)):
+        batches = batches[whole:]
+        mine = [[batch[row] for row in self.share.of(len(batch)).tolist()] for batch in batches]
+        for place, (all_rows, (x, y)) in enumerate(zip(batches, stream(self.decoded, mine, self.workers), strict=True)):
             for _ in range(within if place == 0 else 0, self.repeats):
                 self.given += 1
-                yield batch
+                yield (x, y) if self.share.whole else (x, y, len(all_rows))
 
 
 class FileEvalLoader:
     """As ``EvalLoader``, of files."""
 
     def __init__(
-        self, files: Files, *, batch_size: int, workers: int, indices: Tensor | None = None, positions: bool = False
+        self,
+        files: Files,
+        *,
+        batch_size: int,
+        workers: int,
+        indices: Tensor | None = None,
+        positions: bool = False,
+        share: Share = WHOLE,
     ) -> None:
         check_batches(batch_size)
+        self.share = share
         self.decoded = Decoded(files, training=False, flip=False)
         self.batch_size, self.workers, self.positions = batch_size, workers, positions
         self.indices = torch.arange(len(files)) if indices is None else indices
 
     def __len__(self) -> int:
-        return math.ceil(len(self.indices) / self.batch_size)
+        return len(self._chunks())
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        chunks = self.indices.split(self.batch_size) if len(self.indices) else ()
-        batches: list[list[Key]] = [[(index, None) for index in chunk.tolist()] for chunk in chunks]
-        for chunk, (x, y) in zip(chunks, stream(self.decoded, batches, self.workers), strict=True):
-            yield (x, y, chunk.to(x.device))[: 3 if self.positions else 2]
+    def _chunks(self) -> list[tuple[Tensor, int]]:
+        return chunks(self.indices, self.batch_size, self.share, whole=self.positions)
+
+    def __iter__(self) -> Iterator[Any]:
+        mine = self._chunks()
+        batches: list[list[Key]] = [[(index, None) for index in chunk.tolist()] for chunk, _ in mine]
+        for (chunk, count), (x, y) in zip(mine, stream(self.decoded, batches, self.workers), strict=True):
+            yield tagged(x, y, chunk.to(x.device), count, self.positions, self.share)

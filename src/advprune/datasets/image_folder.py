@@ -116,12 +116,17 @@ class ImageFolder(ImageData):
         if isinstance(train, Split):
             return super().make_train_loader(train, extra)
         flip = self.augment is not None and self.augment.flip
-        options = {"batch_size": self.batch_size, "seed": self.seed, "repeats": self.repeats}
+        options: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "repeats": self.repeats,
+            "share": self.share,
+        }
         return FileTrainLoader(train, flip=flip, workers=self.workers, **options)
 
     def make_eval_loader(self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool) -> Any:
         """The loader that validation and tests go through."""
         if isinstance(images, Split):
             return super().make_eval_loader(images, batch_size, indices, positions=positions)
-        options = {"batch_size": batch_size, "workers": self.workers}
+        options: dict[str, Any] = {"batch_size": batch_size, "workers": self.workers, "share": self.share}
         return FileEvalLoader(images, indices=indices, positions=positions, **options)

@@ -3,13 +3,16 @@
 import hashlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from advprune.datasets.augment import CropFlip
+from advprune.datasets.dealt import chunks, parts_of, tagged
 from advprune.datasets.splits import Split
 from advprune.errors import UserError
+from advprune.rows import WHOLE, Share
 
 
 def mixed_seed(*parts: int) -> int:
@@ -84,6 +87,7 @@ class TrainLoader(Resumable):
         augment: crop and flip; None for neither.
         extra: further (pseudo-labelled) images of the same shape; each epoch goes through them in a new order.
         repeats: how often each batch is given, as free adversarial training wants.
+        share: of a rank among several: its rows of each batch, and a third entry: how many rows the whole batch has.
     """
 
     batch_sampler = None  # Lightning asks any loader that has a sampler for it
@@ -97,9 +101,10 @@ class TrainLoader(Resumable):
         augment: CropFlip | None = None,
         extra: Split | None = None,
         repeats: int = 1,
+        share: Share = WHOLE,
     ) -> None:
         check_batches(batch_size, repeats)
-        self.split, self.extra = split, extra
+        self.split, self.extra, self.share = split, extra, share
         self.batch_size, self.repeats = batch_size, repeats
         self.augment = augment or CropFlip()
         self.sampler = Epochs(seed)
@@ -113,7 +118,7 @@ class TrainLoader(Resumable):
     def __len__(self) -> int:
         return math.ceil(len(self.split) / self.batch_size) * self.repeats
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         # a generator draws at its first batch: Lightning makes the iterator before it says which epoch it is
         generator, count, first = self.sampler.generator(), len(self.split), self.begin()
         sources = [self._drawn(split, count, generator) for split in (self.split, self.extra) if split]
@@ -121,13 +126,17 @@ class TrainLoader(Resumable):
             if (place + 1) * self.repeats <= first:
                 continue
             cut = slice(start, start + self.batch_size)
-            parts = [(split.take(order[cut]), moves[cut]) for split, order, moves in sources]
+            counts = [len(order[cut]) for _, order, _ in sources]
+            parts = [
+                (split.take(order[cut][rows]), moves[cut][rows])
+                for (split, order, moves), rows in zip(sources, parts_of(self.share, counts), strict=True)
+            ]
             images = torch.cat([part.images for part, _ in parts])
             x = pixels(self.augment.apply(images, torch.cat([moves for _, moves in parts])))
             y = torch.cat([part.labels for part, _ in parts])
             for _ in range(max(first - place * self.repeats, 0), self.repeats):
                 self.given += 1
-                yield x, y
+                yield (x, y) if self.share.whole else (x, y, sum(counts))
 
     def _drawn(self, split: Split, count: int, generator: torch.Generator) -> tuple[Split, Tensor, Tensor]:
         """A source with an epoch's order and moves, brought to its device once and not batch by batch."""
@@ -144,13 +153,21 @@ class EvalLoader:
         batch_size: of a batch; the last one may be smaller.
         indices: int64 (M,): which images, in that order; None for all.
         positions: give each image's position in ``split``, too.
+        share: of a rank among several. With positions, whole batches, for an attack's outcome may depend on its batch;
+            else its rows of each, and a further entry: how many rows the whole batch has.
     """
 
     def __init__(
-        self, split: Split, *, batch_size: int, indices: Tensor | None = None, positions: bool = False
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        indices: Tensor | None = None,
+        positions: bool = False,
+        share: Share = WHOLE,
     ) -> None:
         check_batches(batch_size)
-        self.split, self.batch_size, self.positions = split, batch_size, positions
+        self.split, self.batch_size, self.positions, self.share = split, batch_size, positions, share
         self.indices = torch.arange(len(split)) if indices is None else indices
 
     def to(self, device: torch.device | str) -> "EvalLoader":
@@ -159,14 +176,16 @@ class EvalLoader:
         return self
 
     def __len__(self) -> int:
-        return math.ceil(len(self.indices) / self.batch_size)
+        return len(self._chunks())
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        indices = self.indices.to(self.split.labels.device)
-        for start in range(0, len(indices), self.batch_size):
-            chosen = indices[start : start + self.batch_size]
+    def _chunks(self) -> list[tuple[Tensor, int]]:
+        return chunks(self.indices, self.batch_size, self.share, whole=self.positions)
+
+    def __iter__(self) -> Iterator[Any]:
+        for chosen, count in self._chunks():
+            chosen = chosen.to(self.split.labels.device)
             part = self.split.take(chosen)
-            yield (pixels(part.images), part.labels, chosen)[: 3 if self.positions else 2]
+            yield tagged(pixels(part.images), part.labels, chosen, count, self.positions, self.share)
 
 
 def check_batches(batch_size: int, repeats: int = 1) -> None:

@@ -38,7 +38,8 @@ class KeepBest(pl.Callback):
         self.last = {"epoch": trainer.current_epoch + 1, **module.validated()}
         if not self.best or self.last[self.metric] >= self.best[self.metric]:
             self.best = self.last
-            save_weights(self.path, plain_weights(module.net))
+            if trainer.is_global_zero:
+                save_weights(self.path, plain_weights(module.net))
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must remember."""
@@ -57,12 +58,12 @@ class KeepEarly(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Epoch 0 is the initialisation itself."""
-        if self.epoch == 0 and trainer.global_step == 0:
+        if self.epoch == 0 and trainer.global_step == 0 and trainer.is_global_zero:
             save_weights(self.path, plain_weights(module.net))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """The weights themselves, not their average."""
-        if trainer.current_epoch + 1 == self.epoch:
+        if trainer.current_epoch + 1 == self.epoch and trainer.is_global_zero:
             save_weights(self.path, plain_weights(module.net))
 
 

@@ -10,17 +10,21 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from advprune import ranks
 from advprune.bounds.certificate import proves
 from advprune.frozen import frozen
 from advprune.modules.examples import Examples, verdicts
 from advprune.modules.files import replace, save_weights
 from advprune.modules.judge import doubts, verify
 from advprune.modules.seeding import seed_step
+from advprune.rows import Share
 from advprune.threat import Threat
 
 
 class RobustEvaluation(pl.LightningModule):
     """Attack each test batch and write its records; a batch that is already on disk is not attacked again.
+
+    On several ranks each is given every so many-th batch, as ``share`` says; the seeds are the batches' own.
 
     Args:
         net: pixels -> logits.
@@ -35,6 +39,8 @@ class RobustEvaluation(pl.LightningModule):
         examples: of a transfer attack, made on its source; they are judged, and nothing is attacked.
     """
 
+    share = Share()
+
     def __init__(
         self,
         net: nn.Module,
@@ -48,6 +54,7 @@ class RobustEvaluation(pl.LightningModule):
         examples: Examples | None = None,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.net, self.attack, self.attack_name = net, attack, name
         self.threat, self.parts, self.run_seed = threat, parts, seed
         self.keep, self.examples = keep, examples
@@ -56,6 +63,7 @@ class RobustEvaluation(pl.LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
         """Judge one batch (x, y, position of each image in the test set)."""
         x, y, positions = batch
+        index = self.share.rank + index * self.share.ranks
         path = self.parts / f"batch_{index:06d}.json"
         if index == 0:
             with frozen(self.net):
@@ -65,6 +73,10 @@ class RobustEvaluation(pl.LightningModule):
         seed_step(self.run_seed, "attack", index)
         rows = self._records(x, y, positions, path.with_suffix(".safetensors"))
         replace(path, json.dumps(rows).encode())
+
+    def on_test_end(self) -> None:
+        """Wait for the ranks whose images take longer."""
+        ranks.everyones(None)
 
     def _records(self, x: Tensor, y: Tensor, positions: Tensor, beside: Path) -> dict[str, list[Any]]:
         """Attack, check the answer, judge it; columns of one row an image."""

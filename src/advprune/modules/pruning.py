@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advprune import ranks
 from advprune.masks import Masks, Scores, prunable
 from advprune.modules.training import RobustTraining
 from advprune.surgery.subnet import Subnet
@@ -42,8 +43,15 @@ class MaskSearch(RobustTraining):
         **kwargs: Any,
     ) -> None:
         self.ratios, self.ratio = ratios, ratios[0]
-        subnet = Subnet(net, scores=scores, choose=lambda s: choose(s, self.ratio), through=through, bn=bn)
+        self.choose = choose
+        subnet = Subnet(net, scores=scores, choose=self.one_mask, through=through, bn=bn)
         super().__init__(subnet, *args, **kwargs)
+
+    def one_mask(self, scores: Scores) -> Masks:
+        """The masks of these scores; of several ranks' scores, which move together, the first rank's."""
+        if ranks.rank() > 0:
+            return ranks.handed_out({name: torch.zeros_like(s, dtype=torch.bool) for name, s in scores.items()})
+        return ranks.handed_out(self.choose(scores, self.ratio))
 
     def before_step(self) -> None:
         """Rank the scores once, for all forwards of the step."""

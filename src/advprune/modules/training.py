@@ -8,13 +8,21 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from advprune import ranks
 from advprune.errors import UserError
-from advprune.modules import optim
+from advprune.modules import batch_norm, optim
 from advprune.modules.recipe import Recipe
 from advprune.modules.seeding import seed_step
+from advprune.rows import WHOLE, Share, of_batch
 from advprune.surgery.subnet import Subnet
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def _dealt(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Share]:
+    """(x, y, rows of the whole batch, this rank's share of them)."""
+    x, y, *whole = batch
+    return (x, y, int(whole[0]), Share(ranks.rank(), ranks.size())) if whole else (x, y, len(y), WHOLE)
 
 
 class RobustTraining(pl.LightningModule):
@@ -27,7 +35,12 @@ class RobustTraining(pl.LightningModule):
         attack: what validation accuracy is measured under; None measures clean accuracy alone.
         seed: of the run; each step has a seed of its own made from it.
         start: share of the schedule that is skipped (rewinding continues a schedule where it left).
+
+    On several ranks a batch is (x, y, rows of the whole batch), where x and y are this rank's rows; a step is then the
+    one that a single process would take, as far as BatchNorm allows (``batch_norm``, see ``modules/batch_norm.py``).
     """
+
+    batch_norm = "synchronised"
 
     def __init__(
         self,
@@ -43,6 +56,7 @@ class RobustTraining(pl.LightningModule):
         self.net, self.objective, self.recipe = net, objective, recipe
         self.attack, self.run_seed, self.start = attack, seed, start
         self._seen: list[Tensor] = []
+        self._validated: dict[str, float] = {}
 
     @property
     def progress(self) -> float:
@@ -59,44 +73,72 @@ class RobustTraining(pl.LightningModule):
         if isinstance(self.net, Subnet):
             self.net.refresh()
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Any, ...], _: int) -> Tensor:
         """One step of the objective.
 
         Raises:
-            UserError: if the loss is not finite.
+            UserError: if the loss is not finite, on every rank.
         """
         seed_step(self.run_seed, "train", self.global_step)
+        if self.batch_norm == "rank0":
+            batch_norm.agree(self.net, self.batch_norm)
         self.before_step()
-        x, y = batch
-        loss = self.objective(self.net, x, y, progress=self.progress)
-        if not torch.isfinite(loss):
+        x, y, whole, share = _dealt(batch)
+        with of_batch(share, whole):
+            loss = self.objective(self.net, x, y, progress=self.progress)
+        if not share.whole:  # the ranks' gradients are averaged, and their parts may differ by a row
+            loss = loss * share.weight(whole)
+        seen = ranks.total(loss.detach()) / share.ranks
+        if not torch.isfinite(seen):
             raise UserError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}, step {self.global_step + 1}; "
+                f"the loss is {seen.item()} in epoch {self.current_epoch + 1}, step {self.global_step + 1}; "
                 "lower the learning rate, add training.warmup_epochs=5 or training.clip=1"
             )
-        self.log("loss", loss.detach(), prog_bar=True)
+        self.log("loss", seen, prog_bar=True)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """What ranks keep apart during an epoch comes together; what must be the same by itself is compared."""
+        batch_norm.agree(self.net, self.batch_norm)
+        if hasattr(self.objective, "gather"):
+            self.objective.gather()
+        if ranks.size() > 1:
+            cure = "some operation on one of them is not deterministic; the same command goes on from the last epoch"
+            ranks.agree(f"weights after epoch {self.current_epoch + 1}", ranks.checksum(self.net.parameters()), cure)
+
+    def on_validation_start(self) -> None:
+        """All ranks measure one network."""
+        batch_norm.agree(self.net, self.batch_norm)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's counts."""
         self._seen = []
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+    def validation_step(self, batch: tuple[Any, ...], index: int) -> None:
         """Count the images right on x, and right on x_adv."""
         seed_step(self.run_seed, "validate", index)
         if index == 0 and isinstance(self.net, Subnet):
             self.net.refresh()
-        x, y = batch
-        clean = self.net(x).argmax(1) == y
+        x, y, whole, share = _dealt(batch)
+        mine = torch.arange(len(y), device=y.device) < share.count(whole)  # none of a borrowed row
+        clean = (self.net(x).argmax(1) == y) & mine
         robust = clean
         if self.attack is not None:
-            robust = clean & (self.net(self.attack(self.net, x, y)).argmax(1) == y)
-        self._seen.append(torch.stack([torch.full_like(y.sum(), len(y)), clean.sum(), robust.sum()]))
+            with of_batch(share, whole):
+                x_adv = self.attack(self.net, x, y)
+            robust = clean & (self.net(x_adv).argmax(1) == y)
+        self._seen.append(torch.stack([mine.sum(), clean.sum(), robust.sum()]))
 
     def validated(self) -> dict[str, float]:
-        """Clean and robust accuracy over the validation images of the epoch that was just measured."""
-        count, clean, robust = torch.stack(self._seen).sum(0).tolist()
-        return {"clean_acc": clean / count, "robust_acc": robust / count, "images": count}
+        """Clean and robust accuracy over the validation images of the epoch that was just measured.
+
+        The first call of an epoch counts over all ranks, so all of them have to make it.
+        """
+        if self._seen:
+            count, clean, robust = ranks.total(torch.stack(self._seen).sum(0)).tolist()
+            self._validated = {"clean_acc": clean / count, "robust_acc": robust / count, "images": count}
+            self._seen = []
+        return self._validated
 
     def on_validation_epoch_end(self) -> None:
         """Log them, under names that curves and sweepers use."""

@@ -6,18 +6,23 @@ the gradient at the clipped image: through the clipping, black and white pixels 
 not on others) and their perturbation would never leave zero.
 """
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advprune import ranks
 from advprune.errors import UserError
+from advprune.rows import place
 from advprune.threat import Threat
 
 
 class Free(nn.Module):
     """The objective, with the perturbation it remembers: one per position in the batch, whatever image stands there.
 
-    The perturbation is in the state dict, so that a resumed training goes on with it.
+    The perturbation is in the state dict, so that a resumed training goes on with it. On several ranks each moves the
+    rows of its own images; ``gather`` puts them together.
 
     Args:
         threat: the ball.
@@ -49,23 +54,33 @@ class Free(nn.Module):
         Raises:
             UserError: if the images have another shape than those before.
         """
-        self._fit(x)
-        x_adv = (x.detach() + self.noise[: len(x)]).clamp(0, 1).requires_grad_()
-        x_adv.register_hook(self._ascend)
+        rows, whole = place(len(x))
+        self._fit(x, whole)
+        rows = rows.to(x.device)
+        x_adv = (x.detach() + self.noise[rows]).clamp(0, 1).requires_grad_()
+        x_adv.register_hook(partial(self._ascend, rows))
         return F.cross_entropy(model(x_adv), y)
 
-    def _ascend(self, grad: Tensor) -> None:
-        rows = slice(len(grad))
+    def _ascend(self, rows: Tensor, grad: Tensor) -> None:
         step = self.rel_step * self.threat.eps * self.threat.steepest(grad)
         self.noise[rows] = self.threat.clip(self.noise[rows] + step)
 
-    def _fit(self, x: Tensor) -> None:
-        """Rows for a batch as large as ``x``, on its device; a smaller batch uses the first ones."""
+    def gather(self) -> None:
+        """Give every rank all rows; to be called on all of them, before the state is saved."""
+        if ranks.size() > 1:
+            mine = torch.zeros_like(self.noise)
+            own = slice(ranks.rank(), None, ranks.size())
+            mine[own] = self.noise[own]
+            self.noise = ranks.total(mine)
+
+    def _fit(self, x: Tensor, whole: int) -> None:
+        """Rows for a batch of ``whole`` such images, on their device; a smaller batch uses the first ones."""
         if len(self.noise) and self.noise.shape[1:] != x.shape[1:]:
             raise UserError(f"free: remembers {tuple(self.noise.shape)}, got images {tuple(x.shape)}; start afresh")
         self.noise = self.noise.to(x.device)
-        if len(self.noise) < len(x):
-            self.noise = torch.cat([self.noise.view(-1, *x.shape[1:]), torch.zeros_like(x[len(self.noise) :])])
+        if len(self.noise) < whole:
+            more = x.new_zeros(whole - len(self.noise), *x.shape[1:])
+            self.noise = torch.cat([self.noise.view(-1, *x.shape[1:]), more])
 
     def get_extra_state(self) -> Tensor:
         """The perturbation, (largest batch so far, C, H, W)."""

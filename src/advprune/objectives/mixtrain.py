@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.errors import UserError
+from advprune.rows import some
 from advprune.schedules import eps_ramp, iw
 
 
@@ -63,6 +64,8 @@ def mixtrain(
     natural = F.cross_entropy(model(x), y)
     if torch.rand(()).item() >= probability:
         return natural / whole
-    some = torch.randint(len(x), (images,), device=x.device)
-    margins = bound(model, x[some], y[some], scale=eps_ramp(epoch, ramp))
-    return (natural + present * F.cross_entropy(-margins, y[some])) / whole
+    here, share = some(len(x), images, x.device)
+    if not share:  # all of them are on other ranks
+        return natural / whole
+    margins = bound(model, x[here], y[here], scale=eps_ramp(epoch, ramp))
+    return (natural + present * share * F.cross_entropy(-margins, y[here])) / whole

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.losses import kl
+from advprune.rows import drawn
 
 Form = Literal["gaussian", "stability", "smoothadv", "consistency", "macer"]
 FORMS = ("gaussian", "stability", "smoothadv", "consistency", "macer")
@@ -55,7 +56,7 @@ def smoothing(
         UserError: if an option is not one of those above.
     """
     _check(sigma, form, samples, attack)
-    noise = sigma * torch.randn(samples, *x.shape, device=x.device, dtype=x.dtype)
+    noise = sigma * drawn(torch.randn_like, x.expand(samples, *x.shape), axis=1)
     if form == "stability":
         logits = model(x)
         noisy = model((x + noise).flatten(0, 1)).unflatten(0, (samples, len(x)))

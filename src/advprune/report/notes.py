@@ -35,6 +35,11 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
             "of the images both have right and on which the source is fooled",
         ),
     ]
+    for row in rows:
+        if row.get("batch_norm") not in (None, "synchronised"):
+            said.append(
+                (True, f"trained on {row['ranks']} ranks, BatchNorm {row['batch_norm']}: not what one would train")
+            )
     doubts = sorted({doubt for row in rows for doubt in row["doubts"]})
     return [sentence for holds, sentence in said if holds] + [f"doubt: {doubt}" for doubt in doubts]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from advprune import ranks
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
 from advprune.pruners import scopes, thresholds
@@ -51,7 +52,9 @@ def masks_of(
     """
     names = chosen(model, pruner)
     takes = "eligible" in inspect.signature(criterion).parameters
-    scores = criterion(model, batches, **({"eligible": _eligible(pruner)} if takes else {}))
+    with ranks.apart():  # each rank scores on the same images; what differs by rounding is averaged
+        scores = criterion(model, batches, **({"eligible": _eligible(pruner)} if takes else {}))
+    scores = ranks.averaged(scores)
     unscored = names.keys() - scores.keys()
     if unscored:
         raise UserError(f"this pruner gives {sorted(unscored)[0]} no score; write pruner.biases=null")

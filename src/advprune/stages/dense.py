@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from advprune import ranks
 from advprune.models import foreign
 from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
 from advprune.modules.files import load_weights, save_weights
@@ -21,6 +22,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     del parent
     options = stage.options
     if "weights" in options:
+        ranks.only_first()
         net = parts.network(options, seed=0)
         _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
@@ -41,7 +43,10 @@ def train(
     net: Any, stage: Stage, folder: Path, where: Where, title: str, recipe_options: dict[str, Any], *,
     callbacks: list[Any], start: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train ``net`` by a recipe; keep last and best weights, and make the selected ones ``model.safetensors``."""
+    """Train ``net`` by a recipe; keep last and best weights, and make the selected ones ``model.safetensors``.
+
+    Rank 0 alone comes back from it.
+    """
     options, recipe = stage.options, parts.recipe(recipe_options)
     goal = parts.objective(options)
     replays = getattr(goal, "replays", 1)
@@ -52,10 +57,12 @@ def train(
     best = KeepBest(folder / "best.safetensors", options["select"]["metric"])
     datamodule = parts.data(options, batch_size=recipe.batch_size, repeats=replays)
     fit(where, module, datamodule, folder / "work", f"{title} {stage.key}", epochs=epochs, callbacks=[best, *callbacks])
+    facts = where.facts(training=True)
+    ranks.only_first()
     save_weights(folder / "last.safetensors", plain_weights(module.net))
     kept = options["select"]["keep"]
     save_weights(folder / "model.safetensors", load_weights(folder / f"{kept}.safetensors"))
-    return {
+    return facts | {
         "kept": kept,
         "best": best.best,
         "last": best.last,

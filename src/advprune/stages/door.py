@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from advprune.errors import UserError
 from advprune.keys import canonical
+from advprune.stages import world
 from advprune.stages.plan import of_phase
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
@@ -61,6 +62,7 @@ def check_numbers(options: dict[str, Any]) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0)):
             if recipe[name] < least:
                 raise UserError(f"{phase}.{name}={recipe[name]} is not possible: it must be at least {least}")
+    world.check(options.get("trainer") or {})
     _check_deliveries(options)
     _check_quantizer(options.get("quantizer") or {})
     select = options["select"]

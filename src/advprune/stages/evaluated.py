@@ -1,17 +1,20 @@
 """The stage ``evaluated``: every test image attacked once, a record each, and the shares with their intervals."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from advprune import ranks
 from advprune.datasets.splits import subset
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
 from advprune.modules.files import replace
+from advprune.rows import Share
 from advprune.stages import parts, quantized, saved
 from advprune.stages.contradictions import refuse_contradictions
-from advprune.stages.fit import Where, interruptible, trainer
+from advprune.stages.fit import Where, interruptible, same_everywhere, trainer
 from advprune.stages.plan import Stage
 from advprune.stages.verdicts import summary, suspicions
 
@@ -31,7 +34,10 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
 def judged(
     stage: Stage, parent: Path, folder: Path, where: Where, **options: Any
 ) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """Run the parent stage's network through the evaluation: the records' columns, and what they say."""
+    """Run the parent stage's network through the evaluation: the records' columns, and what they say.
+
+    Rank 0 alone comes back from it.
+    """
     attack = stage.options["attack"]
     size, own = int(attack["batch_size"]), attack.get("perturbation")
     ball = None if own else parts.threat(stage.options)
@@ -39,15 +45,18 @@ def judged(
         _network(stage, parent), parts.attack(stage.options), name=attack["_target_"].rsplit(".", 1)[-1],
         threat=ball, parts=folder / "work", seed=stage.options["seed"], **options,
     )  # fmt: skip
+    module.share, facts = Share(ranks.rank(), ranks.size()), where.facts(training=False)
     run = trainer(where, f"{stage.kind} {stage.key}", logger=False, enable_checkpointing=False)
     datamodule = parts.data(stage.options, batch_size=size).to(run.strategy.root_device)
     whole = datamodule.sizes["test"]
     indices = None if attack.get("images") is None else subset(whole, attack["images"], option="attack.images")
     loader = datamodule.test_dataloader(indices, size)
+    same_everywhere(datamodule)
     interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
-    columns = module.records(len(loader))
+    ranks.only_first()
+    columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))
     result = summary(columns)
-    return columns, result | {
+    return columns, facts | result | {
         "doubts": module.doubts + suspicions(result), "of": whole, "batch_size": size, "perturbation": own,
         "threat": {"norm": None, "eps": None} if ball is None else {"norm": ball.norm, "eps": ball.eps},
     }  # fmt: skip

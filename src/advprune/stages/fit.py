@@ -3,6 +3,7 @@
 import logging
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.strategies import DDPStrategy
 
-from advprune import preemption
+from advprune import preemption, ranks
+from advprune.modules.batch_norm import synchronised
 from advprune.modules.callbacks import PlainProgress
 from advprune.modules.files import AtomicCheckpoint
 from advprune.modules.stopping import StopWhenAsked
+from advprune.stages import devices
 from advprune.stages.build import build
 from advprune.stages.loggers import close_wandb
+from advprune.stages.provenance import code_checksum
 from advprune.stages.reports import ReportEpochs
 from advprune.stages.trial import current
 
@@ -33,13 +38,24 @@ class Where:
     output: Path
     reported: str | None = None  #: key of the stage whose accuracy a search for options is after
 
+    @property
+    def batch_norm(self) -> str:
+        """What BatchNorm sees where several ranks train, see ``modules/batch_norm.py``."""
+        return self.trainer.get("batch_norm") or "synchronised"
+
+    def facts(self, *, training: bool) -> dict[str, Any]:
+        """For the result: how many ranks made it, if it was more than one."""
+        if ranks.size() == 1:
+            return {}
+        return {"ranks": ranks.size()} | ({"batch_norm": self.batch_norm} if training else {})
+
     def settle(self, image_size: int) -> None:
         """Apply what holds for the whole process, and silence notices that are not for the user.
 
         On images as small as the digits, two threads wait for each other more than they help: on two busy cores a
         TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
         """
-        threads = self.trainer.get("threads") or (1 if image_size <= TINY_IMAGE else None)
+        threads = self.trainer.get("threads") or (1 if image_size <= TINY_IMAGE else devices.threads(self.trainer))
         if threads:
             torch.set_num_threads(int(threads))
         for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric"):
@@ -52,14 +68,18 @@ def trainer(
     where: Where, title: str, *, logger: Any, callbacks: list[Callback] | None = None, **options: Any
 ) -> pl.Trainer:
     """A Lightning Trainer for one phase; ``title`` is shown beside its progress."""
-    terminal = sys.stdout.isatty()
+    terminal = sys.stdout.isatty() and ranks.first()
     shown: Callback = RichProgressBar(leave=False) if terminal else PlainProgress(title)
+    several = ranks.size() > 1
     return pl.Trainer(
         accelerator=where.trainer["accelerator"],
-        devices=where.trainer["devices"],
+        devices=where.trainer["devices"] if several else 1,
+        num_nodes=int(where.trainer.get("nodes") or 1) if several else 1,
+        # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and ranks.handed_out
+        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
         logger=logger,
         callbacks=[*(callbacks or [StopWhenAsked()]), shown],
-        plugins=[AtomicCheckpoint()],
+        plugins=[AtomicCheckpoint(), devices.environment()],
         inference_mode=False,  # attacks differentiate, also while validating
         num_sanity_val_steps=0,
         enable_model_summary=False,
@@ -85,16 +105,29 @@ def fit(
     trial = current() if where.reported is not None and where.reported in title else None
     reports = [] if trial is None else [ReportEpochs(trial)]
     last = work / "last.ckpt"
+    goes_on = ranks.said(str(last) if last.exists() else None)
+    same_everywhere(datamodule)
     run = trainer(where, title, logger=logger, callbacks=[*callbacks, *reports, *average, StopWhenAsked(last), saved],
                   max_epochs=epochs, gradient_clip_val=module.recipe.clip)  # fmt: skip
     datamodule.to(run.strategy.root_device)
+    module.batch_norm = where.batch_norm
+    over_all = synchronised(module.net) if where.batch_norm == "synchronised" and ranks.size() > 1 else nullcontext()
     try:
-        with preemption.postponed():
-            interruptible(
-                run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.exists() else None)
-            )
+        with over_all, preemption.postponed():
+            interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
     finally:
         close_wandb()
+
+
+def same_everywhere(datamodule: Any) -> None:
+    """Make sure that all ranks run the same code on the same images.
+
+    Raises:
+        UserError: on every rank, naming those that don't.
+    """
+    if ranks.size() > 1:
+        ranks.agree("code", code_checksum(), "install the same version of advprune on every node")
+        ranks.agree("images", datamodule.checksum(), "give every node the same data, or dataset.root on a shared disk")
 
 
 def interruptible(run: pl.Trainer, call: Any) -> Any:

@@ -3,8 +3,11 @@
 ``python -m advprune.stages.grid FOLDER`` prints the table of a grid again, or of one whose jobs are still under way.
 """
 
+import atexit
 import json
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from omegaconf import DictConfig
 
 from advprune import preemption
 from advprune.report.table import show
+from advprune.stages import world
 from advprune.stages.job import RECORD
 from advprune.stages.renew import renew
 
@@ -26,11 +30,15 @@ class Grid(Callback):
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """A single job."""
+        if world.started()[0]:
+            return
         path = Path(config.hydra.runtime.output_dir) / RECORD
         tell([json.loads(path.read_text())] if path.exists() else [], path.parent)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """All jobs of a grid, in their order."""
+        if world.started()[0]:
+            return
         folder = Path(config.hydra.sweep.dir)
         tell(records(folder), folder)
         if config.get("report", True):
@@ -63,6 +71,12 @@ def tell(records: list[dict[str, Any]], folder: Path) -> None:
 def launch(main: Any) -> None:
     """Run a command's ``main`` and exit: 0, 1 if a job failed, 130 after Ctrl-C, 128 + signal if asked to stop."""
     preemption.listen()
+    if world.started()[0]:  # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
+        own = tempfile.mkdtemp(prefix="advprune_rank_")
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        given = [f"hydra.run.dir={own}", f"hydra.sweep.dir={own}", "hydra.job_logging.root.level=WARNING"]
+        last = max((at for at, word in enumerate(sys.argv) if "=" in word and word[0] != "-"), default=0)
+        sys.argv[last + 1 : last + 1] = given  # beside other options: Hydra takes no -m between them
     try:
         main()
     except KeyboardInterrupt:

@@ -19,8 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from advprune.errors import UserError
 from advprune.report.rows import row_of
-from advprune.stages import door
-from advprune.stages.make import find_or_make, missing
+from advprune.stages import door, world
+from advprune.stages.make import missing
 from advprune.stages.options import GROUPS, names, resolve
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store, write
@@ -71,13 +71,17 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
     except UserError as error:
         record["failed"] = str(error)
     except OSError as error:
-        record["failed"] = _system(error)
+        record["failed"] = system_sentence(error) or traceback.format_exc()
     except Exception:  # noqa: BLE001 - a defect, ours or a library's: kept whole in the job's folder, the grid goes on
         record["failed"] = traceback.format_exc()
-    if "failed" in record and (is_grid() or record["failed"].startswith("Traceback")):
+    beside = world.started()[1] > 1
+    if "failed" in record and (is_grid() or beside or record["failed"].startswith("Traceback")):
         log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
     record["value"] = record.get("row", {}).get(value)
-    _write(output, record)
+    if world.started()[0] == 0:
+        _write(output, record)
+    if "failed" in record and beside:
+        os._exit(1)  # whoever started the ranks stops the others, which may be waiting for this one
     return float("nan") if record["value"] is None else float(record["value"])
 
 
@@ -90,21 +94,22 @@ def _finish(
     plan = plan_of(options)
     store = Store(options["store"])
     made = 0
-    if missing(plan, store):
-        if _LOOKING.get():
-            raise NotFoundError
-        begun_by = {"host": socket.gethostname(), "pid": os.getpid()}
-        _write(output, record | begun_by)  # without a row: so others see that it has begun, should it be killed
+    absent = missing(plan, store)
+    if absent and _LOOKING.get():
+        raise NotFoundError
+    if absent or world.started()[1] > 1:  # ranks that others started ask the store together
+        if world.started()[0] == 0:  # without a row: so others see that it has begun, should it be killed
+            _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
         door.check_signatures(options, GROUPS)
         # torch and Lightning take seconds to import: only where there is work
         from advprune.stages.rehearsal import rehearse
 
         rehearse(options)
         from advprune.stages.fit import Where
+        from advprune.stages.start import make
 
         where = Where(options["trainer"], options["logger"], output, reported=plan.final.key)
-        where.settle(options["dataset"]["image_size"])
-        made = find_or_make(plan, store, where)
+        made = make(plan, store, where, options["dataset"]["image_size"], _logs())
     results = {stage.key: store.result(stage) for stage in plan.stages()}
     row = row_of(plan, results, store, record["names"], options)
     if options.get("sizes") or options.get("export"):
@@ -114,14 +119,14 @@ def _finish(
     return row | {"made": made, "found": len(results) - made, "this_command": time.monotonic() - begun}
 
 
-def _system(error: OSError) -> str:
-    """A sentence for what the machine refuses; anything else whole."""
+def system_sentence(error: OSError) -> str | None:
+    """A sentence for what the machine refuses; None for anything else."""
     path = error.filename or "the store"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to write {path}; give another place: store=FOLDER, and hydra.run.dir=FOLDER for the logs"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {path} could not be written; free some space and give the same command again"
-    return traceback.format_exc()
+    return None
 
 
 def _write(output: Path, record: dict[str, Any]) -> None:
@@ -129,7 +134,15 @@ def _write(output: Path, record: dict[str, Any]) -> None:
         output.mkdir(parents=True, exist_ok=True)
         write(output / RECORD, json.dumps(record, indent=1, default=str))
     except OSError as error:
-        log.error("%s", _system(error))
+        log.error("%s", system_sentence(error) or error)
+
+
+def _logs() -> dict[str, Any]:
+    """How this command logs, for the processes that it starts."""
+    whole = OmegaConf.create({"hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)})  # type: ignore[arg-type]
+    plain = OmegaConf.to_container(whole.hydra.job_logging, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def _number() -> int:

@@ -22,20 +22,52 @@ def missing(plan: Plan, store: Store) -> list[Stage]:
 def find_or_make(plan: Plan, store: Store, where: "Where") -> int:
     """Finish every stage of the plan, parents first; return how many were made here.
 
-    Each kind of stage is one module of this package with ``make(stage, folder, parent folder, where) -> result``.
+    Each kind of stage is one module of this package with ``make(stage, folder, parent folder, where) -> result``. Of
+    several ranks, the first asks the store, holds the lock and writes; the others do as it says.
     """
-    made = 0
-    for stage in plan.stages():
-        if store.done(stage):
-            store.note(stage, "found")
-            continue
-        with store.claim(stage, waiting=lambda s, stage=stage: _waiting(stage, s)) as folder:
-            if store.done(stage):
-                store.note(stage, "found")
-                continue
-            _make(stage, store, folder, where)
-            made += 1
+    from advprune import ranks
+
+    one = _lead if ranks.first() else _follow
+    made = sum(one(stage, store, where) for stage in plan.stages())
+    ranks.everyones(None)  # nobody reads what rank 0 is still writing
     return made
+
+
+def _lead(stage: Stage, store: Store, where: "Where") -> int:
+    """Find the stage or make it; 1 if it was made."""
+    from advprune import ranks
+
+    if not store.done(stage):
+        with store.claim(stage, waiting=lambda seconds: _waiting(stage, seconds)) as folder:
+            if not store.done(stage):
+                ranks.said(True)
+                _make(stage, store, folder, where)
+                ranks.together()
+                return 1
+    ranks.said(False)
+    store.note(stage, "found")
+    return 0
+
+
+def _follow(stage: Stage, store: Store, where: "Where") -> int:
+    """Help rank 0 to make the stage, if that is what it does."""
+    from advprune import ranks
+
+    if ranks.said(False):
+        try:
+            _maker(stage)(stage, store.folder(stage), _parent(stage, store), where)
+        except ranks.Over:
+            return 0
+        raise AssertionError(f"stage {stage.kind} does not say where rank 0 goes on alone")
+    return 0
+
+
+def _maker(stage: Stage) -> Any:
+    return import_module(f"advprune.stages.{stage.kind}").make
+
+
+def _parent(stage: Stage, store: Store) -> Any:
+    return store.folder(stage.parent) if stage.parent else None
 
 
 def _make(stage: Stage, store: Store, folder: Any, where: "Where") -> None:
@@ -46,9 +78,7 @@ def _make(stage: Stage, store: Store, folder: Any, where: "Where") -> None:
     log.info("making %s %s", stage.kind, stage.key)
     write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})))
     begun = time.monotonic()
-    maker = import_module(f"advprune.stages.{stage.kind}")
-    parent = store.folder(stage.parent) if stage.parent else None
-    result = maker.make(stage, folder, parent, where)
+    result = _maker(stage)(stage, folder, _parent(stage, store), where)
     seconds = time.monotonic() - begun
     facts = {"stage": stage.kind, "key": stage.key, "parent": stage.parent.key if stage.parent else None}
     if stage.examples is not None:

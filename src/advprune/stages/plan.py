@@ -6,6 +6,7 @@ from typing import Any
 
 from advprune.errors import UserError
 from advprune.keys import key
+from advprune.stages import world
 from advprune.stages.content import network_options, weights_identity, with_content
 
 #: What the training phases share.
@@ -60,6 +61,7 @@ def _dense(options: dict[str, Any], weights: str | None) -> Stage:
     if weights is not None:
         return Stage("dense", model | weights_identity(weights))
     context = {name: options[name] for name in CONTEXT} | {"objective": of_phase(options["objective"], None)}
+    context |= world.identity(options.get("trainer"))
     return Stage("dense", model | context | {"training": options["training"], "seed": options["seed"]})
 
 
@@ -107,7 +109,7 @@ def _quantized(options: dict[str, Any], parent: Stage) -> Stage:
     if quantizer["epochs"]:
         rate = quantizer["learning_rate"] or options["finetune"]["learning_rate"]
         own["recipe"] = options["finetune"] | {"epochs": quantizer["epochs"], "learning_rate": rate}
-        own["objective"] = of_phase(options["objective"], "finetune")
+        own |= {"objective": of_phase(options["objective"], "finetune")} | world.identity(options.get("trainer"))
     return Stage("quantized", own, parent)
 
 
@@ -132,12 +134,15 @@ def plan_pruned(options: dict[str, Any]) -> Plan:
     dense = _dense(options, options["dense"])
     context = {name: options[name] for name in (*CONTEXT, "seed")}
     pruner = {name: value for name, value in options["pruner"].items() if name != "recovery"}
-    own = _phase(options, pruner) | {"pruner": pruner} | {name: options.get(name) for name in ("ratio", "compression")}
-    phase = "search" if pruner["search"] else "finetune"
-    pruned = Stage("pruned", context | own | {"objective": of_phase(options["objective"], phase)}, dense)
+    phase = _phase(options, pruner)
+    spread = world.identity(options.get("trainer"))
+    own = phase | (spread if phase else {}) | {"pruner": pruner}
+    own |= {name: options.get(name) for name in ("ratio", "compression")}
+    name = "search" if pruner["search"] else "finetune"
+    pruned = Stage("pruned", context | own | {"objective": of_phase(options["objective"], name)}, dense)
     recovery = options["pruner"]["recovery"]
     context["objective"] = of_phase(options["objective"], "finetune" if recovery == "finetune" else None)
     recipe = options["finetune"] if recovery == "finetune" else options["training"]
-    tuned = Stage("finetuned", context | {"recovery": recovery, "recipe": recipe}, pruned)
+    tuned = Stage("finetuned", context | spread | {"recovery": recovery, "recipe": recipe}, pruned)
     final = _quantized(options, tuned)
     return Plan(dense, final, _evaluated(options, dense, dense), _evaluated(options, final, dense))

@@ -1,5 +1,6 @@
 """What made a number: code version, package versions, hardware, time."""
 
+import hashlib
 import os
 import platform
 import socket
@@ -26,6 +27,16 @@ def code_version() -> str:
         return run.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return _version("advprune")
+
+
+@cache
+def code_checksum() -> str:
+    """SHA-256 of this package's source files."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _version(package: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune import masks as mask_values
+from advprune import ranks
 from advprune.errors import UserError
 from advprune.frozen import rng_kept
 from advprune.masks import Masks
@@ -26,6 +27,9 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     assert parent is not None
     options = stage.options
     pruner = options["pruner"]
+    if pruner["search"] is None and pruner["schedule"] == "one_shot" and pruner.get("unit") is None:
+        ranks.only_first()  # scoring once takes seconds
+    facts = where.facts(training=True)
     if pruner.get("unit") is not None:
         return shrunk.make(stage, folder, parent, where)
     if (parent / structure.FILE).exists():
@@ -42,12 +46,13 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     save_weights(folder / "model.safetensors", plain_weights(net))
     mask_values.save(masks, folder / "masks.safetensors")
     told = budget.counted(net, masks, ratio, pruner)
-    return told | {"checksum": mask_values.checksum(masks), "rounds": ratios}
+    return facts | told | {"checksum": mask_values.checksum(masks), "rounds": ratios}
 
 
 def _search(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Where) -> tuple[Any, Masks]:
     """Train scores (HYDRA) and read the masks off them; BatchNorm as it was left by the search."""
     module = search(stage, net, ratios, folder, where)
+    ranks.only_first()
     masks = {name: mask.cpu() for name, mask in module.net.masks.items()}
     return module.net.net.cpu(), masks
 
@@ -62,7 +67,8 @@ def _score(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Whe
         batches = Batches(datamodule, next(model.parameters()).device)
         with rng_kept():
             seed_step(options["seed"], "criterion", 0)
-            return budget.masks_of(criterion, model, batches, pruner, ratio, within)
+            masks = budget.masks_of(criterion, model, batches, pruner, ratio, within)
+        return ranks.handed_out(masks)
 
     if len(ratios) == 1:
         run = trainer(where, f"pruned {stage.key}", logger=False, enable_checkpointing=False)
@@ -75,6 +81,7 @@ def _score(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Whe
         decide=decide, ratios=ratios[:-1], removable=budget.chosen(net, pruner),
     )  # fmt: skip
     train(stage, module, recipe, folder / "work", where, epochs=epochs)
+    ranks.only_first()
     earlier = {name: mask.cpu() for name, mask in module.net.masks.items()}
     net = module.net.net.cpu().eval()
     apply(net, earlier)

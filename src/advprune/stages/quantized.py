@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from advprune import ranks
 from advprune.masks import prunable, sparsity
 from advprune.modules.callbacks import plain_weights
 from advprune.modules.files import load_weights, save_weights
@@ -35,11 +36,14 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     told = {name: told[name] for name in INHERITED if name in told}
     net = fresh(stage, parent)
     before = {name: weight == 0 for name, weight in prunable(net).items()}
-    found = calibrate(net, _images(stage))
+    with ranks.apart():
+        found = calibrate(net, _images(stage))
     if "recipe" in stage.options:
         masks = {name: ~zero for name, zero in before.items()}
         told |= train(Subnet(net, masks), stage, folder, where, "quantized", stage.options["recipe"], callbacks=[])
         net.load_state_dict(load_weights(folder / "model.safetensors"))
+    else:
+        ranks.only_first()
     save_weights(folder / "model.safetensors", plain_weights(net))
     whole = integers(net)
     save_weights(folder / "int8.safetensors", whole)

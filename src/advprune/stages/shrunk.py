@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from advprune import ranks
 from advprune.errors import UserError
 from advprune.masks import Scores
 from advprune.models.structure import block_sites, filter_sites
@@ -58,12 +59,15 @@ def make(stage: Stage, folder: Path, parent: Path, where: Where) -> dict[str, An
             if number:
                 net = _between(stage, net, folder / "work" / f"round_{number}", where)
             _cut(net, whole, taken, _score(stage, net, whole, taken, where), ratio, pruner)
+    facts = where.facts(training=True)
+    ranks.agree("filters and blocks to remove", (taken.kept, taken.gone), "report this as a defect")
+    ranks.only_first()
     cut = {site: kept for site, kept in taken.kept.items() if len(kept) < whole.widths[site]}
     earlier = parent / structure.FILE
     found = Structure(cut, taken.gone, shapes(net))
     (structure.load(earlier).then(found) if earlier.exists() else found).save(folder / structure.FILE)
     save_weights(folder / "model.safetensors", plain_weights(net))
-    return _counted(net, whole, taken, shape, asked, pruner) | {"rounds": ratios, "ratio": asked}
+    return facts | _counted(net, whole, taken, shape, asked, pruner) | {"rounds": ratios, "ratio": asked}
 
 
 def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Taken, where: Where) -> Scores:
@@ -77,7 +81,9 @@ def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Taken, where: Wher
         return {}
     device = trainer(where, "score", logger=False, enable_checkpointing=False).strategy.root_device
     images = Batches(parts.data(stage.options, batch_size=128), device)
-    scores = build(pruner["criterion"])(net.to(device), images, sites=sites)
+    with ranks.apart():  # each rank scores on the same images; what differs by rounding is averaged
+        scores = build(pruner["criterion"])(net.to(device), images, sites=sites)
+    scores = ranks.averaged(scores)
     net.cpu()
     return {name: score.cpu() for name, score in scores.items()}
 

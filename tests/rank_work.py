@@ -1,0 +1,186 @@
+"""What the tests of several ranks run in each of them, and, for comparison, in one process."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advprune import ranks
+from advprune.attacks.pgd import pgd
+from advprune.datasets.base import ImageData
+from advprune.datasets.splits import Split
+from advprune.losses import kl
+from advprune.modules.pruning import MaskSearch
+from advprune.modules.recipe import Recipe
+from advprune.modules.training import RobustTraining
+from advprune.objectives.free import Free
+from advprune.objectives.mixtrain import mixtrain
+from advprune.objectives.trades import trades
+from advprune.pruners import hydra
+from advprune.stages import devices
+from advprune.stages.fit import Where, fit, same_everywhere
+from advprune.threat import L2, Linf
+
+BALL = Linf(0.1)
+
+
+class Noise(ImageData):
+    """Random images of two classes: 23 train (an odd last batch of 7), 9 validate."""
+
+    def __init__(self, *, other: bool = False, **options: Any) -> None:
+        super().__init__(name="noise", batch_size=8, validation=9 / 32, seed=3, **options)
+        self.other = other
+
+    def load(self) -> tuple[Split, Split]:
+        drawn = torch.Generator().manual_seed(5 + self.other)
+        images = torch.randint(256, (40, 1, 6, 6), generator=drawn, dtype=torch.uint8)
+        labels = torch.arange(40) % 2
+        return Split(images[:32], labels[:32]), Split(images[32:], labels[32:])
+
+
+class Precise(nn.Module):
+    """A network in float64 with both kinds of BatchNorm; float32 pixels go in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+            nn.Linear(64, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2),
+        ).double()  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.double())
+
+
+def join(size: int) -> None:
+    devices.join({"accelerator": "cpu", "devices": size})
+
+
+def where(size: int, folder: Path, mode: str) -> Where:
+    trainer = {"accelerator": "cpu", "devices": size, "batch_norm": mode}
+    return Where(trainer, {"_target_": "advprune.stages.loggers.csv"}, folder)
+
+
+def inner(net: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    """Steps along the gradient and not its sign, so that rounding stays rounding."""
+    return pgd(net, x, target, threat=L2(0.5), steps=2, rel_step=0.5, loss=kl, start="gaussian", start_noise=0.05)
+
+
+def bound(model: nn.Module, x: Tensor, y: Tensor, *, scale: float) -> Tensor:
+    """Stands in for margins, which are never of batch statistics: what counts is which images are asked for."""
+    model.eval()
+    margins = model(x) * (1 + scale)
+    model.train()
+    return margins
+
+
+OBJECTIVES: dict[str, Any] = {
+    "trades": lambda: partial(trades, attack=inner, beta=2.0),
+    "free": lambda: Free(threat=BALL, replays=2),
+    "mixtrain": lambda: partial(mixtrain, bound=bound, images=3, clock=2, ramp=0, weight=0.5),
+}
+
+
+def trained(size: int, folder: Path, objective: str, mode: str, epochs: int = 2) -> dict[str, Tensor]:
+    """Train for some epochs, going on from what is in the folder; the network's and the objective's state."""
+    place, goal = where(size, folder, mode), OBJECTIVES[objective]()
+    recipe = Recipe(epochs=epochs, learning_rate=0.05, batch_size=8, clip=1.0)
+    module = RobustTraining(Precise(), goal, recipe, attack=partial(pgd, threat=BALL, steps=2), seed=7)
+    data = Noise(repeats=getattr(goal, "replays", 1))
+    place.settle(6)
+    fit(place, module, data, folder / "work", "test", epochs=epochs, callbacks=[])
+    return dict(module.state_dict()) | {"validated": torch.tensor(list(module.validated().values()))}
+
+
+def searched(size: int, folder: Path) -> dict[str, Tensor]:
+    """Search masks; the masks, and the scores."""
+    net = Precise()
+    module = MaskSearch(
+        net, OBJECTIVES["trades"](), Recipe(epochs=2, learning_rate=0.1, batch_size=8), attack=None, seed=7,
+        scores=hydra.initial_scores(net, init="scaled", seed=7), ratios=[0.5], through=hydra.straight_through,
+        choose=lambda scores, ratio: hydra.masks_of(scores, ratio, "layer"),
+    )  # fmt: skip
+    place = where(size, folder, "synchronised")
+    fit(place, module, Noise(), folder / "work", "test", epochs=2, callbacks=[])
+    module.net.refresh()
+    return {**module.net.masks, **{f"scores.{name}": s.detach() for name, s in module.net.scores.items()}}
+
+
+def all_of_it(size: int, folder: Path) -> dict[str, Any]:
+    """Everything that the tests look at, in one start of the ranks."""
+    join(size)
+    found: dict[str, Any] = {"words": words(size), "masks": searched(size, folder / "search")}
+    for objective in OBJECTIVES:
+        found[objective] = trained(size, folder / objective, objective, "synchronised")
+    for mode in ("local", "rank0"):
+        found[mode] = trained(size, folder / mode, "trades", mode)
+    ranks.leave()
+    return found
+
+
+def words(size: int) -> dict[str, Any]:
+    """What ranks say to each other."""
+    me = ranks.rank()
+    mask = {"a": torch.arange(11) % (me + 2) == 0, "b": torch.full((2, 3), me == 0)}
+    found: dict[str, Any] = {
+        "said": ranks.said(f"by {me}"), "everyones": ranks.everyones(me), "total": ranks.total(torch.tensor([1.0, me])),
+        "averaged": ranks.averaged({"s": torch.tensor([float(me)])})["s"], "handed_out": ranks.handed_out(mask),
+    }  # fmt: skip
+    with ranks.apart():
+        found["apart"] = (ranks.size(), ranks.everyones(me), ranks.first())
+    for name, call in {
+        "disagree": lambda: ranks.agree("code", me == 1, "install it"),
+        "data": lambda: same_everywhere(Noise(other=me == size - 1)),
+    }.items():
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - its text is the result
+            found[name] = str(error)
+    return found
+
+
+def alone(folder: Path) -> dict[str, Any]:
+    """The same in one process."""
+    found: dict[str, Any] = {"masks": searched(1, folder / "search")}
+    for objective in OBJECTIVES:
+        found[objective] = trained(1, folder / objective, objective, "synchronised")
+    return found
+
+
+def uneven_sum(size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """BatchNorm over rows dealt out unevenly: the rank's outputs, and gradient and running variance."""
+    from advprune.modules.batch_norm import synchronised
+    from advprune.rows import Share
+
+    join(size)
+    x, norm = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double(), nn.BatchNorm2d(3).double()
+    mine = x[Share(ranks.rank(), size).of(5)].requires_grad_()
+    with synchronised(norm):
+        y = norm(mine)
+        (y**3).sum().backward()
+    assert mine.grad is not None and norm.running_var is not None  # noqa: PT018
+    found = y.detach(), mine.grad, norm.running_var
+    ranks.leave()
+    return found
+
+
+def dies(size: int, how: str, folder: str) -> str:
+    """Rank 1 ends badly while the others wait for it; a file tells when."""
+    import os
+    import signal
+
+    from advprune.errors import UserError
+
+    join(size)
+    if ranks.rank() == 1:
+        (Path(folder) / "died").touch()
+        if how == "sentence":
+            raise UserError("the loss is nan; lower the learning rate")
+        if how == "defect":
+            raise ZeroDivisionError("somewhere deep")
+        os.kill(os.getpid(), signal.SIGKILL)
+    ranks.everyones(None)
+    return "never"
