@@ -2,8 +2,11 @@
 
 import logging.config
 import os
+import re
 import signal
 import threading
+import time
+from collections.abc import Callable
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,20 @@ from advprune.stages.job import system_sentence
 from advprune.stages.make import find_or_make
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store
+
+#: What gloo and NCCL say where another rank is gone, and for how long such news is held back.
+LOST = re.compile(r"Connection (reset|closed|refused)|remote worker|NCCL.*(remote|abort)", re.DOTALL)
+MOURNING_S = 10.0
+
+
+def last_to_tell(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call; a rank that lost another waits, so that the one that died is seen first and named as the cause."""
+    try:
+        return function(*arguments)
+    except RuntimeError as error:
+        if LOST.search(str(error)):
+            time.sleep(MOURNING_S)  # the engine stops this process within it
+        raise
 
 
 def work(plan: Plan, root: Path, where: Where, image_size: int, logs: dict[str, Any]) -> int:

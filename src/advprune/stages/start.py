@@ -85,7 +85,7 @@ def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, gpu: bool
             start_method="spawn" if gpu else "forkserver", logs_specs=DefaultLogsSpecs(log_dir=folder),
         )  # fmt: skip
         try:
-            return elastic_launch(config, function)(*arguments)
+            return elastic_launch(config, rank.last_to_tell)(function, *arguments)
         except ChildFailedError as error:
             _tell(*error.get_first_failure(), size)
         except SignalException as caught:
