@@ -3,12 +3,13 @@
 #   benchmarks/gap_evidence.sh IMAGES WEIGHTS OUT
 # IMAGES: a tree {train,test}/<class>/<image> of 32x32 pixels; WEIGHTS: a CIFAR-10 ResNet-20. 84 networks, fine-tuned for
 # EPOCHS passes over TRAIN images, attacked by PGD with STEPS steps on ATTACKED test images, judged on TRANSFERRED examples
-# of the dense parent. The defaults are for one GPU with a few cores, JOBS grids at a time; on two cores an hour and a
-# half takes TRAIN=1500 EPOCHS=2 ATTACKED=200 STEPS=10 TRANSFERRED=1000 JOBS=1.
+# of the dense parent; GAP's gradient is of BATCHES batches (null: the whole set). The defaults are for one GPU with a few cores, JOBS grids at a time; on two cores an hour and a
+# half takes TRAIN=1500 EPOCHS=2 ATTACKED=200 STEPS=10 TRANSFERRED=1000 BATCHES=4 JOBS=1.
 set -eu
 images=$1 weights=$2 out=$3
 train=${TRAIN:-10000} epochs=${EPOCHS:-4} seeds=${SEEDS:-0,1,2} compressions=${COMPRESSIONS:-2,4,8,16}
 attacked=${ATTACKED:-2000} steps=${STEPS:-50} transferred=${TRANSFERRED:-2000} jobs=${JOBS:-8}
+batches=${BATCHES:-null}
 mkdir -p "$out"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 common=(-m experiment=gap_resnet20 dataset=image_folder "dataset.root=$images" "dataset.cache=$out/cache"
@@ -33,8 +34,8 @@ start() {  # as grid, JOBS of them at a time
 start global pruner=random,magnitude,gradient pruner.scope=global "compression=$compressions" "seed=$seeds"
 start layer pruner=magnitude,gradient pruner.scope=layer "compression=$compressions" "seed=$seeds"
 for seed in ${seeds//,/ }; do
-  start "gap_global_$seed" pruner=gap pruner.scope=global "compression=$compressions" "seed=$seed"
-  start "gap_layer_$seed" pruner=gap pruner.scope=layer pruner.score=abs "compression=$compressions" "seed=$seed"
+  start "gap_global_$seed" pruner=gap pruner.scope=global "compression=$compressions" "seed=$seed" "pruner.criterion.count=$batches"
+  start "gap_layer_$seed" pruner=gap pruner.scope=layer pruner.score=abs "compression=$compressions" "seed=$seed" "pruner.criterion.count=$batches"
 done
 wait
 python -m advprune.report.curves "$out/report" "$out"/{global,layer,gap_*}/{pgd,transfer}/table.json
