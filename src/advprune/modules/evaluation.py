@@ -10,10 +10,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from advprune.atomic import replace
 from advprune.bounds.certificate import Certificate
 from advprune.frozen import frozen
 from advprune.modules.examples import Examples, verdicts
-from advprune.modules.files import replace, save_weights
+from advprune.modules.files import save_weights
 from advprune.modules.judge import doubts, verify
 from advprune.modules.seeding import seed_step
 from advprune.threat import Threat
@@ -64,7 +65,7 @@ class RobustEvaluation(pl.LightningModule):
             return
         seed_step(self.run_seed, "attack", index)
         rows = self._records(x, y, positions, path.with_suffix(".safetensors"))
-        replace(path, json.dumps(rows).encode())
+        replace(path, json.dumps(rows))
 
     def _records(self, x: Tensor, y: Tensor, positions: Tensor, beside: Path) -> dict[str, list[Any]]:
         """Attack, check the answer, judge it; columns of one row an image."""

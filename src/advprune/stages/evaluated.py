@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import nn
 
+from advprune.atomic import replace
 from advprune.datasets.splits import subset
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
-from advprune.modules.files import replace
 from advprune.stages import parts, quantized, saved
 from advprune.stages.contradictions import refuse_contradictions
 from advprune.stages.fit import Where, interruptible, trainer

@@ -13,13 +13,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from advprune.atomic import replace
 from advprune.errors import UserError
 from advprune.report.rows import row_of
 from advprune.stages import door
 from advprune.stages.make import find_or_make, missing
 from advprune.stages.options import GROUPS, names, resolve
 from advprune.stages.plan import Plan
-from advprune.stages.store import Store, write
+from advprune.stages.store import Store
 
 log = logging.getLogger(__name__)
 RECORD = "job.json"
@@ -99,7 +100,7 @@ def _system(error: OSError) -> str:
 def _write(output: Path, record: dict[str, Any]) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write(output / RECORD, json.dumps(record, indent=1, default=str))
+        replace(output / RECORD, json.dumps(record, indent=1, default=str))
     except OSError as error:
         log.error("%s", _system(error))
 

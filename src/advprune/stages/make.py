@@ -5,8 +5,9 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from advprune.atomic import replace
 from advprune.stages.plan import Plan, Stage
-from advprune.stages.store import Store, write
+from advprune.stages.store import Store
 
 if TYPE_CHECKING:
     from advprune.stages.fit import Where
@@ -44,7 +45,7 @@ def _make(stage: Stage, store: Store, folder: Any, where: "Where") -> None:
     from advprune.stages.provenance import provenance
 
     log.info("making %s %s", stage.kind, stage.key)
-    write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})))
+    replace(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})))
     begun = time.monotonic()
     maker = import_module(f"advprune.stages.{stage.kind}")
     parent = store.folder(stage.parent) if stage.parent else None

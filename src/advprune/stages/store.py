@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advprune.atomic import replace
 from advprune.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
 
 COMPLETE = "complete"
 WORK = "work"
-
-
-def write(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 class Store:
@@ -62,8 +53,8 @@ class Store:
     def finish(self, stage: "Stage", result: dict[str, Any]) -> None:
         """Write the result and then the mark; the scratch folder goes last, when it is no longer needed."""
         folder = self.folder(stage)
-        write(folder / "result.json", json.dumps(result, indent=1, sort_keys=True))
-        write(folder / COMPLETE, "")
+        replace(folder / "result.json", json.dumps(result, indent=1, sort_keys=True))
+        replace(folder / COMPLETE, "")
         shutil.rmtree(folder / WORK, ignore_errors=True)
 
     def note(self, stage: "Stage", event: str, **facts: Any) -> None:
