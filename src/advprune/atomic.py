@@ -8,11 +8,13 @@ from pathlib import Path
 PART = ".part"
 
 
-def replace(path: Path, content: bytes | str) -> None:
+def replace(path: Path, content: bytes | str, *, durable: bool = True) -> None:
     """Let ``content`` take the place of ``path`` in one step; a full disk or a kill leaves what was there before.
 
     Processes that write the same file at once do not mix: each has a part of its own, and the last rename stays.
 
+    Args:
+        durable: also have it on the disk itself before it takes the place, so that a power cut leaves one of the two.
     Raises:
         OSError: with the path, if it cannot be written.
     """
@@ -20,8 +22,9 @@ def replace(path: Path, content: bytes | str) -> None:
     try:
         with part.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         with suppress(OSError):  # on a read-only disk even this is refused

@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from advprune.report.table import show
+from advprune.stages.again import place_of
 from advprune.stages.job import RECORD
 
 EXIT = {"code": 0}
@@ -28,7 +29,7 @@ class Grid(Callback):
 
     def _report(self, folder: Path, paths: list[Path]) -> None:
         records = [json.loads(path.read_text()) for path in paths if path.exists()]
-        records.sort(key=lambda record: record["number"])
+        records.sort(key=place_of(folder))
         if not records or any("failed" in record for record in records):
             EXIT["code"] = 1
         if records:

@@ -5,7 +5,9 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,21 @@ from advprune.stages.store import Store
 
 log = logging.getLogger(__name__)
 RECORD = "job.json"
+_LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
+
+
+class Unfinished(Exception):  # noqa: N818 - no error: an answer
+    """A job that was only looked for has something left to do."""
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """Within this, ``run`` tells a job whose stages are all finished, and raises ``Unfinished`` of any other."""
+    token = _LOOKING.set(True)
+    try:
+        yield
+    finally:
+        _LOOKING.reset(token)
 
 
 def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: str = "validation") -> float:
@@ -45,12 +62,10 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
     try:
         record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed}
         record["row"] = _finish(cfg, plan_of, output, record["names"])
-    except UserError as error:
-        record["failed"] = str(error)
-    except OSError as error:
-        record["failed"] = _system(error)
-    except Exception:  # noqa: BLE001 - a defect, ours or a library's: kept whole in the job's folder, the grid goes on
-        record["failed"] = traceback.format_exc()
+    except Exception as error:  # noqa: BLE001 - told, or kept whole in the job's folder, and the grid goes on
+        if _LOOKING.get():
+            raise Unfinished from None  # if it fails, it does so where it is launched
+        record["failed"] = _told(error)
     if "failed" in record and (is_grid() or record["failed"].startswith("Traceback")):
         log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
     _write(output, record)
@@ -66,8 +81,11 @@ def _finish(
     door.check_numbers(options)
     plan = plan_of(options)
     store = Store(options["store"])
-    made = 0
-    if missing(plan, store):
+    made, delivers = 0, bool(options.get("sizes") or options.get("export"))
+    todo = missing(plan, store)
+    if (todo or delivers) and _LOOKING.get():
+        raise Unfinished
+    if todo:
         door.check_signatures(options, GROUPS)
         # torch and Lightning take seconds to import: only where there is work
         from advprune.stages.rehearsal import rehearse
@@ -80,11 +98,18 @@ def _finish(
         made = find_or_make(plan, store, where)
     results = {stage.key: store.result(stage) for stage in plan.stages()}
     row = row_of(plan, results, store, shown, options)
-    if options.get("sizes") or options.get("export"):
+    if delivers:
         from advprune.stages.delivered import deliver
 
         row |= deliver(plan, store, output, options)
     return row | {"made": made, "found": len(results) - made, "this_command": time.monotonic() - begun}
+
+
+def _told(error: Exception) -> str:
+    """A sentence of what the user or the machine did; a defect, ours or a library's, whole."""
+    if isinstance(error, UserError):
+        return str(error)
+    return _system(error) if isinstance(error, OSError) else traceback.format_exc()
 
 
 def _system(error: OSError) -> str:
@@ -100,7 +125,8 @@ def _system(error: OSError) -> str:
 def _write(output: Path, record: dict[str, Any]) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        replace(output / RECORD, json.dumps(record, indent=1, default=str))
+        # read back within this command; what must last is in the store
+        replace(output / RECORD, json.dumps(record, indent=1, default=str), durable=False)
     except OSError as error:
         log.error("%s", _system(error))
 
