@@ -39,16 +39,16 @@ class FoundFirstLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives every launcher."""
         self.task, self.config = task_function, config
-        self.composer = Composer(hydra_context.config_loader, config)
+        self.loader = hydra_context.config_loader
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """The returns of all jobs, in their order; found ones have the first numbers."""
         setup_globals()
         folder = Path(str(self.config.hydra.sweep.dir))
         self._write_jobs(folder, job_overrides)
-        returns: dict[int, JobReturn] = {}
+        composer, returns = Composer(self.loader, self.config, job_overrides), dict[int, JobReturn]()
         for place, overrides in enumerate(job_overrides):
-            found = self._look(folder, list(overrides), initial_job_idx + len(returns))
+            found = self._look(composer, folder, list(overrides), initial_job_idx + len(returns))
             if found is not None:
                 returns[place] = found
         rest = [place for place in range(len(job_overrides)) if place not in returns]
@@ -65,9 +65,9 @@ class FoundFirstLauncher(Launcher):
     def _numbered(self) -> bool:
         return OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"] == SUBDIR  # type: ignore[call-overload,index]
 
-    def _look(self, folder: Path, overrides: list[str], number: int) -> JobReturn | None:
+    def _look(self, composer: Composer, folder: Path, overrides: list[str], number: int) -> JobReturn | None:
         """Run the job if it has nothing to make; composing it also refuses, at once, options that do not exist."""
-        options, whole = self.composer(overrides)
+        options, whole = composer(overrides)
         if not self._numbered():
             return None
         before = HydraConfig.instance().cfg

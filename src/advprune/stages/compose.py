@@ -6,8 +6,11 @@ else (groups, ``+`` and ``~``, dicts, values inside of one another) is left to H
 """
 
 import copy
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,10 +25,12 @@ class Composer:
     Args:
         loader: Hydra's.
         master: the composed options of the ``-m`` command itself.
+        jobs: the overrides of each job; what all of them say is not varied.
     """
 
-    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+    def __init__(self, loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
         self._loader, self._master = loader, master
+        self._said_by_all = set.intersection(*map(set, jobs)) if jobs else set()
         self._shared: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
         self._parsed = cache(OverridesParser.create(config_loader=loader).parse_override)
         self._is_group = cache(lambda name: bool(loader.get_group_options(name, None)))
@@ -40,9 +45,11 @@ class Composer:
         names = [override.key_or_group for override in parsed]
         plain = [override for override in parsed if self._is_plain(override, names)]
         rest = [text for text, override in zip(overrides, parsed, strict=True) if override not in plain]
-        shared = (*rest, "", *(override.key_or_group for override in plain))
+        varied = [override.key_or_group for override in plain]
+        shared = (*rest, "", *varied)
         if shared not in self._shared:
             self._shared[shared] = _apart(self._loader.load_sweep_config(self._master, rest))
+            _resolve(self._shared[shared][0], varied)
         options, whole = self._shared[shared]
         try:
             for override in plain:
@@ -56,6 +63,8 @@ class Composer:
     def _is_plain(self, override: Override, names: list[str]) -> bool:
         """Whether it only gives one option a new value, that no other override looks into or around."""
         name = override.key_or_group
+        if override.input_line in self._said_by_all:
+            return False
         if override.package is not None or override.is_hydra_override() or self._is_group(name):
             return False
         if override.is_add() or override.is_force_add() or override.is_delete():
@@ -71,3 +80,19 @@ def _apart(whole: DictConfig) -> tuple[DictConfig, DictConfig]:
         del options["hydra"]
     OmegaConf.set_readonly(whole.hydra, False)
     return options, whole
+
+
+def _resolve(options: DictConfig, varied: list[str]) -> None:
+    """Fill in the references once for all jobs, if none of them can be to what the jobs vary."""
+    text = " ".join(_references(OmegaConf.to_container(options, resolve=False)))
+    if not {"hydra", *(part for name in varied for part in name.split("."))} & set(re.findall(r"\w+", text)):
+        with suppress(OmegaConfBaseException):  # the job says it
+            OmegaConf.resolve(options)
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict | list):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from _references(child)
+    elif isinstance(node, str) and "${" in node:
+        yield node
