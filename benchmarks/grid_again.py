@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from advprune.seal import MARK
 from benchmarks.commands import ROOT, measure
 
 TINY = (
@@ -52,7 +53,7 @@ def fill(root: Path) -> int:
 
 def _like(template: Path, folder: Path) -> None:
     for path in template.iterdir():
-        if path.is_file() and path.name not in ("complete", ".lock"):
+        if path.is_file() and path.name != MARK and not path.name.startswith("."):
             shutil.copy(path, folder)
 
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 import prune
 from advprune.stages.again import FoundFirstLauncher, place_of
 from advprune.stages.compose import Composer
-from advprune.stages.job import Unfinished
+from advprune.stages.job import NotFound
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def found_first(hydra_of: tuple[ConfigLoader, DictConfig], unfinished: set[float
         hydra = HydraConfig.get()
         seen.append((cfg.ratio, hydra.job.num, Path(hydra.runtime.output_dir).name, list(hydra.overrides.task)))
         if cfg.ratio in unfinished:
-            raise Unfinished
+            raise NotFound
         return f"found ratio={cfg.ratio}"
 
     launcher = FoundFirstLauncher(inner)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from advprune.atomic import replace
 from advprune.stages.compose import Composer
-from advprune.stages.job import Unfinished, looking
+from advprune.stages.job import NotFound, only_look
 
 #: In a grid's folder: the words of each of its jobs, in the order of its table.
 JOBS = "jobs.json"
@@ -76,9 +76,9 @@ class FoundFirstLauncher(Launcher):
             whole.hydra.runtime.output_dir = str((folder / str(number)).absolute())
         HydraConfig.instance().cfg = whole  # type: ignore[assignment]
         try:
-            with looking():
+            with only_look():
                 value = self.task(options)
-        except Unfinished:
+        except NotFound:
             return None
         finally:
             HydraConfig.instance().cfg = before

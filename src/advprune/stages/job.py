@@ -29,13 +29,13 @@ RECORD = "job.json"
 _LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
 
 
-class Unfinished(Exception):  # noqa: N818 - no error: an answer
+class NotFound(Exception):  # noqa: N818 - no error: an answer
     """A job that was only looked for has something left to do."""
 
 
 @contextmanager
-def looking() -> Iterator[None]:
-    """Within this, ``run`` tells a job whose stages are all finished, and raises ``Unfinished`` of any other."""
+def only_look() -> Iterator[None]:
+    """Within this, ``run`` tells a job whose stages are all finished, and raises ``NotFound`` of any other."""
     token = _LOOKING.set(True)
     try:
         yield
@@ -64,7 +64,7 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
         record["row"] = _finish(cfg, plan_of, output, record["names"])
     except Exception as error:  # noqa: BLE001 - told, or kept whole in the job's folder, and the grid goes on
         if _LOOKING.get():
-            raise Unfinished from None  # if it fails, it does so where it is launched
+            raise NotFound from None  # if it fails, it does so where it is launched
         record["failed"] = _told(error)
     if "failed" in record and (is_grid() or record["failed"].startswith("Traceback")):
         log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
@@ -84,7 +84,7 @@ def _finish(
     made, delivers = 0, bool(options.get("sizes") or options.get("export"))
     todo = missing(plan, store)
     if (todo or delivers) and _LOOKING.get():
-        raise Unfinished
+        raise NotFound
     if todo:
         door.check_signatures(options, GROUPS)
         # torch and Lightning take seconds to import: only where there is work
@@ -117,6 +117,8 @@ def _system(error: OSError) -> str:
     path = error.filename or "the store"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to write {path}; give another place: store=FOLDER, and hydra.run.dir=FOLDER for the logs"
+    if error.errno == errno.ENOLCK:
+        return f"the file system of {path} has no working file locks; put the store on another one: store=FOLDER"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {path} could not be written; free some space and give the same command again"
     return traceback.format_exc()
