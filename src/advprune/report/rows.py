@@ -46,6 +46,7 @@ def row_of(
         "float_bytes": final.get("float_bytes"), "int8_bytes": final.get("int8_bytes"),
         "foreign": dense.get("foreign"),
         "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line()),
+        "code": sorted({results[stage.key].get("provenance", {}).get("code", "unknown") for stage in plan.stages()}),
         "doubts": after["doubts"],
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
         "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
