@@ -17,6 +17,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import prune
+from advprune.stages import content
 from advprune.stages.again import FoundFirstLauncher, place_of
 from advprune.stages.compose import Composer
 from advprune.stages.job import NotFound
@@ -161,3 +162,17 @@ def test_the_table_has_the_order_of_the_words(tmp_path: Path) -> None:
     records = [{"number": 0, "overrides": ["ratio=0.2"]}, {"number": 1, "overrides": ["ratio=0.1"]}]
     assert [r["number"] for r in sorted(records, key=place_of(tmp_path))] == [1, 0]
     assert [r["number"] for r in sorted(records, key=place_of(tmp_path / "none"))] == [0, 1]
+
+
+def test_foreign_weights_are_read_once_for_all_jobs(hydra_of: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "a.pt").write_bytes(b"weights")
+    reads: list[str] = []
+    original = content._digest
+    monkeypatch.setattr(content, "_digest", lambda path: reads.append(path) or original(path))
+    launcher, _, _ = found_first(hydra_of, set())
+    launcher.task = lambda cfg: content.digest(str(tmp_path / "a.pt"))
+    returns = launcher.launch([["ratio=0.1"], ["ratio=0.2"]], 0)
+    assert [r.return_value for r in returns] == [original(str(tmp_path / "a.pt"))] * 2
+    assert len(reads) == 1
+    content.digest(str(tmp_path / "a.pt"))
+    assert len(reads) == 2

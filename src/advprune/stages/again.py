@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from advprune.atomic import replace
 from advprune.stages.compose import Composer
+from advprune.stages.content import looked_at_once
 from advprune.stages.job import NotFound, only_look
 
 #: In a grid's folder: the words of each of its jobs, in the order of its table.
@@ -47,10 +48,11 @@ class FoundFirstLauncher(Launcher):
         folder = Path(str(self.config.hydra.sweep.dir))
         self._write_jobs(folder, job_overrides)
         composer, returns = Composer(self.loader, self.config, job_overrides), dict[int, JobReturn]()
-        for place, overrides in enumerate(job_overrides):
-            found = self._look(composer, folder, list(overrides), initial_job_idx + len(returns))
-            if found is not None:
-                returns[place] = found
+        with looked_at_once():
+            for place, overrides in enumerate(job_overrides):
+                found = self._look(composer, folder, list(overrides), initial_job_idx + len(returns))
+                if found is not None:
+                    returns[place] = found
         rest = [place for place in range(len(job_overrides)) if place not in returns]
         if rest:
             launched = self.launcher.launch([job_overrides[place] for place in rest], initial_job_idx + len(returns))

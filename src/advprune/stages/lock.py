@@ -75,10 +75,12 @@ def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
     try:
         replace(folder / HOLDER, json.dumps({**_us(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}), durable=False)
         held = Held(folder, (folder / LOCK).stat().st_ino)
-        with _beating(folder / HOLDER):
-            yield held
-        if held.ours:
-            (folder / HOLDER).unlink(missing_ok=True)
+        try:
+            with _beating(folder / HOLDER):
+                yield held
+        finally:
+            if held.ours:
+                (folder / HOLDER).unlink(missing_ok=True)
     finally:
         lock.release()
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 WORK = "work"
+#: Candidates that are kept for the user: nothing is made from them, and they are as large as the weights.
+UNREAD = frozenset({"last.safetensors", "best.safetensors"})
 
 
 class Store:
@@ -43,12 +45,12 @@ class Store:
         """Whether the stage is finished, and its files are all there in their sizes.
 
         Args:
-            read: hold every file against its SHA-256 as well: before something is made from it.
+            read: hold each file that others are made from against its checksum as well.
         """
         folder = self.folder(stage)
         if not sealed(folder):
             return False
-        wrong = damaged(folder, read=read)
+        wrong = damaged(folder, read=read, unread=UNREAD)
         if wrong and sealed(folder) and wrong not in self.told:  # else somebody just began to make it again
             self.told.add(wrong)
             log.warning("%s: %s %s is made again", wrong, stage.kind, stage.key)
