@@ -45,7 +45,7 @@ def _command(words: list[str], log: Path) -> None:
 
 
 def finish(process: BaseProcess, folder: Path) -> None:
-    process.join(500)
+    process.join(1500)
     assert process.exitcode == 0, (folder / "log").read_text()[-3000:]
 
 

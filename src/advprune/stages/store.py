@@ -108,4 +108,7 @@ class Store:
         (folder / WORK).mkdir(parents=True, exist_ok=True)
         with hold(folder, waiting=waiting) as held:
             self.held[stage.key] = held
-            yield folder
+            try:
+                yield folder
+            finally:
+                del self.held[stage.key]
