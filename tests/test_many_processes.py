@@ -19,6 +19,7 @@ from test_kill import contents
 
 pytestmark = pytest.mark.slow
 
+PROCESSES = 16
 #: What takes seconds to import: once, in the process that the others are forked off.
 STAGES = ("dense", "pruned", "finetuned", "evaluated")
 PRELOADED = [*(f"advprune.stages.{name}" for name in ("rehearsal", *STAGES)), "hydra", "pandas", "scipy.stats"]
@@ -69,12 +70,12 @@ def complete(folder: Path) -> set[str]:
 
 def test_sixteen_processes_make_each_stage_once(tmp_path: Path) -> None:
     words = ("pruner=magnitude", "ratio=0.5,0.9", "training.epochs=1", "finetune.epochs=1")
-    processes = [start(tmp_path, number, *words) for number in range(16)]
+    processes = [start(tmp_path, number, *words) for number in range(PROCESSES)]
     for process in processes:
         finish(process, tmp_path)
     assert len(complete(tmp_path)) == 1 + 1 + 2 + 2 + 2
     assert made(tmp_path) == dict.fromkeys(complete(tmp_path), 1)
-    tables = [table(tmp_path, number) for number in range(16)]
+    tables = [table(tmp_path, number) for number in range(PROCESSES)]
     assert len(tables[0]) == 2
     assert all(other == tables[0] for other in tables)
 
