@@ -53,9 +53,8 @@ def finish(process: BaseProcess, folder: Path) -> None:
 def table(folder: Path, number: int) -> list[dict[str, Any]]:
     """The rows without what tells one making of them from another: times, places, who made how much."""
     rows = json.loads((folder / f"grid{number}" / "table.json").read_text())
-    return [
-        {k: v for k, v in row.items() if k not in ("seconds", "this_command", "made", "found", "files")} for row in rows
-    ]
+    told = {"seconds", "this_command", "made", "found", "files", "dense_records", "code"}
+    return [{name: value for name, value in row.items() if name not in told} for row in rows]
 
 
 def made(folder: Path) -> Counter[str]:
@@ -105,8 +104,9 @@ def test_a_grid_killed_twenty_times_ends_as_one_left_alone(tmp_path: Path) -> No
     for _ in range(KILLS):
         if len(complete(killed)) < 2 + 2 + 4 + 4 + 4:  # wait, no longer than the rest can take
             time.sleep(instants.uniform(0.2, 1.8) * whole / KILLS)
-        number = instants.randrange(len(processes))
-        makers += holds_a_stage(killed, processes[number].pid)
+        making = [n for n, process in enumerate(processes) if holds_a_stage(killed, process.pid)]
+        number = instants.choice(making or range(len(processes)))  # most are waiting, or starting again
+        makers += bool(making)
         processes[number].kill()
         processes[number].join(30)
         assert processes[number].exitcode in (-signal.SIGKILL, 0)
@@ -114,7 +114,7 @@ def test_a_grid_killed_twenty_times_ends_as_one_left_alone(tmp_path: Path) -> No
     for process in processes:
         finish(process, killed)
     print(f"{KILLS} kills, {makers} of them of a process that was making a stage; {whole:.0f} s when left alone")  # noqa: T201
-    assert makers >= KILLS // 4
+    assert makers >= KILLS // 2
     assert set(made(killed).values()) == {1}
     assert complete(killed) == complete(alone) == set(made(killed))
     expected, found = contents(alone), contents(killed)
