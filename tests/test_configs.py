@@ -13,7 +13,7 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 from omegaconf import open_dict
 
 import attack
@@ -71,11 +71,15 @@ def admit(given: dict[str, Any]) -> None:
 def first_job(words: str) -> list[str]:
     """The overrides of the first job of a command line; flags are left out."""
     overrides = OverridesParser.create().parse_overrides([w for w in shlex.split(words) if not w.startswith("-")])
-    values = [(o, o.value()) for o in overrides]
-    return [
-        f"{o.get_key_element()}={value.list[0] if isinstance(value, ChoiceSweep) else o.get_value_element_as_str()}"
-        for o, value in values
-    ]
+    return [f"{o.get_key_element()}={first_value(o)}" for o in overrides]
+
+
+def first_value(override: Override) -> Any:
+    """What the first job of a grid, or of a search, may have."""
+    value: Any = override.value()
+    if isinstance(value, ChoiceSweep):
+        return value.list[0]
+    return value.start if isinstance(value, IntervalSweep) else override.get_value_element_as_str()
 
 
 @pytest.mark.parametrize(("group", "member"), MEMBERS, ids=[f"{g}/{m}" for g, m in MEMBERS])

@@ -20,7 +20,7 @@ import prune
 from advprune.stages import content
 from advprune.stages.again import FoundFirstLauncher, place_of
 from advprune.stages.compose import Composer
-from advprune.stages.job import NotFound
+from advprune.stages.job import RECORD
 
 
 @pytest.fixture
@@ -114,8 +114,10 @@ def found_first(hydra_of: tuple[ConfigLoader, DictConfig], unfinished: set[float
     def task(cfg: DictConfig) -> str:
         hydra = HydraConfig.get()
         seen.append((cfg.ratio, hydra.job.num, Path(hydra.runtime.output_dir).name, list(hydra.overrides.task)))
-        if cfg.ratio in unfinished:
-            raise NotFound
+        if cfg.ratio not in unfinished:
+            record = Path(hydra.runtime.output_dir) / RECORD
+            record.parent.mkdir()
+            record.write_text("{}")
         return f"found ratio={cfg.ratio}"
 
     launcher = FoundFirstLauncher(inner)  # type: ignore[arg-type]
@@ -170,7 +172,8 @@ def test_foreign_weights_are_read_once_for_all_jobs(hydra_of: Any, tmp_path: Pat
     original = content._digest
     monkeypatch.setattr(content, "_digest", lambda path: reads.append(path) or original(path))
     launcher, _, _ = found_first(hydra_of, set())
-    launcher.task = lambda cfg: content.digest(str(tmp_path / "a.pt"))
+    task = launcher.task
+    launcher.task = lambda cfg: (task(cfg), content.digest(str(tmp_path / "a.pt")))[1]
     returns = launcher.launch([["ratio=0.1"], ["ratio=0.2"]], 0)
     assert [r.return_value for r in returns] == [original(str(tmp_path / "a.pt"))] * 2
     assert len(reads) == 1

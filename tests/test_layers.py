@@ -8,7 +8,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "advprune"
-PRIMITIVES = {"atomic", "threat", "masks", "losses", "frozen", "errors", "units", "schedules", "sites", "seal"}
+PRIMITIVES = {
+    "atomic",
+    "threat",
+    "masks",
+    "losses",
+    "frozen",
+    "errors",
+    "units",
+    "schedules",
+    "sites",
+    "seal",
+    "preemption",
+}
 MIDDLE = {"objectives", "attacks", "pruners", "surgery", "quantizers", "datasets", "models", "bounds"}
 LEVEL = dict.fromkeys(PRIMITIVES, 0) | dict.fromkeys(MIDDLE, 1) | {"modules": 2, "stages": 3, "report": 3}
 ONLY = {"hydra": {"stages"}, "omegaconf": {"stages"}, "pytorch_lightning": {"stages", "modules", "datasets"}}

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from advprune.datasets.decode import open_image
-from advprune.datasets.loader import Epochs, check_batches, mixed_seed, pixels
+from advprune.datasets.loader import Epochs, Resumable, check_batches, mixed_seed, pixels
 from advprune.errors import UserError
 
 Key = tuple[int, int | None]
@@ -99,7 +99,7 @@ def stream(decoded: Decoded, batches: list[list[Key]], workers: int) -> Iterator
         yield pixels(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
 
 
-class FileTrainLoader:
+class FileTrainLoader(Resumable):
     """As ``TrainLoader``, of files. Each image's crop depends on (seed, epoch, image), not on the number of workers."""
 
     batch_sampler = None
@@ -114,12 +114,14 @@ class FileTrainLoader:
         return math.ceil(len(self.decoded.files) / self.batch_size) * self.repeats
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        whole, within = divmod(self.begin(), self.repeats)  # of what was given before, batches and repeats of one
         order = torch.randperm(len(self.decoded.files), generator=self.sampler.generator()).tolist()
         seeds = (self.sampler.seed, self.sampler.epoch)
         keys: list[Key] = [(index, mixed_seed(*seeds, index)) for index in order]
         batches = [keys[start : start + self.batch_size] for start in range(0, len(keys), self.batch_size)]
-        for batch in stream(self.decoded, batches, self.workers):
-            for _ in range(self.repeats):
+        for place, batch in enumerate(stream(self.decoded, batches[whole:], self.workers)):
+            for _ in range(within if place == 0 else 0, self.repeats):
+                self.given += 1
                 yield batch
 
 

@@ -48,7 +48,29 @@ def pixels(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(255)
 
 
-class TrainLoader:
+class Resumable:
+    """A loader that can begin within an epoch; checkpoints keep its state."""
+
+    given, _first = 0, 0
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of the epoch were given; 0 at its end, where the next epoch begins."""
+        return {"given": self.given % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave that many out of the next iteration, which goes through the same epoch."""
+        self._first = state["given"]
+
+    def begin(self) -> int:
+        """The first batch of the iteration that begins now; the one after it begins at 0 again."""
+        self.given, self._first = self._first, 0
+        return self.given
+
+
+class TrainLoader(Resumable):
     """Shuffled, augmented batches; the last one is smaller, none is dropped.
 
     Iterating gives (x float32 (B, C, H, W) in [0, 1], y int64 (B,)) on the device of ``split``, for the epoch that
@@ -93,15 +115,18 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # a generator draws at its first batch: Lightning makes the iterator before it says which epoch it is
-        generator, count = self.sampler.generator(), len(self.split)
+        generator, count, first = self.sampler.generator(), len(self.split), self.begin()
         sources = [self._drawn(split, count, generator) for split in (self.split, self.extra) if split]
-        for start in range(0, count, self.batch_size):
+        for place, start in enumerate(range(0, count, self.batch_size)):
+            if (place + 1) * self.repeats <= first:
+                continue
             cut = slice(start, start + self.batch_size)
             parts = [(split.take(order[cut]), moves[cut]) for split, order, moves in sources]
             images = torch.cat([part.images for part, _ in parts])
             x = pixels(self.augment.apply(images, torch.cat([moves for _, moves in parts])))
             y = torch.cat([part.labels for part, _ in parts])
-            for _ in range(self.repeats):
+            for _ in range(max(first - place * self.repeats, 0), self.repeats):
+                self.given += 1
                 yield x, y
 
     def _drawn(self, split: Split, count: int, generator: torch.Generator) -> tuple[Split, Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.atomic import replace
-from advprune.bounds.certificate import Certificate
+from advprune.bounds.certificate import proves
 from advprune.frozen import frozen
 from advprune.modules.examples import Examples, verdicts
 from advprune.modules.files import save_weights
@@ -99,7 +99,7 @@ class RobustEvaluation(pl.LightningModule):
     @property
     def certifies(self) -> bool:
         """Whether the "attack" is a certifier: one that says it returns a ``Certificate``."""
-        return inspect.signature(self.attack).return_annotation is Certificate
+        return proves(self.attack)
 
     def _certified(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
         """Certify; columns of one row an image. A certified image is one whose class is right, and proved."""

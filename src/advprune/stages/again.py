@@ -1,5 +1,7 @@
 """A grid given again: the jobs whose stages are all finished are told from the store; the others are launched.
 
+So are those of which it is clear without a launch that they fail: their sentence stands in the table at once.
+
 So a grid of a thousand finished jobs is a matter of seconds, also where each job would be sent to a cluster, and of one
 that failed in a few jobs only these are sent again.
 """
@@ -18,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from advprune.atomic import replace
 from advprune.stages.compose import Composer
 from advprune.stages.content import looked_at_once
-from advprune.stages.job import NotFound, only_look
+from advprune.stages.job import RECORD, only_look
 
 #: In a grid's folder: the words of each of its jobs, in the order of its table.
 JOBS = "jobs.json"
@@ -72,18 +74,20 @@ class FoundFirstLauncher(Launcher):
         options, whole = composer(overrides)
         if not self._numbered():
             return None
+        output = (folder / str(number)).absolute()
+        (output / RECORD).unlink(missing_ok=True)  # of an earlier grid in the same folder
         before = HydraConfig.instance().cfg
         with open_dict(whole):
             whole.hydra.job.num, whole.hydra.job.id = number, str(number)
-            whole.hydra.runtime.output_dir = str((folder / str(number)).absolute())
+            whole.hydra.runtime.output_dir = str(output)
         HydraConfig.instance().cfg = whole  # type: ignore[assignment]
         try:
             with only_look():
                 value = self.task(options)
-        except NotFound:
-            return None
         finally:
             HydraConfig.instance().cfg = before
+        if not (output / RECORD).exists():
+            return None
         return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
 
 

@@ -11,10 +11,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 
+from advprune import preemption
 from advprune.modules.callbacks import PlainProgress
 from advprune.modules.files import AtomicCheckpoint
+from advprune.modules.stopping import StopWhenAsked
 from advprune.stages.build import build
 from advprune.stages.loggers import close_wandb
+from advprune.stages.reports import ReportEpochs
+from advprune.stages.trial import current
 
 #: Side in pixels up to which one thread of the processor is the default.
 TINY_IMAGE = 16
@@ -27,6 +31,7 @@ class Where:
     trainer: dict[str, Any]
     logger: dict[str, Any]
     output: Path
+    reported: str | None = None  #: key of the stage whose accuracy a search for options is after
 
     def settle(self, image_size: int) -> None:
         """Apply what holds for the whole process, and silence notices that are not for the user.
@@ -53,7 +58,7 @@ def trainer(
         accelerator=where.trainer["accelerator"],
         devices=where.trainer["devices"],
         logger=logger,
-        callbacks=[*(callbacks or []), shown],
+        callbacks=[*(callbacks or [StopWhenAsked()]), shown],
         plugins=[AtomicCheckpoint()],
         inference_mode=False,  # attacks differentiate, also while validating
         num_sanity_val_steps=0,
@@ -68,19 +73,26 @@ def trainer(
 def fit(
     where: Where, module: Any, datamodule: Any, work: Path, title: str, *, epochs: int, callbacks: list[Callback]
 ) -> None:
-    """Train to the end, from the last checkpoint in ``work`` if there is one."""
+    """Train to the end, from the last checkpoint in ``work`` if there is one; asked to stop, write one first.
+
+    Raises:
+        Stopped: if the process was asked to stop.
+    """
     average = [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)] if module.recipe.ema is not None else []
     saved = ModelCheckpoint(work, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
                             enable_version_counter=False, auto_insert_metric_name=False)  # fmt: skip
     logger = build(where.logger, save_dir=str(where.output), name=title.split()[0], facts={"stage": title})
-    run = trainer(where, title, logger=logger, callbacks=[*callbacks, *average, saved], max_epochs=epochs,
-                  gradient_clip_val=module.recipe.clip)  # fmt: skip
+    trial = current() if where.reported is not None and where.reported in title else None
+    reports = [] if trial is None else [ReportEpochs(trial)]
     last = work / "last.ckpt"
+    run = trainer(where, title, logger=logger, callbacks=[*callbacks, *reports, *average, StopWhenAsked(last), saved],
+                  max_epochs=epochs, gradient_clip_val=module.recipe.clip)  # fmt: skip
     datamodule.to(run.strategy.root_device)
     try:
-        interruptible(
-            run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.exists() else None)
-        )
+        with preemption.postponed():
+            interruptible(
+                run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.exists() else None)
+            )
     finally:
         close_wandb()
 

@@ -1,4 +1,7 @@
-"""After the jobs: one table of all of them, and the exit code. Hydra calls this, whatever launched the jobs."""
+"""After the jobs: one table of all of them, and the exit code. Hydra calls this, whatever launched the jobs.
+
+``python -m advprune.stages.grid FOLDER`` prints the table of a grid again, or of one whose jobs are still under way.
+"""
 
 import json
 import sys
@@ -8,11 +11,14 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from advprune import preemption
 from advprune.report.table import show
 from advprune.stages.again import place_of
 from advprune.stages.job import RECORD
 
 EXIT = {"code": 0}
+#: What a launcher writes beside the jobs: one record each, before they run.
+LAUNCHED = "launched.json"
 
 
 class Grid(Callback):
@@ -20,27 +26,54 @@ class Grid(Callback):
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
         """A single job."""
-        self._report(Path(config.hydra.runtime.output_dir), [Path(config.hydra.runtime.output_dir) / RECORD])
+        path = Path(config.hydra.runtime.output_dir) / RECORD
+        tell([json.loads(path.read_text())] if path.exists() else [], path.parent)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """All jobs of a grid, in their order."""
         folder = Path(config.hydra.sweep.dir)
-        self._report(folder, sorted(folder.glob(f"*/{RECORD}")))
+        tell(records(folder), folder)
 
-    def _report(self, folder: Path, paths: list[Path]) -> None:
-        records = [json.loads(path.read_text()) for path in paths if path.exists()]
-        records.sort(key=place_of(folder))
-        if not records or any("failed" in record for record in records):
-            EXIT["code"] = 1
-        if records:
-            show(records, folder)
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """What each job of the grid in ``folder`` wrote down; of those that have not begun, what the launcher did."""
+    launched = folder / LAUNCHED
+    waiting = json.loads(launched.read_text()) if launched.exists() else []
+    begun = [json.loads(path.read_text()) for path in folder.glob(f"*/{RECORD}")]
+    found = {record["number"]: record for record in [*waiting, *begun]}
+    return sorted(found.values(), key=place_of(folder))
+
+
+def tell(records: list[dict[str, Any]], folder: Path) -> None:
+    """Print the table, and how many jobs have none of it; set the exit code."""
+    if not records or any("failed" in record for record in records):
+        EXIT["code"] = 1
+    if records:
+        show(records, folder)
+    given_up = sum("given_up" in record for record in records)
+    under_way = [record for record in records if not record.keys() & {"row", "failed", "given_up"}]
+    if given_up:
+        print(f"{given_up} of {len(records)} trials were given up early: others were better by then")  # noqa: T201
+    if under_way:
+        print(f"{len(under_way)} of {len(records)} jobs have not ended yet")  # noqa: T201
 
 
 def launch(main: Any) -> None:
-    """Run a command's ``main`` and exit: 0, 1 if a job failed, 130 after Ctrl-C."""
+    """Run a command's ``main`` and exit: 0, 1 if a job failed, 130 after Ctrl-C, 128 + signal if asked to stop."""
+    preemption.listen()
     try:
         main()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
         sys.exit(130)
+    except preemption.Stopped as stopped:
+        print(stopped, file=sys.stderr)  # noqa: T201
+        sys.exit(stopped.exit_code)
+    sys.exit(EXIT["code"])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not records(Path(sys.argv[1])):
+        sys.exit("give the folder of a grid, such as multirun/grids/DATE/TIME: python -m advprune.stages.grid FOLDER")
+    tell(records(Path(sys.argv[1])), Path(sys.argv[1]))
     sys.exit(EXIT["code"])

@@ -3,6 +3,8 @@
 import errno
 import json
 import logging
+import os
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,19 +25,20 @@ from advprune.stages.make import find_or_make, missing
 from advprune.stages.options import GROUPS, names, resolve
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store
+from advprune.stages.trial import GivenUpError
 
 log = logging.getLogger(__name__)
 RECORD = "job.json"
-_LOOKING: ContextVar[bool] = ContextVar("looking", default=False)
+_LOOKING = ContextVar("looking", default=False)
 
 
-class NotFound(Exception):  # noqa: N818 - no error: an answer
-    """A job that was only looked for has something left to do."""
+class NotFoundError(Exception):
+    """A stage is missing, or something is to be delivered, and was not to be made here."""
 
 
 @contextmanager
 def only_look() -> Iterator[None]:
-    """Within this, ``run`` tells a job whose stages are all finished, and raises ``NotFound`` of any other."""
+    """Inside, a job whose stages are all there gives its row; one that would have to make some leaves no trace."""
     token = _LOOKING.set(True)
     try:
         yield
@@ -61,20 +64,26 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
     }
     try:
         record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed}
-        record["row"] = _finish(cfg, plan_of, output, record["names"])
-    except Exception as error:  # noqa: BLE001 - told, or kept whole in the job's folder, and the grid goes on
-        if _LOOKING.get():
-            raise NotFound from None  # if it fails, it does so where it is launched
-        record["failed"] = _told(error)
+        record["row"] = _finish(cfg, plan_of, output, record)
+    except NotFoundError:
+        return float("nan")
+    except GivenUpError as trial:
+        record["given_up"] = str(trial)
+    except UserError as error:
+        record["failed"] = str(error)
+    except OSError as error:
+        record["failed"] = _system(error)
+    except Exception:  # noqa: BLE001 - a defect, ours or a library's: kept whole in the job's folder, the grid goes on
+        record["failed"] = traceback.format_exc()
     if "failed" in record and (is_grid() or record["failed"].startswith("Traceback")):
         log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
+    record["value"] = record.get("row", {}).get(value)
     _write(output, record)
-    found = record.get("row", {}).get(value)
-    return float("nan") if found is None else float(found)
+    return float("nan") if record["value"] is None else float(record["value"])
 
 
 def _finish(
-    cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], output: Path, shown: dict[str, str]
+    cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], output: Path, record: dict[str, Any]
 ) -> dict[str, Any]:
     begun = time.monotonic()
     options = resolve(cfg)
@@ -83,9 +92,11 @@ def _finish(
     store = Store(options["store"])
     made, delivers = 0, bool(options.get("sizes") or options.get("export"))
     todo = missing(plan, store)
-    if (todo or delivers) and _LOOKING.get():
-        raise NotFound
+    if _LOOKING.get() and (todo or delivers):
+        raise NotFoundError
     if todo:
+        begun_by = {"host": socket.gethostname(), "pid": os.getpid()}
+        _write(output, record | begun_by)  # without a row: so others see that it has begun, should it be killed
         door.check_signatures(options, GROUPS)
         # torch and Lightning take seconds to import: only where there is work
         from advprune.stages.rehearsal import rehearse
@@ -93,23 +104,16 @@ def _finish(
         rehearse(options)
         from advprune.stages.fit import Where
 
-        where = Where(options["trainer"], options["logger"], output)
+        where = Where(options["trainer"], options["logger"], output, reported=plan.final.key)
         where.settle(options["dataset"]["image_size"])
         made = find_or_make(plan, store, where)
     results = {stage.key: store.result(stage) for stage in plan.stages()}
-    row = row_of(plan, results, store, shown, options)
+    row = row_of(plan, results, store, record["names"], options)
     if delivers:
         from advprune.stages.delivered import deliver
 
         row |= deliver(plan, store, output, options)
     return row | {"made": made, "found": len(results) - made, "this_command": time.monotonic() - begun}
-
-
-def _told(error: Exception) -> str:
-    """A sentence of what the user or the machine did; a defect, ours or a library's, whole."""
-    if isinstance(error, UserError):
-        return str(error)
-    return _system(error) if isinstance(error, OSError) else traceback.format_exc()
 
 
 def _system(error: OSError) -> str:

@@ -57,5 +57,3 @@ def register() -> None:
     """Make the schemas known to Hydra; the scripts call it before they compose."""
     for schema in (Train, Prune, Attack):
         ConfigStore.instance().store(name=f"{schema.__name__.lower()}_schema", node=schema)
-    sweeper = {"_target_": "hydra_plugins.advprune_sweeper.FoundFirst", "max_batch_size": None, "params": None}
-    ConfigStore.instance().store(group="hydra/sweeper", name="found_first", node=sweeper)

@@ -1,0 +1,66 @@
+"""This job as a trial of a search for options: it reports each epoch's accuracy, and is given up if that is bad.
+
+``hydra/sweeper=optuna`` (``launch/search.py``) says in the environment which trial of which study a job is.
+"""
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "ADVPRUNE_TRIAL"
+
+
+class GivenUpError(Exception):
+    """The study's pruner holds this trial to be worse than others; the message says at which epoch."""
+
+
+def storage_of(place: str) -> Any:
+    """The study's storage: an SQL address, or the path of a journal file, which many machines may share."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    if "://" in place:
+        return optuna.storages.RDBStorage(place)
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(place))
+
+
+def described(storage: str, study: str, trial: int, pruner: dict[str, Any]) -> str:
+    """What ``VARIABLE`` is set to for a trial.
+
+    Args:
+        storage: of the study, see ``storage_of``.
+        study: its name.
+        trial: the storage's number of the trial.
+        pruner: the node of the study's pruner.
+    """
+    return json.dumps([storage, study, trial, pruner])
+
+
+class Trial:
+    """The trial that this process's environment names."""
+
+    def __init__(self, text: str) -> None:
+        import optuna
+
+        from advprune.stages.build import build
+
+        storage, study, number, pruner = json.loads(text)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        whole = optuna.load_study(study_name=study, storage=storage_of(storage), pruner=build(pruner))
+        self.trial = optuna.trial.Trial(whole, number)
+
+    def report(self, value: float, epoch: int) -> bool:
+        """Tell the study an epoch's accuracy; whether the trial is to be given up."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a step that was reported before the job was killed
+            self.trial.report(value, epoch)
+        return bool(self.trial.should_prune())
+
+
+def current() -> Trial | None:
+    """This job's trial, if it is one."""
+    text = os.environ.get(VARIABLE)
+    return Trial(text) if text else None
