@@ -17,12 +17,13 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from advprune import masks as mask_values
+from advprune.atomic import replace
 from advprune.modules.files import save_weights
 from advprune.stages import evaluated, schema, verdicts
 from advprune.stages.options import resolve
 from advprune.stages.plan import Plan, Stage, plan_pruned
 from advprune.stages.provenance import provenance
-from advprune.stages.store import Store, write
+from advprune.stages.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES, SEEDS = 10_000, 5
@@ -86,7 +87,7 @@ class Synthetic:
             return False
         folder = self.store.folder(stage)
         folder.mkdir(parents=True)
-        write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})))
+        replace(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})))
         facts = {"stage": stage.kind, "key": stage.key, "parent": stage.parent.key if stage.parent else None}
         self.store.finish(stage, result | facts | {"seconds": 1.0, "provenance": self.facts})
         return True

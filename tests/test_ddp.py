@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from advprune.keys import key
 from conftest import ROOT, TINY
 from safetensors.torch import load_file
 from test_keys import OPTIONS, keys
 
 from advprune.errors import UserError
+from advprune.keys import key
 from advprune.stages import devices, world
 from advprune.stages.plan import plan_pruned
 

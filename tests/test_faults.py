@@ -25,7 +25,7 @@ def test_a_full_disk_leaves_the_previous_file(tmp_path: Path) -> None:
     save_weights(weights, {"w": torch.ones(3)})
     AtomicCheckpoint().save_checkpoint({"w": torch.ones(3)}, checkpoint)
     for path in (weights, checkpoint):
-        path.with_name(f".{path.name}.part").symlink_to(FULL)
+        path.with_name(f".{path.name}.{os.getpid()}.part").symlink_to(FULL)
     with pytest.raises(OSError, match="No space left on device"):
         save_weights(weights, {"w": torch.zeros(3)})
     with pytest.raises(OSError, match="No space left on device"):

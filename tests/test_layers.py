@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src" / "advprune"
 PRIMITIVES = {
-    *("keys", "threat", "masks", "losses", "frozen", "errors", "units", "schedules", "sites", "preemption"),
-    *("ranks", "rows"),
+    *("atomic", "keys", "threat", "masks", "losses", "frozen", "errors", "units", "schedules", "sites", "seal"),
+    *("preemption", "ranks", "rows"),
 }
 MIDDLE = {"objectives", "attacks", "pruners", "surgery", "quantizers", "datasets", "models", "bounds"}
 LEVEL = dict.fromkeys(PRIMITIVES, 0) | dict.fromkeys(MIDDLE, 1) | {"modules": 2, "stages": 3, "report": 3}

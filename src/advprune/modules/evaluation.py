@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from advprune import ranks
+from advprune.atomic import replace
 from advprune.bounds.certificate import proves
 from advprune.frozen import frozen
 from advprune.modules.examples import Examples, verdicts
-from advprune.modules.files import replace, save_weights
+from advprune.modules.files import save_weights
 from advprune.modules.judge import doubts, verify
 from advprune.modules.seeding import seed_step
 from advprune.rows import Share
@@ -72,7 +73,7 @@ class RobustEvaluation(pl.LightningModule):
             return
         seed_step(self.run_seed, "attack", index)
         rows = self._records(x, y, positions, path.with_suffix(".safetensors"))
-        replace(path, json.dumps(rows).encode())
+        replace(path, json.dumps(rows))
 
     def on_test_end(self) -> None:
         """Wait for the ranks whose images take longer."""

@@ -1,7 +1,6 @@
 """Weights on disk: safetensors, whole or not at all."""
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +9,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-
-def replace(path: Path, content: bytes) -> None:
-    """Let ``content`` take the place of ``path`` in one step; a full disk or a kill leaves what was there before.
-
-    Raises:
-        OSError: with the path, if it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        part.unlink(missing_ok=True)
+from advprune.atomic import replace
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:

@@ -40,6 +40,10 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
             said.append(
                 (True, f"trained on {row['ranks']} ranks, BatchNorm {row['batch_norm']}: not what one would train")
             )
+    versions = sorted({version for row in rows for version in row.get("code", [])})
+    if len(versions) > 1:
+        which = f"{len(versions)} versions of the code ({', '.join(versions)})"
+        said.append((True, f"made by {which}; one that changes results does not find older ones"))
     doubts = sorted({doubt for row in rows for doubt in row["doubts"]})
     return [sentence for holds, sentence in said if holds] + [f"doubt: {doubt}" for doubt in doubts]
 

@@ -49,6 +49,7 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
     row["doubts"] = sorted({doubt for r in rows for doubt in r["doubts"]})
     if row.get("abstained") is not None:
         row["abstained"] = sum(r["abstained"] for r in rows)
+    row["code"] = sorted({version for r in rows for version in r.get("code", [])})
     for name in SHARES:
         measured = [r for r in rows if r.get(name) is not None]
         if measured:

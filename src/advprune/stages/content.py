@@ -1,15 +1,47 @@
 """What options say once the user's files are looked at, and the network that a data set asks for: no torch."""
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from advprune.datasets.listing import arrays_fingerprint, class_names, fingerprint
 from advprune.errors import UserError
 
+_SEEN: ContextVar[dict[tuple[Any, str], Any] | None] = ContextVar("seen", default=None)
+
+
+@contextmanager
+def looked_at_once() -> Iterator[None]:
+    """Within this, each of the user's files and folders is read once, whatever number of jobs ask what is in it."""
+    token = _SEEN.set({})
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
+
+
+def _seen(look: Callable[[str], Any], path: str) -> Any:
+    seen = _SEEN.get()
+    if seen is None:
+        return look(path)
+    if (look, path) not in seen:
+        seen[look, path] = look(path)
+    return seen[look, path]
+
 
 def digest(path: str) -> str:
-    """SHA-256 of a file: weights are known by what is in them, not by where they lie."""
+    """SHA-256 of a file: weights are known by what is in them, not by where they lie.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    return _seen(_digest, path)
+
+
+def _digest(path: str) -> str:
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -40,15 +72,15 @@ def with_content(options: dict[str, Any]) -> dict[str, Any]:
     """
     dataset = dict(options["dataset"])
     if dataset.get("content") is not None:
-        dataset["content_id"] = fingerprint(dataset["content"])
-        dataset["num_classes"] = dataset["num_classes"] or len(class_names(dataset["content"]))
+        dataset["content_id"] = _seen(fingerprint, dataset["content"])
+        dataset["num_classes"] = dataset["num_classes"] or len(_seen(class_names, dataset["content"]))
     if dataset.get("extra") is not None:
-        dataset["extra_id"] = fingerprint(dataset["extra"])
+        dataset["extra_id"] = _seen(fingerprint, dataset["extra"])
     if dataset.get("test") is not None:
         if not Path(dataset["test"]).is_file():
             raise UserError(f"there is no file {dataset['test']}; give dataset.test=PATH of X_data.npy, or null")
-        dataset["test_id"] = fingerprint(dataset["test"])
+        dataset["test_id"] = _seen(fingerprint, dataset["test"])
     attack = dict(options["attack"])
     if attack.get("root") is not None:
-        attack["content_id"] = arrays_fingerprint(attack["root"])
+        attack["content_id"] = _seen(arrays_fingerprint, attack["root"])
     return options | {"dataset": dataset, "attack": attack}

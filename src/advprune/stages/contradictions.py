@@ -1,15 +1,18 @@
 """A certificate and an attack on one network cannot both be right about an image: found together, they stop the run."""
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advprune.errors import UserError
 from advprune.keys import canonical, dataset_identity
+from advprune.seal import MARK, damaged, unseal
 
 if TYPE_CHECKING:
     from advprune.stages.plan import Stage
 
+log = logging.getLogger(__name__)
 #: Room for the rounding of a distance, as in ``modules/judge.py``.
 SLACK = 1e-6
 
@@ -30,7 +33,9 @@ def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder:
 
     assert stage.parent is not None
     mine = {"name": _name(stage.options["attack"]), "threat": threat, "records": pd.DataFrame(columns)}
-    for path in sorted(folder.parent.glob("*/complete")):
+    for path in sorted(folder.parent.glob(f"*/{MARK}")):
+        if damaged(path.parent, read=False):  # it is made again by whoever asks for it
+            continue
         other = json.loads((path.parent / "result.json").read_text())
         if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
@@ -38,6 +43,11 @@ def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder:
         if options.get("runs") != stage.options.get("runs"):  # another face of a quantized network is another network
             continue
         if _data(options["dataset"]) != _data(stage.options["dataset"]):
+            continue
+        wrong = damaged(path.parent, read=True)
+        if wrong:
+            log.warning("%s: it was not compared, and is made again by the command that made it", wrong)
+            unseal(path.parent)
             continue
         theirs = {"name": _name(options["attack"]), "threat": other["threat"],
                   "records": pd.read_parquet(path.parent / "records.parquet")}  # fmt: skip

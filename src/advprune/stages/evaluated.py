@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from advprune import ranks
+from advprune.atomic import replace
 from advprune.datasets.splits import subset
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
-from advprune.modules.files import replace
 from advprune.rows import Share
 from advprune.stages import parts, quantized, saved
 from advprune.stages.contradictions import refuse_contradictions

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from advprune import preemption
 from advprune.report.table import show
 from advprune.stages import world
+from advprune.stages.again import place_of
 from advprune.stages.job import RECORD
 from advprune.stages.renew import renew
 
@@ -51,7 +52,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     waiting = json.loads(launched.read_text()) if launched.exists() else []
     begun = [json.loads(path.read_text()) for path in folder.glob(f"*/{RECORD}")]
     found = {record["number"]: record for record in [*waiting, *begun]}
-    return [found[number] for number in sorted(found)]
+    return sorted(found.values(), key=place_of(folder))
 
 
 def tell(records: list[dict[str, Any]], folder: Path) -> None:

@@ -17,13 +17,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from advprune.atomic import replace
 from advprune.errors import UserError
 from advprune.report.rows import row_of
 from advprune.stages import door, world
 from advprune.stages.make import missing
 from advprune.stages.options import GROUPS, names, resolve
 from advprune.stages.plan import Plan
-from advprune.stages.store import Store, write
+from advprune.stages.store import Store
 from advprune.stages.trial import GivenUpError
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _LOOKING = ContextVar("looking", default=False)
 
 
 class NotFoundError(Exception):
-    """A stage is missing, and was not to be made here."""
+    """A stage is missing, or something is to be delivered, and was not to be made here."""
 
 
 @contextmanager
@@ -93,11 +94,11 @@ def _finish(
     door.check_numbers(options)
     plan = plan_of(options)
     store = Store(options["store"])
-    made = 0
-    absent = missing(plan, store)
-    if absent and _LOOKING.get():
+    made, delivers = 0, bool(options.get("sizes") or options.get("export"))
+    todo = missing(plan, store)
+    if _LOOKING.get() and (todo or delivers):
         raise NotFoundError
-    if absent or world.started()[1] > 1:  # ranks that others started ask the store together
+    if todo or world.started()[1] > 1:  # ranks that others started ask the store together
         if world.started()[0] == 0:  # without a row: so others see that it has begun, should it be killed
             _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
         door.check_signatures(options, GROUPS)
@@ -112,7 +113,7 @@ def _finish(
         made = make(plan, store, where, options["dataset"]["image_size"], _logs())
     results = {stage.key: store.result(stage) for stage in plan.stages()}
     row = row_of(plan, results, store, record["names"], options)
-    if options.get("sizes") or options.get("export"):
+    if delivers:
         from advprune.stages.delivered import deliver
 
         row |= deliver(plan, store, output, options)
@@ -124,6 +125,8 @@ def system_sentence(error: OSError) -> str | None:
     path = error.filename or "the store"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to write {path}; give another place: store=FOLDER, and hydra.run.dir=FOLDER for the logs"
+    if error.errno == errno.ENOLCK:
+        return f"the file system of {path} has no working file locks; put the store on another one: store=FOLDER"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {path} could not be written; free some space and give the same command again"
     return None
@@ -132,7 +135,8 @@ def system_sentence(error: OSError) -> str | None:
 def _write(output: Path, record: dict[str, Any]) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write(output / RECORD, json.dumps(record, indent=1, default=str))
+        # read back within this command; what must last is in the store
+        replace(output / RECORD, json.dumps(record, indent=1, default=str), durable=False)
     except OSError as error:
         log.error("%s", system_sentence(error) or error)
 

@@ -5,8 +5,10 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from advprune.atomic import replace
+from advprune.keys import RECIPES
 from advprune.stages.plan import Plan, Stage
-from advprune.stages.store import Store, write
+from advprune.stages.store import Store
 
 if TYPE_CHECKING:
     from advprune.stages.fit import Where
@@ -27,19 +29,22 @@ def find_or_make(plan: Plan, store: Store, where: "Where") -> int:
     """
     from advprune import ranks
 
-    one = _lead if ranks.first() else _follow
-    made = sum(one(stage, store, where) for stage in plan.stages())
+    if not ranks.first():
+        made = sum(_follow(stage, store, where) for stage in plan.stages())
+    else:
+        origins = _origins(plan, store)
+        made = sum(_lead(stage, store, where, read=stage.key in origins) for stage in plan.stages())
     ranks.everyones(None)  # nobody reads what rank 0 is still writing
     return made
 
 
-def _lead(stage: Stage, store: Store, where: "Where") -> int:
-    """Find the stage or make it; 1 if it was made."""
+def _lead(stage: Stage, store: Store, where: "Where", *, read: bool) -> int:
+    """Find the stage or make it; 1 if made. ``read``: check its files whole, as others are made of it."""
     from advprune import ranks
 
-    if not store.done(stage):
+    if not store.done(stage, read=read):
         with store.claim(stage, waiting=lambda seconds: _waiting(stage, seconds)) as folder:
-            if not store.done(stage):
+            if not store.done(stage, read=read):
                 ranks.said(True)
                 _make(stage, store, folder, where)
                 ranks.together()
@@ -70,17 +75,25 @@ def _parent(stage: Stage, store: Store) -> Any:
     return store.folder(stage.parent) if stage.parent else None
 
 
+def _origins(plan: Plan, store: Store) -> set[str]:
+    """The keys of what the missing stages are made from: read whole, so that nothing is made from a damaged file."""
+    todo = missing(plan, store)
+    return {origin.key for stage in todo for origin in (stage.parent, stage.examples) if origin is not None}
+
+
 def _make(stage: Stage, store: Store, folder: Any, where: "Where") -> None:
     from omegaconf import OmegaConf
 
     from advprune.stages.provenance import provenance
 
     log.info("making %s %s", stage.kind, stage.key)
-    write(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})))
+    store.begin(stage)
+    replace(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})))
     begun = time.monotonic()
     result = _maker(stage)(stage, folder, _parent(stage, store), where)
     seconds = time.monotonic() - begun
-    facts = {"stage": stage.kind, "key": stage.key, "parent": stage.parent.key if stage.parent else None}
+    facts = {"stage": stage.kind, "key": stage.key, "parent": stage.parent.key if stage.parent else None,
+             "recipe": RECIPES[stage.kind]}  # fmt: skip
     if stage.examples is not None:
         facts["examples"] = stage.examples.key
     store.finish(stage, result | facts | {"seconds": seconds, "provenance": provenance()})

@@ -1,10 +1,11 @@
 """The store: one folder a finished stage, found again by its key.
 
-Safe for many processes: a stage is made under a file lock (``filelock``), which the system releases when its holder
-dies; the mark ``complete`` is written last, with an atomic rename, so nobody sees half a stage.
+Safe for many processes: a stage is made under a file lock (``lock.py``); the mark ``complete`` is written last, with an
+atomic rename, so nobody sees half a stage. The mark knows the other files, so a damaged one is noticed.
 """
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -14,23 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advprune.atomic import replace
 from advprune.errors import UserError
+from advprune.seal import damaged, seal, sealed, unseal
+from advprune.stages.lock import Held, hold
 
 if TYPE_CHECKING:
     from advprune.stages.plan import Stage
 
-COMPLETE = "complete"
+log = logging.getLogger(__name__)
 WORK = "work"
-
-
-def write(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+#: Candidates that are kept for the user: nothing is made from them, and they are as large as the weights.
+UNREAD = frozenset({"last.safetensors", "best.safetensors"})
 
 
 class Store:
@@ -38,14 +34,27 @@ class Store:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self.held: dict[str, Held] = {}
+        self.told: set[str] = set()
 
     def folder(self, stage: "Stage") -> Path:
         """Where this stage is, or will be."""
         return self.root / stage.kind / stage.key
 
-    def done(self, stage: "Stage") -> bool:
-        """Whether the stage is finished."""
-        return (self.folder(stage) / COMPLETE).exists()
+    def done(self, stage: "Stage", *, read: bool = False) -> bool:
+        """Whether the stage is finished, and its files are all there in their sizes.
+
+        Args:
+            read: hold each file that others are made from against its checksum as well.
+        """
+        folder = self.folder(stage)
+        if not sealed(folder):
+            return False
+        wrong = damaged(folder, read=read, unread=UNREAD)
+        if wrong and sealed(folder) and wrong not in self.told:  # else somebody just began to make it again
+            self.told.add(wrong)
+            log.warning("%s: %s %s is made again", wrong, stage.kind, stage.key)
+        return wrong is None
 
     def result(self, stage: "Stage") -> dict[str, Any]:
         """What a finished stage wrote down about itself.
@@ -56,14 +65,24 @@ class Store:
         path = self.folder(stage) / "result.json"
         try:
             return json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); delete its folder and give the command again") from None
 
+    def begin(self, stage: "Stage") -> None:
+        """From here on the stage is unfinished to everybody; to be called with the stage claimed."""
+        unseal(self.folder(stage))
+
     def finish(self, stage: "Stage", result: dict[str, Any]) -> None:
-        """Write the result and then the mark; the scratch folder goes last, when it is no longer needed."""
+        """Write the result and then the mark; the scratch folder goes last, when it is no longer needed.
+
+        Raises:
+            UserError: if another process took the stage over meanwhile.
+        """
         folder = self.folder(stage)
-        write(folder / "result.json", json.dumps(result, indent=1, sort_keys=True))
-        write(folder / COMPLETE, "")
+        if stage.key in self.held:
+            self.held[stage.key].check()
+        replace(folder / "result.json", json.dumps(result, indent=1, sort_keys=True))
+        seal(folder)
         shutil.rmtree(folder / WORK, ignore_errors=True)
 
     def note(self, stage: "Stage", event: str, **facts: Any) -> None:
@@ -85,16 +104,11 @@ class Store:
         Yields:
             The stage's folder, with its scratch folder made.
         """
-        from filelock import FileLock, Timeout  # 0.1 s, which a finished command need not spend
-
         folder = self.folder(stage)
         (folder / WORK).mkdir(parents=True, exist_ok=True)
-        lock, waited = FileLock(folder / ".lock"), 0.0
-        while True:
+        with hold(folder, waiting=waiting) as held:
+            self.held[stage.key] = held
             try:
-                with lock.acquire(timeout=5.0 if waited else 0.05):
-                    yield folder
-                return
-            except Timeout:
-                waited += 5.0
-                waiting(waited)
+                yield folder
+            finally:
+                del self.held[stage.key]

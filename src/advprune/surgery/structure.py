@@ -8,6 +8,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from advprune.atomic import replace
 from advprune.errors import UserError
 from advprune.sites import BlockSite
 from advprune.surgery import blocks, filters
@@ -33,9 +34,7 @@ class Structure:
 
     def save(self, path: Path) -> None:
         """Write JSON, in one step."""
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(json.dumps(asdict(self)))
-        part.replace(path)
+        replace(path, json.dumps(asdict(self)))
 
     def then(self, later: "Structure") -> "Structure":
         """This and what was removed from the network it left, as one."""

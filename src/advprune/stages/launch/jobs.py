@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from advprune import atomic
 from advprune.stages.grid import LAUNCHED
 from advprune.stages.job import RECORD
 from advprune.stages.options import GROUPS
-from advprune.stages.store import write
 
 #: Hydra's own words that are of the grid, and not of one job.
 OF_THE_GRID = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep", "hydra.run",
@@ -48,7 +48,7 @@ class Job:
     def died(self, reason: str) -> None:
         """Write down a failure that it could not write down itself."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write(self.folder / RECORD, json.dumps(self.record() | {"failed": reason}, indent=1))
+        atomic.replace(self.folder / RECORD, json.dumps(self.record() | {"failed": reason}, indent=1))
 
 
 def _is_number(text: str | None) -> bool:
@@ -102,4 +102,4 @@ def announce(jobs: list[Job], folder: Path) -> None:
     before = json.loads(path.read_text()) if path.exists() else []
     told = [job.announced() | {"command": job.command} for job in jobs]
     folder.mkdir(parents=True, exist_ok=True)
-    write(path, json.dumps([*before, *told], indent=1))
+    atomic.replace(path, json.dumps([*before, *told], indent=1))

@@ -17,12 +17,12 @@ from hydra.utils import get_class
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from advprune.atomic import replace
 from advprune.errors import UserError
 from advprune.stages.build import build
 from advprune.stages.job import RECORD
 from advprune.stages.launch.jobs import quoted
 from advprune.stages.launch.local import say
-from advprune.stages.store import write
 from advprune.stages.trial import VARIABLE, described, storage_of
 
 
@@ -122,7 +122,7 @@ class Search:
             return None
         best = self.study.best_trial
         words = [*self.fixed, *(f"{name}={value}" for name, value in best.params.items())]
-        write(
+        replace(
             self.folder / "best.json", json.dumps({"trial": best.number, "value": best.value, "words": words}, indent=1)
         )
         say(f"best of {len(ended)} finished trials: {best.value:.4f} on validation images, trial {best.number}: "

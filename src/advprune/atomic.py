@@ -1,0 +1,32 @@
+"""A file whole or not at all: written beside its place under another name, then renamed."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+#: How the name of a file that is still being written ends; it starts with a dot, and a killed writer leaves it.
+PART = ".part"
+
+
+def replace(path: Path, content: bytes | str, *, durable: bool = True) -> None:
+    """Let ``content`` take the place of ``path`` in one step; a full disk or a kill leaves what was there before.
+
+    Processes that write the same file at once do not mix: each has a part of its own, and the last rename stays.
+
+    Args:
+        durable: also have it on the disk itself before it takes the place, so that a power cut leaves one of the two.
+    Raises:
+        OSError: with the path, if it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # on a read-only disk even this is refused
+            part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
