@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 
+from advprune.loggers.base import Logger
 from advprune.modules.callbacks import PlainProgress
+from advprune.modules.curves import Curves
 from advprune.modules.files import AtomicCheckpoint
-from advprune.stages.build import build
-from advprune.stages.loggers import close_wandb
+from advprune.stages.told import CURVES
 
 #: Side in pixels up to which one thread of the processor is the default.
 TINY_IMAGE = 16
@@ -22,11 +24,18 @@ TINY_IMAGE = 16
 
 @dataclass(frozen=True)
 class Where:
-    """Where and how visibly a job runs; never part of a result's identity."""
+    """Where and how visibly a job runs; never part of a result's identity.
+
+    Attributes:
+        trainer: options of the device.
+        logger: what curves are told to.
+        stage, folder: the stage being made, by the name loggers have for it, and its folder.
+    """
 
     trainer: dict[str, Any]
-    logger: dict[str, Any]
-    output: Path
+    logger: Logger
+    stage: str = ""
+    folder: Path = Path()
 
     def settle(self, image_size: int) -> None:
         """Apply what holds for the whole process, and silence notices that are not for the user.
@@ -43,16 +52,14 @@ class Where:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
-def trainer(
-    where: Where, title: str, *, logger: Any, callbacks: list[Callback] | None = None, **options: Any
-) -> pl.Trainer:
+def trainer(where: Where, title: str, *, callbacks: list[Callback] | None = None, **options: Any) -> pl.Trainer:
     """A Lightning Trainer for one phase; ``title`` is shown beside its progress."""
     terminal = sys.stdout.isatty()
     shown: Callback = RichProgressBar(leave=False) if terminal else PlainProgress(title)
     return pl.Trainer(
         accelerator=where.trainer["accelerator"],
         devices=where.trainer["devices"],
-        logger=logger,
+        logger=False,  # a job has one logger for all of its phases, which ``Curves`` tells
         callbacks=[*(callbacks or []), shown],
         plugins=[AtomicCheckpoint()],
         inference_mode=False,  # attacks differentiate, also while validating
@@ -60,7 +67,6 @@ def trainer(
         enable_model_summary=False,
         enable_progress_bar=terminal,
         use_distributed_sampler=False,
-        log_every_n_steps=10,
         **options,
     )
 
@@ -72,17 +78,13 @@ def fit(
     average = [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)] if module.recipe.ema is not None else []
     saved = ModelCheckpoint(work, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
                             enable_version_counter=False, auto_insert_metric_name=False)  # fmt: skip
-    logger = build(where.logger, save_dir=str(where.output), name=title.split()[0], facts={"stage": title})
-    run = trainer(where, title, logger=logger, callbacks=[*callbacks, *average, saved], max_epochs=epochs,
+    curves = Curves(where.folder / CURVES, work.name, partial(where.logger.point, where.stage))
+    run = trainer(where, title, callbacks=[*callbacks, *average, curves, saved], max_epochs=epochs,
                   gradient_clip_val=module.recipe.clip)  # fmt: skip
     last = work / "last.ckpt"
     datamodule.to(run.strategy.root_device)
-    try:
-        interruptible(
-            run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.exists() else None)
-        )
-    finally:
-        close_wandb()
+    interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.exists() else None))
+    curves.save()
 
 
 def interruptible(run: pl.Trainer, call: Any) -> Any:

@@ -14,12 +14,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from advprune.errors import UserError
+from advprune.loggers.base import Logger
 from advprune.report.rows import row_of
 from advprune.stages import door
 from advprune.stages.make import find_or_make, missing
 from advprune.stages.options import GROUPS, names, resolve
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store, write
+from advprune.stages.told import all_of, replay, told_to
 
 log = logging.getLogger(__name__)
 RECORD = "job.json"
@@ -64,26 +66,43 @@ def _finish(
     options = resolve(cfg)
     door.check_numbers(options)
     plan = plan_of(options)
+    door.check_signatures(options, ("logger",))
     store = Store(options["store"])
-    made = 0
-    if missing(plan, store):
+    unmade = missing(plan, store)
+    if unmade:
         door.check_signatures(options, GROUPS)
         # torch and Lightning take seconds to import: only where there is work
         from advprune.stages.rehearsal import rehearse
 
         rehearse(options)
-        from advprune.stages.fit import Where
+    with told_to(options, plan, output, shown) as logger:
+        made = _make(plan, store, options, logger) if unmade else 0
+        row = _row(plan, store, output, shown, options)
+        if not unmade and not logger.knows(row):
+            for stage in all_of(plan, store):
+                replay(stage, logger)
+        if unmade or not logger.knows(row):
+            logger.result(row, all_of(plan, store))
+    found = len(plan.stages()) - made
+    return row | {"made": made, "found": found, "this_command": time.monotonic() - begun}
 
-        where = Where(options["trainer"], options["logger"], output)
-        where.settle(options["dataset"]["image_size"])
-        made = find_or_make(plan, store, where)
-    results = {stage.key: store.result(stage) for stage in plan.stages()}
-    row = row_of(plan, results, store, shown, options)
+
+def _make(plan: Plan, store: Store, options: dict[str, Any], logger: Logger) -> int:
+    from advprune.stages.fit import Where
+
+    where = Where(options["trainer"], logger)
+    where.settle(options["dataset"]["image_size"])
+    logger.begin()
+    return find_or_make(plan, store, where)
+
+
+def _row(plan: Plan, store: Store, output: Path, shown: dict[str, str], options: dict[str, Any]) -> dict[str, Any]:
+    row = row_of(plan, {stage.key: store.result(stage) for stage in plan.stages()}, store, shown, options)
     if options.get("sizes") or options.get("export"):
         from advprune.stages.delivered import deliver
 
         row |= deliver(plan, store, output, options)
-    return row | {"made": made, "found": len(results) - made, "this_command": time.monotonic() - begun}
+    return row
 
 
 def _system(error: OSError) -> str:

@@ -2,11 +2,13 @@
 
 import logging
 import time
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from advprune.stages.plan import Plan, Stage
 from advprune.stages.store import Store, write
+from advprune.stages.told import finished, names, replay
 
 if TYPE_CHECKING:
     from advprune.stages.fit import Where
@@ -24,17 +26,17 @@ def find_or_make(plan: Plan, store: Store, where: "Where") -> int:
 
     Each kind of stage is one module of this package with ``make(stage, folder, parent folder, where) -> result``.
     """
-    made = 0
+    made, called = 0, names(plan)
     for stage in plan.stages():
-        if store.done(stage):
-            store.note(stage, "found")
-            continue
-        with store.claim(stage, waiting=lambda s, stage=stage: _waiting(stage, s)) as folder:
-            if store.done(stage):
-                store.note(stage, "found")
-                continue
-            _make(stage, store, folder, where)
-            made += 1
+        if not store.done(stage):
+            with store.claim(stage, waiting=lambda s, stage=stage: _waiting(stage, s)) as folder:
+                if not store.done(stage):
+                    _make(stage, store, folder, replace(where, stage=called[stage.key], folder=folder))
+                    where.logger.finished(finished(stage, plan, store))
+                    made += 1
+                    continue
+        store.note(stage, "found")
+        replay(finished(stage, plan, store), where.logger)
     return made
 
 

@@ -75,7 +75,7 @@ def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Taken, where: Wher
         sites = [site for site in whole.blocks if site.name not in taken.gone]
     if not sites:
         return {}
-    device = trainer(where, "score", logger=False, enable_checkpointing=False).strategy.root_device
+    device = trainer(where, "score", enable_checkpointing=False).strategy.root_device
     images = Batches(parts.data(stage.options, batch_size=128), device)
     scores = build(pruner["criterion"])(net.to(device), images, sites=sites)
     net.cpu()
