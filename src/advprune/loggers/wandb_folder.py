@@ -3,19 +3,24 @@
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 #: Where older files of a run go: a folder deeper than ``wandb sync`` looks.
 REPLACED = "replaced"
+#: Bytes of a run's file that has its header and no record.
+EMPTY = 16
+#: Seconds after which a file's last bytes are on disk, whoever wrote them.
+SETTLED = 60.0
 
 
 class Folder:
     """``multirun/wandb``, where ``wandb sync multirun/wandb`` finds all jobs.
 
-    A job that goes on, or is found, tells its run again from the start, under the same id. So the files that earlier
-    attempts left say nothing more, and must not be sent: ``wandb sync`` stops at the first file that a kill cut short,
-    and sends none of the others.
+    A job that goes on, or is found, tells its run again from the start, under the same id, so what earlier attempts
+    left says nothing more. And one file that a kill left without its first record keeps ``wandb sync`` from sending
+    any (0.31: without a word, exit 0). Both are set aside.
     """
 
     def __init__(self, shared: Path, identity: str) -> None:
@@ -25,16 +30,21 @@ class Folder:
 
     def claim(self) -> bool:
         """Become the run's only writer, until ``release``; False if another process is."""
+        self._lock = self._free_lock(self.id)
+        return self._lock is not None
+
+    def _free_lock(self, identity: str) -> Any:
+        """The held lock of a run, or None if another process holds it."""
         from filelock import FileLock, Timeout
 
         locks = self.root / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(locks / f"{self.id}.lock")
+        lock = FileLock(locks / f"{identity}.lock")
         try:
-            self._lock.acquire(timeout=0)
+            lock.acquire(timeout=0)
         except Timeout:
-            self._lock = None
-        return self._lock is not None
+            return None
+        return lock
 
     def release(self) -> None:
         """Let the next one write."""
@@ -46,11 +56,25 @@ class Folder:
         return sorted(self.root.glob(f"*run-*-{self.id}"))
 
     def set_aside(self) -> None:
-        """Put away what earlier attempts wrote and nobody has sent."""
+        """Put away what earlier attempts at this run wrote and nobody has sent."""
         for run in self.runs():
             if run.name.startswith("offline-") and not any(run.glob("*.synced")):
-                (self.root / REPLACED).mkdir(exist_ok=True)
-                run.rename(self.root / REPLACED / run.name)
+                self._away(run)
+
+    def set_empty_aside(self) -> None:
+        """Put away runs of any job that died before they had anything to send."""
+        for file in self.root.glob("offline-run-*/run-*.wandb"):
+            now = file.stat()
+            if now.st_size > EMPTY or time.time() - now.st_mtime < SETTLED:
+                continue
+            lock = self._free_lock(file.stem.removeprefix("run-"))
+            if lock is not None:
+                with lock:
+                    self._away(file.parent)
+
+    def _away(self, run: Path) -> None:
+        (self.root / REPLACED).mkdir(exist_ok=True)
+        run.rename(self.root / REPLACED / run.name)
 
     def told(self, content: Any) -> bool:
         """Whether just this was told already, and is still there."""
@@ -58,7 +82,8 @@ class Folder:
             known = json.loads(self._note.read_text())
         except (OSError, ValueError):
             return False
-        return known["digest"] == _digest(content) and (self.root / known["run"]).is_dir()
+        files = (self.root / known["run"]).glob("*.wandb")
+        return known["digest"] == _digest(content) and any(file.stat().st_size > EMPTY for file in files)
 
     def remember(self, content: Any, run: Path) -> None:
         """Note that this was told, in this folder."""

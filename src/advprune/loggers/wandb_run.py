@@ -16,6 +16,8 @@ from advprune.loggers.wandb_folder import Folder
 log = logging.getLogger(__name__)
 #: Seconds to wait for W&B: to begin a run, and at its end for what is not sent yet (it stays on disk).
 BEGIN, END = 20.0, 30.0
+#: Seconds between writes to disk: what a kill can cost, and how long until a run can be sent at all.
+FLUSH = 2.0
 #: What differs between two looks at the same result.
 PASSING = frozenset({"made", "found", "this_command", "files"})
 
@@ -31,6 +33,7 @@ class WandbRun(Logger):
         self.place, self.checkpoints = folder, checkpoints
         self.run: Any = None
         self.folder: Folder | None = None
+        self.told: list[Any] | None = None
 
     def open(self, job: Job) -> None:
         """Become the writer of the job's run; the run itself begins with the first thing there is to tell."""
@@ -97,14 +100,17 @@ class WandbRun(Logger):
         self.run.log_artifact(artifact)
         if self.checkpoints:
             self._send_weights(stages)
-        self.folder.remember(self._content(row), Path(self.run.settings.sync_dir))
+        self.told = self._content(row)
 
     def close(self, *, failed: bool) -> None:
         """End the run, waiting no longer than ``END`` for the network."""
         if self.run is not None:
             self.run.finish(exit_code=int(failed))
         if self.folder is not None:
+            if self.told is not None:
+                self.folder.remember(self.told, Path(self.run.settings.sync_dir))
             self.folder.release()
+            self.folder.set_empty_aside()
 
     @property
     def _group(self) -> str | None:
@@ -131,17 +137,18 @@ class WandbRun(Logger):
         return True
 
     def _begin(self, folder: Folder) -> Any:
-        mode, reason = wandb_login.mode(self.mode)
         os.environ.setdefault("WANDB_SILENT", "true")  # before the import, which reads it
         os.environ.setdefault("WANDB_DATA_DIR", str(folder.root.absolute() / "data"))  # what artifacts wait in
         folder.set_aside()
         import wandb
 
+        mode, reason = wandb_login.mode(self.mode, wandb.setup().settings.base_url)
         try:
             run = self._init(folder, mode)
         except wandb.Error as error:
             if mode == "offline":
                 raise
+            wandb.teardown()  # what is left of the failed run would hold its id
             mode, reason = "offline", f"W&B refuses: {str(error).splitlines()[0].rstrip('.')}"
             run = self._init(folder, mode)
         if reason is not None:
@@ -156,7 +163,8 @@ class WandbRun(Logger):
         import wandb
 
         settings = wandb.Settings(
-            init_timeout=BEGIN, finish_timeout=END, console="off", silent=True, mode=_mode(mode), save_code=False,
+            init_timeout=BEGIN, login_timeout=BEGIN, finish_timeout=END, x_transaction_log_flush_interval=FLUSH,
+            mode=_mode(mode), console="off", silent=True, save_code=False,
         )  # fmt: skip
         job = self.job
         return wandb.init(
