@@ -100,12 +100,22 @@ class Logger:
 class Guarded(Logger):
     """Another logger, which is left out from its first failure on: a job is not lost because its curves are.
 
+    Sent to another process, it arrives there as one that calls back to this.
+
     Raises:
         UserError: of ``open`` alone: a logger that cannot be had is told before anything is made.
     """
 
     def __init__(self, inner: Logger) -> None:
         self.inner: Logger | None = inner
+        self._switchboard: Any = None
+
+    def __reduce__(self) -> Any:
+        """How it is pickled."""
+        from advprune.loggers.relay import Switchboard
+
+        self._switchboard = self._switchboard or Switchboard(self)
+        return Guarded, (self._switchboard.relay(),)
 
     def open(self, job: Job) -> None:
         self._tell("open", job)
@@ -127,6 +137,8 @@ class Guarded(Logger):
 
     def close(self, *, failed: bool) -> None:
         self._tell("close", failed=failed)
+        if self._switchboard is not None:
+            self._switchboard.close()
 
     def _tell(self, event: str, *args: Any, **options: Any) -> Any:
         if self.inner is None:
