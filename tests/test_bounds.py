@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from advprune.attacks.pgd import pgd
 from advprune.bounds.boxes import input_region, minimum
+from advprune.bounds.fused import Rectified
 from advprune.bounds.graph import trace
 from advprune.bounds.interval import ibp, logit_bounds
 from advprune.bounds.linear import crown, crown_ibp
@@ -151,19 +152,18 @@ class Residual(nn.Module):
         return x + self.relu(self.conv(x))
 
 
-@pytest.mark.parametrize("share", range(4))
-def test_sound_on_a_thousand_pairs(share: int) -> None:
-    """200 networks, 5 images each: no sample of a thousand, and nothing PGD finds, is below a bound."""
-    for seed in range(share, 200, 4):
-        net, _, _ = small_network(seed)
-        x, y = torch.rand(5, 1, 4, 4, dtype=torch.float64), torch.randint(3, (5,))
-        threat = (Linf if seed % 8 < 4 else L2)([0.02, 0.1, 0.4][seed % 3])
+@pytest.mark.parametrize("norm", [Linf, L2])
+@pytest.mark.parametrize("networks", [range(100), pytest.param(range(100, 1000), marks=pytest.mark.slow)], ids=len)
+def test_sound_on_random_networks(networks: range, norm: type[Linf] | type[L2]) -> None:
+    """A network and an image a seed: no sample of a thousand, and nothing PGD finds, is below a bound."""
+    for seed in networks:
+        net, x, y = small_network(seed)
+        threat = norm([0.02, 0.1, 0.4][seed % 3])
         with torch.no_grad():
-            some = threat.sample(x.repeat(1000, 1, 1, 1))
-            worst = margins_of(net, some, y.repeat(1000)).view(1000, 5, 3).amin(0)
+            worst = margins_of(net, threat.sample(x.expand(1000, -1, -1, -1)), y.expand(1000)).amin(0)
             found = pgd(net, x, y, threat=threat, steps=5, rel_step=0.5, loss=margin_loss)
-            worst = torch.minimum(worst, margins_of(net, found, y))
-            bounds = {name: bound(net, x, y, threat=threat) for name, bound in ALL.items()}
+            worst = torch.minimum(worst, margins_of(net, found, y)[0])
+            bounds = {name: bound(net, x, y, threat=threat)[0] for name, bound in ALL.items()}
         for name, bound in bounds.items():
             assert (bound <= worst + 1e-9).all(), f"{name} is unsound on network {seed}"
         assert (bounds["crown"] >= bounds["ibp"] - 1e-9).all()
@@ -325,3 +325,24 @@ def test_parity_with_auto_lirpa() -> None:
     for bound, method in ((ibp, "IBP"), (crown_ibp, "CROWN-IBP")):
         theirs, _ = bounded.compute_bounds(x=(ball,), C=rows, method=method, bound_upper=False)
         torch.testing.assert_close(bound(net, x, y, threat=Linf(0.01)), theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_the_derivative_of_relu_on_intervals_is_that_of_its_formula() -> None:
+    torch.manual_seed(0)
+    centre, radius = torch.randn(2, 40, dtype=torch.float64), torch.rand(2, 40, dtype=torch.float64)
+    radius[0, :5] = 0.0  # a point
+    pulls = torch.randn(2, 2, 40, dtype=torch.float64)
+
+    def formula(c: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        upper, lower = (c + r).relu(), (c - r).relu()
+        return (upper + lower) / 2, (upper - lower) / 2
+
+    answers = []
+    for function in (Rectified.apply, formula):
+        inputs = (centre.clone().requires_grad_(), radius.clone().requires_grad_())
+        values = function(*inputs)
+        answers.append((*values, *torch.autograd.grad(values, inputs, tuple(pulls))))
+    torch.testing.assert_close(*answers)
+    states = [int((centre - radius > 0).sum()), int((centre + radius <= 0).sum())]
+    assert min(*states, centre.numel() - sum(states)) > 5  # on, off and open are all there
+    assert torch.autograd.gradcheck(Rectified.apply, tuple(t.requires_grad_() for t in (centre, radius)))

@@ -175,6 +175,33 @@ def test_mistakes_are_one_sentence(job: Any, overrides: tuple[str, ...], sentenc
 
 
 @pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("objective=smoothing", "objective.sigma=0"), "sigma=0.* above 0, such as 0.25"),
+        (("attack=certify_smoothing", "attack.sigma=0", "threat=l2"), "sigma=0.* above 0, such as 0.25"),
+        (("attack=certify_smoothing", "attack.n=99", "threat=l2"), "n=99 .* 1 <= n0 <= n"),
+        (("attack=certify_smoothing", "attack.alpha=0.5", "threat=l2"), "alpha=0.5"),
+        (("attack=certify_smoothing",), "threat=l2 with a smaller"),
+        (("attack=certify_smoothing", "threat=l2", "threat.eps=9"), "larger than the pixel range.* more than 8 apart"),
+        (("objective=ibp", "threat.eps=1.5"), "eps=1.5 is not in"),
+        (("objective=ibp", "model=resnet18"), "BatchNorm2d in eval mode.* model=cnn_small"),
+        (("objective=crown_ibp", "+objective.phases.finetune.beta_end=2"), "beta_end=2"),
+        (("objective=mixtrain", "objective.images=0"), "images=0"),
+        (("attack=certify_crown", "attack.rows=0"), "rows=0"),
+        (("attack=verify_exact", "model=vgg16_bn"), "verify_exact knows affine operations and ReLU"),
+    ],
+)
+def test_what_proves_nothing_is_refused_before_an_epoch(
+    job: Any, tmp_path: Path, overrides: tuple[str, ...], sentence: str
+) -> None:
+    small = [word for word in TINY if not word.startswith(("objective.", "attack.steps", "model."))]
+    out = job(*small, *overrides)
+    assert out["failed"].count("\n") == 0, out["failed"]
+    assert re.search(sentence, out["failed"]), out["failed"]
+    assert not (tmp_path / "stages").exists()
+
+
+@pytest.mark.parametrize(
     ("result", "sentence"),
     [
         ({"classes_predicted": 1}, "same class"),

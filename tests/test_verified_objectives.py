@@ -13,6 +13,8 @@ from advprune.bounds.interval import ibp as ibp_bound
 from advprune.bounds.linear import crown
 from advprune.bounds.linear import crown_ibp as crown_ibp_bound
 from advprune.errors import UserError
+from advprune.modules.optim import factor
+from advprune.modules.recipe import Recipe, Schedule
 from advprune.objectives.crown_ibp import crown_ibp
 from advprune.objectives.ibp import ibp
 from advprune.objectives.mixtrain import mixtrain
@@ -43,6 +45,15 @@ class Spy:
 def test_t17_the_authors_cosine() -> None:
     rates = [0.1 * schedules.cosine_authors(epoch, 20) for epoch in range(20)]
     assert [rates[0], rates[1], rates[19]] == pytest.approx([0.09938442, 0.1, 0.00244717], abs=5e-9)
+
+
+def test_the_authors_cosine_of_free_training_is_planned_for_the_epochs_before_the_replays_divide_them() -> None:
+    """hydra.md 6, defect 9: at pass 22, the authors' last, the rate is still 0.087."""
+    at = factor(Recipe(epochs=90, schedule=Schedule.cosine_authors_free), steps_per_epoch=2, epochs=23)
+    assert at(2) == 1.0
+    assert 0.1 * at(44) == 0.1 * at(45) == pytest.approx(0.087, abs=5e-4)
+    usual = factor(Recipe(epochs=20, schedule=Schedule.cosine_authors), steps_per_epoch=2, epochs=20)
+    assert usual(39) == pytest.approx(0.0244717, abs=5e-8)
 
 
 @pytest.mark.parametrize(("step", "share", "beta"), [(60, 0.0035294 / 0.007, 0.4958), (119, 1.0, 0.0), (150, 1.0, 0.0)])

@@ -1,6 +1,6 @@
 """Regions: what a network's values can be, as intervals, with the Euclidean ball they come from where there is one."""
 
-from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,28 +12,41 @@ from advprune.threat import Threat
 TINY = 1e-30
 
 
-@dataclass(frozen=True)
+Ball = tuple[Tensor, Tensor]
+
+
 class Interval:
-    """Every value lies in ``[lower, upper]``, tensors (N, ...).
+    """Values (N, ...) around a centre, none farther off than a radius. The ends are made when they are asked for.
+
+    Layers with weights take centres to centres and radii to radii; only what is not linear looks at the ends.
 
     Attributes:
-        ball: (centre, scale), both of the tensors' shape: the values also are ``centre + scale * d`` with a Euclidean
-            length of ``d`` of at most 1; None where no such thing is known.
+        centre: (N, ...).
+        radius: (N, ...), at least 0.
+        ball: (centre, scale), both of that shape: the values also are ``centre + scale * d`` with a Euclidean length of
+            ``d`` of at most 1; None where no such thing is known.
     """
 
-    lower: Tensor
-    upper: Tensor
-    ball: tuple[Tensor, Tensor] | None = None
+    def __init__(self, centre: Tensor, radius: Tensor, ball: Ball | None = None) -> None:
+        self.centre, self.radius, self.ball = centre, radius, ball
 
-    @property
-    def centre(self) -> Tensor:
-        """Half way."""
-        return (self.upper + self.lower) / 2
+    @classmethod
+    def between(cls, lower: Tensor, upper: Tensor, ball: Ball | None = None) -> "Interval":
+        """From ``lower`` to ``upper``, which are kept as they are."""
+        centre = lower.lerp(upper, 0.5)
+        box = cls(centre, upper - centre, ball)
+        box.lower, box.upper = lower, upper
+        return box
 
-    @property
-    def radius(self) -> Tensor:
-        """Half the width, at least 0."""
-        return (self.upper - self.lower) / 2
+    @cached_property
+    def lower(self) -> Tensor:
+        """The lower end, (N, ...)."""
+        return self.centre - self.radius
+
+    @cached_property
+    def upper(self) -> Tensor:
+        """The upper end, (N, ...)."""
+        return self.centre + self.radius
 
 
 def input_region(x: Tensor, threat: Threat, scale: float = 1.0) -> Interval:
@@ -48,11 +61,15 @@ def input_region(x: Tensor, threat: Threat, scale: float = 1.0) -> Interval:
     """
     if not 0 <= scale <= 1:
         raise UserError(f"scale={scale} is a share of eps={threat.eps}, in [0, 1]; for a larger ball give threat.eps")
-    if bool((x < 0).any() | (x > 1).any()):
+    if len(x) and not _in_range(*torch.aminmax(x)):
         raise UserError("bounds are proved for pixels in [0, 1], and an image has others; give images in [0, 1]")
     eps = scale * threat.eps
-    lower, upper = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
-    return Interval(lower, upper, (x, torch.full_like(x, eps)) if threat.norm == "l2" else None)
+    lower, upper = (x - eps).clamp_min_(0), (x + eps).clamp_max_(1)
+    return Interval.between(lower, upper, (x, torch.full_like(x, eps)) if threat.norm == "l2" else None)
+
+
+def _in_range(least: Tensor, most: Tensor) -> bool:
+    return bool((least >= 0) & (most <= 1))
 
 
 def minimum(coef: Tensor, region: Interval) -> Tensor:

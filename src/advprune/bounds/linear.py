@@ -115,7 +115,8 @@ def _improved(
     low = torch.maximum(lower[:, neurons], least[:, 0])
     high = torch.maximum(torch.minimum(upper[:, neurons], -least[:, 1]), low)
     shape = boxes[at].lower.shape
-    return Interval(lower.index_copy(1, neurons, low).view(shape), upper.index_copy(1, neurons, high).view(shape))
+    lower, upper = lower.index_copy(1, neurons, low), upper.index_copy(1, neurons, high)
+    return Interval.between(lower.view(shape), upper.view(shape))
 
 
 def _margins(steps: list[Step], boxes: list[Interval], y: Tensor, slope: Slope, rows: int | None) -> Tensor:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.bounds.boxes import TINY, Interval
+from advprune.bounds.fused import Rectified
 
 Slope = Literal["adaptive", "parallel"]
 #: One coefficient tensor (N, S, *input) per input, and a constant (N, S) or 0.
@@ -48,15 +49,15 @@ class Weighted(Op):
     def interval(self, *inputs: Interval) -> Interval:
         """Centre and radius: the weights on one, their absolute values on the other."""
         (box,), weight = inputs, self.module.weight
-        half = weight / 2  # halving the few weights, not the many values, saves two passes over them
-        mid = self._apply(box.upper + box.lower, half, self.module.bias)
-        spread = self._apply(box.upper - box.lower, half.abs(), None)
-        lower, upper = mid - spread, mid + spread
-        if box.ball is not None:
-            mid = self._apply(box.ball[0], weight, self.module.bias)
-            spread = self._apply(box.ball[1].square(), weight.square(), None).clamp_min(TINY).sqrt()
-            lower, upper = torch.maximum(lower, mid - spread), torch.minimum(upper, mid + spread)
-        return Interval(lower, upper)
+        mid = self._apply(box.centre, weight, self.module.bias)
+        spread = self._apply(box.radius, weight.abs(), None)
+        if box.ball is None:
+            return Interval(mid, spread)
+        middle = self._apply(box.ball[0], weight, self.module.bias)
+        length = self._apply(box.ball[1].square(), weight.square(), None).clamp_min(TINY).sqrt()
+        return Interval.between(
+            torch.maximum(mid - spread, middle - length), torch.minimum(mid + spread, middle + length)
+        )
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
         """The transposed layer."""
@@ -81,14 +82,19 @@ class Elementwise(Op):
         """Scaled and shifted; a ball stays one."""
         (box,) = inputs
         scale, shift = self.read(box.lower)
-        mid, spread = box.centre * scale + shift, box.radius * abs(scale)
-        ball = None if box.ball is None else (box.ball[0] * scale + shift, box.ball[1] * abs(scale))
-        return Interval(mid - spread, mid + spread, ball)
+        ball = None if box.ball is None else (_moved(box.ball[0], scale, shift), _moved(box.ball[1], abs(scale), 0.0))
+        return Interval(_moved(box.centre, scale, shift), _moved(box.radius, abs(scale), 0.0), ball)
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
         """The same scale, and the shift as a constant."""
         scale, shift = self.read(inputs[0].lower)
         return (coef * scale,), (coef * shift).flatten(2).sum(2)
+
+
+def _moved(x: Tensor, scale: Any, shift: Any) -> Tensor:
+    """``x * scale + shift``, but nothing is multiplied by the number 1 or increased by the number 0."""
+    x = x if isinstance(scale, float) and scale == 1 else x * scale
+    return x if isinstance(shift, float) and shift == 0 else x + shift
 
 
 class Positive(Op):
@@ -103,10 +109,10 @@ class Positive(Op):
         self.function, self.moves = function, moves
 
     def interval(self, *inputs: Interval) -> Interval:
-        """It is monotone."""
+        """It takes centre to centre and, having no negative weights, radius to radius."""
         (box,) = inputs
         ball = (self.function(box.ball[0]), self.function(box.ball[1])) if box.ball and self.moves else None
-        return Interval(self.function(box.lower), self.function(box.upper), ball)
+        return Interval(self.function(box.centre), self.function(box.radius), ball)
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
         """The transposed map, by differentiating it."""
@@ -122,9 +128,9 @@ class Add(Op):
     """The sum of two values of one shape: a residual connection."""
 
     def interval(self, *inputs: Interval) -> Interval:
-        """Ends add up."""
+        """Centres add up, and so do radii."""
         first, second = inputs
-        return Interval(first.lower + second.lower, first.upper + second.upper)
+        return Interval(first.centre + second.centre, first.radius + second.radius)
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
         """To both."""
@@ -143,7 +149,7 @@ class Relu(Op):
     def interval(self, *inputs: Interval) -> Interval:
         """It is monotone."""
         (box,) = inputs
-        return Interval(box.lower.relu(), box.upper.relu())
+        return Interval(*Rectified.apply(box.centre, box.radius))
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
         """The line below where the coefficient is positive, the chord where it is negative."""
@@ -172,7 +178,7 @@ class MaxPool(Op):
     def interval(self, *inputs: Interval) -> Interval:
         """It is monotone."""
         (box,) = inputs
-        return Interval(self.function(box.lower)[0], self.function(box.upper)[0])
+        return Interval.between(self.function(box.lower)[0], self.function(box.upper)[0])
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
         """To the candidate's place; windows may overlap, so contributions add up."""
@@ -184,7 +190,7 @@ class MaxPool(Op):
         kept = torch.where((coef > 0) | wins.unsqueeze(1), coef, 0)
         shape = (*coef.shape[:3], *box.lower.shape[2:])
         where = flat.unsqueeze(1).expand(*coef.shape[:3], -1)
-        out = torch.zeros(*coef.shape[:3], box.lower[0, 0].numel(), dtype=coef.dtype, device=coef.device)
+        out = torch.zeros(*coef.shape[:3], box.lower.shape[2:].numel(), dtype=coef.dtype, device=coef.device)
         constant = ((coef - kept) * top.unsqueeze(1)).flatten(2).sum(2)
         return (out.scatter_add(3, where, kept.flatten(3)).view(shape),), constant
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from advprune.bounds.certificate import Certificate
 from advprune.bounds.graph import lent
+from advprune.bounds.layers import refuse_training
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.threat import Threat
@@ -45,11 +46,20 @@ def certify_smoothing(
         early: stop sampling an image once it abstains whatever the samples left over say. Its verdict is the same.
         seed: of the run.
     Raises:
-        UserError: if an option is not one of those above.
+        UserError: if an option is not one of those above, or the network normalises by batch statistics; of no image
+            at all, also if no radius could reach the threat.
     """
     _check(sigma, n0, n, alpha, forward_size)
+    wanted = threat.eps * (1.0 if threat.norm == "l2" else math.sqrt(x.shape[1:].numel()))
     keys = [(seed, int(position)) for position in positions]
     with lent(model) as net, frozen(net), torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                refuse_training(module)
+        if len(x) == 0:  # asked only whether it could
+            _check_reach(wanted, threat, sigma, n, alpha)
+            none = torch.zeros(0, dtype=torch.bool, device=x.device)
+            return Certificate(none, none.to(x.dtype), none.long(), none, "l2", smoothed=True)
         sampler = _Sampler(net, x, keys, sigma, forward_size)
         guess = sampler.counts("choose", range(len(x)), 0, n0).argmax(1)
         hits, decided = _hits(sampler, guess, n, alpha, early)
@@ -57,7 +67,6 @@ def certify_smoothing(
     abstained = torch.tensor([low <= 0.5 for low in lower], dtype=torch.bool, device=x.device) | decided
     radii = [0.0 if gone else radius_of(low, sigma) for low, gone in zip(lower, abstained.tolist(), strict=True)]
     radius = torch.tensor(radii, dtype=x.dtype, device=x.device)
-    wanted = threat.eps * (1.0 if threat.norm == "l2" else math.sqrt(x[0].numel()))
     certified = (guess == y) & ~abstained & torch.tensor([r >= wanted for r in radii], device=x.device)
     return Certificate(certified, radius, torch.where(abstained, -1, guess), abstained, "l2", smoothed=True)
 
@@ -150,3 +159,13 @@ def _check(sigma: float, n0: int, n: int, alpha: float, forward_size: int) -> No
         raise UserError(f"certify_smoothing: alpha={alpha} is the probability of a wrong certificate, in (0, 0.5)")
     if forward_size < 1:
         raise UserError(f"certify_smoothing: forward_size={forward_size} noisy images go at once: at least 1")
+
+
+def _check_reach(wanted: float, threat: Threat, sigma: float, n: int, alpha: float) -> None:
+    farthest = radius_of(alpha ** (1 / n), sigma)  # the bound where every sample agrees
+    if wanted > farthest:
+        raise UserError(
+            f"certify_smoothing: n={n} samples at sigma={sigma:g} prove radii up to {farthest:.3g}, and threat "
+            f"{threat.norm} {threat.eps:g} asks for {wanted:.3g} in L2: nothing could be certified; give threat=l2 "
+            "with a smaller threat.eps (the records hold every image's radius), or a larger sigma"
+        )

@@ -16,6 +16,7 @@ class Schedule(Enum):
 
     cosine = "cosine"
     cosine_authors = "cosine_authors"
+    cosine_authors_free = "cosine_authors_free"
     step = "step"
     step_half = "step_half"
     one_cycle = "one_cycle"

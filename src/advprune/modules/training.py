@@ -50,6 +50,10 @@ class RobustTraining(pl.LightningModule):
         done = self.global_step / max(int(self.trainer.estimated_stepping_batches), 1)
         return min(self.start + (1 - self.start) * done, math.nextafter(1.0, 0.0))
 
+    def on_fit_start(self) -> None:
+        """Train in training mode: a loaded network comes in eval mode, and Lightning leaves each module as it is."""
+        self.train()
+
     def before_step(self) -> None:
         """What changes between optimizer steps only: a pruned network masks its weights once for all forwards."""
         if isinstance(self.net, Subnet):

@@ -90,6 +90,16 @@ def _attack(row: Row) -> str:
     return f"{row['attack'].split(' ')[0]}\n{eps(row)}"
 
 
+def _abstains(row: Row) -> str:
+    """The share of images a certifier gives no answer for, of all seeds' together."""
+    return "–" if row.get("abstained") is None else f"{100 * row['abstained'] / (row['images'] * row['seeds']):.1f}"
+
+
+def abstaining(rows: list[Row]) -> bool:
+    """Whether a certifier may have given no answer for some of their images."""
+    return any(row.get("smoothed") or row.get("abstained") for row in rows)
+
+
 def _images(row: Row) -> str:
     images = f"{row['images']}" if row["images"] == row["of"] else f"{row['images']} of {row['of']}"
     return images + (f"\n× {row['seeds']} seeds" if row["seeds"] > 1 else "")
@@ -122,6 +132,7 @@ COLUMNS = (
     *(_share(f"dense_{name}_acc", f"dense {name}", dense=True) for name in JUDGED),
     Column("clean", lambda row: accuracy(row, "clean_acc"), failed=lambda record: "failed"),
     *(_share(f"{name}_acc", name) for name in JUDGED[1:]),
+    Column("abstains", _abstains, abstaining),
     *(_share(name, HEADINGS[name]) for name in TRANSFER),
     Column("n", _images, failed=lambda record: f"seed {record.get('seed')}"),
     Column("seconds", lambda row: f"{row['seconds']:.0f}"),

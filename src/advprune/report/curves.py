@@ -21,7 +21,7 @@ from advprune.report.pool import t_interval
 
 #: Column, of which attack, title.
 QUANTITIES = (
-    ("clean_acc", "pgd", "clean accuracy"),
+    ("clean_acc", "transfer", "clean accuracy"),
     ("robust_acc", "pgd", "white-box accuracy (PGD)"),
     ("target_acc", "transfer", "accuracy on the dense parent's examples"),
     ("transfer_rate", "transfer", "wrong where the source is fooled (both clean-right)"),

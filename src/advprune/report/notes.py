@@ -22,7 +22,8 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
         *((True, _mean(row)) for row in rows if row.get("mean_acc") is not None),
         (
             any(row.get("smoothed") for row in rows),
-            "certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong",
+            "certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong; "
+            "clean: without noise; at every radius: python -m advprune.report.radius OUT TABLE.json",
         ),
         (
             any(_overstates(row) for row in rows),

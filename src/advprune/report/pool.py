@@ -46,6 +46,8 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return rows[0] | {"seeds": 1}
     row = dict(rows[0]) | {"seeds": len(rows), "seed": None, "seconds": sum(r["seconds"] for r in rows)}
     row["doubts"] = sorted({doubt for r in rows for doubt in r["doubts"]})
+    if row.get("abstained") is not None:
+        row["abstained"] = sum(r["abstained"] for r in rows)
     for name in SHARES:
         measured = [r for r in rows if r.get(name) is not None]
         if measured:

@@ -48,6 +48,7 @@ def row_of(
         "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line()),
         "doubts": after["doubts"],
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
+        "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
     }  # fmt: skip
     return row
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from advprune.report.columns import COLUMNS, quantized
+from advprune.report.columns import COLUMNS, abstaining, quantized
 from advprune.report.notes import notes
 from advprune.report.pool import pool
 
@@ -23,7 +23,7 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
     """
     rows = [record["row"] for record in records if "row" in record]
     failed = [record for record in records if "failed" in record]
-    wide = 184 if quantized(rows) else 160  # one more column
+    wide = 160 + 24 * quantized(rows) + 11 * abstaining(rows)  # one more column each
     console = Console(width=None if sys.stdout.isatty() else wide)
     if rows:
         pooled = pool(rows)

@@ -7,7 +7,7 @@ from torch import nn
 
 from advprune.errors import UserError
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, parts, shrinkable
+from advprune.stages import budget, parts, proofs, shrinkable
 from advprune.stages.build import build
 from advprune.stages.content import network_options, with_content
 from advprune.stages.door import frame_free
@@ -61,9 +61,12 @@ def rehearse(options: dict[str, Any]) -> None:
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
     """
-    parts.threat(options)
-    parts.attack(options)
+    _fits_pixels(parts.threat(options), options["dataset"])
+    attack = parts.attack(options)
     parts.objective(options)
+    if options["dataset"]["num_classes"] is not None:  # else only the data says what the network is
+        proofs.rehearse_objective(options, fresh)
+        proofs.rehearse_certifier(attack, options, fresh)
     _rehearse_quantizer(options)
     if options.get("pruner") is None:
         return
@@ -83,6 +86,18 @@ def rehearse(options: dict[str, Any]) -> None:
         build(pruner["criterion"])
     if pruner["unit"] is not None:
         shrinkable.check(options, fresh(options), ratio)
+
+
+def _fits_pixels(threat: Any, dataset: dict[str, Any]) -> None:
+    """A Euclidean ball larger than the whole cube of pixels allows every image."""
+    side, channels = dataset["image_size"], dataset["channels"]
+    if threat.norm == "l2" and side is not None and channels is not None:
+        largest = (channels * side * side) ** 0.5
+        if threat.eps > largest:
+            raise UserError(
+                f"threat.eps={threat.eps:g} is larger than the pixel range: no two images of {channels} x {side} x "
+                f"{side} pixels in [0, 1] are more than {largest:.3g} apart in L2; give a smaller threat.eps"
+            )
 
 
 def fresh(options: dict[str, Any]) -> nn.Module:

@@ -1,0 +1,99 @@
+"""Certified accuracy over radius, a line a network, pooled over seeds.
+
+    python -m advprune.report.radius OUT GRID/table.json …
+
+reads the radius of each image from the records of jobs run with attack=certify_smoothing, or another certifier, and
+writes OUT/radius.png, OUT/radius.csv and OUT/radius.json. Give it from the folder the jobs were run in.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from advprune.errors import UserError
+from advprune.report.certified import Line, lines, points, titles
+
+#: Radii of the printed table, as Cohen et al. have them.
+SHOWN = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+STYLES = ("-", "--", ":", "-.")
+
+
+def draw(found: list[Line], path: Path) -> None:
+    """Certified accuracy over radius: a colour a ratio, a stroke a pruner; a band from the least seed to the most."""
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise UserError('plots need a package that is not installed: pip install "advprune[plots]"') from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    title, names = titles(found)
+    rows = points(found)
+    ratios = sorted({(line.words, line.ratio) for line in found if line.pruner}, key=str)
+    pruners = sorted({line.pruner for line in found if line.pruner})
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.6), layout="constrained")
+    for line in found:
+        own = [row for row in rows if row["line"] == names[id(line)]]
+        look: dict[str, Any] = {"color": "black", "linestyle": "-"}
+        if line.pruner:
+            look = {"color": f"C{ratios.index((line.words, line.ratio)) % 10}",
+                    "linestyle": STYLES[pruners.index(line.pruner) % len(STYLES)]}  # fmt: skip
+        radii = [row["radius"] for row in own]
+        axes.plot(radii, [row["certified_acc"] for row in own], label=names[id(line)], linewidth=1.5, **look)
+        ends = ([row["least"] for row in own], [row["most"] for row in own])
+        axes.fill_between(radii, *ends, color=look["color"], alpha=0.12, linewidth=0)
+    axes.set(xlabel=f"radius ({found[0].words[-1]})", ylabel="certified accuracy", ylim=(0, 1), title=title)
+    axes.set_xlim(0, max(row["radius"] for row in rows))
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def show(found: list[Line]) -> None:
+    """Print each line at a few radii, with its abstentions and its average certified radius."""
+    title, names = titles(found)
+    last = max(max(radii) for line in found for radii in line.radii.values())
+    radii = [radius for radius in SHOWN if radius <= last]
+    table = Table("network", *(f"{radius:g}" for radius in radii), "mean radius", "abstains", "n",
+                  title=f"{title}; certified accuracy in % at a radius", title_justify="left")  # fmt: skip
+    for line in found:
+        images = len(next(iter(line.radii.values())))
+        table.add_row(names[id(line)], *(f"{100 * mean(line.certified(radius)):.1f}" for radius in radii),
+                      f"{line.mean_radius():.3f}", f"{100 * mean(line.abstained.values()):.1f}",
+                      f"{images}" + (f" × {len(line.radii)} seeds" if len(line.radii) > 1 else ""))  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def main(arguments: list[str]) -> None:
+    """Read, draw, print.
+
+    Raises:
+        UserError: if there is nothing to read.
+    """
+    if len(arguments) < 2:
+        raise UserError("give a folder to write into and the table.json of at least one grid")
+    out = Path(arguments[0])
+    found = lines(row for path in arguments[1:] for row in json.loads(Path(path).read_text()))
+    out.mkdir(parents=True, exist_ok=True)
+    rows = points(found)
+    (out / "radius.json").write_text(json.dumps(rows, indent=1))
+    with (out / "radius.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(found, out / "radius.png")
+    show(found)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(str(error))
