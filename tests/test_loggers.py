@@ -176,6 +176,22 @@ def test_a_run_killed_at_once_does_not_stop_the_sync(tmp_path: Path, server: Wan
     assert list(server.runs) == [ID]
 
 
+def test_a_grid_tells_its_table(tmp_path: Path, server: WandbServer) -> None:
+    logger = wandb_run()
+    logger.open(a_job(tmp_path))
+    (tmp_path / "table.csv").write_text("robust_acc\n0.5\n")
+    logger.grid([ROW, ROW | {"robust_acc": 0.25}], [tmp_path / "table.csv"])
+    logger.close(failed=False)
+    sync(tmp_path / "wandb", server)
+    assert ("table", f"table-{ID}") in server.artifacts
+    assert server.runs[ID]["summary"]["table"]["nrows"] == 2
+    logger = wandb_run()
+    logger.open(a_job(tmp_path))
+    logger.grid([ROW, ROW | {"robust_acc": 0.25}], [tmp_path / "table.csv"])
+    assert logger.run is None  # told before
+    logger.close(failed=False)
+
+
 def test_what_is_known_is_not_told_again(tmp_path: Path) -> None:
     tell(wandb_run(), tmp_path)
     for row, options, known in (

@@ -93,6 +93,9 @@ class Logger:
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
         """The job's row of the table; ``stages`` are all of its stages."""
 
+    def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
+        """The table of a finished grid and its files; the "job" of ``open`` is then the grid."""
+
     def close(self, *, failed: bool) -> None:
         """The end of the job; always called."""
 
@@ -134,6 +137,9 @@ class Guarded(Logger):
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
         self._tell("result", row, stages)
+
+    def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
+        self._tell("grid", rows, files)
 
     def close(self, *, failed: bool) -> None:
         self._tell("close", failed=failed)

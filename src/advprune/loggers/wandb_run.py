@@ -84,9 +84,8 @@ class WandbRun(Logger):
         assert self.folder is not None
         import wandb
 
-        lasting = _lasting(row)
-        flat = {name: value for name, value in lasting.items() if isinstance(value, str | int | float | bool)}
-        self.run.summary.update(flat | numbers(lasting))
+        flat = _flat(row)
+        self.run.summary.update(flat)
         self.run.config.update({"made_by": stages[-1].result.get("provenance")}, allow_val_change=True)
         self.run.log({"table": wandb.Table(columns=list(flat), data=[list(flat.values())])})
         artifact = wandb.Artifact(f"result-{self.job.id}", "result", metadata=flat)
@@ -101,6 +100,22 @@ class WandbRun(Logger):
         if self.checkpoints:
             self._send_weights(stages)
         self.told = self._content(row)
+
+    def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
+        """A run of type ``grid`` with the table, which is an artifact, too."""
+        told = [self._content(row) for row in rows]
+        if self.folder is None or self.folder.told(told) or not self._begun():
+            return
+        import wandb
+
+        flat = [_flat(row) for row in rows]
+        names = list(dict.fromkeys(name for row in flat for name in row))
+        self.run.log({"table": wandb.Table(columns=names, data=[[row.get(name) for name in names] for row in flat])})
+        artifact = wandb.Artifact(f"table-{self.job.id}", "table")
+        for file in files:
+            artifact.add_file(str(file), policy="immutable")
+        self.run.log_artifact(artifact)
+        self.told = told
 
     def close(self, *, failed: bool) -> None:
         """End the run, waiting no longer than ``END`` for the network."""
@@ -176,6 +191,12 @@ class WandbRun(Logger):
 
 def _lasting(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in PASSING}
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """What of a row fits into cells, an interval as two."""
+    lasting = _lasting(row)
+    return {name: value for name, value in lasting.items() if isinstance(value, str | bool)} | numbers(lasting)
 
 
 def _mode(mode: str) -> Literal["online", "offline", "disabled"]:

@@ -12,23 +12,10 @@ from typing import Any
 
 from advprune.errors import UserError
 from advprune.loggers import wandb_login
+from advprune.report import panels
 
 FILE = "wandb_report.json"
 TITLE = "Adversarial pruning: what robustness costs"
-#: Curves over the epochs of a stage: title, name after the stage, stages.
-TRAINED = ("dense", "pruned", "finetuned")
-CURVES = (
-    ("robust accuracy on validation images", "val_robust_acc", TRAINED),
-    ("clean accuracy on validation images", "val_clean_acc", TRAINED),
-    ("loss", "loss", TRAINED),
-    ("the masks' turnover", "mask_turnover", ("pruned",)),
-    ("sparsity", "sparsity", ("pruned",)),
-)
-ACCURACIES = (
-    ("clean_acc", "clean accuracy"),
-    ("robust_acc", "robust accuracy"),
-    ("certified_acc", "certified accuracy"),
-)
 PINNED = ("pruner", "ratio", "model", "objective", "attack", "seed")
 
 
@@ -86,12 +73,12 @@ def report(entity: str, project: str) -> Any:
         blocks=[
             wr.TableOfContents(),
             wr.P(words),
-            wr.H2("Accuracy against sparsity"), wr.PanelGrid(runsets=[runs], panels=_outcomes(wr)),
-            wr.H2("Seeds pooled"), wr.PanelGrid(runsets=[pooled], panels=_bars(wr)),
-            wr.H2("How they were trained"), wr.PanelGrid(runsets=[runs], panels=_curves(wr)),
-            wr.H2("Layers and attacked images"), wr.PanelGrid(runsets=[runs], panels=_pictures(wr)),
+            wr.H2("Accuracy against sparsity"), wr.PanelGrid(runsets=[runs], panels=panels.outcomes(wr)),
+            wr.H2("Seeds pooled"), wr.PanelGrid(runsets=[pooled], panels=panels.bars(wr)),
+            wr.H2("How they were trained"), wr.PanelGrid(runsets=[runs], panels=panels.curves(wr)),
+            wr.H2("Layers and attacked images"), wr.PanelGrid(runsets=[runs], panels=panels.pictures(wr)),
             wr.H2("Differences between runs"),
-            wr.PanelGrid(runsets=[runs], panels=[wr.RunComparer(diff_only="split", layout=_at(wr, 0, 0, 24, 16))]),
+            wr.PanelGrid(runsets=[runs], panels=panels.differences(wr)),
         ],
     )  # fmt: skip
 
@@ -99,64 +86,6 @@ def report(entity: str, project: str) -> Any:
 def specification(made: Any) -> dict[str, Any]:
     """What ``Report.save`` sends, as plain values."""
     return json.loads(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
-
-
-def _at(wr: Any, column: int, row: int, width: int = 12, height: int = 9) -> Any:
-    """A place in W&B's grid of 24 columns."""
-    return wr.Layout(x=column, y=row, w=width, h=height)
-
-
-def _outcomes(wr: Any) -> list[Any]:
-    places = [_at(wr, 12 * (n % 2), 9 * (n // 2)) for n in range(len(ACCURACIES) + 2)]
-    scatters = [
-        wr.ScatterPlot(
-            title=f"{words} against sparsity", x=wr.SummaryMetric("sparsity"), y=wr.SummaryMetric(name),
-            legend_template="${config:pruner} ${config:ratio}", layout=places[n],
-        )
-        for n, (name, words) in enumerate(ACCURACIES.items())
-    ]  # fmt: skip
-    front = wr.ScatterPlot(
-        title="robust against clean accuracy", x=wr.SummaryMetric("clean_acc"), y=wr.SummaryMetric("robust_acc"),
-        z=wr.SummaryMetric("sparsity"), layout=places[-2],
-    )  # fmt: skip
-    columns = [wr.Config("pruner"), wr.Config("ratio"), wr.SummaryMetric("sparsity")]
-    columns += [wr.SummaryMetric(name) for name in ("clean_acc", "robust_acc")]
-    lines = wr.ParallelCoordinatesPlot(
-        title="from options to accuracy", layout=places[-1],
-        columns=[wr.ParallelCoordinatesPlotColumn(metric=column) for column in columns],
-    )  # fmt: skip
-    return [*scatters, front, lines]
-
-
-def _bars(wr: Any) -> list[Any]:
-    return [
-        wr.BarPlot(
-            title=words, metrics=[wr.SummaryMetric(name)], groupby=wr.Config("pruner"), groupby_aggfunc="mean",
-            groupby_rangefunc="stddev", layout=_at(wr, 8 * n, 0, 8),
-        )
-        for n, (name, words) in enumerate(ACCURACIES.items())
-    ]  # fmt: skip
-
-
-def _curves(wr: Any) -> list[Any]:
-    """A row a curve, a column a stage."""
-    return [
-        wr.LinePlot(
-            title=f"{stage}: {words}", x=f"{stage}/epoch", y=[f"{stage}/{name}"], title_x="epoch",
-            layout=_at(wr, 8 * column, 8 * row, 8, 8),
-        )
-        for row, (words, name, stages) in enumerate(CURVES)
-        for column, stage in enumerate(stages)
-    ]  # fmt: skip
-
-
-def _pictures(wr: Any) -> list[Any]:
-    keys = ["examples/evaluated", "examples/evaluated_dense"]
-    layers = [
-        wr.WeavePanelSummaryTable(table_name=f"layers/{stage}_table", layout=_at(wr, 12 * column, 10, 12, 10))
-        for column, stage in enumerate(("pruned", "finetuned"))
-    ]
-    return [wr.MediaBrowser(title="attacked images", media_keys=keys, layout=_at(wr, 0, 0, 24, 10)), *layers]
 
 
 def _send(made: Any, kept: dict[str, Any]) -> list[str]:

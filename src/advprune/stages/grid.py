@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from advprune.report.table import show
 from advprune.stages.job import RECORD
+from advprune.stages.told_grid import tell
 
 EXIT = {"code": 0}
 
@@ -24,15 +25,16 @@ class Grid(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """All jobs of a grid, in their order."""
         folder = Path(config.hydra.sweep.dir)
-        self._report(folder, sorted(folder.glob(f"*/{RECORD}")))
+        tell(self._report(folder, sorted(folder.glob(f"*/{RECORD}"))), folder)
 
-    def _report(self, folder: Path, paths: list[Path]) -> None:
+    def _report(self, folder: Path, paths: list[Path]) -> list[dict[str, Any]]:
         records = [json.loads(path.read_text()) for path in paths if path.exists()]
         records.sort(key=lambda record: record["number"])
         if not records or any("failed" in record for record in records):
             EXIT["code"] = 1
         if records:
             show(records, folder)
+        return records
 
 
 def launch(main: Any) -> None:

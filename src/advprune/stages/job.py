@@ -21,7 +21,7 @@ from advprune.stages.make import find_or_make, missing
 from advprune.stages.options import GROUPS, names, resolve
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store, write
-from advprune.stages.told import all_of, replay, told_to
+from advprune.stages.told import all_of, group, replay, told_to
 
 log = logging.getLogger(__name__)
 RECORD = "job.json"
@@ -44,7 +44,8 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
         "number": _number(),
     }
     try:
-        record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed}
+        record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed, "store": cfg.store, "group": group()}
+        record["logger"] = OmegaConf.to_container(cfg.logger, resolve=True)
         record["row"] = _finish(cfg, plan_of, output, record["names"])
     except UserError as error:
         record["failed"] = str(error)

@@ -90,7 +90,7 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
         "python": platform.python_version(), "output": str(output),
     }  # fmt: skip
     return Job(
-        id=plan.evaluated.key, name=" ".join([*what, "·", *where]), group=_group(), config=config, output=output,
+        id=plan.evaluated.key, name=" ".join([*what, "·", *where]), group=group(), config=config, output=output,
         kind=HydraConfig.get().job.name, tags=[word[:64] for word in (*what, *where)],
         shared=Path(options["store"]).parent, stages=list(dict.fromkeys(named.values())),
     )  # fmt: skip
@@ -103,7 +103,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _group() -> str | None:
+def group() -> str | None:
     """The words of the grid's command, which are the same when it is given again; a long one is cut and numbered."""
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
