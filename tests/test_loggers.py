@@ -211,6 +211,24 @@ def test_what_is_known_is_not_told_again(tmp_path: Path) -> None:
     logger.close(failed=False)
 
 
+def test_disabled_is_nothing_at_all(tmp_path: Path) -> None:
+    tell(wandb_run(mode="disabled"), tmp_path)
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_damaged_curves_are_said_and_the_rest_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from advprune.stages.told import CURVES, replay
+
+    stage = a_stage(tmp_path)
+    (stage.folder / CURVES).write_text('{"work": [{"epo')
+    logger = CsvFile()
+    logger.open(a_job(tmp_path))
+    replay(stage, logger)
+    logger.close(failed=False)
+    assert names_in_csv(tmp_path / "job" / "metrics.csv") == {"sparsity/pruned/conv.weight"}
+    assert "curves.json is damaged" in caplog.text
+
+
 def test_a_second_process_leaves_the_run_to_the_first(tmp_path: Path) -> None:
     first, second = wandb_run(), wandb_run()
     first.open(a_job(tmp_path))

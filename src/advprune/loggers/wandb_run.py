@@ -4,10 +4,11 @@ W&B gives a run that is begun again under its id the new history in place of the
 each attempt first tells what the store and the checkpoint know and then goes on.
 """
 
+import json
 import logging
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from advprune.loggers import wandb_login
 from advprune.loggers.base import Finished, Job, Logger, Row, numbers
@@ -38,6 +39,8 @@ class WandbRun(Logger):
     def open(self, job: Job) -> None:
         """Become the writer of the job's run; the run itself begins with the first thing there is to tell."""
         self.job = job
+        if (self.mode or os.environ.get("WANDB_MODE")) == "disabled":
+            return
         folder = Folder(Path(self.place) if self.place else job.shared, job.id)
         if folder.claim():
             self.folder = folder
@@ -90,8 +93,6 @@ class WandbRun(Logger):
         self.run.log({"table": wandb.Table(columns=list(flat), data=[list(flat.values())])})
         artifact = wandb.Artifact(f"result-{self.job.id}", "result", metadata=flat)
         with artifact.new_file("row.json", encoding="utf-8") as file:
-            import json
-
             json.dump(row, file, indent=1)
         for stage in stages:
             _add(artifact, stage, "result.json", "config.yaml")
@@ -179,7 +180,7 @@ class WandbRun(Logger):
 
         settings = wandb.Settings(
             init_timeout=BEGIN, login_timeout=BEGIN, finish_timeout=END, x_transaction_log_flush_interval=FLUSH,
-            mode=_mode(mode), console="off", silent=True, save_code=False,
+            mode=mode, console="off", silent=True, save_code=False,
         )  # fmt: skip
         job = self.job
         return wandb.init(
@@ -197,12 +198,6 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """What of a row fits into cells, an interval as two."""
     lasting = _lasting(row)
     return {name: value for name, value in lasting.items() if isinstance(value, str | bool)} | numbers(lasting)
-
-
-def _mode(mode: str) -> Literal["online", "offline", "disabled"]:
-    if mode == "online":
-        return "online"
-    return "disabled" if mode == "disabled" else "offline"
 
 
 def _add(artifact: Any, stage: Finished, *names: str) -> None:

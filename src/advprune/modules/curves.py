@@ -116,8 +116,11 @@ class Curves(pl.Callback):
 
 
 def _before(phase: str, path: Path) -> dict[str, list[Row]]:
-    """The rows of the phases before this one."""
-    phases = json.loads(path.read_text()) if path.exists() else {}
+    """The rows of the phases before this one; none of a file that something else than this has cut."""
+    try:
+        phases = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        phases = {}
     names = list(phases)
     return {name: phases[name] for name in (names[: names.index(phase)] if phase in names else names)}
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import socket
@@ -21,11 +22,12 @@ from advprune.stages.plan import Plan, Stage
 from advprune.stages.provenance import code_version
 from advprune.stages.store import Store
 
+log = logging.getLogger(__name__)
 #: The file in a stage's folder that ``modules/curves.py`` writes.
 CURVES = "curves.json"
 #: Words of a command that do not say which grid it is.
 ASIDE = ("logger", "trainer", "store", "hydra", "sizes", "export")
-#: The longest name of a group; W&B takes 128 characters.
+#: The longest name of a run or a group; W&B takes 128 characters.
 LONGEST = 120
 
 
@@ -71,7 +73,12 @@ def finished(stage: Stage, plan: Plan, store: Store) -> Finished:
 def replay(found: Finished, logger: Logger) -> None:
     """Tell of a stage that was found: its curves, if it was made since they are kept, and what it says of itself."""
     path = found.folder / CURVES
-    for rows in json.loads(path.read_text()).values() if path.exists() else ():
+    try:
+        phases = json.loads(path.read_text()) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        log.warning("%s is damaged (%s): its curves are not logged; the result is not of it", path, error)
+        phases = {}
+    for rows in phases.values():
         for row in rows:
             logger.point(found.stage, row)
     logger.finished(found)
@@ -90,7 +97,7 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
         "python": platform.python_version(), "output": str(output),
     }  # fmt: skip
     return Job(
-        id=plan.evaluated.key, name=" ".join([*what, "·", *where]), group=group(), config=config, output=output,
+        id=plan.evaluated.key, name=" ".join([*what, "·", *where])[:LONGEST], group=group(), config=config, output=output,
         kind=HydraConfig.get().job.name, tags=[word[:64] for word in (*what, *where)],
         shared=Path(options["store"]).parent, stages=list(dict.fromkeys(named.values())),
     )  # fmt: skip
