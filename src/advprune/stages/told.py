@@ -97,8 +97,8 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
         "python": platform.python_version(), "output": str(output),
     }  # fmt: skip
     return Job(
-        id=plan.evaluated.key, name=" ".join([*what, "·", *where])[:LONGEST], group=group(), config=config, output=output,
-        kind=HydraConfig.get().job.name, tags=[word[:64] for word in (*what, *where)],
+        id=plan.evaluated.key, name=" ".join([*what, "·", *where])[:LONGEST], group=group(), config=config,
+        output=output, kind=HydraConfig.get().job.name, tags=[word[:64] for word in (*what, *where)],
         shared=Path(options["store"]).parent, stages=list(dict.fromkeys(named.values())),
     )  # fmt: skip
 
