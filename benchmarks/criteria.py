@@ -1,78 +1,53 @@
-"""Seconds of one pass of every criterion over ResNet-56: OMP_NUM_THREADS=2 python benchmarks/criteria.py [images].
+"""Seconds of one pass of every criterion over ResNet-56: OMP_NUM_THREADS=2 python -m benchmarks.criteria [images]
 
-HRank is also timed as it is published: one image at a time, and numpy's matrix_rank for each filter's map; with one
-forward pass for each layer, as code that asks a sub-model for each layer's maps has it, and with a single one. KL needs
-a pass for each of 1,008 filters; on a CPU it looks at 16 images here, and the time for 1,000 is extrapolated.
+KL and CKA need a pass for each of 1,008 filters; on a CPU they look at 16 images here, and the time for 1,000 is
+extrapolated. HRank beside loops of one matrix at a time: benchmarks/hrank.py.
 """
 
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from advprune.models.cifar_resnet import CifarResNet
 from advprune.models.structure import block_sites, filter_sites
-from advprune.pruners.criteria import bn_scale, expected_abs, fpgm, hrank, kl, l1, l2, pls, random, taylor
-from advprune.pruners.criteria.sight import outputs
+from advprune.pruners.criteria import bn_scale, cka, expected_abs, fpgm, hrank, kl, l1, l2, pls, random, taylor
+from benchmarks.hrank import network
 
-LOOPED = 4
-GPU = torch.cuda.is_available()
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    constants = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
-    return CifarResNet(depth=56, **constants).eval()
-
-
-def loop(model: nn.Module, x: torch.Tensor, places: list[str], *, each_layer: bool) -> float:
-    """Seconds an image takes one by one; the model on the CPU."""
-    begun = time.perf_counter()
-    for image in x:
-        batches = [[place] for place in places] if each_layer else [places]
-        for wanted in batches:
-            for maps in outputs(model, image[None], wanted).values():
-                for one in maps[0].numpy():
-                    np.linalg.matrix_rank(one)
-    return (time.perf_counter() - begun) / len(x)
+IMAGES, BATCH, FEW = 1000, 100, 16
+CRITERIA: dict[str, Callable[..., Any]] = {
+    "l1": l1.l1, "l2": l2.l2, "fpgm": fpgm.fpgm, "bn_scale": bn_scale.bn_scale,
+    "random": partial(random.random, seed=0), "taylor": partial(taylor.taylor, images=None),
+    "expected_abs": partial(expected_abs.expected_abs, images=None), "hrank": partial(hrank.hrank, images=None),
+    "pls": partial(pls.pls, images=None), "kl": partial(kl.kl, images=None), "cka": partial(cka.cka, images=None),
+}  # fmt: skip
 
 
-def main() -> None:
-    images = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    device = torch.device("cuda" if GPU else "cpu")
-    model, sites = network(), filter_sites(network())
+def run(images: int = IMAGES) -> list[dict[str, object]]:
+    """One row for each criterion and unit."""
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    model = network().to(device)
     x, y = torch.rand(images, 3, 32, 32), torch.randint(0, 10, (images,))
-    batches = [(x[i : i + 100].to(device), y[i : i + 100].to(device)) for i in range(0, images, 100)]
-    looked = images if GPU else 16
-    few = [(x[:looked].to(device), y[:looked].to(device))] if not GPU else batches
-    criteria = {
-        "l1": l1.l1, "l2": l2.l2, "fpgm": fpgm.fpgm, "bn_scale": bn_scale.bn_scale,
-        "random": partial(random.random, seed=0), "taylor": partial(taylor.taylor, images=None),
-        "expected_abs": expected_abs.expected_abs, "hrank": partial(hrank.hrank, images=None),
-        "pls": partial(pls.pls, images=None), "kl": partial(kl.kl, images=None),
-    }  # fmt: skip
-    model.to(device)
-    print(f"{device.type}, {torch.get_num_threads()} threads, ResNet-56, {images} images; seconds: filters, blocks")
-    taken = {}
-    for name, criterion in criteria.items():
-        for unit in (sites, block_sites(model)):
+    place = f"GPU, {images} images" if gpu else f"{torch.get_num_threads()} threads, {images} images"
+    rows: list[dict[str, object]] = []
+    for name, criterion in CRITERIA.items():
+        looked = FEW if name in ("kl", "cka") and not gpu else images
+        batches = [(x[i : min(i + BATCH, looked)].to(device), y[i : min(i + BATCH, looked)].to(device))
+                   for i in range(0, looked, BATCH)]  # fmt: skip
+        for unit, sites in (("filters", filter_sites(model)), ("blocks", block_sites(model))):
             begun = time.perf_counter()
-            criterion(model, few if name == "kl" else batches, sites=unit)
-            if GPU:
+            criterion(model, batches, sites=sites)
+            if gpu:
                 torch.cuda.synchronize()
-            taken[name, unit is sites] = time.perf_counter() - begun
-        note = f" (on {looked} images; {images} would take {taken[name, True] * images / looked:.0f} s)"
-        print(f"{name:13} {taken[name, True]:8.2f} {taken[name, False]:8.2f}{note if name == 'kl' and not GPU else ''}")
-    model.cpu()
-    places = [site.active for site in sites]
-    for each_layer in (True, False):
-        slow = loop(model, x[:LOOPED], places, each_layer=each_layer) * images
-        kind = "a pass for each layer" if each_layer else "one pass an image"
-        print(f"hrank as a loop, {kind}: {slow:.0f} s, {slow / taken['hrank', True]:.1f} times as long")
+            taken = (time.perf_counter() - begun) * images / looked
+            note = place if looked == images else f"{place}, extrapolated from {looked}"
+            rows.append({"what": f"{name}, {unit}", "against": note, "bar": "", "measured": f"{taken:.2f} s"})
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    for row in run(int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES):
+        print(f"{row['what']:22} {row['measured']:>10}  {row['against']}")

@@ -2,12 +2,14 @@
 
 import colorsys
 import hashlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import map_coordinates, zoom
 from torch import Tensor, nn
 
@@ -104,6 +106,37 @@ def test_noise_has_the_published_spread() -> None:
     salt, pepper = (struck == 1).float().mean().item(), (struck == 0).float().mean().item()
     assert salt == pytest.approx(0.035, abs=0.002)
     assert pepper == pytest.approx(0.035, abs=0.002)
+
+
+#: CIFAR-10-C's strengths by severity, as its code has them (make_cifar_c.py of hendrycks/robustness).
+PUBLISHED = {
+    "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10), "shot_noise": (500, 250, 100, 75, 50),
+    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07), "speckle_noise": (0.06, 0.1, 0.12, 0.16, 0.2),
+    "brightness": (0.05, 0.1, 0.15, 0.2, 0.3), "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
+    "jpeg_compression": (80, 65, 58, 50, 40),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+def test_each_strength_is_the_published_one(severity: int) -> None:
+    c = {name: strengths[severity - 1] for name, strengths in PUBLISHED.items()}
+    grey = np.full((40, 3, 32, 32), 0.5)
+    drawn = {name: ALL[name](grey, severity, generators("strength", list(range(40)))) for name in PUBLISHED}
+    assert (drawn["gaussian_noise"] - grey).std() == pytest.approx(c["gaussian_noise"], rel=0.02)
+    assert (drawn["speckle_noise"] - grey).std() == pytest.approx(0.5 * c["speckle_noise"], rel=0.02)
+    assert drawn["shot_noise"].var() == pytest.approx(0.5 / c["shot_noise"], rel=0.03)
+    struck = drawn["impulse_noise"] != 0.5
+    assert struck.mean() == pytest.approx(c["impulse_noise"], rel=0.06)
+    assert (drawn["impulse_noise"][struck] == 1).mean() == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_allclose(drawn["brightness"], 0.5 + c["brightness"])
+    x = natural(3)
+    values = x.numpy().astype(np.float64)
+    mean = values.mean((2, 3), keepdims=True)
+    np.testing.assert_allclose(ALL["contrast"](values, severity, []), mean + c["contrast"] * (values - mean))
+    file, pixels = BytesIO(), (x[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(file, "JPEG", quality=c["jpeg_compression"])
+    seen = corrupt(x, "jpeg_compression", severity, [0, 1, 2])[0]
+    assert np.array_equal((seen * 255).round().byte().permute(1, 2, 0).numpy(), np.asarray(Image.open(file)))
 
 
 def test_glass_is_the_published_loop_on_views() -> None:

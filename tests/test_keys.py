@@ -1,6 +1,7 @@
 """A stage's key: what is in it, what is not, and a few that must never change."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +115,14 @@ def test_published_corruptions_are_known_by_their_files(tmp_path: Any) -> None:
         (tmp_path / folder / "fog.npy").write_bytes(content)
     a, b, c = (keys(changed("attack.root", str(tmp_path / name)))["evaluated"] for name in "abc")
     assert a == b != c
+
+
+def test_a_smaller_network_is_known_by_its_structure_too(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"some weights")
+    found = [plan_dense(OPTIONS, weights=str(weights)).dense.key]
+    for structure in ("one", "two"):
+        (tmp_path / "structure.json").write_text(structure)
+        found.append(plan_dense(OPTIONS, weights=str(weights)).dense.key)
+    assert len(set(found)) == 3
+    assert found[0] == "61a0750fee517dc5"  # as it was before structures were looked at

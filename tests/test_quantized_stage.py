@@ -8,6 +8,8 @@ import torch
 from conftest import TINY
 from safetensors.torch import load_file
 
+from advprune.report.notes import notes
+
 OTHER = tuple(word for word in TINY if not word.startswith("attack."))  # for an attack without steps
 
 
@@ -32,6 +34,21 @@ def test_a_pruned_network_in_8_bits(job: Any) -> None:
     assert through["attack"] == "pgd_float_twin"
 
 
+def test_what_8_bits_cost_beside_the_dense_parent(job: Any) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra quant")
+    row = job(*TINY, "pruner=magnitude", "ratio=0.9", "quantizer=ptq_static", "sizes=true")["row"]
+    sizes = row["sizes"]
+    assert list(sizes) == ["dense", "final", "int8"]
+    assert sizes["int8"]["bytes"]["dense"] == row["int8_bytes"] < sizes["final"]["bytes"]["dense"]
+    weights = load_file(Path(row["files"]["quantized"]) / "model.safetensors")
+    assert sizes["final"]["nonzeros"]["conv1.weight"] == int(weights["conv1.weight"].count_nonzero())
+    for of in sizes.values():
+        for batch in (1, 128):
+            assert of[f"images_per_second_{batch}"] == pytest.approx(batch / of[f"seconds_{batch}"])
+    said = next(note for note in notes([row | {"seeds": 1}]) if "in int8" in note)
+    assert f"in int8 {row['int8_bytes'] / 1e3:.0f} kB, batch 1 " in said
+
+
 def test_training_in_8_bits_moves_weights_and_keeps_zeros(job: Any) -> None:
     words = (*TINY, "pruner=magnitude", "ratio=0.9")
     still, trained = (
@@ -54,6 +71,7 @@ def test_training_in_8_bits_moves_weights_and_keeps_zeros(job: Any) -> None:
         (("quantizer=ptq_static", "quantizer.runs=int4"), "runs=int4 is not known: give fake_quant or int8"),
         (("quantizer=ptq_static", "quantizer.images=0"), "images=0 is not possible"),
         (("quantizer=ptq_static", "quantizer.levels=300"), "levels=300 must be from 1 to 255"),
+        (("quantizer=ptq_static", "export=onnx"), "export=onnx is of networks in floating point"),
         (("quantizer.runs=int8",), "says how to quantize, but nothing is"),
     ],
 )

@@ -1,10 +1,11 @@
 """What certified evaluation gives an image, and the certificates of interval and linear bounds.
 
-A certifier is given like an attack; the frame knows it by its argument ``positions``. Margins are computed in float64,
+A certifier is given like an attack; the frame knows it by what it says it returns. Margins are computed in float64,
 so that rounding (of TF32 above all) decides nothing that the network's own rounding does not.
 """
 
 import copy
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,6 +39,11 @@ class Certificate:
     abstained: Tensor
     norm: str
     smoothed: bool = False
+
+
+def proves(attack: Callable[..., object]) -> bool:
+    """Whether an "attack" is a certifier: one that says it returns a ``Certificate``."""
+    return inspect.signature(attack).return_annotation is Certificate
 
 
 def certify_ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor) -> Certificate:

@@ -28,7 +28,7 @@ def turnover(before: Masks, after: Masks) -> float:
     """How much the choice of kept weights changed: 1 - |kept in both| / |kept in either|, in [0, 1] (Jaccard)."""
     both = sum(int((before[name] & after[name]).sum()) for name in after)
     either = sum(int((before[name] | after[name]).sum()) for name in after)
-    return 1 - both / max(either, 1)
+    return 1 - both / either if either else 0.0
 
 
 class Curves(pl.Callback):

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from advprune.bounds.certificate import Certificate
+from advprune.bounds.certificate import proves
 from advprune.frozen import frozen
 from advprune.modules import gallery
 from advprune.modules.examples import Examples, verdicts
@@ -105,7 +105,7 @@ class RobustEvaluation(pl.LightningModule):
     @property
     def certifies(self) -> bool:
         """Whether the "attack" is a certifier: one that says it returns a ``Certificate``."""
-        return inspect.signature(self.attack).return_annotation is Certificate
+        return proves(self.attack)
 
     def _certified(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
         """Certify; columns of one row an image. A certified image is one whose class is right, and proved."""

@@ -41,26 +41,36 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
 
 def _sizes(row: dict[str, Any]) -> str:
     """One sentence on what the network costs, measured beside its dense parent in the same run."""
-    dense, final = row["sizes"]["dense"], row["sizes"]["final"]
+    dense, final, int8 = (row["sizes"].get(name) for name in ("dense", "final", "int8"))
 
-    def speed(batch: int) -> str:
-        seconds, faster = final[f"seconds_{batch}"], dense[f"seconds_{batch}"] / final[f"seconds_{batch}"]
+    def speed(of: dict[str, Any], batch: int) -> str:
+        seconds, faster = of[f"seconds_{batch}"], dense[f"seconds_{batch}"] / of[f"seconds_{batch}"]
         return f"batch {batch} {1000 * seconds:.3g} ms, {batch / seconds:.0f} images/s, {faster:.2f} x dense"
 
     kilobytes = {name: f"{size / 1e3:.0f} kB" for name, size in final["bytes"].items()}
-    return (
-        f"{row['model']} {row['pruner']} {row['ratio']:g}: {final['parameters']} parameters, {kilobytes['dense']} "
+    told = (
+        f"{_which(row)}: {final['parameters']} parameters, {kilobytes['dense']} "
         f"({kilobytes['sparse']} sparse-encoded; dense parent {dense['bytes']['dense'] / 1e3:.0f} kB), "
-        f"{final['effective_macs'] / 1e6:.3g}M MACs by non-zero weights; on this CPU {speed(1)}; {speed(128)}"
+        f"{final['effective_macs'] / 1e6:.3g}M MACs by non-zero weights; on this CPU {speed(final, 1)}; "
+        f"{speed(final, 128)}"
     )
+    if int8 is None:
+        return told
+    return f"{told}; in int8 {int8['bytes']['dense'] / 1e3:.0f} kB, {speed(int8, 1)}; {speed(int8, 128)}"
+
+
+def _which(row: dict[str, Any]) -> str:
+    """The network of a row: its model, pruner and ratio, where it has them."""
+    ratio = None if row.get("ratio") is None else f"{row['ratio']:g}"
+    return " ".join(str(word) for word in (row["model"], row.get("pruner"), ratio) if word is not None)
 
 
 def _mean(row: dict[str, Any]) -> str:
     """Mean accuracy over the kinds of an attack that tries each alone; ``robust`` is right under all of them."""
-    which = " ".join(str(row[name]) for name in ("model", "pruner", "ratio") if row.get(name) is not None)
+    attack, mean, dense = row["attack"].split(" ")[0], 100 * row["mean_acc"], 100 * row["dense_mean_acc"]
     return (
-        f"{which}, {row['attack'].split(' ')[0]}: mean accuracy {100 * row['mean_acc']:.1f} over {len(row['alone'])} "
-        f"kinds and severities, dense {100 * row['dense_mean_acc']:.1f}; robust means right under every one of them"
+        f"{_which(row)}, {attack}: mean accuracy {mean:.1f} over {len(row['alone'])} kinds and severities, "
+        f"dense {dense:.1f}; robust means right under every one of them"
     )
 
 

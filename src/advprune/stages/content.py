@@ -17,6 +17,13 @@ def digest(path: str) -> str:
         raise UserError(f"weights cannot be read from {path}: {error.strerror}; give the path of a file") from None
 
 
+def weights_identity(path: str) -> dict[str, Any]:
+    """What a file of weights is, and the ``structure.json`` beside it, where there is one: together they decide."""
+    beside = Path(path).with_name("structure.json")
+    structure = digest(str(beside)) if beside.is_file() else None
+    return {"weights": path, "sha256": digest(path), "structure_sha256": structure}
+
+
 def network_options(options: dict[str, Any]) -> dict[str, Any]:
     """The network's options with the pixel constants and sizes of its data set."""
     dataset, model = options["dataset"], dict(options["model"])

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from advprune.stages import saved
+from torch import nn
+
+from advprune.stages import quantized, saved
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store
 from advprune.surgery import export, measure
@@ -13,33 +15,50 @@ BATCHES = (1, 128)
 
 def deliver(plan: Plan, store: Store, output: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Entries for the row: sizes beside the dense parent's, and the exported file."""
-    net = saved.load(plan.final, store.folder(plan.final))
-    shape = saved.image_shape(plan.final)
     found: dict[str, Any] = {}
     if options["export"] is not None:
-        name = {"safetensors": "model.safetensors", "onnx": "model.onnx"}[options["export"]]
-        output.mkdir(parents=True, exist_ok=True)
-        if options["export"] == "onnx":
-            export.onnx(net, output / name, shape=shape)
-        else:
-            export.safetensors(net, output / name)
-        structure = store.folder(plan.final) / "structure.json"
-        if structure.exists():
-            (output / "structure.json").write_bytes(structure.read_bytes())
-        found["exported"] = str(output / name)
+        found["exported"] = _export(plan, store, output, options["export"])
     if options["sizes"]:
-        dense = saved.load(plan.dense, store.folder(plan.dense))
-        sizes: dict[str, Any] = {
-            name: {
-                "parameters": sum(p.numel() for p in model.parameters()), "nonzeros": measure.nonzeros(model),
-                "effective_macs": measure.effective_macs(model, shape), "bytes": measure.file_bytes(model.state_dict()),
-            }
-            for name, model in (("dense", dense), ("final", net))
-        }  # fmt: skip
-        for batch in BATCHES:
-            seconds = measure.latencies({"dense": dense, "final": net}, shape, batch=batch)
-            for name, value in seconds.items():
-                sizes[name][f"seconds_{batch}"] = value
-                sizes[name][f"images_per_second_{batch}"] = batch / value
-        found["sizes"] = sizes
+        found["sizes"] = _sizes(plan, store)
     return found
+
+
+def _export(plan: Plan, store: Store, output: Path, kind: str) -> str:
+    net = saved.load(plan.final, store.folder(plan.final))
+    output.mkdir(parents=True, exist_ok=True)
+    if kind == "onnx":
+        path = export.onnx(net, output / "model.onnx", shape=saved.image_shape(plan.final))
+    else:
+        path = export.safetensors(net, output / "model.safetensors")
+    structure = store.folder(plan.final) / "structure.json"
+    if structure.exists():
+        (output / "structure.json").write_bytes(structure.read_bytes())
+    return str(path)
+
+
+def _sizes(plan: Plan, store: Store) -> dict[str, Any]:
+    """Of the dense parent, the final network in floating point and, where it is quantized, in int8: timed in turns."""
+    eight_bits = plan.final.kind == "quantized"
+    final = plan.final.parent if eight_bits else plan.final
+    assert final is not None
+    shape = saved.image_shape(final)
+    floats = {
+        "dense": saved.load(plan.dense, store.folder(plan.dense)), "final": saved.load(final, store.folder(final)),
+    }  # fmt: skip
+    sizes: dict[str, Any] = {
+        name: {
+            "parameters": sum(p.numel() for p in model.parameters()), "nonzeros": measure.nonzeros(model),
+            "effective_macs": measure.effective_macs(model, shape), "bytes": measure.file_bytes(model.state_dict()),
+        }
+        for name, model in floats.items()
+    }  # fmt: skip
+    timed: dict[str, nn.Module] = dict(floats)
+    if eight_bits:
+        folder = store.folder(plan.final)
+        timed["int8"] = quantized.load(plan.final, folder, runs="int8")
+        sizes["int8"] = {"bytes": {"dense": (folder / "int8.safetensors").stat().st_size}}
+    for batch in BATCHES:
+        for name, value in measure.latencies(timed, shape, batch=batch).items():
+            sizes[name][f"seconds_{batch}"] = value
+            sizes[name][f"images_per_second_{batch}"] = batch / value
+    return sizes

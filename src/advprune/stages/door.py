@@ -72,11 +72,10 @@ def _check_deliveries(options: dict[str, Any]) -> None:
     if options.get("export") not in (None, "safetensors", "onnx"):
         raise UserError(f"export={options['export']} is not possible: give safetensors or onnx, or null for none")
     quantizer = options.get("quantizer") or {}
-    asked = [name for name in ("export", "sizes") if options.get(name)]
-    if asked and quantizer.get("_target_") is not None:
+    if options.get("export") and quantizer.get("_target_") is not None:
         raise UserError(
-            f"{asked[0]}={options[asked[0]]} is of networks in floating point: give quantizer=none; "
-            "a quantized stage holds int8.safetensors, and its sizes are in the table's CSV and JSON"
+            f"export={options['export']} is of networks in floating point: give quantizer=none; "
+            "a quantized stage holds int8.safetensors already"
         )
 
 

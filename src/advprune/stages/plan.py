@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from advprune.errors import UserError
-from advprune.stages.content import digest, network_options, with_content
+from advprune.stages.content import network_options, weights_identity, with_content
 from advprune.stages.keys import key
 
 #: What the training phases share.
@@ -58,7 +58,7 @@ def of_phase(objective: dict[str, Any], phase: str | None) -> dict[str, Any]:
 def _dense(options: dict[str, Any], weights: str | None) -> Stage:
     model = {"model": network_options(options)}
     if weights is not None:
-        return Stage("dense", model | {"weights": weights, "sha256": digest(weights)})
+        return Stage("dense", model | weights_identity(weights))
     context = {name: options[name] for name in CONTEXT} | {"objective": of_phase(options["objective"], None)}
     return Stage("dense", model | context | {"training": options["training"], "seed": options["seed"]})
 

@@ -1,10 +1,12 @@
 """What can only be checked by making it: attack, objective, threat and pruner, once, before any data is read."""
 
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
+from advprune.bounds.certificate import proves
 from advprune.errors import UserError
 from advprune.pruners.schedule import cumulative
 from advprune.stages import budget, parts, proofs, shrinkable
@@ -51,7 +53,7 @@ def _rehearse_quantizer(options: dict[str, Any]) -> None:
     from advprune.quantizers.int8 import Int8
 
     made = build(frame_free("quantizer", quantizer))(fresh(options))
-    if quantizer["runs"] == "int8":
+    if quantizer["runs"] == "int8" or options.get("sizes"):
         Int8(made)
 
 
@@ -63,6 +65,7 @@ def rehearse(options: dict[str, Any]) -> None:
     """
     _fits_pixels(parts.threat(options), options["dataset"])
     attack = parts.attack(options)
+    _no_proof_inside(attack)
     parts.objective(options)
     if options["dataset"]["num_classes"] is not None:  # else only the data says what the network is
         proofs.rehearse_objective(options, fresh)
@@ -97,6 +100,18 @@ def _fits_pixels(threat: Any, dataset: dict[str, Any]) -> None:
             raise UserError(
                 f"threat.eps={threat.eps:g} is larger than the pixel range: no two images of {channels} x {side} x "
                 f"{side} pixels in [0, 1] are more than {largest:.3g} apart in L2; give a smaller threat.eps"
+            )
+
+
+def _no_proof_inside(attack: partial[Any]) -> None:
+    """Refuse a certifier where examples are wanted: inside a transfer attack, or among those that worst_of tries."""
+    members = {"inner": attack.keywords.get("inner")}
+    members |= {f"attacks.{name}": member for name, member in (attack.keywords.get("attacks") or {}).items()}
+    for name, member in members.items():
+        if member is not None and proves(member):
+            raise UserError(
+                f"attack.{name}={member.func.__name__} proves and makes no examples: give an attack there, such as "
+                "pgd, and certify by itself: attack=certify_ibp, …"
             )
 
 

@@ -1,0 +1,57 @@
+"""CKA (Pons et al. 2024, https://arxiv.org/abs/2405.17081): how far the last features move without a filter or block.
+
+The score is 1 - linear CKA (Kornblith et al. 2019, https://arxiv.org/abs/1905.00414) of what the classifier reads, with
+the unit and with it silenced.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.frozen import frozen
+from advprune.masks import Scores
+from advprune.pruners.criteria.sight import Batches, Sites, limited
+from advprune.pruners.criteria.silence import without
+from advprune.sites import FilterSite
+
+
+def cka(model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = 256, at_once: int = 2048) -> Scores:
+    """Score filters or blocks; larger = keep.
+
+    Args:
+        sites: all filter sites or all block sites of the model.
+        images: how many are looked at, all of them at once; None for all.
+        at_once: images in one pass, copies of one image with different units silenced counted each.
+    Raises:
+        UserError: if the model has no linear layer, whose inputs are its features.
+    """
+    x = torch.cat([part for part, _ in limited(batches, images)])
+    readers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not readers:
+        raise UserError(f"pruner/criterion=cka needs a linear classifier, and this {type(model).__name__} has none")
+    read: list[Tensor] = []
+    handle = readers[-1].register_forward_pre_hook(lambda module, args: read.append(args[0].flatten(1)))
+    scores: Scores = {}
+    try:
+        with frozen(model), torch.no_grad():
+            model(x)
+            whole = read.pop()
+            for site in sites:
+                found = []
+                for after in without(model, x, site, max(at_once // len(x), 1)):
+                    found += [1 - linear_cka(whole, part) for part in read.pop().chunk(len(after))]
+                    read.clear()
+                scores[site.name] = torch.stack(found) if isinstance(site, FilterSite) else found[0]
+    finally:
+        handle.remove()
+    return scores
+
+
+def linear_cka(a: Tensor, b: Tensor) -> Tensor:
+    """Similarity in [0, 1] of two sets of features of the same images (N, D) and (N, E); a scalar in float64.
+
+    1 for features that are one another turned and scaled; 0 where one of them does not vary.
+    """
+    a, b = (features.double() - features.double().mean(0) for features in (a, b))
+    size = (a.mT @ a).norm() * (b.mT @ b).norm()
+    return (a.mT @ b).square().sum() / size if size > 0 else torch.zeros_like(size)
