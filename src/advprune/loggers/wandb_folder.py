@@ -64,8 +64,7 @@ class Folder:
     def set_empty_aside(self) -> None:
         """Put away runs of any job that died before they had anything to send."""
         for file in self.root.glob("offline-run-*/run-*.wandb"):
-            now = file.stat()
-            if now.st_size > EMPTY or time.time() - now.st_mtime < SETTLED:
+            if not _empty(file):
                 continue
             lock = self._free_lock(file.stem.removeprefix("run-"))
             if lock is not None:
@@ -83,7 +82,7 @@ class Folder:
         except (OSError, ValueError):
             return False
         files = (self.root / known["run"]).glob("*.wandb")
-        return known["digest"] == _digest(content) and any(file.stat().st_size > EMPTY for file in files)
+        return known["digest"] == _digest(content) and any(not _empty(file) for file in files)
 
     def remember(self, content: Any, run: Path) -> None:
         """Note that this was told, in this folder."""
@@ -95,6 +94,12 @@ class Folder:
     @property
     def _note(self) -> Path:
         return self.root / "told" / f"{self.id}.json"
+
+
+def _empty(file: Path) -> bool:
+    """Whether its process died before it wrote a record."""
+    now = file.stat()
+    return now.st_size <= EMPTY and time.time() - now.st_mtime > SETTLED
 
 
 def _digest(content: Any) -> str:
