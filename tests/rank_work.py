@@ -11,6 +11,7 @@ from advprune import ranks
 from advprune.attacks.pgd import pgd
 from advprune.datasets.base import ImageData
 from advprune.datasets.splits import Split
+from advprune.loggers.base import Logger
 from advprune.losses import kl
 from advprune.modules.pruning import MaskSearch
 from advprune.modules.recipe import Recipe
@@ -61,7 +62,7 @@ def join(size: int) -> None:
 
 def where(size: int, folder: Path, mode: str) -> Where:
     trainer = {"accelerator": "cpu", "devices": size, "batch_norm": mode}
-    return Where(trainer, {"_target_": "advprune.stages.loggers.csv"}, folder)
+    return Where(trainer, Logger(), folder)
 
 
 def inner(net: nn.Module, x: Tensor, target: Tensor) -> Tensor:

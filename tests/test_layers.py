@@ -13,7 +13,7 @@ PRIMITIVES = {
     *("preemption", "ranks", "rows"),
 }
 MIDDLE = {"objectives", "attacks", "pruners", "surgery", "quantizers", "datasets", "models", "bounds"}
-LEVEL = dict.fromkeys(PRIMITIVES, 0) | dict.fromkeys(MIDDLE, 1) | {"modules": 2, "stages": 3, "report": 3}
+LEVEL = dict.fromkeys(PRIMITIVES, 0) | dict.fromkeys(MIDDLE, 1) | {"modules": 2, "loggers": 2, "stages": 3, "report": 3}
 ONLY = {"hydra": {"stages"}, "omegaconf": {"stages"}, "pytorch_lightning": {"stages", "modules", "datasets"}}
 
 

@@ -14,12 +14,15 @@ from advprune import ranks
 from advprune.atomic import replace
 from advprune.bounds.certificate import proves
 from advprune.frozen import frozen
+from advprune.modules import gallery
 from advprune.modules.examples import Examples, verdicts
 from advprune.modules.files import save_weights
 from advprune.modules.judge import doubts, verify
 from advprune.modules.seeding import seed_step
 from advprune.rows import Share
 from advprune.threat import Threat
+
+FIRST = "batch_000000"
 
 
 class RobustEvaluation(pl.LightningModule):
@@ -38,6 +41,7 @@ class RobustEvaluation(pl.LightningModule):
         seed: of the run; each batch has its own made from it.
         keep: also write each batch's x_adv, with the network's answers.
         examples: of a transfer attack, made on its source; they are judged, and nothing is attacked.
+        gallery: the PNG in which images of the first batch are shown as they were attacked; None for none.
     """
 
     share = Share()
@@ -53,12 +57,13 @@ class RobustEvaluation(pl.LightningModule):
         seed: int,
         keep: bool = False,
         examples: Examples | None = None,
+        gallery: Path | None = None,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.net, self.attack, self.attack_name = net, attack, name
         self.threat, self.parts, self.run_seed = threat, parts, seed
-        self.keep, self.examples = keep, examples
+        self.keep, self.examples, self.gallery = keep, examples, gallery
         self.doubts: list[str] = []
 
     def test_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
@@ -95,6 +100,8 @@ class RobustEvaluation(pl.LightningModule):
             with torch.no_grad():
                 clean, after = self.net(x).argmax(1), self.net(x_adv).argmax(1)
         clean_ok = clean == y
+        if self.gallery is not None and beside.stem == FIRST:
+            gallery.save(self.gallery, x, x_adv, y, clean, after)
         columns = {
             "image": positions, "label": y, "clean_pred": clean, "adv_pred": after, "clean_ok": clean_ok,
             "robust_ok": clean_ok & (after == y), "distance": distance,

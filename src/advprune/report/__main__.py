@@ -10,7 +10,7 @@ from advprune.errors import UserError
 from advprune.report.build import PAGE, Report, build, tables_of
 
 #: Reports of their own: the word that asks for one, and the module whose ``main`` takes the words after it.
-MORE = {"curves": "advprune.report.curves"}
+MORE = {"curves": "curves", "radius": "radius", "wandb": "dashboard"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     begun = time.monotonic()
     try:
         if words and words[0] in MORE:
-            return import_module(MORE[words[0]]).main(words[1:]) or 0
+            return import_module(f"advprune.report.{MORE[words[0]]}").main(words[1:]) or 0
         given = _parser().parse_args(words)
         if not given.store.is_dir():
             raise UserError(f"there is no folder {given.store}; give --store FOLDER, the one that store= names")

@@ -29,7 +29,7 @@ FRAME = {
 #: Arguments that the frame gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
                    "channels", "seed", "trail", "verdicts", "positions", "val_images", "repeats", "batch_size",
-                   "save_dir", "name", "facts", "eligible", "source", "sites"})  # fmt: skip
+                   "name", "eligible", "source", "sites"})  # fmt: skip
 
 
 def check_numbers(options: dict[str, Any]) -> None:

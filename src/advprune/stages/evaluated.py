@@ -25,7 +25,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     given = None
     if stage.examples is not None:
         given = Examples(folder.parents[1] / "examples" / stage.examples.key / "examples.safetensors")
-    columns, told = judged(stage, parent, folder, where, examples=given)
+    columns, told = judged(stage, parent, folder, where, examples=given, gallery=folder / "examples.png")
     refuse_contradictions(columns, stage, folder, told["threat"])
     _write_records(folder / "records.parquet", columns)
     return told
@@ -46,7 +46,7 @@ def judged(
         threat=ball, parts=folder / "work", seed=stage.options["seed"], **options,
     )  # fmt: skip
     module.share, facts = Share(ranks.rank(), ranks.size()), where.facts(training=False)
-    run = trainer(where, f"{stage.kind} {stage.key}", logger=False, enable_checkpointing=False)
+    run = trainer(where, f"{stage.kind} {stage.key}", enable_checkpointing=False)
     datamodule = parts.data(stage.options, batch_size=size).to(run.strategy.root_device)
     whole = datamodule.sizes["test"]
     indices = None if attack.get("images") is None else subset(whole, attack["images"], option="attack.images")

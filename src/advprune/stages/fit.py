@@ -5,6 +5,7 @@ import sys
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from pytorch_lightning.strategies import DDPStrategy
 
 from advprune import preemption, ranks
+from advprune.loggers.base import Logger
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.callbacks import PlainProgress
+from advprune.modules.curves import Curves
 from advprune.modules.files import AtomicCheckpoint
 from advprune.modules.stopping import StopWhenAsked
 from advprune.stages import devices
-from advprune.stages.build import build
-from advprune.stages.loggers import close_wandb
 from advprune.stages.provenance import code_checksum
 from advprune.stages.reports import ReportEpochs
+from advprune.stages.told import CURVES
 from advprune.stages.trial import current
 
 #: Side in pixels up to which one thread of the processor is the default.
@@ -31,12 +33,22 @@ TINY_IMAGE = 16
 
 @dataclass(frozen=True)
 class Where:
-    """Where and how visibly a job runs; never part of a result's identity."""
+    """Where and how visibly a job runs; never part of a result's identity.
+
+    Attributes:
+        trainer: options of the device.
+        logger: what curves are told to.
+        output: the job's own folder.
+        stage, folder: the stage being made, by the name loggers have for it, and its folder.
+        reported: key of the stage whose accuracy a search for options is after.
+    """
 
     trainer: dict[str, Any]
-    logger: dict[str, Any]
+    logger: Logger
     output: Path
-    reported: str | None = None  #: key of the stage whose accuracy a search for options is after
+    stage: str = ""
+    folder: Path = Path()
+    reported: str | None = None
 
     @property
     def batch_norm(self) -> str:
@@ -64,9 +76,7 @@ class Where:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
-def trainer(
-    where: Where, title: str, *, logger: Any, callbacks: list[Callback] | None = None, **options: Any
-) -> pl.Trainer:
+def trainer(where: Where, title: str, *, callbacks: list[Callback] | None = None, **options: Any) -> pl.Trainer:
     """A Lightning Trainer for one phase; ``title`` is shown beside its progress."""
     terminal = sys.stdout.isatty() and ranks.first()
     shown: Callback = RichProgressBar(leave=False) if terminal else PlainProgress(title)
@@ -77,7 +87,7 @@ def trainer(
         num_nodes=int(where.trainer.get("nodes") or 1) if several else 1,
         # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and ranks.handed_out
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
-        logger=logger,
+        logger=False,  # a job has one logger for all of its phases, which ``Curves`` tells
         callbacks=[*(callbacks or [StopWhenAsked()]), shown],
         plugins=[AtomicCheckpoint(), devices.environment()],
         inference_mode=False,  # attacks differentiate, also while validating
@@ -85,7 +95,6 @@ def trainer(
         enable_model_summary=False,
         enable_progress_bar=terminal,
         use_distributed_sampler=False,
-        log_every_n_steps=10,
         **options,
     )
 
@@ -101,22 +110,24 @@ def fit(
     average = [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)] if module.recipe.ema is not None else []
     saved = ModelCheckpoint(work, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
                             enable_version_counter=False, auto_insert_metric_name=False)  # fmt: skip
-    logger = build(where.logger, save_dir=str(where.output), name=title.split()[0], facts={"stage": title})
+    told = partial(where.logger.point, where.stage) if ranks.first() else Logger().point
+    curves = Curves(where.folder / CURVES, work.name, told)
     trial = current() if where.reported is not None and where.reported in title else None
     reports = [] if trial is None else [ReportEpochs(trial)]
     last = work / "last.ckpt"
     goes_on = ranks.said(str(last) if last.exists() else None)
     same_everywhere(datamodule)
-    run = trainer(where, title, logger=logger, callbacks=[*callbacks, *reports, *average, StopWhenAsked(last), saved],
-                  max_epochs=epochs, gradient_clip_val=module.recipe.clip)  # fmt: skip
+    run = trainer(
+        where, title, max_epochs=epochs, gradient_clip_val=module.recipe.clip,
+        callbacks=[*callbacks, *reports, *average, curves, StopWhenAsked(last), saved],
+    )  # fmt: skip
     datamodule.to(run.strategy.root_device)
     module.batch_norm = where.batch_norm
     over_all = synchronised(module.net) if where.batch_norm == "synchronised" and ranks.size() > 1 else nullcontext()
-    try:
-        with over_all, preemption.postponed():
-            interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
-    finally:
-        close_wandb()
+    with over_all, preemption.postponed():
+        interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
+    if ranks.first():
+        curves.save()
 
 
 def same_everywhere(datamodule: Any) -> None:

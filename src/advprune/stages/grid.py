@@ -20,6 +20,7 @@ from advprune.stages import world
 from advprune.stages.again import place_of
 from advprune.stages.job import RECORD
 from advprune.stages.renew import renew
+from advprune.stages.told_grid import tell as tell_logger
 
 EXIT = {"code": 0}
 #: What a launcher writes beside the jobs: one record each, before they run.
@@ -41,7 +42,9 @@ class Grid(Callback):
         if world.started()[0]:
             return
         folder = Path(config.hydra.sweep.dir)
-        tell(records(folder), folder)
+        found = records(folder)
+        tell(found, folder)
+        tell_logger(found, folder)
         if config.get("report", True):
             renew(Path(config.store), folder / "table.json")
 

@@ -19,12 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from advprune.atomic import replace
 from advprune.errors import UserError
+from advprune.loggers.base import Logger
 from advprune.report.rows import row_of
 from advprune.stages import door, world
 from advprune.stages.make import missing
 from advprune.stages.options import GROUPS, names, resolve
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store
+from advprune.stages.told import all_of, group, replay, told_to
 from advprune.stages.trial import GivenUpError
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,8 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
         "number": _number(),
     }
     try:
-        record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed}
+        record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed, "store": cfg.store, "group": group()}
+        record["logger"] = OmegaConf.to_container(cfg.logger, resolve=True)
         record["row"] = _finish(cfg, plan_of, output, record)
     except NotFoundError:
         return float("nan")
@@ -93,12 +96,14 @@ def _finish(
     options = resolve(cfg)
     door.check_numbers(options)
     plan = plan_of(options)
+    door.check_signatures(options, ("logger",))
     store = Store(options["store"])
-    made, delivers = 0, bool(options.get("sizes") or options.get("export"))
+    delivers = bool(options.get("sizes") or options.get("export"))
     todo = missing(plan, store)
     if _LOOKING.get() and (todo or delivers):
         raise NotFoundError
-    if todo or world.started()[1] > 1:  # ranks that others started ask the store together
+    making = bool(todo) or world.started()[1] > 1  # ranks that others started ask the store together
+    if making:
         if world.started()[0] == 0:  # without a row: so others see that it has begun, should it be killed
             _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
         door.check_signatures(options, GROUPS)
@@ -106,18 +111,36 @@ def _finish(
         from advprune.stages.rehearsal import rehearse
 
         rehearse(options)
-        from advprune.stages.fit import Where
-        from advprune.stages.start import make
+    with told_to(options, plan, output, record["names"]) as logger:
+        made = _make(plan, store, options, output, logger) if making else 0
+        row = _row(plan, store, output, record["names"], options, delivers=delivers)
+        if not making and not logger.knows(row):
+            for stage in all_of(plan, store):
+                replay(stage, logger)
+        if making or not logger.knows(row):
+            logger.result(row, all_of(plan, store))
+    found = len(plan.stages()) - made
+    return row | {"made": made, "found": found, "this_command": time.monotonic() - begun}
 
-        where = Where(options["trainer"], options["logger"], output, reported=plan.final.key)
-        made = make(plan, store, where, options["dataset"]["image_size"], _logs())
-    results = {stage.key: store.result(stage) for stage in plan.stages()}
-    row = row_of(plan, results, store, record["names"], options)
+
+def _make(plan: Plan, store: Store, options: dict[str, Any], output: Path, logger: Logger) -> int:
+    from advprune.stages.fit import Where
+    from advprune.stages.start import make
+
+    where = Where(options["trainer"], logger, output, reported=plan.final.key)
+    logger.begin()
+    return make(plan, store, where, options["dataset"]["image_size"], _logs())
+
+
+def _row(
+    plan: Plan, store: Store, output: Path, shown: dict[str, str], options: dict[str, Any], *, delivers: bool
+) -> dict[str, Any]:
+    row = row_of(plan, {stage.key: store.result(stage) for stage in plan.stages()}, store, shown, options)
     if delivers:
         from advprune.stages.delivered import deliver
 
         row |= deliver(plan, store, output, options)
-    return row | {"made": made, "found": len(results) - made, "this_command": time.monotonic() - begun}
+    return row
 
 
 def system_sentence(error: OSError) -> str | None:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace as with_
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from advprune.atomic import replace
 from advprune.keys import RECIPES
 from advprune.stages.plan import Plan, Stage
 from advprune.stages.store import Store
+from advprune.stages.told import finished, names, replay
 
 if TYPE_CHECKING:
     from advprune.stages.fit import Where
@@ -29,17 +31,23 @@ def find_or_make(plan: Plan, store: Store, where: "Where") -> int:
     """
     from advprune import ranks
 
-    if not ranks.first():
-        made = sum(_follow(stage, store, where) for stage in plan.stages())
-    else:
-        origins = _origins(plan, store)
-        made = sum(_lead(stage, store, where, read=stage.key in origins) for stage in plan.stages())
+    called, origins = names(plan), _origins(plan, store)
+    made = 0
+    for stage in plan.stages():
+        mine = with_(where, stage=called[stage.key], folder=store.folder(stage))
+        if not ranks.first():
+            _follow(stage, store, mine)
+        elif _lead(stage, store, mine, read=stage.key in origins):
+            where.logger.finished(finished(stage, plan, store))
+            made += 1
+        else:
+            replay(finished(stage, plan, store), where.logger)
     ranks.everyones(None)  # nobody reads what rank 0 is still writing
     return made
 
 
-def _lead(stage: Stage, store: Store, where: "Where", *, read: bool) -> int:
-    """Find the stage or make it; 1 if made. ``read``: check its files whole, as others are made of it."""
+def _lead(stage: Stage, store: Store, where: "Where", *, read: bool) -> bool:
+    """Find the stage or make it; whether it was made. ``read``: check its files whole, as others are made of it."""
     from advprune import ranks
 
     if not store.done(stage, read=read):
@@ -48,13 +56,13 @@ def _lead(stage: Stage, store: Store, where: "Where", *, read: bool) -> int:
                 ranks.said(True)
                 _make(stage, store, folder, where)
                 ranks.together()
-                return 1
+                return True
     ranks.said(False)
     store.note(stage, "found")
-    return 0
+    return False
 
 
-def _follow(stage: Stage, store: Store, where: "Where") -> int:
+def _follow(stage: Stage, store: Store, where: "Where") -> None:
     """Help rank 0 to make the stage, if that is what it does."""
     from advprune import ranks
 
@@ -62,9 +70,8 @@ def _follow(stage: Stage, store: Store, where: "Where") -> int:
         try:
             _maker(stage)(stage, store.folder(stage), _parent(stage, store), where)
         except ranks.Over:
-            return 0
+            return
         raise AssertionError(f"stage {stage.kind} does not say where rank 0 goes on alone")
-    return 0
 
 
 def _maker(stage: Stage) -> Any:

@@ -71,7 +71,7 @@ def _score(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Whe
         return ranks.handed_out(masks)
 
     if len(ratios) == 1:
-        run = trainer(where, f"pruned {stage.key}", logger=False, enable_checkpointing=False)
+        run = trainer(where, f"pruned {stage.key}", enable_checkpointing=False)
         masks = decide(net.to(run.strategy.root_device), ratios[0], None)
         return net.cpu(), {name: mask.cpu() for name, mask in masks.items()}
     recipe = parts.recipe(options["between"])

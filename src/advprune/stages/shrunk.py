@@ -79,7 +79,7 @@ def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Taken, where: Wher
         sites = [site for site in whole.blocks if site.name not in taken.gone]
     if not sites:
         return {}
-    device = trainer(where, "score", logger=False, enable_checkpointing=False).strategy.root_device
+    device = trainer(where, "score", enable_checkpointing=False).strategy.root_device
     images = Batches(parts.data(stage.options, batch_size=128), device)
     with ranks.apart():  # each rank scores on the same images; what differs by rounding is averaged
         scores = build(pruner["criterion"])(net.to(device), images, sites=sites)

@@ -1,0 +1,106 @@
+"""The runs W&B keeps on disk: who writes which, what a killed job left, and what was told before."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+#: Where older files of a run go: a folder deeper than ``wandb sync`` looks.
+REPLACED = "replaced"
+#: Bytes of a run's file that has its header and no record.
+EMPTY = 16
+#: Seconds after which a file's last bytes are on disk, whoever wrote them.
+SETTLED = 60.0
+
+
+class Folder:
+    """``multirun/wandb``, where ``wandb sync multirun/wandb`` finds all jobs.
+
+    A job that goes on, or is found, tells its run again from the start, under the same id, so what earlier attempts
+    left says nothing more. And one file that a kill left without its first record keeps ``wandb sync`` from sending
+    any (0.31: without a word, exit 0). Both are set aside.
+    """
+
+    def __init__(self, shared: Path, identity: str) -> None:
+        self.parent, self.id = shared, identity
+        self.root = shared / "wandb"
+        self._lock: Any = None
+
+    def claim(self) -> bool:
+        """Become the run's only writer, until ``release``; False if another process is."""
+        self._lock = self._free_lock(self.id)
+        return self._lock is not None
+
+    def _free_lock(self, identity: str) -> Any:
+        """The held lock of a run, or None if another process holds it."""
+        from filelock import FileLock, Timeout
+
+        locks = self.root / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{identity}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def release(self) -> None:
+        """Let the next one write."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def runs(self) -> list[Path]:
+        """Folders of this run, oldest first."""
+        return sorted(self.root.glob(f"*run-*-{self.id}"))
+
+    def set_aside(self) -> None:
+        """Put away what earlier attempts at this run wrote and nobody has sent."""
+        for run in self.runs():
+            if run.name.startswith("offline-") and not any(run.glob("*.synced")):
+                self._away(run)
+
+    def set_empty_aside(self) -> None:
+        """Put away runs of any job that died before they had anything to send."""
+        for file in self.root.glob("offline-run-*/run-*.wandb"):
+            if not _empty(file):
+                continue
+            lock = self._free_lock(file.stem.removeprefix("run-"))
+            if lock is not None:
+                with lock:
+                    self._away(file.parent)
+
+    def _away(self, run: Path) -> None:
+        (self.root / REPLACED).mkdir(exist_ok=True)
+        run.rename(self.root / REPLACED / run.name)
+
+    def told(self, content: Any) -> bool:
+        """Whether just this was told already, and is still there."""
+        try:
+            known = json.loads(self._note.read_text())
+        except (OSError, ValueError):
+            return False
+        files = (self.root / known["run"]).glob("*.wandb")
+        return known["digest"] == _digest(content) and any(not _empty(file) for file in files)
+
+    def remember(self, content: Any, run: Path) -> None:
+        """Note that this was told, in this folder."""
+        self._note.parent.mkdir(exist_ok=True)
+        part = self._note.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps({"digest": _digest(content), "run": run.name}))
+        part.replace(self._note)
+
+    @property
+    def _note(self) -> Path:
+        return self.root / "told" / f"{self.id}.json"
+
+
+def _empty(file: Path) -> bool:
+    """Whether its process died before it wrote a record."""
+    now = file.stat()
+    return now.st_size <= EMPTY and time.time() - now.st_mtime > SETTLED
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,129 @@
+"""The curves of a training run: kept in its checkpoint and beside its result, and told to the logger as they grow."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from advprune.atomic import replace
+from advprune.masks import Masks, sparsity
+from advprune.modules.pruning import MaskSearch, PruningRounds
+from advprune.surgery.subnet import Subnet
+
+#: Points of ``batch_loss`` within an epoch, at most; and batches between two of them, at least.
+WITHIN, APART = 20, 10
+#: What chooses masks as it trains.
+MOVING = (MaskSearch, PruningRounds)
+#: Lightning's names of what was validated, and ours.
+MEASURED = {"val/clean_acc": "val_clean_acc", "val/robust_acc": "val_robust_acc"}
+
+Row = dict[str, float]
+
+
+def turnover(before: Masks, after: Masks) -> float:
+    """How much the choice of kept weights changed: 1 - |kept in both| / |kept in either|, in [0, 1] (Jaccard)."""
+    both = sum(int((before[name] & after[name]).sum()) for name in after)
+    either = sum(int((before[name] | after[name]).sum()) for name in after)
+    return 1 - both / either if either else 0.0
+
+
+class Curves(pl.Callback):
+    """A row an epoch: ``epoch``, ``step``, ``loss`` (its mean), ``learning_rate``, ``val_clean_acc``,
+    ``val_robust_acc``; of a pruned network its counted ``sparsity`` and, where masks move, their ``mask_turnover``
+    since the epoch before. In long epochs rows between have ``batch_loss``, the mean since the last of them.
+
+    Rows are part of the checkpoint, so those of a resumed run are the ones of a run left alone.
+
+    Args:
+        path: the JSON file they are kept in: rows by phase.
+        phase: of the stage's training; its epochs and steps are counted on from those of the phases before.
+        told: called with each row; a resumed run begins with the earlier ones.
+    """
+
+    def __init__(self, path: Path, phase: str, told: Callable[[Row], None]) -> None:
+        self.path, self.phase, self.told = path, phase, told
+        earlier = [row for rows in _before(phase, path).values() for row in rows][-1:]
+        self.start: Row = earlier[0] if earlier else {"epoch": 0, "step": 0}
+        self.rows: list[Row] = []
+        self.masks: Masks = {}
+        self._losses: list[Tensor] = []
+        self._marked = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Tell what the checkpoint remembers."""
+        for row in self.rows:
+            self.told(row)
+
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+        """Remember the masks that the first epoch starts from."""
+        if not self.rows and isinstance(module, MOVING):
+            self.masks = _on_cpu(module.net.masks)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Forget the last epoch's losses."""
+        self._losses, self._marked = [], 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        """Collect the loss, left on its device; in long epochs tell it now and then."""
+        self._losses.append(outputs["loss"].detach())
+        batches = int(trainer.num_training_batches)
+        every, done = max(APART, -(-batches // WITHIN)), index + 1
+        if done % every == 0 and done < batches and batches >= 2 * APART:
+            recent = torch.stack(self._losses[self._marked :]).mean()
+            self._marked = done
+            self._tell(trainer, trainer.current_epoch + done / batches, {"batch_loss": float(recent)})
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """The epoch's row; the validation images were measured just before."""
+        row = {"loss": float(torch.stack(self._losses).mean())} if self._losses else {}
+        row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        measured = trainer.callback_metrics
+        row |= {short: float(measured[name]) for name, short in MEASURED.items() if name in measured}
+        if isinstance(module.net, Subnet):
+            row |= self._masked(_on_cpu(module.net.masks), moving=isinstance(module, MOVING))
+        self._tell(trainer, trainer.current_epoch + 1, row)
+
+    def _masked(self, masks: Masks, *, moving: bool) -> Row:
+        row = {"sparsity": sparsity(masks).overall}
+        if moving:
+            row["mask_turnover"] = turnover(self.masks, masks)
+            self.masks = masks
+        return row
+
+    def _tell(self, trainer: pl.Trainer, epoch: float, row: Row) -> None:
+        if trainer.is_global_zero:
+            at = {"epoch": self.start["epoch"] + epoch, "step": self.start["step"] + trainer.global_step}
+            self.rows.append(at | row)
+            self.told(self.rows[-1])
+
+    def save(self) -> None:
+        """Write the file; the phases after this one are to come, again if need be."""
+        replace(self.path, json.dumps(_before(self.phase, self.path) | {self.phase: self.rows}).encode())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must remember; the list is copied, for it grows on."""
+        return {"rows": list(self.rows), "masks": dict(self.masks)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take it up again."""
+        self.rows, self.masks = list(state["rows"]), dict(state["masks"])
+
+
+def _before(phase: str, path: Path) -> dict[str, list[Row]]:
+    """The rows of the phases before this one; none of a file that something else than this has cut."""
+    try:
+        phases = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        phases = {}
+    names = list(phases)
+    return {name: phases[name] for name in (names[: names.index(phase)] if phase in names else names)}
+
+
+def _on_cpu(masks: Masks) -> Masks:
+    return {name: mask.cpu() for name, mask in masks.items()}

@@ -1,0 +1,133 @@
+"""What a job tells its logger: who it is before anything is made, and all it knows of the stages it found."""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from advprune.keys import WHERE
+from advprune.loggers.base import Finished, Guarded, Job, Logger
+from advprune.stages.build import build
+from advprune.stages.plan import Plan, Stage
+from advprune.stages.provenance import code_version
+from advprune.stages.store import Store
+
+log = logging.getLogger(__name__)
+#: The file in a stage's folder that ``modules/curves.py`` writes.
+CURVES = "curves.json"
+#: Words of a command that do not say which grid it is.
+ASIDE = ("logger", "trainer", "store", "hydra", "sizes", "export")
+#: The longest name of a run or a group; W&B takes 128 characters.
+LONGEST = 120
+
+
+@contextmanager
+def told_to(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Iterator[Logger]:
+    """The job's logger, told who the job is, and closed whatever happens; of several ranks the first has one.
+
+    Raises:
+        UserError: if it needs a package that is not installed.
+    """
+    logger = Guarded(build(options["logger"]) if first_rank() else Logger())
+    failed = True
+    try:
+        logger.open(_job(options, plan, output, shown))
+        yield logger
+        failed = False
+    finally:
+        logger.close(failed=failed)
+
+
+def first_rank() -> bool:
+    """Whether this process is the only one of its job, or the one that speaks for it."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+
+
+def names(plan: Plan) -> dict[str, str]:
+    """What each stage is called, by key: its kind; of the parent's evaluation and of a foreign source, so much more."""
+    own = {stage.key for stage in [plan.final, *plan.final.line()]}
+    called = {stage.key: stage.kind if stage.key in own else f"source_{stage.kind}" for stage in plan.stages()}
+    return called | {plan.evaluated_dense.key: "evaluated_dense", plan.evaluated.key: "evaluated"}
+
+
+def all_of(plan: Plan, store: Store) -> list[Finished]:
+    """The plan's stages, finished."""
+    return [finished(stage, plan, store) for stage in plan.stages()]
+
+
+def finished(stage: Stage, plan: Plan, store: Store) -> Finished:
+    """One of them."""
+    return Finished(names(plan)[stage.key], store.folder(stage), store.result(stage))
+
+
+def replay(found: Finished, logger: Logger) -> None:
+    """Tell of a stage that was found: its curves, if it was made since they are kept, and what it says of itself."""
+    path = found.folder / CURVES
+    try:
+        phases = json.loads(path.read_text()) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        log.warning("%s is damaged (%s): its curves are not logged; the result is not of it", path, error)
+        phases = {}
+    for rows in phases.values():
+        for row in rows:
+            logger.point(found.stage, row)
+    logger.finished(found)
+
+
+def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Job:
+    ratio = options.get("ratio")
+    what = [shown.get("pruner", "dense"), *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"])]
+    where = [shown["attack"], shown["model"], shown["dataset"], f"seed {options['seed']}"]
+    named = names(plan)
+    config = {
+        **shown, "ratio": ratio, "seed": options["seed"], "eps": options["threat"].get("eps"),
+        "options": _plain({name: value for name, value in options.items() if name not in ("logger", "store")}),
+        "keys": {named[stage.key]: stage.key for stage in plan.stages()}, "final": named[plan.final.key],
+        "code": code_version(), "command": " ".join(sys.argv), "host": socket.gethostname(),
+        "python": platform.python_version(), "output": str(output),
+    }  # fmt: skip
+    return Job(
+        id=plan.evaluated.key, name=" ".join([*what, "·", *where])[:LONGEST], group=group(), config=config,
+        output=output, kind=HydraConfig.get().job.name, tags=[word[:64] for word in (*what, *where)],
+        shared=Path(options["store"]).parent, stages=list(dict.fromkeys(named.values())),
+    )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Options without paths of this machine."""
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items() if name not in WHERE}
+    return value
+
+
+def group() -> str | None:
+    """The words of the grid's command, which are the same when it is given again; a long one is cut and numbered."""
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        return None
+    words = _words(Path(hydra.sweep.dir) / "multirun.yaml") or [Path(hydra.sweep.dir).name]
+    told = [word for word in words if word.lstrip("+~").split("=")[0].replace("/", ".").split(".")[0] not in ASIDE]
+    group = " ".join([str(hydra.job.name), *sorted(told)])
+    if len(group) <= LONGEST:
+        return group
+    number = hashlib.sha256(group.encode()).hexdigest()[:8]
+    return f"{group[: LONGEST - len(number) - 2]}… {number}"
+
+
+def _words(path: Path) -> list[str]:
+    """What the sweeper was given: Hydra writes it into the grid's folder before the first job."""
+    from omegaconf import OmegaConf
+
+    if not path.exists():
+        return []
+    return [str(word) for word in OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") or []]

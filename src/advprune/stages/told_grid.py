@@ -1,0 +1,32 @@
+"""What a finished grid tells the logger of its jobs: its table."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from advprune.loggers.base import Guarded, Job
+from advprune.stages.build import build
+
+FILES = ("table.csv", "table.json")
+
+
+def tell(records: list[dict[str, Any]], folder: Path) -> None:
+    """Give the table of these jobs, in ``folder``, to their logger.
+
+    Args:
+        records: the ``job.json`` of each.
+    """
+    rows = [record["row"] for record in records if "row" in record]
+    told = next((record for record in records if "row" in record and record.get("group")), None)
+    if told is None:
+        return
+    identity = hashlib.sha256(told["group"].encode()).hexdigest()[:16]
+    logger = Guarded(build(told["logger"]))
+    grid = Job(
+        id=identity, name=f"table: {told['group']}", group=told["group"], kind="grid", tags=["table"], stages=[],
+        config={"jobs": len(records)}, output=folder, shared=Path(told["store"]).parent,
+    )  # fmt: skip
+    if told["logger"].get("_target_", "").endswith(".wandb"):  # the others' folders hold the table already
+        logger.open(grid)
+        logger.grid(rows, [folder / name for name in FILES if (folder / name).exists()])
+        logger.close(failed=False)

@@ -1,0 +1,35 @@
+"""A logger tells of what other processes of its job do, such as the ranks of a training."""
+
+import multiprocessing
+import pickle
+
+from advprune.loggers.base import Guarded, Logger
+
+
+class Remembers(Logger):
+    def __init__(self) -> None:
+        self.told: list[tuple[str, float]] = []
+
+    def point(self, stage: str, row: dict[str, float]) -> None:
+        self.told.append((stage, row["epoch"]))
+
+
+def _elsewhere(content: bytes) -> None:
+    logger = pickle.loads(content)
+    for epoch in range(50):
+        logger.point("dense", {"epoch": epoch})
+
+
+def test_a_logger_hears_the_processes_of_its_job() -> None:
+    """Pickled to a rank, it calls back; no word is lost and their order is kept. Closed, it leaves the rank alone."""
+    inner = Remembers()
+    logger = Guarded(inner)
+    content = pickle.dumps(logger)
+    process = multiprocessing.get_context("spawn").Process(target=_elsewhere, args=(content,), daemon=True)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert inner.told == [("dense", epoch) for epoch in range(50)]
+    logger.close(failed=False)
+    _elsewhere(content)
+    assert len(inner.told) == 50

@@ -1,0 +1,64 @@
+"""A grid killed with -9 in its training and given again: one W&B run a job, each whole, in one group."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY
+from test_loggers import sync
+from wandb_server import WandbServer
+
+pytestmark = pytest.mark.slow
+GRID = ("prune.py", "-m", "pruner=magnitude", "ratio=0.5,0.9", *TINY, "training.epochs=40", "logger=wandb")
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment = own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"), "NETRC": str(folder / "none")}
+    places = (f"store={folder}/stages", f"hydra.sweep.dir={folder}/grids/{time.monotonic_ns()}")
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen([sys.executable, *GRID, *places], cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+
+def test_one_run_a_job_after_a_kill(tmp_path: Path) -> None:
+    killed = start(tmp_path)
+    try:
+        wait_for_a_checkpoint(tmp_path, killed)
+    finally:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(30)
+    assert not list(tmp_path.glob("stages/dense/*/complete"))
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
+    assert start(tmp_path).wait(1800) == 0, (tmp_path / "log").read_text()
+    jobs = [json.loads(path.read_text())["row"] for path in tmp_path.glob("grids/*/*/job.json")]
+    with WandbServer() as server:
+        sync(tmp_path / "wandb", server)
+        assert set(server.runs) == {Path(row["files"]["evaluated"]).name for row in jobs}
+        (group,) = {run["group"] for run in server.runs.values()}
+        assert group[:100] == " ".join(["prune", *sorted(grid_words())])[:100]
+        (kept,) = tmp_path.glob("stages/dense/*/curves.json")
+        (rows,) = json.loads(kept.read_text()).values()
+        assert len(rows) == 40
+        for run in server.runs:
+            told = [row for row in server.history(run) if "dense/epoch" in row]
+            assert [row["dense/epoch"] for row in told] == [row["epoch"] for row in rows]
+            assert [row["dense/loss"] for row in told] == pytest.approx([row["loss"] for row in rows])
+            assert server.runs[run]["summary"]["robust_acc"] in {row["robust_acc"] for row in jobs}
+
+
+def wait_for_a_checkpoint(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 900
+    while not list(folder.glob("stages/dense/*/work/last.ckpt")):
+        assert process.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def grid_words() -> list[str]:
+    """The command's words but for those that say where it runs."""
+    return [word for word in GRID[2:] if not word.startswith(("trainer", "logger"))]
