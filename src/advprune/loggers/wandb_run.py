@@ -110,8 +110,8 @@ class WandbRun(Logger):
         import wandb
 
         flat = [_flat(row) for row in rows]
-        names = list(dict.fromkeys(name for row in flat for name in row))
-        self.run.log({"table": wandb.Table(columns=names, data=[[row.get(name) for name in names] for row in flat])})
+        names: list[str | int] = list(dict.fromkeys(name for row in flat for name in row))
+        self.run.log({"table": wandb.Table(columns=names, data=[[row.get(str(name)) for name in names] for row in flat])})
         artifact = wandb.Artifact(f"table-{self.job.id}", "table")
         for file in files:
             artifact.add_file(str(file), policy="immutable")

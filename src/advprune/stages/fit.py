@@ -110,7 +110,7 @@ def fit(
     average = [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)] if module.recipe.ema is not None else []
     saved = ModelCheckpoint(work, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
                             enable_version_counter=False, auto_insert_metric_name=False)  # fmt: skip
-    told = partial(where.logger.point, where.stage) if ranks.first() else Logger().point
+    told = partial((where.logger if ranks.first() else Logger()).point, where.stage)
     curves = Curves(where.folder / CURVES, work.name, told)
     trial = current() if where.reported is not None and where.reported in title else None
     reports = [] if trial is None else [ReportEpochs(trial)]
