@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, run_job
 from safetensors.torch import load_file
 from test_keys import OPTIONS, keys
 
@@ -169,33 +170,57 @@ def wait_for(condition: Any, seconds: float = 1500) -> Any:
     raise AssertionError("it did not happen")
 
 
+LONG = (*TWO, "training.epochs=40", "pruner=magnitude", "finetune.epochs=4")
+
+
+def checkpointed(store: Path) -> bool:
+    return bool(list(store.glob("dense/*/work/last.ckpt")))
+
+
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a job that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert "failed" not in run_job(folder, "prune", (*SMALL, *LONG), folder / "stages")
+    return folder / "stages"
+
+
+def same_bits(found: Path, expected: Path) -> None:
+    """Of every mask and weight."""
+    stores = [tensors(store, "*/*/*.safetensors") for store in (found, expected)]
+    assert stores[0].keys() == stores[1].keys()
+    for path, there in stores[1].items():
+        assert all(torch.equal(stores[0][path][name], value) for name, value in there.items()), path
+
+
+def test_a_rank_that_is_killed_costs_an_attempt(job: Any, left_alone: Path, tmp_path: Path, caplog: Any) -> None:
+    killed = []
+
+    def kill() -> None:
+        wait_for(lambda: checkpointed(tmp_path / "stages"))
+        killed.append(wait_for(lambda: rank_processes(os.getpid()))[-1])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    out = job(*SMALL, *LONG)
+    killer.join()
+    assert "failed" not in out
+    assert "rank 1 of 2 was killed (SIGKILL) and the others were stopped; all ranks start again" in caplog.text
+    same_bits(tmp_path / "stages", left_alone)
+
+
 @pytest.mark.slow
-def test_killed_ranks_and_commands_end_as_one_left_alone(tmp_path: Path) -> None:
-    words = (*TWO, "training.epochs=40", "trainer.retries=1", "pruner=magnitude", "finetune.epochs=4")
-    folders = {name: tmp_path / name for name in ("alone", "rank", "command")}
-    ended(start(folders["alone"], *words))
-
-    killed = start(folders["rank"], *words)
-    wait_for(lambda: list(folders["rank"].glob("stages/dense/*/work/last.ckpt")))
-    os.kill(wait_for(lambda: rank_processes(killed.pid))[1], signal.SIGKILL)
-    said = ended(killed)
-    assert "rank 1 of 2 was killed (SIGKILL) and the others were stopped; all ranks start again" in said
-    assert "Traceback" not in said
-
-    killed = start(folders["command"], *words)
-    wait_for(lambda: list(folders["command"].glob("stages/dense/*/work/last.ckpt")))
+def test_a_command_that_is_killed_takes_its_ranks_along(job: Any, left_alone: Path, tmp_path: Path) -> None:
+    killed = start(tmp_path, *LONG)
+    wait_for(lambda: checkpointed(tmp_path / "stages"))
     ranks = rank_processes(killed.pid)
     assert len(ranks) == 2
     killed.send_signal(signal.SIGKILL)
-    wait_for(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks), 20)
+    wait_for(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks), 30)
     ended(killed, -signal.SIGKILL)
-    ended(start(folders["command"], *words))
-
-    expected = tensors(folders["alone"] / "stages", "*/*/*.safetensors")
-    for folder in (folders["rank"], folders["command"]):
-        found = tensors(folder / "stages", "*/*/*.safetensors")
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[p][n], expected[p][n]) for p in expected for n in expected[p])
+    assert "failed" not in job(*SMALL, *LONG)
+    same_bits(tmp_path / "stages", left_alone)
 
 
 @pytest.mark.slow
@@ -235,11 +260,10 @@ def test_tasks_of_srun_meet(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_commands_of_two_ranks_share_a_store(tmp_path: Path) -> None:
-    words = (*TWO, "pruner=magnitude")
-    places = ("hydra.run.dir={0}/{1}",)
-    both = [start(tmp_path, *words, *(place.format(tmp_path, name) for place in places)) for name in "ab"]
-    for process in both:
-        ended(process)
+def test_two_commands_of_two_ranks_share_a_store(job: Any, tmp_path: Path) -> None:
+    other = start(tmp_path, *LONG)
+    wait_for(lambda: (tmp_path / "stages" / "dense").exists())
+    assert "failed" not in job(*SMALL, *LONG)
+    ended(other)
     assert set(made(tmp_path / "stages").values()) == {1}
     assert len(made(tmp_path / "stages")) == 5
