@@ -111,7 +111,8 @@ class WandbRun(Logger):
 
         flat = [_flat(row) for row in rows]
         names: list[str | int] = list(dict.fromkeys(name for row in flat for name in row))
-        self.run.log({"table": wandb.Table(columns=names, data=[[row.get(str(name)) for name in names] for row in flat])})
+        cells = [[row.get(str(name)) for name in names] for row in flat]
+        self.run.log({"table": wandb.Table(columns=names, data=cells)})
         artifact = wandb.Artifact(f"table-{self.job.id}", "table")
         for file in files:
             artifact.add_file(str(file), policy="immutable")
