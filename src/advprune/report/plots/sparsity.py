@@ -61,8 +61,9 @@ def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material)
     for line in grouped(told, lambda row: (method(row), row["unit"])):
         line = sorted(line, key=lambda row: row["sparsity"])
         look = given.looks.of(method(line[0]).lower()) | {"linestyle": ":"}
+        label = f"{method(line[0])} ({line[0]['unit']}), published"
         axis.plot([1 - row["sparsity"] for row in line], [100 * row[name] for row in line],
-                  label=f"{method(line[0])} ({line[0]['unit']}), published", markerfacecolor="none", markersize=6, **look)  # fmt: skip
+                  label=label, markerfacecolor="none", markersize=6, **look)  # fmt: skip
     shown = {row["sparsity"] for row in [*rows, *papers] if row["pruner"]}
     _sparsity_axis(axis, shown)
     moved = rows[0]["source"] and name == "robust_acc"
