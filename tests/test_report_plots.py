@@ -12,10 +12,13 @@ from advprune import masks as mask_values
 from advprune.modules.files import save_weights
 from advprune.report.build import build
 from advprune.report.found import Found, Reader, Run
+from advprune.report.plots import sparsity
 from advprune.report.plots.layers import layers
+from advprune.report.plots.material import Material
 from advprune.report.plots.overlap import kept, overlap
 from advprune.report.plots.pareto import front
 from advprune.report.plots.style import Looks, Plot, slug
+from advprune.report.published import beside
 from benchmarks.report import Synthetic, options_of
 
 SHAPES = {"conv1.weight": (4, 1, 3, 3), "linear.weight": (10, 16)}
@@ -40,6 +43,19 @@ def test_overlap_is_both_over_either(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"no masks")
     with pytest.raises(ValueError, match="bad cannot be read"):
         kept(tmp_path / "bad")
+
+
+def test_published_filters_are_not_drawn_into_a_line_of_weights() -> None:
+    pytest.importorskip("matplotlib")
+    ours: dict[str, Any] = dict.fromkeys(("source", "quantizer", "certified_acc")) | {
+        "dataset": "cifar10", "model": "resnet18", "objective": "trades", "attack": "autoattack", "norm": "linf",
+        "eps": 8 / 255, "images": 10_000, "options": "", "seeds": 1, "unit": "weights", "pruner": "hydra",
+        "ratio": 0.9, "sparsity": 0.9, "clean_acc": 0.8, "robust_acc": 0.4,
+    }  # fmt: skip
+    (plot,) = sparsity.draw(Material([ours], beside([ours]), {}))
+    assert ">HARP (weights), published<" in plot.drawn
+    assert "(filters)" not in plot.drawn
+    assert ">0.75<" not in plot.drawn  # a ratio of filters only
 
 
 def test_layers_of_a_smaller_network_are_what_is_left_of_each(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Hashable
+from functools import cache
 from statistics import mean, stdev
 from typing import Any
 
@@ -62,7 +63,12 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def t_interval(values: list[float]) -> list[float]:
     """The 95 % interval of the mean of at least two values, by Student's t (quantile from scipy)."""
+    half = _quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return [mean(values) - half, mean(values) + half]
+
+
+@cache  # scipy takes milliseconds, and a report asks for thousands
+def _quantile(freedom: int) -> float:
     from scipy.stats import t
 
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-    return [mean(values) - half, mean(values) + half]
+    return float(t.ppf(0.975, freedom))

@@ -10,7 +10,7 @@ from advprune.report.plots.style import Plot
 
 KINDS: tuple[Any, ...] = (sparsity, pareto, security, layers, overlap, transfer, cost)
 #: Pictures of one kind; the largest comparisons first.
-MOST = 12
+MOST = 8
 MISSING = 'the plots need a package that is not installed: pip install "advprune[plots]"'
 
 
@@ -23,12 +23,11 @@ def draw(given: Material) -> tuple[list[Plot], list[str]]:
     drawn: list[Plot] = []
     said: list[str] = []
     for module in KINDS:
-        pictures = module.draw(given)
-        found = list(islice(pictures, MOST))
+        found = list(islice(module.draw(given), MOST))
         if not found:
             said.append(f"{module.KIND}: nothing to show yet; it needs {module.NEEDS}")
-        if next(pictures, None) is not None:
-            said.append(f"{module.KIND}: the {MOST} largest comparisons are drawn, there are more")
+        if len(found) == MOST:
+            said.append(f"{module.KIND}: the {MOST} largest comparisons are drawn, and no more")
         drawn += found
     for number, plot in enumerate(drawn):  # two titles may make one name
         if plot.name in {other.name for other in drawn[:number]}:

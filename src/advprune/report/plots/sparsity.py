@@ -26,7 +26,8 @@ def draw(given: Material) -> Iterator[Plot]:
 
 def _plot(rows: list[Row], given: Material) -> Plot:
     share = verdict(rows[0])
-    papers = [row for row in given.published if _comparable(row, rows[0], share)]
+    units = {row["unit"] for row in rows if row["pruner"]}  # filters removed and weights removed are two sparsities
+    papers = [row for row in given.published if row["unit"] in units and _comparable(row, rows[0], share)]
     with drawing(9.2, 3.6, panels=2) as (figure, axes):
         for axis, name in zip(axes, ("clean_acc", share), strict=True):
             _panel(axis, rows, papers, name, given)
@@ -56,11 +57,13 @@ def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material)
             below, above = spread(row, name)
             axis.axhline(100 * row[name], color=MUTED, linestyle="--", linewidth=1, label="dense parent")
             axis.axhspan(100 * row[name] - below, 100 * row[name] + above, color=MUTED, alpha=0.12, linewidth=0)
-    for line in grouped((row for row in papers if row["pruner"] and row.get(name) is not None), method):
+    told = [row for row in papers if row.get(name) is not None]
+    for line in grouped(told, lambda row: (method(row), row["unit"])):
         line = sorted(line, key=lambda row: row["sparsity"])
         look = given.looks.of(method(line[0]).lower()) | {"linestyle": ":"}
+        label = f"{method(line[0])} ({line[0]['unit']}), published"
         axis.plot([1 - row["sparsity"] for row in line], [100 * row[name] for row in line],
-                  label=f"{method(line[0])}, published", markerfacecolor="none", markersize=6, **look)  # fmt: skip
+                  label=label, markerfacecolor="none", markersize=6, **look)  # fmt: skip
     shown = {row["sparsity"] for row in [*rows, *papers] if row["pruner"]}
     _sparsity_axis(axis, shown)
     moved = rows[0]["source"] and name == "robust_acc"
