@@ -60,8 +60,9 @@ def test_ctrl_c_is_a_clean_line(tmp_path: Path) -> None:
     command = [sys.executable, "prune.py", *TINY, "training.epochs=500", *places]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("stages/dense/*/work/last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -115,9 +115,13 @@ def test_asked_to_stop_the_jobs_save(jobs: Any, tmp_path: Path) -> None:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        runner.run(made)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(made)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (made[0].folder / "saved").exists()
     assert not made[1].folder.exists() or not (made[1].folder / "waiting").exists()
     assert not any(job.ended for job in made)  # neither failed: the same command goes on

@@ -152,7 +152,7 @@ class Shift(nn.Module):
 def test_t19_stability_is_a_clean_loss_and_a_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clean logits [0, 0], noisy [0, -ln 3], y = 0, beta 6: log 2 + 6 * 0.143841 = 1.556193."""
     noise = -math.log(3) / 0.25
-    monkeypatch.setattr(torch, "randn", lambda *shape, **_: torch.full(shape, noise))
+    monkeypatch.setattr(torch, "randn_like", lambda like, **_: torch.full(like.shape, noise))
     loss = smoothing(Shift(), torch.zeros(1, 1, 1, 1), torch.tensor([0]), progress=0.0)
     assert loss.item() == pytest.approx(1.556193, abs=1e-6)
 
