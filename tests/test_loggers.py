@@ -81,7 +81,9 @@ def sync(folder: Path, server: WandbServer) -> str:
     """What a user does later; wandb's own reader reads what was written offline."""
     command = [str(Path(sys.executable).with_name("wandb")), "sync", "--yes", str(folder)]
     environment = os.environ | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(
+        command, env=environment, cwd=folder.parent, capture_output=True, text=True, timeout=120, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stderr
 

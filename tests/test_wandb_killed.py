@@ -35,20 +35,29 @@ def test_one_run_a_job_after_a_kill(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("stages/dense/*/complete"))
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
     assert start(tmp_path).wait(1800) == 0, (tmp_path / "log").read_text()
-    jobs = [json.loads(path.read_text())["row"] for path in tmp_path.glob("grids/*/*/job.json")]
+    check(tmp_path)
+
+
+def check(folder: Path) -> None:
+    """What a server has after ``wandb sync``: the two jobs, whole, and the grid's table."""
+    jobs = [json.loads(path.read_text())["row"] for path in folder.glob("grids/*/*/job.json")]
+    (kept,) = folder.glob("stages/dense/*/curves.json")
+    (rows,) = json.loads(kept.read_text()).values()
+    assert len(rows) == 40
     with WandbServer() as server:
-        sync(tmp_path / "wandb", server)
-        assert set(server.runs) == {Path(row["files"]["evaluated"]).name for row in jobs}
-        (group,) = {run["group"] for run in server.runs.values()}
-        assert group[:100] == " ".join(["prune", *sorted(grid_words())])[:100]
-        (kept,) = tmp_path.glob("stages/dense/*/curves.json")
-        (rows,) = json.loads(kept.read_text()).values()
-        assert len(rows) == 40
-        for run in server.runs:
-            told = [row for row in server.history(run) if "dense/epoch" in row]
-            assert [row["dense/epoch"] for row in told] == [row["epoch"] for row in rows]
-            assert [row["dense/loss"] for row in told] == pytest.approx([row["loss"] for row in rows])
-            assert server.runs[run]["summary"]["robust_acc"] in {row["robust_acc"] for row in jobs}
+        sync(folder / "wandb", server)
+    kinds = {identity: run["kind"] for identity, run in server.runs.items()}
+    assert {name for name, kind in kinds.items() if kind == "prune"} == {
+        Path(row["files"]["evaluated"]).name for row in jobs
+    }
+    assert sorted(kinds.values()) == ["grid", "prune", "prune"]
+    (group,) = {run["group"] for run in server.runs.values()}
+    assert group[:100] == " ".join(["prune", *sorted(grid_words())])[:100]
+    for identity in (name for name, kind in kinds.items() if kind == "prune"):
+        told = [row for row in server.history(identity) if "dense/epoch" in row]
+        assert [row["dense/epoch"] for row in told] == [row["epoch"] for row in rows]
+        assert [row["dense/loss"] for row in told] == pytest.approx([row["loss"] for row in rows])
+        assert server.runs[identity]["summary"]["robust_acc"] in {row["robust_acc"] for row in jobs}
 
 
 def wait_for_a_checkpoint(folder: Path, process: subprocess.Popen[bytes]) -> None:

@@ -13,14 +13,13 @@ from typing import Any
 from advprune.loggers import wandb_login
 from advprune.loggers.base import Finished, Job, Logger, Row, numbers
 from advprune.loggers.wandb_folder import Folder
+from advprune.loggers.wandb_parts import add, flat, lasting
 
 log = logging.getLogger(__name__)
 #: Seconds to wait for W&B: to begin a run, and at its end for what is not sent yet (it stays on disk).
 BEGIN, END = 20.0, 30.0
 #: Seconds between writes to disk: what a kill can cost, and how long until a run can be sent at all.
 FLUSH = 2.0
-#: What differs between two looks at the same result.
-PASSING = frozenset({"made", "found", "this_command", "files"})
 
 
 class WandbRun(Logger):
@@ -87,16 +86,16 @@ class WandbRun(Logger):
         assert self.folder is not None
         import wandb
 
-        flat = _flat(row)
-        self.run.summary.update(flat)
+        cells = flat(row)
+        self.run.summary.update(cells)
         self.run.config.update({"made_by": stages[-1].result.get("provenance")}, allow_val_change=True)
-        self.run.log({"table": wandb.Table(columns=list(flat), data=[list(flat.values())])})
-        artifact = wandb.Artifact(f"result-{self.job.id}", "result", metadata=flat)
+        self.run.log({"table": wandb.Table(columns=list(cells), data=[list(cells.values())])})
+        artifact = wandb.Artifact(f"result-{self.job.id}", "result", metadata=cells)
         with artifact.new_file("row.json", encoding="utf-8") as file:
             json.dump(row, file, indent=1)
         for stage in stages:
-            _add(artifact, stage, "result.json", "config.yaml")
-        _add(artifact, stages[-1], "records.parquet")
+            add(artifact, stage, "result.json", "config.yaml")
+        add(artifact, stages[-1], "records.parquet")
         self.run.log_artifact(artifact)
         if self.checkpoints:
             self._send_weights(stages)
@@ -109,10 +108,11 @@ class WandbRun(Logger):
             return
         import wandb
 
-        flat = [_flat(row) for row in rows]
-        names: list[str | int] = list(dict.fromkeys(name for row in flat for name in row))
-        cells = [[row.get(str(name)) for name in names] for row in flat]
-        self.run.log({"table": wandb.Table(columns=names, data=cells)})
+        cells = [flat(row) for row in rows]
+        names: list[str | int] = list(dict.fromkeys(name for row in cells for name in row))
+        self.run.log(
+            {"table": wandb.Table(columns=names, data=[[row.get(str(name)) for name in names] for row in cells])}
+        )
         artifact = wandb.Artifact(f"table-{self.job.id}", "table")
         for file in files:
             artifact.add_file(str(file), policy="immutable")
@@ -134,15 +134,15 @@ class WandbRun(Logger):
         return self.group or self.job.group
 
     def _content(self, row: dict[str, Any]) -> list[Any]:
-        return [_lasting(row), self.project, self.entity, self.mode, self._group, self.checkpoints]
+        return [lasting(row), self.project, self.entity, self.mode, self._group, self.checkpoints]
 
     def _send_weights(self, stages: list[Finished]) -> None:
         import wandb
 
         (final,) = [stage for stage in stages if stage.stage == self.job.config["final"]]
         artifact = wandb.Artifact(f"network-{self.job.id}", "model")
-        _add(artifact, final, "model.safetensors", "masks.safetensors", "structure.json", "int8.safetensors")
-        _add(artifact, final, "config.yaml", "result.json")
+        add(artifact, final, "model.safetensors", "masks.safetensors", "structure.json", "int8.safetensors")
+        add(artifact, final, "config.yaml", "result.json")
         self.run.log_artifact(artifact)
 
     def _begun(self) -> bool:
@@ -189,20 +189,3 @@ class WandbRun(Logger):
             group=self._group, job_type=job.kind, tags=job.tags, config=job.config, settings=settings,
             reinit="create_new",
         )  # fmt: skip
-
-
-def _lasting(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in PASSING}
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """What of a row fits into cells, an interval as two."""
-    lasting = _lasting(row)
-    return {name: value for name, value in lasting.items() if isinstance(value, str | bool)} | numbers(lasting)
-
-
-def _add(artifact: Any, stage: Finished, *names: str) -> None:
-    """Files of the store as they lie there: they do not change, so no copy is made."""
-    for name in names:
-        if (stage.folder / name).exists():
-            artifact.add_file(str(stage.folder / name), name=f"{stage.stage}/{name}", policy="immutable")

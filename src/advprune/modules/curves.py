@@ -51,7 +51,7 @@ class Curves(pl.Callback):
         self.rows: list[Row] = []
         self.masks: Masks = {}
         self._losses: list[Tensor] = []
-        self._marked = 0
+        self._marked, self._epoch = 0, -1
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Tell what the checkpoint remembers."""
@@ -60,12 +60,13 @@ class Curves(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Remember the masks that the first epoch starts from."""
-        if not self.rows and isinstance(module, MOVING):
+        if not self.masks and isinstance(module, MOVING):
             self.masks = _on_cpu(module.net.masks)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Forget the last epoch's losses."""
-        self._losses, self._marked = [], 0
+        """Forget the last epoch's losses; those of an epoch that goes on are in the checkpoint."""
+        if trainer.current_epoch != self._epoch:
+            self._losses, self._marked, self._epoch = [], 0, trainer.current_epoch
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
@@ -108,11 +109,16 @@ class Curves(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must remember; the list is copied, for it grows on."""
-        return {"rows": list(self.rows), "masks": dict(self.masks)}
+        losses = [float(loss) for loss in self._losses]
+        within = {"losses": losses, "marked": self._marked, "epoch": self._epoch}
+        return {"rows": list(self.rows), "masks": dict(self.masks), "within": within}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take it up again."""
         self.rows, self.masks = list(state["rows"]), dict(state["masks"])
+        within = state["within"]
+        self._losses = [torch.tensor(loss) for loss in within["losses"]]
+        self._marked, self._epoch = within["marked"], within["epoch"]
 
 
 def _before(phase: str, path: Path) -> dict[str, list[Row]]:

@@ -65,7 +65,7 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
         "number": _number(),
     }
     try:
-        record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed, "store": cfg.store, "group": group()}
+        record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed, "store": cfg.store, "group": group(output)}
         record["logger"] = OmegaConf.to_container(cfg.logger, resolve=True)
         record["row"] = _finish(cfg, plan_of, output, record)
     except NotFoundError:

@@ -97,7 +97,7 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
         "python": platform.python_version(), "output": str(output),
     }  # fmt: skip
     return Job(
-        id=plan.evaluated.key, name=" ".join([*what, "·", *where])[:LONGEST], group=group(), config=config,
+        id=plan.evaluated.key, name=" ".join([*what, "·", *where])[:LONGEST], group=group(output), config=config,
         output=output, kind=HydraConfig.get().job.name, tags=[word[:64] for word in (*what, *where)],
         shared=Path(options["store"]).parent, stages=list(dict.fromkeys(named.values())),
     )  # fmt: skip
@@ -110,18 +110,23 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def group() -> str | None:
-    """The words of the grid's command, which are the same when it is given again; a long one is cut and numbered."""
+def group(output: Path) -> str | None:
+    """The words of the grid's command, which are the same when it is given again; a long one is cut and numbered.
+
+    Args:
+        output: the job's folder, in the one that Hydra writes the grid's ``multirun.yaml`` into before the first job; a
+            job that was launched as a process of its own lies there, too.
+    """
     hydra = HydraConfig.get()
-    if hydra.mode != RunMode.MULTIRUN:
-        return None
-    words = _words(Path(hydra.sweep.dir) / "multirun.yaml") or [Path(hydra.sweep.dir).name]
+    words = next((found for folder in output.parents[:2] if (found := _words(folder / "multirun.yaml"))), [])
+    if not words:
+        return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     told = [word for word in words if word.lstrip("+~").split("=")[0].replace("/", ".").split(".")[0] not in ASIDE]
-    group = " ".join([str(hydra.job.name), *sorted(told)])
-    if len(group) <= LONGEST:
-        return group
-    number = hashlib.sha256(group.encode()).hexdigest()[:8]
-    return f"{group[: LONGEST - len(number) - 2]}… {number}"
+    whole = " ".join([str(hydra.job.name), *sorted(told)])
+    if len(whole) <= LONGEST:
+        return whole
+    number = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return f"{whole[: LONGEST - len(number) - 2]}… {number}"
 
 
 def _words(path: Path) -> list[str]:
