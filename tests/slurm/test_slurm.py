@@ -75,8 +75,11 @@ def training(grid: Path, done: set[int]) -> tuple[int, dict[str, Any]] | None:
     """A job that is in the middle of a training phase of its own right now, and was not yet picked."""
     for path in sorted(grid.glob("*/job.json")):
         record = json.loads(path.read_text())
-        logs = list(path.parent.glob("*/metrics.csv"))
-        if "pid" in record and logs and record["number"] not in done and time.time() - logs[-1].stat().st_mtime < 2:
+        curves = path.parent / "metrics.csv"
+        if "pid" not in record or record["number"] in done or not curves.exists():
+            continue
+        last = (curves.read_text().splitlines() or [","])[-1].split(",")
+        if last[1] not in ("", "epoch") and time.time() - curves.stat().st_mtime < 2:  # a point of a curve, just now
             return record["number"], record
     return None
 
