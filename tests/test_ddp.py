@@ -241,7 +241,7 @@ def test_a_grid_under_torchrun_is_one_grid(tmp_path: Path) -> None:
     said = ended(start(tmp_path, *TWO, "pruner=magnitude,random", "-m", before=launcher))
     rows = json.loads((tmp_path / "grid" / "table.json").read_text())
     assert len(rows) == 2
-    assert said.count("made 7 stages") == 1, said
+    assert said.count("made 8 stages") == 1, said
     assert set(made(tmp_path / "stages").values()) == {1}
     assert sorted(path.name for path in (tmp_path / "grid").iterdir() if path.is_dir()) == ["0", "1"]
 

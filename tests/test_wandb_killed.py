@@ -40,7 +40,8 @@ def test_one_run_a_job_after_a_kill(tmp_path: Path) -> None:
 
 def check(folder: Path) -> None:
     """What a server has after ``wandb sync``: the two jobs, whole, and the grid's table."""
-    jobs = [json.loads(path.read_text())["row"] for path in folder.glob("grids/*/*/job.json")]
+    told = [json.loads(path.read_text()) for path in folder.glob("grids/*/*/job.json")]
+    jobs = [job["row"] for job in told if "row" in job]  # the killed one's has none
     (kept,) = folder.glob("stages/dense/*/curves.json")
     (rows,) = json.loads(kept.read_text()).values()
     assert len(rows) == 40
