@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from advprune.report.columns import COLUMNS, abstaining, quantized
+from advprune.report.columns import COLUMNS
 from advprune.report.notes import notes
 from advprune.report.pool import pool
 
@@ -23,11 +24,13 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
     """
     rows = [record["row"] for record in records if "row" in record]
     failed = [record for record in records if "failed" in record]
-    wide = 160 + 24 * quantized(rows) + 11 * abstaining(rows)  # one more column each
-    console = Console(width=None if sys.stdout.isatty() else wide)
+    console = Console()
     if rows:
         pooled = pool(rows)
-        console.print(_table(pooled, failed))
+        table = _table(pooled, failed)
+        if not sys.stdout.isatty():  # a log has no edge: as wide as the table is
+            console.width = max(80, Measurement.get(console, console.options.update(max_width=10**4), table).maximum)
+        console.print(table)
         for note in notes(pooled):
             console.print(f"[dim]·[/] {note}", highlight=False)
         _write(rows, folder)
