@@ -68,13 +68,13 @@ def one(rows: list[dict[str, Any]], pruner: str | None, ratio: float | None) -> 
 def test_seeds_are_pooled_by_their_options_and_the_parent_stands_beside(made: Path) -> None:
     rows = pooled(made / "stages")
     assert len(rows) == 4  # dense, hydra at two ratios, magnitude
-    row = one(rows, "learned", 0.9)  # no table says "hydra"
+    row = one(rows, "hydra", 0.9)  # no table says "hydra"
     half = t.ppf(0.975, 1) * 0.025  # of two values, the standard error is half their distance
     assert row["robust_acc"] == pytest.approx(0.775)
     assert row["robust_acc_interval"] == pytest.approx([0.775 - half, 0.775 + half])
     assert row["dense_robust_acc"] == pytest.approx(DENSE / IMAGES)
     assert sorted(row["runs"]) == [0, 1]
-    alone = one(rows, "learned", 0.99)
+    alone = one(rows, "hydra", 0.99)
     assert (alone["seeds"], alone["robust_acc"]) == (1, 0.25)
     assert alone["robust_acc_interval"] == pytest.approx([0.1951, 0.3143], abs=1e-4)  # Wilson of 50 of 200
 
@@ -90,9 +90,9 @@ def test_two_methods_are_compared_on_the_same_images(made: Path) -> None:
     assert pair["stands"]
     rows = entries(runs, {}, {})
     rank(rows, [pair])
-    assert one(rows, "learned", 0.9)["versus"] == "best"
+    assert one(rows, "hydra", 0.9)["versus"] == "best"
     assert one(rows, "magnitude", 0.9)["versus"] == "-17.5, stands"
-    assert "versus" not in one(rows, "learned", 0.99)
+    assert "versus" not in one(rows, "hydra", 0.99)
 
 
 def test_a_difference_must_show_on_every_seed() -> None:
@@ -137,6 +137,18 @@ def test_what_differs_in_more_than_one_thing_is_not_compared(options: dict[str, 
         store.job(chosen, robust=first(100), dense=first(DENSE))
     found = comparisons([(run, read(run)) for run in Reader(tmp_path / "stages").runs()])
     assert [row["axis"] for row in found] == ["objective"]  # the two dense parents
+
+
+def test_a_search_is_part_of_the_budget(options: dict[str, Any], tmp_path: Path) -> None:
+    """HYDRA with its search, and magnitude fine-tuned for as many epochs in all: compared; one epoch less: not."""
+    searched = options["hydra"]["search"]["epochs"] + options["hydra"]["finetune"]["epochs"]
+    for less, compared in ((0, 1), (1, 0)):
+        store = Synthetic(tmp_path / str(less) / "stages", SHAPES)
+        recipe = options["magnitude"]["finetune"] | {"epochs": searched - less}
+        store.job(options["hydra"], robust=first(110), dense=first(DENSE))
+        store.job(options["magnitude"] | {"finetune": recipe}, robust=first(100), dense=first(DENSE))
+        runs = Reader(tmp_path / str(less) / "stages").runs()
+        assert len(comparisons([(run, read(run)) for run in runs])) == compared
 
 
 def test_runs_called_the_same_are_told_apart(options: dict[str, Any], tmp_path: Path) -> None:
@@ -187,7 +199,7 @@ def test_a_damaged_run_is_named_and_the_others_untouched(
     assert "delete" in problem
     told = json.loads((tmp_path / "report" / "leaderboard.json").read_text())
     assert sorted((row["pruner"] or "", row["robust_acc"]) for row in told["rows"]) == [
-        ("", pytest.approx(0.85)), ("learned", pytest.approx(0.775)), ("magnitude", pytest.approx(0.6)),
+        ("", pytest.approx(0.85)), ("hydra", pytest.approx(0.775)), ("magnitude", pytest.approx(0.6)),
     ]  # fmt: skip
     assert named in (tmp_path / "report" / "index.html").read_text()
 

@@ -27,10 +27,36 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def cell(run: Run, axis: str) -> str:
-    """Equal for runs that differ at most in their ``axis``: same data, recipe, budget, ratio, attack and seed."""
+def cells(run: Run, axis: str) -> set[str]:
+    """Any in common: the runs differ at most in their ``axis``; same data, recipe, budget, ratio, attack and seed.
+
+    The budget of two pruners is the same if they are fine-tuned for as many epochs, or if they train for as many in all,
+    a search for a mask and what is between rounds counted.
+    """
     given = [(stage.kind, _without(stage, AXES[axis])) for stage in (*run.line, *(run.source or ()))]
-    return json.dumps([axis, run.seed, given], sort_keys=True)
+    told = {json.dumps([axis, run.seed, given], sort_keys=True)}
+    if axis == "pruner" and run.stage("finetuned") is not None:
+        in_all = [(kind, _with_epochs(kind, options, epochs_after_dense(run))) for kind, options in given]
+        told.add(json.dumps([axis, run.seed, in_all], sort_keys=True))
+    return told
+
+
+def epochs_after_dense(run: Run) -> float:
+    """Of the search for a mask, of all rounds but the last, and of the fine-tuning after them."""
+    pruned, tuned = run.stage("pruned"), run.stage("finetuned")
+    total = 0.0 if tuned is None else float(tuned.options["recipe"]["epochs"])
+    if pruned is not None and pruned.options.get("search"):
+        total += float(pruned.options["search"]["epochs"])
+    if pruned is not None and pruned.options.get("between"):
+        pruner = pruned.options["pruner"]
+        total += pruner["epochs_per_round"] * (pruner["rounds"] - 1)
+    return total
+
+
+def _with_epochs(kind: str, options: dict[str, Any], epochs: float) -> dict[str, Any]:
+    """As many epochs in all, instead of so many of fine-tuning."""
+    recipe = {name: value for name, value in options.get("recipe", {}).items() if name != "epochs"}
+    return options | {"recipe": recipe, "epochs in all": epochs} if kind == "finetuned" else options
 
 
 def _without(stage: Found, dropped: dict[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -47,19 +73,21 @@ def comparisons(runs: Iterable[tuple[Run, Verdicts]]) -> list[dict[str, Any]]:
         mean over seeds) and its t ``interval`` over seeds (None of one), ``only_of`` and ``only_against`` (images,
         over all seeds), ``images``, ``p``, ``q``, ``stands``.
     """
-    cells: dict[str, list[tuple[Run, Verdicts]]] = defaultdict(list)
+    alike: dict[str, list[tuple[Run, Verdicts]]] = defaultdict(list)
     for run, verdicts in runs:
         for axis in AXES:
             if axis == "objective" or run.stage("pruned") is not None:
-                cells[cell(run, axis)].append((run, verdicts))
-    pairs: dict[tuple[str, str, str], list[Any]] = defaultdict(list)
-    for name, members in cells.items():
+                for name in cells(run, axis):
+                    alike[name].append((run, verdicts))
+    pairs: dict[tuple[str, str, str], dict[int, Any]] = defaultdict(dict)
+    for name, members in alike.items():
         axis = json.loads(name)[0]
         for (a, right_a), (b, right_b) in combinations(sorted(members, key=lambda one: one[0].identity), 2):
             same = (right_a.name, right_a.images) == (right_b.name, right_b.images)
             if same and a.identity != b.identity:
-                pairs[axis, a.identity, b.identity].append((a, b, right_a.count, *discordant(right_a, right_b)))
-    told = [_compared(axis, seeds) for (axis, _, _), seeds in pairs.items()]
+                counts = (right_a.count, *discordant(right_a, right_b))
+                pairs[axis, a.identity, b.identity][a.seed] = (a, b, *counts)
+    told = [_compared(axis, list(seeds.values())) for (axis, _, _), seeds in pairs.items()]
     return list(_corrected(told))
 
 

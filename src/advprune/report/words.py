@@ -65,7 +65,7 @@ def built(options: Any) -> str:
     if isinstance(options, dict) and isinstance(options.get("name"), str):
         return str(options["name"])
     if isinstance(options, dict) and options.get("search"):
-        return "learned"
+        return "hydra" if options.get("unit") is None else f"hydra_{options['unit']}"
     return " ".join(_targets(options)[:1]) or "unnamed"
 
 

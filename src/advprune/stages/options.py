@@ -6,6 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from advprune import keys
 from advprune.errors import UserError
 
 GROUPS = ("dataset", "model", "objective", "threat", "pruner", "quantizer", "attack")
@@ -55,6 +56,6 @@ def names() -> dict[str, str]:
         if inner and outer in chosen:  # a group within a group: filters hrank
             chosen[outer] += f" {value}"
         group, _, option = name.partition(".")
-        if option and group in chosen:
+        if option and group in chosen and option not in keys.WHERE:  # a path names nothing
             chosen[group] += f" {option}={value}"
     return chosen

@@ -67,7 +67,9 @@ def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material)
     shown = {row["sparsity"] for row in [*rows, *papers] if row["pruner"]}
     _sparsity_axis(axis, shown)
     moved = rows[0]["source"] and name == "robust_acc"
-    axis.set(ylabel="right on the source's examples, %" if moved else SHARES[name], ylim=(0, 100))
+    lowest = axis.dataLim.y0  # networks that are all good are told apart only on an axis of their own
+    axis.set(ylabel="right on the source's examples, %" if moved else SHARES[name])
+    axis.set(ylim=(0 if lowest < 50 else 10 * ((lowest - 2) // 10), 100))
 
 
 def _sparsity_axis(axis, sparsities: set[float]) -> None:  # type: ignore[no-untyped-def]
