@@ -20,7 +20,7 @@ from advprune.stages.plan import of_phase
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Keys that the frame itself reads and does not pass on, by group.
 FRAME = {
-    "attack": frozenset({"images", "batch_size", "perturbation", "content_id"}),
+    "attack": frozenset({"images", "batch_size", "eps", "perturbation", "content_id"}),
     "objective": frozenset({"select", "keep", "phases"}),
     "quantizer": frozenset({"images", "epochs", "learning_rate", "runs"}),
     "dataset": frozenset({"num_classes", "channels", "image_size", "mean", "std", "eps", "attack_steps", "epochs",
@@ -52,6 +52,9 @@ def check_numbers(options: dict[str, Any]) -> None:
         raise UserError(
             f"attack.images={images} is not possible: give a number of test images from 1 up, or null for all"
         )
+    eps, own = options["attack"].get("eps"), options["attack"].get("perturbation")
+    if eps is not None and own is not None:
+        raise UserError(f"attack.eps={eps} is not looked at: this attack has a perturbation set of its own ({own})")
     if "inner" in options["attack"] and "source" in options["attack"]:
         raise UserError(f"attack.source={options['attack']['source']} is not an option; write source=… without attack.")
     unread = [name for name in ("source", "source_seed", "source_model") if options.get(name) is not None]

@@ -8,6 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from advprune import keys
 from advprune.errors import UserError
+from advprune.stages.judged import judged
 
 GROUPS = ("dataset", "model", "objective", "threat", "pruner", "quantizer", "attack")
 
@@ -23,7 +24,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    return _one_budget({str(key): value for key, value in plain.items()})
+    return judged(_one_budget({str(key): value for key, value in plain.items()}))
 
 
 def _one_budget(options: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from advprune.errors import UserError
 from advprune.keys import key
 from advprune.stages import world
 from advprune.stages.content import network_options, weights_identity, with_content
+from advprune.stages.judged import judged_threat
 
 #: What the training phases share.
 CONTEXT = ("dataset", "objective", "threat", "select")
@@ -67,6 +68,9 @@ def _dense(options: dict[str, Any], weights: str | None) -> Stage:
 
 def _evaluated(options: dict[str, Any], parent: Stage, dense: Stage) -> Stage:
     own = {name: options[name] for name in ("dataset", "attack", "threat", "seed")}
+    if options["attack"].get("eps") is not None:  # said once, and in one way: the ball is in the key already
+        attack = {name: value for name, value in options["attack"].items() if name != "eps"}
+        own |= {"threat": judged_threat(options), "attack": attack}
     if options["attack"].get("_target_") != TRANSFER:
         return Stage("evaluated", own | _runs(options, parent), parent)
     # the frame's own keys shape the batches, and the batches what is drawn: with them, examples are the white-box ones

@@ -13,6 +13,7 @@ from advprune.stages import budget, parts, proofs, shrinkable
 from advprune.stages.build import build
 from advprune.stages.content import network_options, with_content
 from advprune.stages.door import frame_free
+from advprune.stages.judged import judged_threat
 
 
 class Search(BaseModel):
@@ -63,7 +64,8 @@ def rehearse(options: dict[str, Any]) -> None:
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
     """
-    _fits_pixels(parts.threat(options), options["dataset"])
+    for threat in (options["threat"], judged_threat(options)):
+        _fits_pixels(parts.threat({"threat": threat}), options["dataset"])
     attack = parts.attack(options)
     _no_proof_inside(attack)
     parts.objective(options)

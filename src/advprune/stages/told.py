@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from advprune.keys import WHERE
 from advprune.loggers.base import Finished, Guarded, Job, Logger
 from advprune.stages.build import build
+from advprune.stages.judged import judged_threat
 from advprune.stages.plan import Plan, Stage
 from advprune.stages.provenance import code_version
 from advprune.stages.store import Store
@@ -90,7 +91,7 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
     where = [shown["attack"], shown["model"], shown["dataset"], f"seed {options['seed']}"]
     named = names(plan)
     config = {
-        **shown, "ratio": ratio, "seed": options["seed"], "eps": options["threat"].get("eps"),
+        **shown, "ratio": ratio, "seed": options["seed"], "eps": judged_threat(options).get("eps"),
         "options": _plain({name: value for name, value in options.items() if name not in ("logger", "store")}),
         "keys": {named[stage.key]: stage.key for stage in plan.stages()}, "final": named[plan.final.key],
         "code": code_version(), "command": " ".join(sys.argv), "host": socket.gethostname(),
