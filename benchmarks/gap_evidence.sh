@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
-# Seven strategies x compression 2, 4, 8, 16 x three seeds on a naturally trained ResNet-20: clean, white-box, transfer.
+# The seven strategies of experiment=gap_resnet20 on a naturally trained ResNet-20, at compression 2, 4, 8 and 16, three
+# seeds: clean, white-box (PGD) and transfer accuracy (examples of the dense parent), one plot each, in OUT/report.
 #   benchmarks/gap_evidence.sh IMAGES WEIGHTS OUT
-# IMAGES: a tree {train,test}/<class>/<image> of 32x32 pixels; WEIGHTS: a CIFAR-10 ResNet-20. 84 networks, fine-tuned for
-# EPOCHS passes over TRAIN images, attacked by PGD with STEPS steps on ATTACKED test images, judged on TRANSFERRED examples
-# of the dense parent; GAP's gradient is of BATCHES batches (null: the whole set). The defaults are for one GPU with a few cores, JOBS grids at a time; on two cores an hour and a
-# half takes TRAIN=1500 EPOCHS=2 ATTACKED=200 STEPS=10 TRANSFERRED=1000 BATCHES=4 JOBS=1.
+# IMAGES  a tree {train,test}/<class>/<image> of 32x32 pixels
+# WEIGHTS of a CIFAR-10 ResNet-20
+# Sizes are variables; the defaults are for one GPU with a few cores:
+#   TRAIN images and EPOCHS of fine-tuning     ATTACKED test images and STEPS of PGD     TRANSFERRED examples
+#   BATCHES of GAP's gradient (null: all)      SEEDS, COMPRESSIONS                       JOBS: grids at a time
+#   EXTRA words for every command
+# Two cores, some 90 minutes: TRAIN=1500 EPOCHS=2 ATTACKED=200 STEPS=10 TRANSFERRED=1000 BATCHES=4 JOBS=1. So few steps
+# do not recover what GAP removes: TRAIN=5000 EPOCHS=5 and more say something of it.
 set -eu
 images=$1 weights=$2 out=$3
 train=${TRAIN:-10000} epochs=${EPOCHS:-4} seeds=${SEEDS:-0,1,2} compressions=${COMPRESSIONS:-2,4,8,16}
@@ -34,8 +39,9 @@ start() {  # as grid, JOBS of them at a time
 start global pruner=random,magnitude,gradient pruner.scope=global "compression=$compressions" "seed=$seeds"
 start layer pruner=magnitude,gradient pruner.scope=layer "compression=$compressions" "seed=$seeds"
 for seed in ${seeds//,/ }; do
-  start "gap_global_$seed" pruner=gap pruner.scope=global "compression=$compressions" "seed=$seed" "pruner.criterion.count=$batches"
-  start "gap_layer_$seed" pruner=gap pruner.scope=layer pruner.score=abs "compression=$compressions" "seed=$seed" "pruner.criterion.count=$batches"
+  gap=(pruner=gap "pruner.criterion.count=$batches" "compression=$compressions" "seed=$seed")
+  start "gap_global_$seed" "${gap[@]}" pruner.scope=global
+  start "gap_layer_$seed" "${gap[@]}" pruner.scope=layer pruner.score=abs
 done
 wait
 python -m advprune.report.curves "$out/report" "$out"/{global,layer,gap_*}/{pgd,transfer}/table.json

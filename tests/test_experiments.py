@@ -1,5 +1,8 @@
 """Every preset composes with each command and passes the door; those of the authors have the authors' constants."""
 
+import itertools
+import re
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import prune  # noqa: F401 - registers the schemas
+from advprune.report.published import published
 from advprune.stages import door
 from advprune.stages.options import GROUPS, resolve
 from advprune.stages.plan import of_phase, plan_pruned
@@ -64,6 +68,26 @@ def test_a_preset_is_the_same_for_train_py() -> None:
         ("hydra_cifar10_cnn_small_crown_ibp", "finetune.learning_rate", 5e-4),
         ("hydra_cifar10_cnn_small_crown_ibp_authors", "finetune.learning_rate", 1e-5),
         ("hydra_imagenet_resnet50_free_authors", "threat.eps", 0.0156),
+        ("benchmark_cifar10", "threat.eps", 8 / 255),
+        ("benchmark_cifar10", "select.keep", "best"),
+        ("benchmark_cifar10", "attack._target_", "advprune.attacks.autoattack.autoattack"),
+        ("benchmark_svhn", "training.learning_rate", 0.01),
+        ("gap_vgg", "training.epochs", 300),
+        ("gap_vgg", "training.schedule", "step_half"),
+        ("gap_vgg", "finetune.epochs", 40),
+        ("gap_vgg", "finetune.schedule", "constant"),
+        ("gap_googlenet_authors", "model.small_images", False),
+        ("gap_mobilenet_v2_authors", "model.small_images", False),
+        ("gap_mobilenet_v2_authors", "select.keep", "last"),
+        ("jordao_vgg16_filters", "threat.eps", 8 / 255),
+        ("jordao_vgg16_filters", "attack.steps", 1),
+        ("jordao_vgg16_filters", "pruner.epochs_per_round", 40),
+        ("jordao_resnet56_blocks", "model.shortcut", "projection"),
+        ("jordao_resnet56_blocks", "finetune.schedule", "step_half"),
+        ("jordao_resnet50_blocks", "threat.eps", 8 / 255),
+        ("jordao_resnet50_blocks", "finetune.epochs", 5),
+        ("jordao_resnet50_blocks", "finetune.learning_rate", 0.001),
+        ("jordao_resnet50_blocks", "finetune.batch_size", 64),
     ],
 )
 def test_constants(preset: str, option: str, value: Any) -> None:
@@ -89,3 +113,66 @@ def test_pruning_and_finetuning_start_at_the_full_eps() -> None:
 
 def test_of_phase_leaves_other_objectives_as_they_are() -> None:
     assert of_phase({"beta": 6.0}, "search") == {"beta": 6.0}
+
+
+def test_the_papers_of_the_other_tables_are_all_there() -> None:
+    gap = [f"gap_{m}{a}" for m in ("resnet20", "vgg", "googlenet", "mobilenet_v2") for a in ("", "_authors")]
+    shrunk = ("resnet56", "resnet50", "mobilenet_v2")
+    jordao = ["jordao_vgg16_filters", *(f"jordao_{model}_{unit}" for model in shrunk for unit in ("filters", "blocks"))]
+    assert set(PRESETS) >= {*gap, *jordao, "benchmark_cifar10", "benchmark_svhn"}
+
+
+def commands(preset: str) -> list[dict[str, list[str]]]:
+    """What the prune.py commands of a preset's comment say, each word with its values."""
+    text = re.sub(r"\\\n#? *", "", (ROOT / "conf" / "experiment" / f"{preset}.yaml").read_text())
+    words = [shlex.split(line.partition("prune.py ")[2]) for line in text.splitlines() if "prune.py " in line]
+    return [{w.partition("=")[0]: w.partition("=")[2].split(",") for w in each if "=" in w} for each in words]
+
+
+def rows(preset: str) -> set[tuple[str, str, str, str, float]]:
+    """(data set, model, pruner, removed, ratio) of every network that a preset's comment has a command for."""
+    found = set()
+    for said in commands(preset):
+        for model, pruner in itertools.product(said.get("model", [""]), said.get("pruner", [""])):
+            more = [f"{group}={name}" for group, name in (("model", model), ("pruner", pruner)) if name]
+            more += [f"dataset={said['dataset'][0]}"] if "dataset" in said else []
+            at = options(preset, *more)
+            family = at["model"]["_target_"].rsplit(".", 1)[-1] + str(at["model"].get("widen", ""))
+            for ratio in said.get("ratio", [str(at["ratio"])]):
+                found.add((at["dataset"]["name"], family, pruner or "hydra", at["pruner"]["unit"] or "weights",
+                           float(ratio)))  # fmt: skip
+    return found
+
+
+def test_every_published_row_of_our_pruners_has_a_command() -> None:
+    ours = {"HYDRA": "hydra", "LWM": "magnitude", "IMP": "magnitude"}
+    families = {"resnet18": "ResNet", "vgg16_bn": "VGG16BN", "wrn_28_4": "WideResNet4", "wrn_28_10": "WideResNet10",
+                "cnn 7 layers": "cnn_large"}  # fmt: skip
+    there = set().union(*(rows(preset) for preset in PRESETS if preset.startswith(("hydra", "benchmark"))))
+    wanted = {(row["dataset"], families[row["model"]], ours[row["pruner"]], row["unit"], round(row["ratio"], 3))
+              for row in published() if row["pruner"] in ours and row["ratio"] is not None}  # fmt: skip
+    assert len(wanted) == 49
+    assert sorted(wanted - there) == []
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "svhn"])
+def test_the_benchmark_is_judged_at_both_radii_in_one_command(dataset: str) -> None:
+    weights, units = commands(f"benchmark_{dataset}")
+    assert weights["attack.eps"] == units["attack.eps"] == ["8/255", "0.031"]
+    assert weights["model"] == units["model"] == ["resnet18", "vgg16_bn"]
+    assert (weights["ratio"], units["ratio"]) == (["0.9", "0.95", "0.99"], ["0.5", "0.75", "0.9"])
+
+
+def test_the_seven_strategies_have_a_command_each() -> None:
+    found = {(pruner, scope, *said.get("pruner.score", [""]))
+             for said in commands("gap_resnet20") if "quantizer" not in said
+             for pruner in said["pruner"] for scope in said.get("pruner.scope", ["global"])}  # fmt: skip
+    both = {(pruner, scope, "") for pruner in ("magnitude", "gradient") for scope in ("global", "layer")}
+    assert found == {("random", "global", ""), ("gap", "global", ""), ("gap", "layer", "abs"), *both}
+
+
+def test_every_experiment_says_what_to_expect_and_what_it_costs() -> None:
+    for preset in PRESETS:
+        text = (ROOT / "conf" / "experiment" / f"{preset}.yaml").read_text()
+        assert re.search(r"expect|measured here", text, re.IGNORECASE), preset
+        assert re.search(r"cost|minutes on a GPU", text, re.IGNORECASE), preset

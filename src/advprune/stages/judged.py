@@ -1,4 +1,4 @@
-"""The radius a network is judged at, where that is not the one it was made for: ``attack.eps`` beside ``threat.eps``."""
+"""The radius a network is judged at where it is not the one it was made for: ``attack.eps`` beside ``threat.eps``."""
 
 from typing import Any
 

@@ -119,7 +119,8 @@ def _no_proof_inside(attack: partial[Any]) -> None:
 
 def fresh(options: dict[str, Any]) -> nn.Module:
     """The job's network with new weights."""
-    return parts.network({"model": network_options(with_content(options))}, seed=0)
+    known = options["dataset"]["num_classes"] is not None  # else only the folder says how many
+    return parts.network({"model": network_options(options if known else with_content(options))}, seed=0)
 
 
 def _fit_together(pruner: dict[str, Any]) -> None:
