@@ -16,6 +16,7 @@ from advprune.attacks.through import through
 from advprune.errors import UserError
 from advprune.masks import prunable
 from advprune.models.cifar_resnet import CifarResNet
+from advprune.models.googlenet import GoogLeNet
 from advprune.models.mobilenet import MobileNetV2
 from advprune.models.preact_resnet import PreActResNet
 from advprune.models.small_cnn import small_cnn
@@ -33,6 +34,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet_b": lambda: CifarResNet(**SMALL, depth=8, width=8, shortcut="B"),
     "preact": lambda: PreActResNet(**SMALL, width=8),
     "mobilenet_v2": lambda: MobileNetV2(**SMALL, width=0.25),
+    "googlenet": lambda: GoogLeNet(
+        **SMALL, small_images=False
+    ),  # the fourth of the networks that greedy adversarial pruning quantizes
     "vgg16_bn": lambda: VGG16BN(**SMALL | {"image_size": 32}),
     "vgg_bn_drop": lambda: VGGBNDrop(**SMALL),
 }
@@ -216,6 +220,25 @@ def test_both_faces_say_the_same(name: str, ranges: str) -> None:
     spread = (twin - twin.mean(1, keepdim=True)).abs().max()
     assert (twin.argmax(1) == whole.argmax(1)).float().mean() >= 0.95
     assert (twin - whole).abs().mean() < 0.02 * spread
+
+
+def test_a_bias_beyond_int32_is_cut_off_on_both_faces() -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra quant")
+    pytest.importorskip("onnx", reason="needs the extra quant")
+    from advprune.quantizers.int8 import Int8
+
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 3))
+    with torch.no_grad():
+        net[1].weight.fill_(1e-9)  # what goes into the last layer is as good as nothing
+        net[1].bias.zero_()
+        net[3].weight.fill_(1e-3)
+        net[3].bias.copy_(torch.tensor([1.0, -2.0, 1e-10]))
+    x = torch.rand(8, 1, 2, 2)
+    fake = quantize(net)
+    calibrate(fake, [x])
+    twin, whole = fake(x), Int8(fake)(x)
+    assert 0 < twin[0, 0] < 1e-3  # 2**30 steps are no more
+    torch.testing.assert_close(whole, twin, rtol=1e-3, atol=0)
 
 
 def test_int8_has_the_gradient_of_its_twin() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 WEIGHT_STEPS = 127.5  # from the largest weight to zero: torch's symmetric int8, [-128, 127]
 TOP = 255  # of uint8
+LARGEST = 2**30  # of a bias: half of int32, the rest for the products that are added to it
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -37,6 +38,11 @@ def integer_weight(weight: Tensor) -> Tensor:
     """The weight's int8."""
     scale = weight_scales(weight).view(-1, *[1] * (weight.dim() - 1))
     return (weight.detach() / scale).round().clamp(-128, 127).to(torch.int8)
+
+
+def whole_bias(bias: Tensor, step: Tensor) -> Tensor:
+    """The bias in steps, as its int32 says it; a dead layer's steps are so small that it is cut off."""
+    return rounded(bias / step).clamp(-LARGEST, LARGEST)
 
 
 def affine(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
@@ -115,4 +121,4 @@ def _fake_bias(layer: QuantConv2d | QuantLinear) -> Tensor | None:
     if layer.bias is None or quantizer.ranges == "dynamic" or quantizer.observing:
         return layer.bias
     step = weight_scales(layer.weight) * quantizer.numbers()[0]
-    return rounded(layer.bias / step) * step
+    return whole_bias(layer.bias, step) * step

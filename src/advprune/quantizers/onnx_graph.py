@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from advprune.errors import UserError
-from advprune.quantizers.fake_quant import ActivationQuant, integer_weight, weight_scales
+from advprune.quantizers.fake_quant import ActivationQuant, integer_weight, weight_scales, whole_bias
 from advprune.quantizers.prepare import inputs, of, standardises
 
 OPSET, IR = 17, 9
@@ -86,6 +86,9 @@ class _Writer:
             return self._add("Clip", [*given, self._value("zero", 0.0), self._value("six", 6.0)])
         if what in (operator.add, operator.iadd, torch.add) and len(given) == 2:
             return self._add("Add", given)
+        if what is torch.cat:
+            joined = [self.names[part] for part in inputs(node)[0]]
+            return self._add("Concat", joined, axis=inputs(node)[1])
         if isinstance(what, nn.Flatten) or what is torch.flatten:
             return self._add("Flatten", given, axis=1)
         if isinstance(what, nn.AdaptiveAvgPool2d) and what.output_size in (1, (1, 1)):
@@ -137,8 +140,8 @@ class _Writer:
             weight = self._add("DequantizeLinear", numbers, axis=0)
             if what.bias is not None:
                 step = scales * quantizer.numbers()[0]
-                whole_bias = (what.bias.detach() / step).round().to(torch.int32)
-                bias = [self._add("DequantizeLinear", [self._constant(node, "bias", whole_bias),
+                biases = whole_bias(what.bias.detach(), step).to(torch.int32)
+                bias = [self._add("DequantizeLinear", [self._constant(node, "bias", biases),
                                                        self._constant(node, "step", step)], axis=0)]  # fmt: skip
             return self._float(x, weight, bias, conv, shape)
         return self._dynamic(node, x, whole if conv else whole.T, scales, bias, shape, quantizer.levels)

@@ -23,7 +23,7 @@ WEIGHTED = (nn.Conv2d, nn.Linear)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 #: New numbers come out, which get a quantizer of their own.
 MAKES = (*WEIGHTED, *NORMS, *ACTIVATIONS, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-MAKES_CALLS = {operator.add, operator.iadd, torch.add, F.relu, F.adaptive_avg_pool2d}
+MAKES_CALLS = {operator.add, operator.iadd, torch.add, F.relu, F.adaptive_avg_pool2d, torch.cat}
 #: The numbers that go in come out, some of them, with zeros added: they stay on their grid.
 KEEPS = (nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Identity)
 KEEPS_CALLS = {F.pad, operator.getitem, torch.flatten}
