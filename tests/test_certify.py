@@ -12,7 +12,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from advprune.bounds import smoothing
+from advprune.bounds import certificate, smoothing
 from advprune.bounds.certificate import certify_crown, certify_crown_ibp, certify_ibp
 from advprune.bounds.exact import verify_exact
 from advprune.bounds.smoothing import certify_smoothing, least_hits, lower_confidence, radius_of
@@ -215,6 +215,23 @@ def test_train_mode_is_refused() -> None:
             certify(net, torch.rand(1, 1, 2, 2), torch.tensor([0]), threat=Linf(0.1), positions=torch.arange(1))
 
 
+def test_smoothing_never_certifies_by_batch_statistics() -> None:
+    """In train mode a network is certified as it answers in eval mode; with batch statistics only, it is refused."""
+    call = {"threat": L2(0.1), "n0": 10, "n": 200, "positions": torch.arange(2)}
+    images, labels = torch.rand(2, 1, 2, 2), torch.tensor([0, 1])
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 3))
+    found = certify_smoothing(net.train(), images, labels, **call)
+    assert net.training
+    assert torch.equal(net[0].running_mean, torch.zeros(1))
+    assert torch.equal(found.radius, certify_smoothing(net.eval(), images, labels, **call).radius)
+    batch_only = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(4, 3))
+    for some in (images, images[:0]):  # with no image, as the door asks before anything is trained
+        with pytest.raises(UserError, match="BatchNorm2d in eval mode"):
+            certify_smoothing(
+                batch_only.eval(), some, labels[: len(some)], **call | {"positions": torch.arange(len(some))}
+            )
+
+
 def evaluation(folder: Path, key: str, target: str, eps: float, columns: dict[str, list]) -> dict:
     """A finished evaluation in a store."""
     (folder / key).mkdir(parents=True)
@@ -255,6 +272,26 @@ def test_an_attack_on_a_certified_image_stops_the_run(
     del stage.options["runs"]
     parent.key = "other"  # another network may differ
     refuse_contradictions(*call)
+
+
+def proves_all(model: nn.Module, x: Tensor, y: Tensor, *, threat: Linf, positions: Tensor) -> certificate.Certificate:
+    """A defective certifier: every image that the network has right is proved."""
+    predicted = model(x).argmax(1)
+    right = predicted == y
+    return certificate.Certificate(right, right * threat.eps, predicted, torch.zeros_like(right), threat.norm)
+
+
+@pytest.mark.parametrize("first", ["proof", "attack"])
+def test_a_job_whose_attack_succeeds_on_a_certified_image_stops(job, monkeypatch, first: str) -> None:
+    monkeypatch.setattr(certificate, "certify_ibp", proves_all)
+    tiny = ("model.widths=[8,8,8]", "dataset.train_images=512", "training.epochs=2", "training.batch_size=32",
+            "attack.images=64", "trainer=cpu", "objective=natural", "threat.eps=0.5")  # fmt: skip
+    words = {"proof": ["attack=certify_ibp"], "attack": ["attack=fgsm"]}
+    second = "attack" if first == "proof" else "proof"
+    assert "row" in job(*tiny, *words[first], command="train")
+    failed = job(*tiny, *words[second], command="train")["failed"]
+    assert "contradict each other" in failed
+    assert "is certified within 0.5, and wrong at" in failed
 
 
 def test_a_job_certifies_and_attacks_one_network(job) -> None:
