@@ -188,9 +188,15 @@ def test_mistakes_are_one_sentence(job: Any, overrides: tuple[str, ...], sentenc
         (("objective=crown_ibp", "+objective.phases.finetune.beta_end=2"), "beta_end=2"),
         (("objective=mixtrain", "objective.images=0"), "images=0"),
         (("attack=certify_crown", "attack.rows=0"), "rows=0"),
-        (("attack=worst_of", "attack.attacks.square._target_=advprune.bounds.certificate.certify_ibp",
-          "~attack.attacks.square.n_queries", "~attack.attacks.square.seed"),
-         "attack.attacks.square=certify_ibp proves and makes no examples"),
+        (
+            (
+                "attack=worst_of",
+                "attack.attacks.square._target_=advprune.bounds.certificate.certify_ibp",
+                "~attack.attacks.square.n_queries",
+                "~attack.attacks.square.seed",
+            ),
+            "attack.attacks.square=certify_ibp proves and makes no examples",
+        ),
         (("attack=verify_exact", "model=vgg16_bn"), "verify_exact knows affine operations and ReLU"),
     ],
 )

@@ -5,10 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import ROOT, TINY
+from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
+import prune  # noqa: F401 - registers the schemas
+from advprune.errors import UserError
+from advprune.models.small_cnn import small_cnn
+from advprune.quantizers import int8, onnx_graph
+from advprune.quantizers.prepare import calibrate, quantize
 from advprune.report.notes import notes
+from advprune.stages import quantized
+from advprune.stages.options import resolve
+from advprune.stages.plan import plan_pruned
 
 OTHER = tuple(word for word in TINY if not word.startswith("attack."))  # for an attack without steps
 
@@ -49,6 +58,40 @@ def test_what_8_bits_cost_beside_the_dense_parent(job: Any) -> None:
     assert f"in int8 {row['int8_bytes'] / 1e3:.0f} kB, batch 1 " in said
 
 
+@pytest.mark.parametrize("quantizer", ["ptq_static", "ptq_dynamic"])
+def test_a_network_in_8_bits_is_exported(job: Any, quantizer: str) -> None:
+    pytest.importorskip("onnx", reason="needs the extra quant")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra quant")
+    words = (*TINY, "pruner=magnitude", "ratio=0.9", f"quantizer={quantizer}", "quantizer.images=100")
+    row = job(*words, "export=onnx")["row"]
+    session = onnxruntime.InferenceSession(row["exported"], providers=["CPUExecutionProvider"])
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        final = plan_pruned(resolve(compose("prune", list(words)))).final
+    net = quantized.load(final, Path(row["files"]["quantized"]), runs="int8")
+    x = torch.rand(5, 1, 8, 8)
+    alone = torch.cat([torch.from_numpy(session.run(None, {"x": image[None].numpy()})[0]) for image in x])
+    assert torch.equal(alone, torch.cat([net(image[None]) for image in x]))
+    row = job(*words, "export=safetensors")["row"]
+    kept = load_file(row["exported"])
+    assert kept["conv1.weight"].dtype == torch.int8
+    assert row["made"] == 0
+
+
+def test_a_file_that_answers_otherwise_is_not_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx", reason="needs the extra quant")
+    pytest.importorskip("onnxruntime", reason="needs the extra quant")
+    torch.manual_seed(0)
+    net = small_cnn(num_classes=10, in_channels=1, image_size=8, mean=[0.3], std=[0.4], widths=[4, 4, 4])
+    x = torch.rand(8, 1, 8, 8)
+    right, wrong = quantize(net), quantize(net)
+    calibrate(right, [x])
+    calibrate(wrong, [x / 16])  # its ranges are too small
+    int8.onnx(right, tmp_path / "model.onnx", shape=(1, 8, 8))
+    monkeypatch.setattr(int8, "written", lambda _: onnx_graph.written(wrong))
+    with pytest.raises(UserError, match=r"model\.onnx gives other logits in onnxruntime"):
+        int8.onnx(right, tmp_path / "model.onnx", shape=(1, 8, 8))
+
+
 def test_training_in_8_bits_moves_weights_and_keeps_zeros(job: Any) -> None:
     words = (*TINY, "pruner=magnitude", "ratio=0.9")
     still, trained = (
@@ -71,7 +114,6 @@ def test_training_in_8_bits_moves_weights_and_keeps_zeros(job: Any) -> None:
         (("quantizer=ptq_static", "quantizer.runs=int4"), "runs=int4 is not known: give fake_quant or int8"),
         (("quantizer=ptq_static", "quantizer.images=0"), "images=0 is not possible"),
         (("quantizer=ptq_static", "quantizer.levels=300"), "levels=300 must be from 1 to 255"),
-        (("quantizer=ptq_static", "export=onnx"), "export=onnx is of networks in floating point"),
         (("quantizer.runs=int8",), "says how to quantize, but nothing is"),
     ],
 )

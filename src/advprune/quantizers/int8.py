@@ -5,6 +5,7 @@ share their scales; it needs no compiler on the user's machine, has convolutions
 to deploy.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from torch import Tensor, fx, nn
 from advprune.errors import UserError
 from advprune.quantizers.fake_quant import ActivationQuant, integer_weight, weight_scales
 from advprune.quantizers.onnx_graph import written
+
+#: How far logits may be apart, of the largest: values on the edge of a step fall to either side.
+ROUNDING = 0.1
 
 
 def integers(net: fx.GraphModule) -> dict[str, Tensor]:
@@ -79,3 +83,28 @@ class Int8(nn.Module):
             twin = self.fake_quant(x)
             return twin + (logits - twin).detach()
         return logits
+
+
+def onnx(fake_quant: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
+    """Write the int8 network with a free batch size, and check the file's logits against the fake-quantized twin's.
+
+    Dynamic ranges are a batch's there: one image at a time answers as it was judged.
+
+    Args:
+        fake_quant: a calibrated network of ``prepare.quantize``, on the CPU.
+        shape: (C, H, W) of an image; pixels in [0, 1], for the normalisation is inside. ``x`` in, ``y`` out.
+    Raises:
+        UserError: if the extra is not installed, or the logits differ by more than a tenth of the largest: rounding
+            moves a value by a step of its grid, a wrong operator by more.
+    """
+    assert isinstance(fake_quant, fx.GraphModule)
+    path.write_bytes(written(fake_quant))
+    x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    run = session(path.read_bytes())
+    with torch.no_grad():
+        wanted = fake_quant(x)
+    found = torch.cat([torch.from_numpy(run.run(None, {"x": image[None].numpy()})[0]) for image in x])
+    off = float((found - wanted).abs().max() / wanted.abs().max())
+    if off > ROUNDING:
+        raise UserError(f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be used")
+    return path

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from advprune.quantizers import int8
 from advprune.stages import quantized, saved
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store
@@ -24,8 +25,10 @@ def deliver(plan: Plan, store: Store, output: Path, options: dict[str, Any]) -> 
 
 
 def _export(plan: Plan, store: Store, output: Path, kind: str) -> str:
-    net = saved.load(plan.final, store.folder(plan.final))
     output.mkdir(parents=True, exist_ok=True)
+    if plan.final.kind == "quantized":
+        return str(_export_int8(plan, store, output, kind))
+    net = saved.load(plan.final, store.folder(plan.final))
     if kind == "onnx":
         path = export.onnx(net, output / "model.onnx", shape=saved.image_shape(plan.final))
     else:
@@ -34,6 +37,18 @@ def _export(plan: Plan, store: Store, output: Path, kind: str) -> str:
     if structure.exists():
         (output / "structure.json").write_bytes(structure.read_bytes())
     return str(path)
+
+
+def _export_int8(plan: Plan, store: Store, output: Path, kind: str) -> Path:
+    """The integers of a quantized network: as ONNX what onnxruntime runs, as safetensors what it stores."""
+    folder = store.folder(plan.final)
+    if kind == "safetensors":
+        path = output / "model.safetensors"
+        path.write_bytes((folder / "int8.safetensors").read_bytes())
+        return path
+    assert plan.final.parent is not None
+    faces = quantized.load(plan.final, folder, runs="fake_quant").faces
+    return int8.onnx(faces["fake_quant"], output / "model.onnx", shape=saved.image_shape(plan.final.parent))
 
 
 def _sizes(plan: Plan, store: Store) -> dict[str, Any]:

@@ -76,12 +76,6 @@ def check_numbers(options: dict[str, Any]) -> None:
 def _check_deliveries(options: dict[str, Any]) -> None:
     if options.get("export") not in (None, "safetensors", "onnx"):
         raise UserError(f"export={options['export']} is not possible: give safetensors or onnx, or null for none")
-    quantizer = options.get("quantizer") or {}
-    if options.get("export") and quantizer.get("_target_") is not None:
-        raise UserError(
-            f"export={options['export']} is of networks in floating point: give quantizer=none; "
-            "a quantized stage holds int8.safetensors already"
-        )
 
 
 def _check_quantizer(quantizer: dict[str, Any]) -> None:
