@@ -133,14 +133,13 @@ def rows(preset: str) -> set[tuple[str, str, str, str, float]]:
     """(data set, model, pruner, removed, ratio) of every network that a preset's comment has a command for."""
     found = set()
     for said in commands(preset):
-        for model, pruner in itertools.product(said.get("model", [""]), said.get("pruner", [""])):
-            more = [f"{group}={name}" for group, name in (("model", model), ("pruner", pruner)) if name]
-            more += [f"dataset={said['dataset'][0]}"] if "dataset" in said else []
-            at = options(preset, *more)
+        dataset = [f"dataset={name}" for name in said.get("dataset", [])]
+        for model in said.get("model", [""]):
+            at = options(preset, *dataset, *([f"model={model}"] if model else []))
             family = at["model"]["_target_"].rsplit(".", 1)[-1] + str(at["model"].get("widen", ""))
-            for ratio in said.get("ratio", [str(at["ratio"])]):
-                found.add((at["dataset"]["name"], family, pruner or "hydra", at["pruner"]["unit"] or "weights",
-                           float(ratio)))  # fmt: skip
+            for pruner, ratio in itertools.product(said.get("pruner", ["hydra"]), said.get("ratio", [at["ratio"]])):
+                unit = "filters" if "filters" in pruner else "weights"
+                found.add((at["dataset"]["name"], family, pruner, unit, float(ratio)))
     return found
 
 
