@@ -46,6 +46,27 @@ def test_a_smaller_network_is_made_and_counted(job: Any, words: list[str]) -> No
         assert weights[f"{site}.weight"].shape[0] == len(indices)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("net", ["mobilenet_v2", "resnet50"])
+@pytest.mark.parametrize(("unit", "ratio", "most"), [("filters", 0.2, 0.25), ("blocks", 0.1, 0.25)])
+def test_the_large_architectures_go_through_the_whole_job(
+    job: Any, net: str, unit: str, ratio: float, most: float
+) -> None:
+    short = ("training.epochs=1", "finetune.epochs=1", "training.batch_size=96", "attack.steps=1", "attack.images=32")
+    words = [f"model={net}", "model.width=0.125", f"pruner={unit}", "pruner.budget=macs", f"ratio={ratio}"]
+    record = job(*TINY[1:], *short, "objective.attack.steps=1", *words)
+    assert "failed" not in record, record.get("failed")
+    row = record["row"]
+    assert ratio <= 1 - row["macs"] / row["dense_macs"] < most  # of few blocks, one may be a quarter
+    found = structure.load(Path(row["files"]["finetuned"]) / structure.FILE)
+    assert bool(found.filters) == (unit == "filters")
+    assert bool(found.blocks) == (unit == "blocks")
+    weights = load_file(Path(row["files"]["finetuned"]) / "model.safetensors")
+    assert found.shapes == {name: list(tensor.shape) for name, tensor in weights.items()}
+    again = job(*TINY[1:], *short, "objective.attack.steps=1", *words, "attack.start=none")["row"]
+    assert (again["made"], again["clean_acc"]) == (2, row["clean_acc"])  # read back from its files
+
+
 def test_blocks_go_and_the_checkpoint_is_attacked_again(job: Any, tmp_path: Path) -> None:
     net = ["model=resnet20", "model.width=4"]
     row = job(*TINY[1:], *net, "pruner=blocks", "pruner.budget=blocks", "ratio=0.33")["row"]
