@@ -30,8 +30,8 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
 def cells(run: Run, axis: str) -> set[str]:
     """Any in common: the runs differ at most in their ``axis``; same data, recipe, budget, ratio, attack and seed.
 
-    The budget of two pruners is the same if they are fine-tuned for as many epochs, or if they train for as many in all,
-    a search for a mask and what is between rounds counted.
+    The budget of two pruners is the same if they are fine-tuned for as many epochs, or if they train for as many in
+    all, a search for a mask and what is between rounds counted.
     """
     given = [(stage.kind, _without(stage, AXES[axis])) for stage in (*run.line, *(run.source or ()))]
     told = {json.dumps([axis, run.seed, given], sort_keys=True)}
