@@ -1,20 +1,25 @@
 """AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690): the official evaluation, by pyautoattack 0.2.0.
 
 A thin adapter. Verdicts are those of one ``run_standard_evaluation``; its sub-attacks are run one by one, each on the
-images still standing, so that it is known which of them broke what.
+images still standing, so that it is known which of them broke what. ``engine=fast`` has the same parts in our own code.
 """
 
+import importlib.metadata
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import pyautoattack
 import torch
 from pyautoattack.checks import check_square_sr
 from torch import Tensor, nn
 
+from advprune.attacks.draws import places
+from advprune.attacks.fast.engine import PARTS, Engine
+from advprune.attacks.fast.network import PRECISIONS
 from advprune.errors import UserError
 from advprune.frozen import frozen, rng_kept
 from advprune.threat import Threat
@@ -33,7 +38,12 @@ def autoattack(
     version: Literal["standard", "plus", "rand", "custom"] = "standard",
     attacks: list[str] | None = None,
     seed: int = 0,
+    engine: Literal["fast"] | None = None,
+    precision: Literal["fp32", "bf16"] | None = None,
     trail: list[tuple[str, Tensor]] | None = None,
+    positions: Tensor | None = None,
+    work: Path | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> Tensor:
     """Attack with each part in turn the images that the parts before it left right.
 
@@ -47,38 +57,65 @@ def autoattack(
             with pyautoattack's own constants for them (5 restarts of apgd and fab).
         attacks: for ``custom`` only: apgd-ce, apgd-dlr, fab, square, apgd-t, fab-t.
         seed: of every part; torch's global generators are not touched.
+        engine: None for pyautoattack; ``fast`` for ours, whose verdicts a test holds to pyautoattack's.
+        precision: of the fast engine's search, None for what the device is fast at; verdicts are the model's own.
         trail: a list of the caller's to which ("clean", flags) and then (part, flags) are appended in the order they
             ran; flags (N,) bool say which images are still right. The mean of a row's flags is its robust accuracy.
+        positions: of the images in their test set (N,); random numbers of the fast engine belong to these.
+        work: file in which the fast engine keeps its state while it runs; one that is there is gone on with.
+        facts: a dict of the caller's that gets ``engine``, with its version, and what the fast one searches with.
     Returns:
         x_adv (N, C, H, W); an image that stands, or was wrong from the start, comes back clean.
     Raises:
-        UserError: for an unknown version or part, parts without ``custom``, input that is not float32, or too few
-            classes.
+        UserError: for an unknown version, part, engine or precision, parts without ``custom``, a version that the fast
+            engine has not, input that is not float32, or too few classes.
     """
     _check_options(version, attacks, x)
-    x_adv, trail = x.detach().clone(memory_format=torch.contiguous_format), trail if trail is not None else []
+    _check_engine(engine, precision, version, attacks)
+    x, facts = x.detach(), facts if facts is not None else {}
     with frozen(model), rng_kept(), _tracing_kept():
         with torch.no_grad():
-            logits = model(x)
-        standing = logits.argmax(1) == y
-        engine = _engine(model, x.device, threat, version, attacks, seed)
-        parts = list(engine.attacks_to_run)
-        _check_classes(engine, parts, logits.shape[1])
-        trail.append(("clean", standing.clone()))
-        for part in parts:
-            left = standing.nonzero().squeeze(1)
-            if len(left):
-                engine.attacks_to_run = [part]
-                x_adv[left], label = engine.run_standard_evaluation(x_adv[left], y[left], batch_size=len(x))
-                standing[left] = label == y[left]
-            trail.append((part, standing.clone()))
+            classes = model(x[:1]).shape[1]
+        package = _package(model, x.device, threat, version, attacks, seed)
+        parts = list(package.attacks_to_run)
+        _check_classes(package, parts, classes)
+        if engine == "fast":
+            ours = Engine(
+                model, x, y, places(positions, len(x)), threat,
+                restarts=package.apgd.n_restarts, seed=seed, precision=precision, work=work,
+            )  # fmt: skip
+            facts |= ours.facts
+            x_adv, steps = ours.run(tuple(parts))
+        else:
+            facts |= {"engine": f"pyautoattack {importlib.metadata.version('pyautoattack')}"}
+            x_adv, steps = _run_package(package, parts, model, x, y)
     # Alone, the part cannot notice that it did better than the others, which is a sign of masked gradients.
-    shares = {name: flags.float().mean().item() for name, flags in trail[-len(parts) - 1 :]}
+    shares = {name: flags.float().mean().item() for name, flags in steps}
     check_square_sr(shares, logger=logging.getLogger("auto-attack"))
+    if trail is not None:
+        trail += steps
     return x_adv
 
 
-def _engine(
+def _run_package(
+    package: pyautoattack.AutoAttack, parts: list[str], model: nn.Module, x: Tensor, y: Tensor
+) -> tuple[Tensor, list[tuple[str, Tensor]]]:
+    """x_adv, and who is right at first and after each part."""
+    x_adv = x.clone(memory_format=torch.contiguous_format)
+    with torch.no_grad():
+        standing = model(x).argmax(1) == y
+    steps = [("clean", standing.clone())]
+    for part in parts:
+        left = standing.nonzero().squeeze(1)
+        if len(left):
+            package.attacks_to_run = [part]
+            x_adv[left], label = package.run_standard_evaluation(x_adv[left], y[left], batch_size=len(x))
+            standing[left] = label == y[left]
+        steps.append((part, standing.clone()))
+    return x_adv, steps
+
+
+def _package(
     model: nn.Module, device: torch.device, threat: Threat, version: str, attacks: list[str] | None, seed: int
 ) -> pyautoattack.AutoAttack:
     return pyautoattack.AutoAttack(
@@ -106,7 +143,22 @@ def _check_options(version: str, attacks: list[str] | None, x: Tensor) -> None:
         raise UserError(f"autoattack takes float32 images, not {x.dtype}; convert model and images with .float()")
 
 
-def _check_classes(engine: pyautoattack.AutoAttack, parts: list[str], classes: int) -> None:
+def _check_engine(engine: str | None, precision: str | None, version: str, attacks: list[str] | None) -> None:
+    if engine not in (None, "fast"):
+        raise UserError(f"autoattack: engine={engine!r} is not fast, or null for pyautoattack")
+    if engine is None and precision is not None:
+        raise UserError(f"autoattack: precision={precision} is an option of engine=fast; pyautoattack has none")
+    if precision not in (None, *PRECISIONS):
+        raise UserError(f"autoattack: precision={precision!r} is not one of {', '.join(PRECISIONS)}, or null")
+    missing = [name for name in attacks or [] if name not in PARTS]
+    if engine == "fast" and (missing or version in ("plus", "rand")):
+        raise UserError(
+            f"autoattack: engine=fast has no {', '.join(missing) or f'version={version}'}; it has standard, and custom"
+            f" with {', '.join(PARTS)}; leave engine=null for the rest"
+        )
+
+
+def _check_classes(package: pyautoattack.AutoAttack, parts: list[str], classes: int) -> None:
     """Refuse what would fail deep inside, and aim at no more wrong classes than there are."""
     least = max(LEAST_CLASSES.get(part, 2) for part in parts)
     if classes < least:
@@ -114,7 +166,7 @@ def _check_classes(engine: pyautoattack.AutoAttack, parts: list[str], classes: i
             f"autoattack with {', '.join(parts)} needs at least {least} classes, the model has {classes}; use"
             " attack.version=custom attack.attacks=[apgd-ce,fab-t,square]"
         )
-    for targeted in (engine.apgd_targeted, engine.fab):
+    for targeted in (package.apgd_targeted, package.fab):
         targeted.n_target_classes = min(targeted.n_target_classes, classes - 1)
 
 

@@ -34,6 +34,7 @@ class RobustEvaluation(pl.LightningModule):
         net: pixels -> logits.
         attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are recorded too; so are
             the independent verdicts of one that takes a ``verdicts`` dict; with ``positions`` it gets each image's.
+            One with ``work`` keeps its state in that file, and goes on from it; one with ``facts`` says what it is.
             One that returns a ``Certificate`` is a certifier.
         name: of the attack, for the records.
         threat: the ball every x_adv must be in; None if the attack has a perturbation set of its own.
@@ -91,7 +92,9 @@ class RobustEvaluation(pl.LightningModule):
         with frozen(self.net):
             trail: list[tuple[str, Tensor]] = []
             answers: dict[str, Tensor] = {}
-            given = {"trail": trail, "verdicts": answers, "positions": positions}
+            facts: dict[str, Any] = {}
+            given = {"trail": trail, "verdicts": answers, "positions": positions, "facts": facts,
+                     "work": beside.with_suffix(".state")}  # fmt: skip
             taken = inspect.signature(self.attack).parameters
             given = {name: value for name, value in given.items() if name in taken}
             found = self.examples.at(positions) if self.examples else {}
@@ -99,6 +102,8 @@ class RobustEvaluation(pl.LightningModule):
             distance = verify(x_adv, x, self.threat, self.attack_name)
             with torch.no_grad():
                 clean, after = self.net(x).argmax(1), self.net(x_adv).argmax(1)
+        if facts:
+            replace(self.parts / "facts.json", json.dumps(facts))
         clean_ok = clean == y
         if self.gallery is not None and beside.stem == FIRST:
             gallery.save(self.gallery, x, x_adv, y, clean, after)
@@ -133,6 +138,11 @@ class RobustEvaluation(pl.LightningModule):
             "smoothed": torch.full_like(y, proof.smoothed, dtype=torch.bool),
         }  # fmt: skip
         return {name: column.tolist() for name, column in columns.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """What the attack said of itself: its engine, for one that has several."""
+        path = self.parts / "facts.json"
+        return json.loads(path.read_text()) if path.exists() else {}
 
     def records(self, batches: int) -> dict[str, list[Any]]:
         """All batches' columns, in the order of the test set."""

@@ -28,8 +28,8 @@ FRAME = {
 }  # fmt: skip
 #: Arguments that the frame gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
-                   "channels", "seed", "trail", "verdicts", "positions", "val_images", "repeats", "batch_size",
-                   "name", "eligible", "source", "sites"})  # fmt: skip
+                   "channels", "seed", "trail", "verdicts", "positions", "work", "facts", "val_images", "repeats",
+                   "batch_size", "name", "eligible", "source", "sites"})  # fmt: skip
 
 
 def check_numbers(options: dict[str, Any]) -> None:

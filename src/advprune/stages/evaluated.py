@@ -56,7 +56,7 @@ def judged(
     ranks.only_first()
     columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))
     result = summary(columns)
-    return columns, facts | result | {
+    return columns, facts | result | module.facts() | {
         "doubts": module.doubts + suspicions(result), "of": whole, "batch_size": size, "perturbation": own,
         "threat": {"norm": None, "eps": None} if ball is None else {"norm": ball.norm, "eps": ball.eps},
     }  # fmt: skip

@@ -1,0 +1,145 @@
+"""Auto-PGD (Croce and Hein 2020, https://arxiv.org/abs/2003.01690, algorithm 1), of many images and turns at once.
+
+Differs from the paper as pyautoattack does: a step's first comparison of losses is with zero; random starts reach the
+ball's surface.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advprune.attacks.fast import noise
+from advprune.attacks.fast.board import Board
+from advprune.attacks.fast.network import Searcher
+from advprune.attacks.fast.propose import fresh, propose
+from advprune.attacks.fast.rows import pick, put, unit, wide
+from advprune.errors import UserError
+from advprune.threat import Threat
+
+STEPS = 100
+MOMENTUM = 0.75  # share of the new step, the paper's alpha
+ENOUGH = 0.75  # share of steps that must improve for the step size to stay, the paper's rho
+#: Steps to the first look at the step size, what each next period is shorter by, and the shortest.
+FIRST, SHORTER, SHORTEST = (int(share * STEPS) for share in (0.22, 0.03, 0.06))
+
+#: (logits (R, K), labels (R,), targets (R,)) -> what to climb, (R,).
+Climbed = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Of the right label."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Difference of logits ratio, the paper's eq. 6."""
+    top = logits.topk(3, dim=1).values
+    rival = torch.where(logits.argmax(1) == y, top[:, 1], top[:, 0])
+    return -(pick(logits, y) - rival) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Difference of logits ratio towards a target, the paper's eq. 7."""
+    top = logits.topk(4, dim=1).values
+    return -(pick(logits, y) - pick(logits, target)) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
+
+
+class APGD:
+    """The search.
+
+    Args:
+        name: of the part; its random numbers belong to it.
+        net: the copy that searches.
+        board: the images.
+        loss: what to climb.
+        turns: restarts; or targets, the best wrong class first.
+        seed: of the random starts.
+    """
+
+    def __init__(self, name: str, net: Searcher, board: Board, loss: Climbed, *, turns: int, seed: int) -> None:
+        self.name, self.net, self.board, self.loss, self.turns, self.seed = name, net, board, loss, turns, seed
+        self.order = board.clean_logits.argsort(1, descending=True)
+
+    def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
+        """Rows at their random starts."""
+        x, threat = self.board.x[image], self.board.threat
+        start = (x + threat.eps * unit(self._noise(image, turn, x), threat.norm)).clamp(0, 1)
+        rows, zeros = len(x), torch.zeros(len(x), device=x.device)
+        return {
+            "image": image, "turn": turn, "x": x, "y": self.board.y[image],
+            "target": self.order[image, (turn + 1).clamp_max(self.order.shape[1] - 1)],
+            "point": start, "before": start, "best": start, "best_grad": torch.zeros_like(x),
+            "loss": zeros - torch.inf, "last_loss": zeros, "checked_loss": zeros, "offered": fresh(rows, x.device),
+            "step": zeros + 2 * threat.eps, "made": zeros.long(), "since": zeros.long(), "period": zeros.long() + FIRST,
+            "rises": zeros.long(), "halved": torch.ones(rows, dtype=torch.bool, device=x.device),
+        }  # fmt: skip
+
+    def step(self, state: dict[str, Tensor]) -> Tensor:
+        """Look at the loss where the rows are, and move on."""
+        logits, graph, point = self._forward(state)
+        propose(self.board, state, logits.detach(), point.detach(), self.net.slack)
+        done = (state["made"] == STEPS) | ~self.board.standing[state["image"]]
+        if bool(done.all()):
+            return done  # no gradient is wanted any more
+        (grad,) = torch.autograd.grad(graph, point, torch.ones_like(graph))
+        value, first = graph.detach(), state["made"] == 0
+        put(state, ~first & (value > state["last_loss"]), rises=state["rises"] + 1)
+        state["last_loss"] = torch.where(first, 0.0, value)
+        put(state, value > state["loss"], best=state["point"], best_grad=grad, loss=value)
+        put(state, first, checked_loss=value)
+        state["since"] = torch.where(first, 0, state["since"] + 1)
+        grad = look_at_step(state, grad)
+        move(state, grad, self.board.threat)
+        return done
+
+    def _forward(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, what is climbed with its graph, and the points it hangs on."""
+        point = state["point"].detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self.net(point)
+            value = self.loss(logits, state["y"], state["target"])
+        if not value.requires_grad:
+            raise UserError("autoattack: the output has no gradient (int8 model? inference mode?); use attack=square")
+        return logits, value, point
+
+    def _noise(self, image: Tensor, turn: Tensor, x: Tensor) -> Tensor:
+        """Of each row, by its image's place and its turn."""
+        out = torch.empty(x.shape)
+        for value in turn.unique().tolist():
+            rows = (turn == value).nonzero().squeeze(1)
+            places = [self.board.places[i] for i in image[rows].tolist()]
+            name = f"autoattack/{self.seed}/{self.name}/{value}"
+            if self.board.threat.norm == "linf":
+                drawn = 2 * noise.uniform(name, places, *x.shape[1:]) - 1
+            else:
+                drawn = noise.normal(name, places, *x.shape[1:])
+            out[rows.cpu()] = drawn
+        return out.to(x.device)
+
+
+def look_at_step(state: dict[str, Tensor], grad: Tensor) -> Tensor:
+    """Halve the step of rows that rose too seldom since the last look, and send them back to their best point.
+
+    Returns:
+        The gradient at each row's point.
+    """
+    due = state["since"] == state["period"]
+    seldom = state["rises"] <= ENOUGH * state["period"]
+    stuck = ~state["halved"] & (state["checked_loss"] >= state["loss"])
+    back = due & (seldom | stuck)
+    put(state, back, step=state["step"] / 2, point=state["best"])
+    put(state, due, halved=back, checked_loss=state["loss"], since=torch.zeros_like(state["since"]),
+        rises=torch.zeros_like(state["rises"]), period=(state["period"] - SHORTER).clamp_min(SHORTEST))  # fmt: skip
+    return torch.where(wide(back), state["best_grad"], grad)
+
+
+def move(state: dict[str, Tensor], grad: Tensor, threat: Threat) -> None:
+    """A step along the gradient, and some of the last one."""
+    x, point = state["x"], state["point"]
+    direction = grad.sign() if threat.norm == "linf" else unit(grad, "l2")
+    ahead = threat.project(point + wide(state["step"]) * direction, x)
+    share = wide(torch.where(state["made"] == 0, 1.0, MOMENTUM))
+    ahead = threat.project(point + (ahead - point) * share + (point - state["before"]) * (1 - share), x)
+    state["before"], state["point"], state["made"] = point, ahead, state["made"] + 1

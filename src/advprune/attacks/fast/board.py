@@ -1,0 +1,39 @@
+"""What is known of each image of a batch: whether it still stands, and the point that made it fall.
+
+The only judge of a point is the plain network.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from advprune.threat import Threat
+
+
+class Board:
+    """The images of a batch.
+
+    Args:
+        model: the plain network, frozen, in eval mode.
+        x: clean images (N, C, H, W), float32 in [0, 1].
+        y: labels (N,) int64.
+        places: of the images in their test set, (N,); their random numbers belong to these.
+        threat: the ball.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, places: list[int], threat: Threat) -> None:
+        self.model, self.x, self.y, self.places, self.threat = model, x, y, places, threat
+        self.x_adv = x.clone()
+        with torch.no_grad():
+            self.clean_logits = model(x)
+        self.standing = self.clean_logits.argmax(1) == y
+
+    @torch.no_grad()
+    def offer(self, image: Tensor, point: Tensor) -> None:
+        """Let each image ``image`` (R,) fall whose point (R, C, H, W), brought into the ball, fools the network."""
+        point = self.threat.project(point, self.x[image])
+        lost = (self.model(point).argmax(1) != self.y[image]).nonzero().squeeze(1)
+        # Of several points of one image the first: written at once, they would mix on a GPU.
+        first = torch.full_like(self.y, len(point)).scatter_reduce(0, image[lost], lost, "amin")
+        fallen = (first < len(point)).nonzero().squeeze(1)
+        self.x_adv[fallen] = point[first[fallen]]
+        self.standing[fallen] = False

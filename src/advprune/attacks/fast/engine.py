@@ -1,0 +1,116 @@
+"""AutoAttack by our own engine: the parts, steps, restarts, losses and order of pyautoattack 0.2.0, sooner.
+
+Croce and Hein 2020, https://arxiv.org/abs/2003.01690. Verdicts are pyautoattack's up to random numbers: an image leaves
+as soon as it falls, another takes its place, and the search runs on a faster copy of the network; each point that
+counts is judged by the plain one in float32. Random numbers belong to an image's place in its test set, a part and a
+turn, so a verdict depends on no other image, nor on the size of the batch, but for rounding.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advprune.attacks.fast.apgd import APGD, cross_entropy, dlr, dlr_targeted
+from advprune.attacks.fast.board import Board
+from advprune.attacks.fast.fab import FAB
+from advprune.attacks.fast.journal import Journal
+from advprune.attacks.fast.network import Precision, searcher
+from advprune.attacks.fast.pool import Pool, Search
+from advprune.attacks.fast.square import Square
+from advprune.threat import Threat
+
+#: Raised when verdicts may change.
+VERSION = 1
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
+TARGETS = 9
+#: Images on which the copy that searches is compared with the network.
+PROBED = 32
+
+
+class Engine:
+    """One attack on one batch.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); frozen, in eval mode.
+        x: clean images (N, C, H, W), float32 in [0, 1].
+        y: labels (N,) int64.
+        places: of the images in their test set.
+        threat: the ball.
+        restarts: of apgd-ce and apgd-dlr.
+        seed: of every part.
+        precision: of the search; None for what the device is fast at.
+        work: file of the state while the attack runs; one that is there is gone on with.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        places: list[int],
+        threat: Threat,
+        *,
+        restarts: int = 1,
+        seed: int = 0,
+        precision: Precision | None = None,
+        work: Path | None = None,
+    ) -> None:
+        self.board = Board(model, x, y, places, threat)
+        self.net = searcher(model, x[:PROBED], y[:PROBED], threat, precision)
+        self.restarts, self.seed = restarts, seed
+        self.journal = Journal(work, x.device)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the search is made with."""
+        net = self.net
+        return {"engine": f"fast {VERSION}", "search_precision": net.precision, "search_folded": net.folded}
+
+    @torch.no_grad()
+    def run(self, parts: tuple[str, ...] = STANDARD) -> tuple[Tensor, list[tuple[str, Tensor]]]:
+        """Attack with each part in turn the images that the parts before it left right.
+
+        Returns:
+            x_adv (N, C, H, W); an image that stands, or was wrong from the start, comes back clean. And the trail:
+            ("clean", flags) and (part, flags), flags (N,) bool saying who is still right.
+        """
+        kept, trail = self.journal.load(), [("clean", self.board.standing.clone())]
+        if kept:
+            self.board.x_adv, self.board.standing = kept.pop("x_adv"), kept.pop("standing")
+        for part in parts:
+            done = f"after.{part}"
+            if done not in kept:
+                self._part(part, kept, trail)
+            trail.append((part, kept.pop(done, self.board.standing).clone()))
+        self.journal.clear()
+        return self.board.x_adv, trail
+
+    def _part(self, part: str, kept: dict[str, Tensor], trail: list[tuple[str, Tensor]]) -> None:
+        """Run a part, from where it was left if it was."""
+        pool = Pool(self._search(part), self.board)
+        if "ahead" in kept:
+            pool.ahead = int(kept.pop("ahead"))
+            pool.state = {name.removeprefix("state."): kept.pop(name) for name in list(kept) if name[:6] == "state."}
+        pool.run(lambda: self._note(pool, trail) if self.journal.due() else None)
+
+    def _note(self, pool: Pool, trail: list[tuple[str, Tensor]]) -> None:
+        """Write down how far the attack is."""
+        state = {f"state.{name}": tensor for name, tensor in pool.state.items()}
+        done = {f"after.{part}": flags for part, flags in trail[1:]}
+        board = {"x_adv": self.board.x_adv, "standing": self.board.standing, "ahead": torch.tensor(pool.ahead)}
+        self.journal.save(state | done | board)
+
+    def _search(self, part: str) -> Search:
+        net, board, seed = self.net, self.board, self.seed
+        targets = min(TARGETS, board.clean_logits.shape[1] - 1)
+        if part == "fab-t":
+            return FAB(net, board, turns=targets)
+        if part == "square":
+            return Square(net, board, seed=seed)
+        if part == "apgd-t":
+            return APGD(part, net, board, dlr_targeted, turns=targets, seed=seed)
+        loss = cross_entropy if part == "apgd-ce" else dlr
+        return APGD(part, net, board, loss, turns=self.restarts, seed=seed)

@@ -1,0 +1,81 @@
+"""Targeted FAB (Croce and Hein 2020, https://arxiv.org/abs/1907.02044, algorithm 1), of many images at once.
+
+FAB seeks the nearest point that is lost. Here it ends for an image with the first such point inside the ball.
+"""
+
+import torch
+from torch import Tensor
+
+from advprune.attacks.fast.board import Board
+from advprune.attacks.fast.network import Searcher
+from advprune.attacks.fast.projections import to_hyperplane
+from advprune.attacks.fast.propose import fresh, propose
+from advprune.attacks.fast.rows import pick, wide
+
+STEPS = 100
+BIAS = 0.1  # largest share of the step towards the clean image's projection, the paper's alpha_max
+OVERSHOOT = 1.05  # eta
+BACK = 0.9  # beta
+
+
+class FAB:
+    """The search.
+
+    Args:
+        net: the copy that searches.
+        board: the images.
+        turns: targets, the best wrong class first.
+    """
+
+    def __init__(self, net: Searcher, board: Board, *, turns: int) -> None:
+        self.net, self.board, self.turns = net, board, turns
+        self.order = board.clean_logits.argsort(1, descending=True)
+
+    def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
+        """Rows at their clean images: the first restart is not random."""
+        x = self.board.x[image]
+        return {"image": image, "turn": turn, "x": x, "y": self.board.y[image], "target": self.order[image, turn + 1],
+                "point": x, "made": torch.zeros_like(image), "offered": fresh(len(x), x.device)}  # fmt: skip
+
+    def step(self, state: dict[str, Tensor]) -> Tensor:
+        """Step onto the boundary as the gradient draws it; from beyond it, step back."""
+        lead, grad = self._boundary(state)
+        x, threat = state["x"], self.board.threat
+        point = towards(state["point"], x, grad, lead, threat.norm)
+        logits = self.net.ask(point)
+        inside = threat.distance(point, x) <= threat.eps
+        propose(self.board, state, logits, point, self.net.slack, among=inside)
+        lost = logits.argmax(1) != state["y"]
+        state["point"] = torch.where(wide(lost), x + BACK * (point - x), point)
+        state["made"] = state["made"] + 1
+        return state["made"] == STEPS
+
+    def _boundary(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """By how much the target's logit leads, (R,), negative while the image stands; and its gradient."""
+        point = state["point"].detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self.net(point)
+            lead = pick(logits, state["target"]) - pick(logits, state["y"])
+        (grad,) = torch.autograd.grad(lead, point, torch.ones_like(lead))
+        return lead.detach(), grad
+
+
+def towards(point: Tensor, x: Tensor, grad: Tensor, lead: Tensor, norm: str) -> Tensor:
+    """Just beyond where the linearised lead is zero: between the projections of ``point`` and of ``x``.
+
+    Args:
+        point, x: (R, C, H, W).
+        grad: of the lead at ``point``, (R, C, H, W).
+        lead: at ``point``, (R,).
+    """
+    normal = grad.flatten(1)
+    gap_here = -lead
+    gap_there = gap_here + (normal * (point - x).flatten(1)).sum(1)
+    both = to_hyperplane(
+        torch.cat([point.flatten(1), x.flatten(1)]), normal.repeat(2, 1), torch.cat([gap_here, gap_there]), norm
+    )
+    length = (both.abs().amax(1) if norm == "linf" else both.norm(dim=1)).clamp_min(1e-8)
+    here, there = both.view(2, *x.shape)
+    mine, other = length.chunk(2)
+    share = wide((mine / (mine + other)).clamp_max(BIAS))
+    return ((point + OVERSHOOT * here) * (1 - share) + (x + OVERSHOOT * there) * share).clamp(0, 1)

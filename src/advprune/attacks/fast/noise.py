@@ -1,0 +1,19 @@
+"""Random numbers of one image: they depend on the seed, the image's place, the part and the turn, and nothing else."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advprune.attacks.draws import generators
+
+
+def uniform(name: str, places: list[int], *shape: int) -> Tensor:
+    """float32 (R, *shape) in [0, 1): row r belongs to ``places[r]``."""
+    each = [g.random(shape, dtype=np.float32) for g in generators(name, places)]
+    return torch.from_numpy(np.stack(each))
+
+
+def normal(name: str, places: list[int], *shape: int) -> Tensor:
+    """float32 (R, *shape), standard normal: row r belongs to ``places[r]``."""
+    each = [g.standard_normal(shape, dtype=np.float32) for g in generators(name, places)]
+    return torch.from_numpy(np.stack(each))

@@ -1,0 +1,425 @@
+"""The fast engine of AutoAttack: its geometry and schedules against closed forms, its verdicts against pyautoattack."""
+
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyautoattack
+import pytest
+import torch
+from conftest import ROOT
+from networks import lively
+from scipy.optimize import linprog, minimize
+from torch import Tensor, nn
+
+from advprune.attacks import autoattack as adapter
+from advprune.attacks.autoattack import autoattack
+from advprune.attacks.fast import apgd, square
+from advprune.attacks.fast.board import Board
+from advprune.attacks.fast.fab import FAB
+from advprune.attacks.fast.network import Searcher, searcher
+from advprune.attacks.fast.pool import Pool
+from advprune.attacks.fast.projections import to_hyperplane
+from advprune.errors import UserError
+from advprune.masks import prunable, top_k
+from advprune.modules.evaluation import RobustEvaluation
+from advprune.surgery.subnet import Subnet
+from advprune.threat import L2, Linf
+
+fast = partial(autoattack, engine="fast")
+
+
+def boxes(rows: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Points of a box, some on its faces, normals with zeros in them, and gaps within and beyond reach."""
+    draw = torch.Generator().manual_seed(0)
+    point = (1.4 * torch.rand(rows, size, generator=draw, dtype=torch.float64) - 0.2).clamp(0, 1)
+    normal = torch.randn(rows, size, generator=draw, dtype=torch.float64)
+    normal[torch.rand(rows, size, generator=draw) < 0.2] = 0
+    reach = torch.where(normal > 0, 1 - point, point).mul(normal.abs()).sum(1)
+    return point, normal, reach * torch.linspace(0.02, 1.3, rows, dtype=torch.float64)
+
+
+def test_the_linf_projection_is_the_linear_programs() -> None:
+    point, normal, gap = boxes(24, 12)
+    found = to_hyperplane(point, normal, gap, "linf")
+    for p, w, c, d in zip(point.numpy(), normal.numpy(), gap.numpy(), found.numpy(), strict=True):
+        assert ((p + d >= -1e-12) & (p + d <= 1 + 1e-12)).all()
+        # Unknowns (d, t): least t with |d| <= t, w.d = c, 0 <= p + d <= 1.
+        size = len(p)
+        within = np.block([[np.eye(size), -np.ones((size, 1))], [-np.eye(size), -np.ones((size, 1))]])
+        program = linprog(
+            np.r_[np.zeros(size), 1], A_ub=within, b_ub=np.zeros(2 * size), A_eq=np.r_[w, 0][None], b_eq=[c],
+            bounds=[*zip(-p, 1 - p, strict=True), (0, None)],
+        )  # fmt: skip
+        if program.status == 2:  # out of reach: as far as the box goes
+            np.testing.assert_allclose(p + d, np.where(w > 0, 1, np.where(w < 0, 0, p)), atol=1e-12)
+        else:
+            assert w @ d == pytest.approx(c, rel=1e-6)
+            assert np.abs(d).max() == pytest.approx(program.fun, rel=1e-6)
+
+
+def test_the_l2_projection_is_the_quadratic_programs() -> None:
+    point, normal, gap = (tensor[:14] for tensor in boxes(24, 12))  # those within reach
+    found = to_hyperplane(point, normal, gap, "l2")
+    for p, w, c, d in zip(point.numpy(), normal.numpy(), gap.numpy(), found.numpy(), strict=True):
+        program = minimize(
+            lambda z: z @ z, np.zeros(len(p)), jac=lambda z: 2 * z, method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500}, bounds=[*zip(-p, 1 - p, strict=True)],
+            constraints={"type": "eq", "fun": lambda z, w=w, c=c: w @ z - c, "jac": lambda z, w=w: w},
+        )  # fmt: skip
+        assert program.success
+        assert w @ d == pytest.approx(c, rel=1e-6)
+        assert d @ d == pytest.approx(program.fun, rel=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_projections_hold_in_float32_at_full_size_and_without_a_gradient(norm: str) -> None:
+    point, normal, gap = (tensor.float() for tensor in boxes(40, 3072))
+    near = gap[:28]  # within reach
+    found = to_hyperplane(point[:28], 1e-6 * normal[:28], 1e-6 * near, norm)
+    torch.testing.assert_close((normal[:28] * found).sum(1), near, rtol=1e-4, atol=0)
+    assert not to_hyperplane(point, torch.zeros_like(normal), gap, norm).any()
+    below = to_hyperplane(point[:28], -normal[:28], -near, norm)
+    torch.testing.assert_close(below, to_hyperplane(point[:28], normal[:28], near, norm))
+
+
+def test_square_shrinks_as_in_the_papers_table() -> None:
+    """Appendix B: halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000 queries, from 0.8."""
+    after = {10: 0.8, 11: 0.4, 50: 0.4, 51: 0.2, 200: 0.2, 201: 0.1, 500: 0.1, 501: 0.05, 1001: 0.025, 2000: 0.025,
+             2001: 0.0125, 4001: 0.00625, 6001: 0.003125, 8001: 0.0015625, 0: 0.8}  # fmt: skip
+    torch.testing.assert_close(square.share(torch.tensor(list(after))), torch.tensor(list(after.values())).double())
+
+
+class Line(nn.Module):
+    """Two classes; the second leads by w.x + b."""
+
+    def __init__(self, w: Tensor, b: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(len(w), 2)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.stack([torch.zeros_like(w), w]))
+            self.linear.bias.copy_(torch.tensor([0.0, b]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.flatten(1))
+
+
+def line() -> tuple[Line, Tensor, Tensor]:
+    """A model, images far from the faces of [0, 1], their labels (all 0)."""
+    draw = torch.Generator().manual_seed(1)
+    w = torch.randn(48, generator=draw)
+    x = 0.45 + 0.1 * torch.rand(5, 3, 4, 4, generator=draw)
+    return Line(w, float(-(x.flatten(1) @ w).max() - 1)).eval().requires_grad_(False), x, torch.zeros(5).long()
+
+
+def board(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2) -> Board:
+    return Board(model, x, y, list(range(len(x))), threat)
+
+
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+def test_fab_finds_the_nearest_point_of_a_linear_model(norm: str, dual: int) -> None:
+    model, x, y = line()
+    w = model.linear.weight[1]
+    exact = -(x.flatten(1) @ w + model.linear.bias[1]) / w.norm(p=dual)
+    ball = {"linf": Linf, "l2": L2}[norm]
+    for room, falls in ((1.06, True), (0.99, False)):  # FAB overshoots by 5 %, and comes nearer than that by no step
+        for image, distance in enumerate(exact.tolist()):
+            one = slice(image, image + 1)
+            at = board(model, x[one], y[one], ball(room * distance))
+            Pool(FAB(Searcher(model, "fp32", folded=False), at, turns=1), at).run(lambda: None)
+            assert bool(at.standing) is not falls
+            if falls:
+                assert at.threat.distance(at.x_adv, x[one]).item() <= room * distance * (1 + 1e-5)
+
+
+class Slope(nn.Module):
+    """Two classes whose cross-entropy rises with pixel 0 alone: sign(grad) is constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rise = x.flatten(1)[:, 0]
+        return torch.stack([0 * rise + 5, rise], 1)
+
+
+def test_apgd_halves_its_step_at_the_papers_checkpoints() -> None:
+    """On a slope that ends at the ball's edge no step improves after the first: each look at the step halves it."""
+    x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
+    at = board(Slope(), x, y, Linf(0.1))
+    search = apgd.APGD("apgd-ce", Searcher(Slope(), "fp32", folded=False), at, apgd.cross_entropy, turns=1, seed=0)
+    with torch.no_grad():
+        state = search.begin(torch.tensor([0]), torch.tensor([0]))
+        halved, last = [], state["step"].item()
+        assert last == pytest.approx(0.2)
+        for made in range(101):
+            done = search.step(state)
+            if state["step"].item() < last:
+                halved.append(made)
+                last = state["step"].item()
+    assert bool(done)
+    # p_0 = 0, p_1 = 0.22, p_j+1 = p_j + max(p_j - p_j-1 - 0.03, 0.06)
+    assert halved == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert state["best"].flatten()[0].item() == pytest.approx(0.6)
+
+
+def test_apgd_climbs_as_pyautoattack_does_step_for_step(contested: tuple[nn.Module, Tensor, Tensor]) -> None:
+    """From the same starts, on images that stay right: the same best losses after 100 steps."""
+    model, x, y = contested
+    for norm, ball in (("Linf", Linf(0.01)), ("L2", L2(0.05))):
+        reference = pyautoattack.autopgd_base.APGDAttack(model, n_restarts=1, eps=ball.eps, norm=norm, device="cpu")
+        at = board(model, x, y, ball)
+        search = apgd.APGD("apgd-ce", Searcher(model, "fp32", folded=False), at, apgd.cross_entropy, turns=1, seed=0)
+        rows = at.standing.nonzero().squeeze(1)
+        with torch.no_grad():
+            state = search.begin(rows, torch.zeros_like(rows))
+            start = state["point"]
+            reference.init_hyperparam(x)
+            _, right, loss, _ = reference.attack_single_run(x[rows], y[rows], x_init=start)
+            for _ in range(101):
+                search.step(state)
+        stays = right & at.standing[rows]
+        assert stays.sum() >= 4
+        torch.testing.assert_close(state["loss"][stays], loss[stays], rtol=1e-5, atol=1e-6)
+
+
+class Tiny(nn.Module):
+    def __init__(self, classes: int = 5) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU(),
+            nn.Flatten(), nn.Linear(96, classes),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@pytest.fixture
+def contested() -> tuple[nn.Module, Tensor, Tensor]:
+    return contested_images()
+
+
+def contested_images() -> tuple[nn.Module, Tensor, Tensor]:
+    """A net and 32 images with its own labels, but one: some fall at the radii below and some do not."""
+    torch.manual_seed(0)
+    model = Tiny().eval().requires_grad_(False)
+    model.net[1].running_mean.uniform_(-0.2, 0.2)
+    model.net[1].running_var.uniform_(0.5, 1.5)
+    x = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    y = model(x).argmax(1)
+    y[0] = (y[0] + 1) % 5
+    return model, x, y
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer queries of Square, in both engines: what it finds, it mostly finds at first."""
+    whole = adapter._package
+
+    def cut(*args: object) -> pyautoattack.AutoAttack:
+        package = whole(*args)
+        package.square.n_queries = 300
+        return package
+
+    monkeypatch.setattr(adapter, "_package", cut)
+    monkeypatch.setattr(square, "QUERIES", 300)
+
+
+def compared(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2, **options: object) -> dict[str, float]:
+    """Both engines: the share of equal verdicts, and each one's robust accuracy."""
+    trails: dict[str, list[tuple[str, Tensor]]] = {"theirs": [], "ours": []}
+    autoattack(model, x, y, threat=threat, trail=trails["theirs"])
+    x_adv = fast(model, x, y, threat=threat, trail=trails["ours"], **options)
+    assert [name for name, _ in trails["ours"]] == [name for name, _ in trails["theirs"]]
+    theirs, ours = trails["theirs"][-1][1], trails["ours"][-1][1]
+    with torch.no_grad():
+        assert torch.equal(model(x_adv).argmax(1) == y, ours)
+    assert threat.distance(x_adv, x).max() <= threat.eps + 1e-6
+    assert 0 <= x_adv.min() <= x_adv.max() <= 1
+    assert torch.equal(x_adv[ours], x[ours])
+    return {"agree": (ours == theirs).float().mean().item(), "ours": ours.float().mean().item(),
+            "theirs": theirs.float().mean().item()}  # fmt: skip
+
+
+@pytest.mark.parametrize("threat", [Linf(0.02), L2(0.08)], ids=["linf", "l2"])
+def test_verdicts_are_those_of_pyautoattack(contested, short, threat) -> None:  # type: ignore[no-untyped-def]
+    found = compared(*contested, threat)
+    assert 0.2 < found["theirs"] < 0.8
+    assert found["agree"] == 1.0
+
+
+@pytest.mark.parametrize("threat", [Linf(0.02), L2(0.08)], ids=["linf", "l2"])
+def test_square_alone_finds_what_pyautoattacks_finds(contested, short, threat) -> None:  # type: ignore[no-untyped-def]
+    """Random searches differ by an image or two; they are as strong as each other."""
+    model, x, y = contested
+    shares = []
+    for run in (autoattack, fast):
+        trail: list[tuple[str, Tensor]] = []
+        run(model, x, y, threat=threat, version="custom", attacks=["square"], trail=trail)
+        shares.append(trail[-1][1].float().mean().item())
+    assert shares[0] < 0.9
+    assert abs(shares[0] - shares[1]) <= 2 / 32
+
+
+def test_a_verdict_does_not_depend_on_the_other_images(contested, short) -> None:  # type: ignore[no-untyped-def]
+    """The same image, in another batch: its random numbers are those of its place in the test set."""
+    model, x, y = contested
+    whole: list[tuple[str, Tensor]] = []
+    given = {"threat": Linf(0.02), "precision": "fp32", "version": "custom", "attacks": ["apgd-ce", "square"]}
+    fast(model, x, y, positions=torch.arange(32), trail=whole, **given)
+    some = torch.tensor([30, 3, 17, 8, 21, 5])
+    trail: list[tuple[str, Tensor]] = []
+    fast(model, x[some], y[some], positions=some, trail=trail, **given)
+    for (name, flags), (_, expected) in zip(trail, whole, strict=True):
+        assert torch.equal(flags, expected[some]), name
+
+
+def test_random_numbers_belong_to_a_place_and_a_seed(contested) -> None:  # type: ignore[no-untyped-def]
+    model, x, y = contested
+    at = Board(model, x, y, list(range(100, 132)), Linf(0.1))
+    one, other = (
+        apgd.APGD("apgd-ce", Searcher(model, "fp32", folded=False), at, apgd.cross_entropy, turns=2, seed=seed)
+        for seed in (0, 1)
+    )
+    rows, first, second = torch.arange(32), torch.zeros(32).long(), torch.ones(32).long()
+    start = one.begin(rows, first)["point"]
+    torch.testing.assert_close(one.begin(rows[5:6], first[:1])["point"], start[5:6], rtol=0, atol=0)
+    for another in (one.begin(rows, second), other.begin(rows, first)):
+        assert (another["point"] != start).flatten(1).any(1).all()
+    reach = at.threat.distance(start, x)
+    assert (reach <= 0.1 + 1e-6).all()
+    assert (reach > 0.09).float().mean() > 0.9  # on the surface, but where the pixel's range cut it
+
+
+def test_the_copy_folds_batch_norm_and_masks_and_says_the_same() -> None:
+    x, y = torch.rand(4, 3, 32, 32), torch.zeros(4).long()
+    for kind in ("resnet_a", "preact_resnet18", "wrn", "mobilenet_v2"):
+        model = lively(kind).requires_grad_(False)
+        found = searcher(model, x, y, Linf(8 / 255), "fp32")
+        assert found.folded
+        torch.testing.assert_close(found(x), model(x), rtol=1e-3, atol=1e-4)
+        norms = [module for module in found.modules() if isinstance(module, nn.BatchNorm2d)]
+        before = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+        assert len(norms) < len(before)
+        assert kind in ("preact_resnet18", "wrn") or not norms
+    plain = lively("resnet_a")
+    masks = {name: top_k(weight.abs(), weight.numel() // 2) for name, weight in prunable(plain).items()}
+    masked = Subnet(plain, masks).eval().requires_grad_(False)
+    found = searcher(masked, x, y, Linf(8 / 255), "fp32")
+    assert found.folded
+    assert not any(isinstance(module, Subnet) for module in found.modules())
+    torch.testing.assert_close(found(x), masked(x), rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_that_cannot_be_copied_searches_itself(contested) -> None:  # type: ignore[no-untyped-def]
+    class Branching(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) if x.sum() > 0 else self.inner(-x)
+
+    model, x, y = contested
+    facts: dict[str, object] = {}
+    trail: list[tuple[str, Tensor]] = []
+    given = {"threat": Linf(0.02), "version": "custom", "attacks": ["apgd-ce", "fab-t"], "precision": "bf16"}
+    fast(Branching(model), x, y, facts=facts, trail=trail, **given)
+    assert facts == {"engine": "fast 1", "search_precision": "fp32", "search_folded": False}
+    expected: list[tuple[str, Tensor]] = []
+    fast(model, x, y, trail=expected, **given | {"precision": "fp32"})
+    assert torch.equal(trail[-1][1], expected[-1][1])
+
+
+def test_bf16_is_left_where_it_would_move_the_boundary(contested) -> None:  # type: ignore[no-untyped-def]
+    model, x, y = contested
+    assert searcher(model, x, y, Linf(0.9), "bf16").precision == "bf16"
+    assert searcher(model, x, y, Linf(1e-4), "bf16").precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"engine": "slow"}, "fast"),
+        ({"engine": "fast", "version": "rand"}, "no version=rand.*engine=null"),
+        ({"engine": "fast", "version": "custom", "attacks": ["fab"]}, "no fab;.*fab-t"),
+        ({"engine": "fast", "precision": "fp16"}, "fp32, bf16"),
+        ({"precision": "bf16"}, "engine=fast"),
+    ],
+)
+def test_a_wrong_option_is_an_error(option, said, contested) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match=said):
+        autoattack(*contested, threat=Linf(0.1), **option)
+
+
+def test_parts_of_custom_have_the_packages_restarts_and_few_classes_few_targets() -> None:
+    torch.manual_seed(0)
+    model, x = Tiny(classes=2).eval(), torch.rand(3, 1, 8, 8)
+    trail: list[tuple[str, Tensor]] = []
+    given = {"version": "custom", "attacks": ["apgd-ce", "fab-t"]}
+    fast(model, x, model(x).argmax(1), threat=Linf(0.3), trail=trail, **given)
+    assert [name for name, _ in trail] == ["clean", "apgd-ce", "fab-t"]
+    assert not trail[-1][1].any()
+    with pytest.raises(UserError, match="at least 4 classes"):
+        fast(Tiny(classes=3), x, torch.zeros(3).long(), threat=Linf(0.3))
+    assert fast(model, x[:0], torch.zeros(0).long(), threat=Linf(0.1), **given).shape == (0, 1, 8, 8)
+
+
+JOB = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+sys.path.insert(0, "tests")
+import test_fast_autoattack as t
+from advprune.attacks.fast import journal, square
+from advprune.threat import Linf
+journal.EVERY, square.QUERIES = 0.3, 100
+torch.set_num_threads(1)
+model, x, y = t.contested_images()
+x, y = x[:8], y[:8]
+trail = []
+x_adv = t.fast(model, x, y, threat=Linf(0.02), trail=trail, work=Path(sys.argv[1]))
+save_file({"x_adv": x_adv.contiguous()} | dict(trail), sys.argv[2])
+"""
+
+
+def test_an_evaluation_says_which_engine_it_had_and_leaves_no_state(contested, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    model, x, y = contested
+    for engine, said in ((None, "pyautoattack 0.2.0"), ("fast", "fast 1")):
+        parts = tmp_path / str(engine)
+        parts.mkdir()
+        attack = partial(autoattack, threat=Linf(0.02), version="custom", attacks=["apgd-ce"], engine=engine)
+        module = RobustEvaluation(model, attack, name="autoattack", threat=Linf(0.02), parts=parts, seed=0)
+        module.test_step((x, y, torch.arange(32)), 0)
+        assert module.facts()["engine"] == said
+        assert sorted(path.name for path in parts.iterdir()) == ["batch_000000.json", "facts.json"]
+        rows = module.records(1)
+        assert rows["robust_ok"] == rows["robust_ok.apgd-ce"]
+        assert 0 < sum(rows["robust_ok"]) < 31
+
+
+@pytest.mark.slow
+def test_a_killed_attack_goes_on_within_its_batch(tmp_path: Path) -> None:
+    """Killed at each new state on disk, it ends with the same bits, and does not begin again."""
+
+    def start(work: Path, out: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", JOB, str(work), str(out)], cwd=ROOT)
+
+    assert start(tmp_path / "alone.state", tmp_path / "alone").wait(300) == 0
+    work, out, kills = tmp_path / "killed.state", tmp_path / "killed", 0
+    for _ in range(2):
+        before = work.stat().st_mtime_ns if work.exists() else 0
+        process, deadline = start(work, out), time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < deadline:
+            if work.exists() and work.stat().st_mtime_ns > before:
+                break
+            time.sleep(0.005)
+        kills += process.poll() is None
+        process.kill()
+        process.wait(30)
+    assert kills == 2
+    assert work.exists()
+    assert start(work, out).wait(300) == 0
+    assert not work.exists()
+    assert out.read_bytes() == (tmp_path / "alone").read_bytes()
