@@ -27,7 +27,7 @@ STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
 TARGETS = 9
 #: Images on which the copy that searches is compared with the network.
-PROBED = 32
+PROBED = 16
 
 
 class Engine:
@@ -59,7 +59,7 @@ class Engine:
         work: Path | None = None,
     ) -> None:
         self.board = Board(model, x, y, places, threat)
-        self.net = searcher(model, x[:PROBED], y[:PROBED], threat, precision)
+        self.net = searcher(model, x[:PROBED], y[:PROBED], self.board.clean_logits[:PROBED], threat, precision)
         self.restarts, self.seed = restarts, seed
         self.journal = Journal(work, x.device)
 

@@ -1,0 +1,198 @@
+"""AutoAttack: pyautoattack against attack.engine=fast. Run: python benchmarks/autoattack.py [--whole] [--images N]
+
+Both engines take turns in one process, each part on the images that the parts before it left; what is compared is
+processor time on a CPU, which neighbours on the machine move less than the clock, and wall time on a GPU.
+
+pyautoattack's adversarially trained ResNet-18 loses every image at 8/255 in a few steps, so there it is a natural
+network; at 1/255 many images stand, and then speed is arithmetic. An image that stands costs pyautoattack two minutes
+of a CPU core, so there both engines are given a tenth of their steps and queries: every part costs a tenth, and their
+proportions stay. That is to our disadvantage, for an image that falls at step 3 leaves early by 7 steps and not by 97.
+``--whole`` takes all steps, as a GPU does.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyautoattack
+import torch
+from torch import Tensor, nn
+
+from advprune.attacks import autoattack as adapter
+from advprune.attacks.fast import apgd, fab, square
+from advprune.masks import prunable
+from advprune.models import foreign
+from advprune.models.cifar_resnet import CifarResNet
+from advprune.models.resnet import ResNet
+from advprune.pruners.scopes import global_
+from advprune.surgery.apply import apply
+from advprune.threat import Linf, Threat
+
+SHARED = Path(os.environ.get("ADVPRUNE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+WEIGHTS = Path(pyautoattack.__file__).parent / "examples" / "model_test.pt"
+EPS = 8 / 255
+#: Of the robust network's images many stand here; at 8/255 none does.
+STANDING = 1 / 255
+
+
+def device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@cache
+def images(count: int) -> tuple[Tensor, Tensor]:
+    """Training images of CIFAR-10, lossless."""
+    with np.load(SHARED / "data" / "cifar10_train_4k.npz") as file:
+        x = torch.from_numpy(file["images"][:count]).permute(0, 3, 1, 2).float() / 255
+        return x.contiguous().to(device()), torch.from_numpy(file["labels"][:count]).long().to(device())
+
+
+def robust() -> nn.Module:
+    """The ResNet-18, trained adversarially, that is part of pyautoattack."""
+    model = ResNet(depth=18, width=64, num_classes=10, in_channels=3, image_size=32, mean=[0.0] * 3, std=[1.0] * 3)
+    foreign.load(model, WEIGHTS)
+    return model.eval().requires_grad_(False).to(device())
+
+
+def natural() -> nn.Module:
+    """The shared ResNet-20."""
+    constants = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    model = CifarResNet(depth=20, width=16, shortcut="A", num_classes=10, in_channels=3, image_size=32, **constants)
+    foreign.load(model, SHARED / "weights" / "resnet20-12fca82f.th")
+    return model.eval().requires_grad_(False).to(device())
+
+
+def pruned(ratio: float = 0.5) -> nn.Module:
+    """The same without its smallest weights."""
+    model = natural()
+    apply(model, global_({name: weight.detach().abs() for name, weight in prunable(model).items()}, ratio))
+    return model
+
+
+@contextmanager
+def cut(share: float) -> Iterator[None]:
+    """Both engines at a share of their steps and queries."""
+    whole = adapter._package
+
+    def package(*args: Any) -> pyautoattack.AutoAttack:
+        made = whole(*args)
+        made.apgd.n_iter = made.apgd_targeted.n_iter = made.fab.n_iter = round(100 * share)
+        made.square.n_queries = round(5000 * share)
+        return made
+
+    with ExitStack() as stack:
+        if share < 1:
+            stack.enter_context(patch.object(adapter, "_package", package))
+            for module in (apgd, fab):
+                stack.enter_context(patch.object(module, "STEPS", round(100 * share)))
+            stack.enter_context(patch.object(square, "QUERIES", round(5000 * share)))
+        yield
+
+
+def clock() -> float:
+    """Seconds: of this process on a CPU, of the wall on a GPU."""
+    if device().type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def attacked(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, engine: Any, **options: Any
+) -> tuple[float, Tensor, dict[str, float]]:
+    """Seconds, who is still right, and the share that is after each part."""
+    trail: list[tuple[str, Tensor]] = []
+    start = clock()
+    adapter.autoattack(model, x, y, threat=threat, engine=engine, trail=trail, **options)
+    return clock() - start, trail[-1][1], {name: flags.float().mean().item() for name, flags in trail}
+
+
+def ratio(model: nn.Module, count: int, share: float, eps: float, batch: int) -> dict[str, Any]:
+    """Both engines in turns, batch by batch."""
+    x, y = images(count)
+    seconds, equal, right = {"theirs": 0.0, "ours": 0.0}, 0, {"theirs": 0, "ours": 0}
+    with cut(share):
+        for start in range(0, count, batch):
+            part = slice(start, start + batch)
+            flags = {}
+            for name, engine in (("theirs", None), ("ours", "fast")):
+                took, flags[name], _ = attacked(model, x[part], y[part], Linf(eps), engine)
+                seconds[name] += took
+                right[name] += int(flags[name].sum())
+            equal += int((flags["theirs"] == flags["ours"]).sum())
+    return {"ratio": seconds["theirs"] / seconds["ours"], "equal": equal / count, "seconds": seconds, "right": right}
+
+
+def peak(engine: str, batch: int = 256) -> float:
+    """GiB that two steps of APGD on one batch need at most, in a process of its own on a CPU."""
+    if device().type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        _two_steps(engine, batch)
+        return torch.cuda.max_memory_allocated() / 2**30
+    command = [sys.executable, __file__, "--peak", engine, "--images", str(batch)]
+    root = str(Path(__file__).resolve().parents[1])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def _two_steps(engine: str, batch: int) -> None:
+    x, y = images(batch)
+    options: dict[str, Any] = {"version": "custom", "attacks": ["apgd-ce"]}
+    with cut(0.02):
+        attacked(robust(), x, y, Linf(EPS), "fast" if engine == "fast" else None, **options)
+
+
+def run(count: int | None = None, share: float | None = None) -> list[dict[str, Any]]:
+    """Rows: how many times faster, and the share of memory."""
+    if not (SHARED / "data").is_dir():
+        return [{"what": "AutoAttack", "against": "pyautoattack", "bar": "", "measured": f"not run: no {SHARED}/data"}]
+    gpu = device().type == "cuda"
+    share = share or (1.0 if gpu else 0.1)
+    where = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
+    rows = []
+    many, few = (count or 1000, count or 1000) if gpu else (count or 32, count or 6)
+    for name, make, number, eps, steps, bar in (
+        ("robust ResNet-18, 1/255", robust, few, STANDING, share, 3 if gpu else 2),
+        ("robust ResNet-18, 8/255", robust, few, EPS, 1.0, 3 if gpu else 2),
+        ("natural ResNet-20, 8/255", natural, many, EPS, 1.0, 10),
+        ("ResNet-20 half pruned, 8/255", pruned, many, EPS, 1.0, 10),
+    ):
+        found = ratio(make(), number, steps, eps, batch=250 if gpu else 32)
+        what = f"AutoAttack, {name}, {number} images, {steps:.0%} of the steps; {where}"
+        rows.append({"what": what, "against": "pyautoattack", "bar": f">= {bar}", "measured": found["ratio"]})
+        print(f"  {what}: {found}", file=sys.stderr, flush=True)
+    batch = 256
+    memory = peak("fast", batch) / peak("reference", batch)
+    what = f"peak memory of AutoAttack's gradients, robust ResNet-18, batch {batch}; {where}"
+    return [*rows, {"what": what, "against": "pyautoattack", "bar": "<= 1", "measured": memory}]
+
+
+def main() -> None:
+    """Print the rows."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--whole", action="store_true", help="all steps and queries, also on a CPU")
+    parser.add_argument("--peak", help="an engine; print the GiB of this process")
+    given = parser.parse_args()
+    if given.peak:
+        _two_steps(given.peak, given.images)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        return
+    for row in run(given.images, 1.0 if given.whole else None):
+        print(f"{row['what']:90} {row['measured']:>8.3g}   bar {row['bar']}   against {row['against']}")
+
+
+if __name__ == "__main__":
+    main()
