@@ -420,8 +420,7 @@ def test_an_attack_goes_on_within_its_batch(contested, short, tmp_path: Path, mo
         except Killed:
             assert given["work"].exists()
             steps, limit = 0, next(ends, 10**9)
-    assert len(seen) >= 4
-    assert len({done for done, _ in seen}) >= 2  # in more than one part
+    assert len({done for done, _ in seen}) >= 3, seen  # ended in three different parts
     assert not given["work"].exists()
     assert torch.equal(x_adv, expected)
     for (name, flags), (_, standing) in zip(trail, alone, strict=True):
