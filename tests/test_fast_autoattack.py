@@ -496,9 +496,12 @@ def test_a_killed_attack_goes_on_within_its_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["robust", "natural", "pruned", "int8"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_verdicts_on_real_networks_are_those_of_pyautoattack(shared: Path, name: str, norm: str) -> None:
-    """A tenth of the steps; ADVPRUNE_AGREEMENT=1000 on a GPU takes all of them, and as many images."""
-    count = int(os.environ.get("ADVPRUNE_AGREEMENT", "4" if name == "robust" else "8"))
-    found = agreement(name, norm, count, share=1.0 if count >= 100 else 0.1)
-    assert 0 < found["theirs"] < found["clean"]
+    """ADVPRUNE_AGREEMENT=1000 on a GPU takes as many images. The wide network gets a tenth of the steps on a CPU.
+
+    A tenth of them leaves more to the random starts; with all of them, one start finds what another does.
+    """
+    count = int(os.environ.get("ADVPRUNE_AGREEMENT", "4"))
+    found = agreement(name, norm, count, share=0.1 if name == "robust" and count < 100 else 1.0)
+    assert found["theirs"] < found["clean"]
     assert found["agree"] >= 0.995
     assert found["ours"] <= found["theirs"] + 0.002
