@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from advprune import ranks
-from advprune.errors import UserError
 from advprune.modules import batch_norm, optim
+from advprune.modules.finite import Finite
 from advprune.modules.recipe import Recipe
 from advprune.modules.seeding import seed_step
 from advprune.rows import WHOLE, Share, of_batch
@@ -55,6 +55,7 @@ class RobustTraining(pl.LightningModule):
         super().__init__()
         self.net, self.objective, self.recipe = net, objective, recipe
         self.attack, self.run_seed, self.start = attack, seed, start
+        self._finite = Finite()
         self._seen: list[Tensor] = []
         self._validated: dict[str, float] = {}
 
@@ -77,7 +78,7 @@ class RobustTraining(pl.LightningModule):
         """One step of the objective.
 
         Raises:
-            UserError: if the loss is not finite, on every rank.
+            UserError: if a loss was not finite, on every rank; on an accelerator some steps later, see ``finite.py``.
         """
         seed_step(self.run_seed, "train", self.global_step)
         if self.batch_norm == "rank0":
@@ -89,22 +90,23 @@ class RobustTraining(pl.LightningModule):
         if not share.whole:  # the ranks' gradients are averaged, and their parts may differ by a row
             loss = loss * share.weight(whole)
         seen = ranks.total(loss.detach()) / share.ranks
-        if not torch.isfinite(seen):
-            raise UserError(
-                f"the loss is {seen.item()} in epoch {self.current_epoch + 1}, step {self.global_step + 1}; "
-                "lower the learning rate, add training.warmup_epochs=5 or training.clip=1"
-            )
+        self._finite.see(seen, epoch=self.current_epoch + 1, step=self.global_step + 1)
         self.log("loss", seen, prog_bar=True)
         return loss
 
     def on_train_epoch_end(self) -> None:
         """What ranks keep apart during an epoch comes together; what must be the same by itself is compared."""
+        self._finite.check()
         batch_norm.agree(self.net, self.batch_norm)
         if hasattr(self.objective, "gather"):
             self.objective.gather()
         if ranks.size() > 1:
             cure = "some operation on one of them is not deterministic; the same command goes on from the last epoch"
             ranks.agree(f"weights after epoch {self.current_epoch + 1}", ranks.checksum(self.net.parameters()), cure)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """No training goes on from weights that a bad loss has spoilt."""
+        self._finite.check()
 
     def on_validation_start(self) -> None:
         """All ranks measure one network."""
