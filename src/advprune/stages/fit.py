@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 
-from advprune import preemption, ranks
+from advprune import allocator, preemption, ranks
 from advprune.loggers.base import Logger
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.callbacks import PlainProgress
@@ -67,6 +67,8 @@ class Where:
         On images as small as the digits, two threads wait for each other more than they help: on two busy cores a
         TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
         """
+        if self.trainer.get("allocator", "keep") == "keep":
+            allocator.keep()
         threads = self.trainer.get("threads") or (1 if image_size <= TINY_IMAGE else devices.threads(self.trainer))
         if threads:
             torch.set_num_threads(int(threads))

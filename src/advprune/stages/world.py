@@ -6,6 +6,8 @@ from typing import Any
 from advprune.errors import UserError
 
 MODES = ("synchronised", "local", "rank0")
+#: Options of the trainer that are one of a few words; the first is the default.
+WORDS = {"batch_norm": MODES, "allocator": ("keep", "system")}
 
 
 def started() -> tuple[int, int]:
@@ -44,9 +46,10 @@ def check(trainer: dict[str, Any]) -> None:
         counted = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if not counted and not (name == "devices" and value is None):
             raise UserError(f"trainer.{name}={value} is not possible: give a number from {least} up")
+    for name, allowed in WORDS.items():
+        if trainer.get(name, allowed[0]) not in allowed:
+            raise UserError(f"trainer.{name}={trainer[name]} is not known: give one of {', '.join(allowed)}")
     mode, ranks = trainer.get("batch_norm", MODES[0]), asked(trainer)
-    if mode not in MODES:
-        raise UserError(f"trainer.batch_norm={mode} is not known: give one of {', '.join(MODES)}")
     if ranks is None and mode != MODES[0]:
         raise UserError(
             f"trainer.batch_norm={mode} makes the result depend on the number of ranks: give trainer.devices=…, too"

@@ -1,0 +1,54 @@
+"""Memory given back is kept: a big block that is used again costs no page fault, and much memory is still given back."""
+
+import subprocess
+import sys
+
+import pytest
+
+from advprune import allocator
+
+BIG = 64 << 20  # above glibc's largest threshold of 32 MiB, from which on blocks are the system's
+USED_AGAIN = """
+import resource, sys
+from advprune import allocator
+if sys.argv[1] == "keep":
+    assert allocator.keep()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+b"x" * int(sys.argv[2])
+before = faults()
+for _ in range(4):
+    b"x" * int(sys.argv[2])
+print(faults() - before)
+"""
+GIVEN_BACK = """
+from advprune import allocator
+assert allocator.keep()
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+def blocks():
+    held = [b"x" * (64 << 20) for _ in range(20)]
+    return resident()
+most = blocks()
+print(most, resident(), allocator.KEPT)
+"""
+glibc = pytest.mark.skipif(not allocator.keep(), reason="the C library is not glibc")
+
+
+def run(code: str, *words: str) -> list[int]:
+    out = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout
+    return [int(word) for word in out.split()]
+
+
+@glibc
+def test_a_block_used_again_has_its_pages_already() -> None:
+    (kept,) = run(USED_AGAIN, "keep", str(BIG))
+    (system,) = run(USED_AGAIN, "system", str(BIG))
+    assert kept < 20 < system  # 65,536 pages of 4 KiB, or 128 where the system gives huge ones
+
+
+@glibc
+def test_no_more_than_the_bound_is_kept() -> None:
+    most, after, bound = run(GIVEN_BACK)
+    assert most > 20 * BIG
+    assert after < bound
