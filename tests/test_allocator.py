@@ -1,4 +1,4 @@
-"""Memory given back is kept: a big block that is used again costs no page fault, and much memory is still given back."""
+"""Memory given back is kept: a big block used again costs no page fault, and no more than a bound is kept."""
 
 import subprocess
 import sys

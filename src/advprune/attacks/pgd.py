@@ -3,12 +3,14 @@
 Restarts differ from the paper in keeping the worst point of each image. FGSM and PGD-n are YAMLs of it.
 """
 
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
+from advprune.exact import exactly
 from advprune.frozen import frozen
 from advprune.losses import Loss, cross_entropy
 from advprune.rows import drawn
@@ -84,9 +86,10 @@ def _climb(
         x_adv = threat.project(x + start_noise * drawn(torch.randn_like, x), x)
     else:
         x_adv = x.clone()
-    for _ in range(steps):
+    for step in range(steps):
         x_adv.requires_grad_(True)
-        with torch.enable_grad():
+        close = start == "gaussian" and step == 0  # so close to x that the loss may have no slope in bf16
+        with torch.enable_grad(), exactly() if close else nullcontext():
             total = loss(model(x_adv), y).sum()  # a sum: each image climbs alone, whatever the batch size
         if not total.requires_grad:
             raise UserError("pgd: the output has no gradient (int8 model? inference mode?); use attack=square")

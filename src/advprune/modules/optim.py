@@ -9,13 +9,21 @@ import advprune.schedules as schedules
 from advprune.modules.recipe import Optimizer, Recipe, Schedule
 
 
-def optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The recipe's optimizer over these parameters; Adam's decay is coupled (L2), as in the papers."""
+def optimizer(
+    recipe: Recipe, parameters: Iterable[nn.Parameter], *, fused: bool | None = None
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer over these parameters; Adam's decay is coupled (L2), as in the papers.
+
+    Args:
+        fused: one kernel for all parameters instead of several for each; differs in rounding. None: torch's choice.
+    """
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer is Optimizer.adam:
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=fused)
     nesterov = bool(recipe.nesterov)
-    return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=recipe.momentum, nesterov=nesterov)
+    return torch.optim.SGD(
+        parameters, lr=rate, weight_decay=decay, momentum=recipe.momentum, nesterov=nesterov, fused=fused
+    )
 
 
 def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[int], float]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from advprune import ranks
 from advprune.modules import batch_norm, optim
 from advprune.modules.finite import Finite
+from advprune.modules.mixed import Precision, called
 from advprune.modules.recipe import Recipe
 from advprune.modules.seeding import seed_step
 from advprune.rows import WHOLE, Share, of_batch
@@ -41,6 +42,7 @@ class RobustTraining(pl.LightningModule):
     """
 
     batch_norm = "synchronised"
+    precision: Precision = "fp32"  # of a step's forward passes; measuring is in fp32 always
 
     def __init__(
         self,
@@ -86,7 +88,7 @@ class RobustTraining(pl.LightningModule):
         self.before_step()
         x, y, whole, share = _dealt(batch)
         with of_batch(share, whole):
-            loss = self.objective(self.net, x, y, progress=self.progress)
+            loss = self.objective(called(self.net, self.precision), x, y, progress=self.progress)
         if not share.whole:  # the ranks' gradients are averaged, and their parts may differ by a row
             loss = loss * share.weight(whole)
         seen = ranks.total(loss.detach()) / share.ranks
@@ -154,7 +156,7 @@ class RobustTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer, its learning rate set before each step."""
-        made = optim.optimizer(self.recipe, self.trained())
+        made = optim.optimizer(self.recipe, self.trained(), fused=self.device.type == "cuda" or None)
         whole = int(self.trainer.estimated_stepping_batches)
         epochs = int(self.trainer.max_epochs or 1)
         per_epoch = max(math.ceil(whole / epochs), 1)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.errors import UserError
+from advprune.exact import exactly
 from advprune.frozen import frozen
 from advprune.losses import kl
 
@@ -44,7 +45,7 @@ def trades(
     """
     if beta < 0:
         raise UserError(f"trades: beta={beta} is a weight, at least 0")
-    with frozen(model), torch.no_grad():
+    with frozen(model), torch.no_grad(), exactly():
         target = model(x).softmax(1)
     x_adv = attack(model, x, target)
     logits, logits_adv = model(x), model(x_adv)

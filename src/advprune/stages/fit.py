@@ -20,15 +20,14 @@ from advprune.modules.batch_norm import synchronised
 from advprune.modules.callbacks import PlainProgress
 from advprune.modules.curves import Curves
 from advprune.modules.files import AtomicCheckpoint
+from advprune.modules.mixed import Precision
 from advprune.modules.stopping import StopWhenAsked
 from advprune.stages import devices
 from advprune.stages.provenance import code_checksum
 from advprune.stages.reports import ReportEpochs
+from advprune.stages.speed import TINY_IMAGE, arranged
 from advprune.stages.told import CURVES
 from advprune.stages.trial import current
-
-#: Side in pixels up to which one thread of the processor is the default.
-TINY_IMAGE = 16
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,17 @@ class Where:
         """What BatchNorm sees where several ranks train, see ``modules/batch_norm.py``."""
         return self.trainer.get("batch_norm") or "synchronised"
 
+    @property
+    def precision(self) -> Precision:
+        """What a training step's forward passes are in; measuring is in fp32 always."""
+        return self.trainer.get("precision") or "fp32"
+
     def facts(self, *, training: bool) -> dict[str, Any]:
-        """For the result: how many ranks made it, if it was more than one."""
+        """For the result: how many ranks made it, if it was more than one, and what it was trained in, if not fp32."""
+        found = {"precision": self.precision} if training and self.precision != "fp32" else {}
         if ranks.size() == 1:
-            return {}
-        return {"ranks": ranks.size()} | ({"batch_norm": self.batch_norm} if training else {})
+            return found
+        return found | {"ranks": ranks.size()} | ({"batch_norm": self.batch_norm} if training else {})
 
     def settle(self, image_size: int) -> None:
         """Apply what holds for the whole process, and silence notices that are not for the user.
@@ -88,6 +93,7 @@ def trainer(where: Where, title: str, *, callbacks: list[Callback] | None = None
         devices=where.trainer["devices"] if several else 1,
         num_nodes=int(where.trainer.get("nodes") or 1) if several else 1,
         # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and ranks.handed_out
+        benchmark=devices.on_gpu(where.trainer),  # batches have one size, so it pays to try the kernels once
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
         logger=False,  # a job has one logger for all of its phases, which ``Curves`` tells
         callbacks=[*(callbacks or [StopWhenAsked()]), shown],
@@ -124,9 +130,9 @@ def fit(
         callbacks=[*callbacks, *reports, *average, curves, StopWhenAsked(last), saved],
     )  # fmt: skip
     datamodule.to(run.strategy.root_device)
-    module.batch_norm = where.batch_norm
+    module.batch_norm, module.precision = where.batch_norm, where.precision
     over_all = synchronised(module.net) if where.batch_norm == "synchronised" and ranks.size() > 1 else nullcontext()
-    with over_all, preemption.postponed():
+    with over_all, arranged(module.net, where.trainer, datamodule.image_size), preemption.postponed():
         interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
     if ranks.first():
         curves.save()

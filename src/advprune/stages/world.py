@@ -7,7 +7,13 @@ from advprune.errors import UserError
 
 MODES = ("synchronised", "local", "rank0")
 #: Options of the trainer that are one of a few words; the first is the default.
-WORDS = {"batch_norm": MODES, "allocator": ("keep", "system")}
+WORDS = {
+    "batch_norm": MODES,
+    "precision": ("fp32", "bf16"),
+    "memory_format": (None, "contiguous", "channels_last"),
+    "compile": (None, "default", "reduce-overhead", "max-autotune"),
+    "allocator": ("keep", "system"),
+}
 
 
 def started() -> tuple[int, int]:
@@ -29,10 +35,14 @@ def asked(trainer: dict[str, Any]) -> int | None:
 
 
 def identity(trainer: dict[str, Any] | None) -> dict[str, Any]:
-    """What of it decides the weights a training ends with: nothing, unless BatchNorm sees a rank's images only."""
+    """What of it decides the weights a training ends with: a precision other than fp32, and BatchNorm that sees a
+    rank's images only; nothing by default. What changes no more than the last bits of a sum is not in it.
+    """
     trainer = trainer or {}
     mode, ranks = trainer.get("batch_norm") or MODES[0], asked(trainer)
-    return {} if mode == MODES[0] or ranks == 1 else {"batch_norm": {"mode": mode, "ranks": ranks}}
+    spread = {} if mode == MODES[0] or ranks == 1 else {"batch_norm": {"mode": mode, "ranks": ranks}}
+    precision = trainer.get("precision", "fp32")
+    return spread | ({} if precision == "fp32" else {"precision": precision})
 
 
 def check(trainer: dict[str, Any]) -> None:
@@ -47,8 +57,9 @@ def check(trainer: dict[str, Any]) -> None:
         if not counted and not (name == "devices" and value is None):
             raise UserError(f"trainer.{name}={value} is not possible: give a number from {least} up")
     for name, allowed in WORDS.items():
+        words = ", ".join("null" if word is None else word for word in allowed)
         if trainer.get(name, allowed[0]) not in allowed:
-            raise UserError(f"trainer.{name}={trainer[name]} is not known: give one of {', '.join(allowed)}")
+            raise UserError(f"trainer.{name}={trainer[name]} is not known: give one of {words}")
     mode, ranks = trainer.get("batch_norm", MODES[0]), asked(trainer)
     if ranks is None and mode != MODES[0]:
         raise UserError(
