@@ -103,7 +103,7 @@ def run() -> list[dict[str, Any]]:
     cores = statistics.median(2 * one / two for one, two in pairs["arithmetic "])
     against = f"one process, {IMAGES} images, PGD-{STEPS}, {ROUNDS} rounds in turns"
     return [
-        {"what": "evaluation on 2 ranks, throughput", "against": against, "bar": ">= 1.8", "measured": faster},
+        {"what": "evaluation on 2 ranks, throughput", "against": against, "bar": ">= 1.8 (0.9 R)", "measured": faster},
         {"what": "the same records", "against": "one process", "bar": "all", "measured": "all" if equal else "NO"},
         {"what": "what two processes were worth", "against": "matrix products", "bar": "near 2", "measured": cores},
     ]

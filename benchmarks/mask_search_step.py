@@ -29,7 +29,7 @@ class SortEachTime(torch.autograd.Function):
     def forward(ctx, scores: Tensor, keep: float) -> Tensor:
         _, order = scores.flatten().sort()
         dropped = int((1 - keep) * scores.numel())
-        mask = torch.ones(scores.numel(), dtype=scores.dtype)
+        mask = torch.ones(scores.numel(), dtype=scores.dtype, device=scores.device)
         mask[order[:dropped]] = 0
         return mask.reshape(scores.shape)
 

@@ -1,13 +1,14 @@
 """ResNet-56 without half of its MACs beside the dense one on a CPU.
 
-OMP_NUM_THREADS=2 python benchmarks/shrunk_speed.py [repeats]
+OMP_NUM_THREADS=2 python -m benchmarks shrunk_speed
 Filters (of every layer alike, and kept to multiples of 8) and blocks; measured in turns, medians.
 """
 
 import copy
-import sys
+from typing import Any
 
 import torch
+from torch import nn
 
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.models.structure import block_sites, filter_sites
@@ -21,12 +22,15 @@ SHAPE = (3, 32, 32)
 RATIO = 0.5
 
 
-def main() -> None:
+def networks() -> tuple[dict[str, nn.Module], dict[str, float]]:
+    """The dense network and smaller ones, and the share of its MACs that each has."""
     torch.manual_seed(0)
     constants = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
     net = CifarResNet(depth=56, **constants).eval()
     whole = dense(net, filter_sites(net), block_sites(net), SHAPE)
-    scores, models, left = l1(net, [], sites=whole.filters), {"dense": net}, {"dense": 1.0}
+    scores = l1(net, [], sites=whole.filters)
+    models: dict[str, nn.Module] = {"dense": net}
+    left = {"dense": 1.0}
     for multiple in (1, 8):
         kept = filters.choose(scores, RATIO, scope="layer", original=whole.widths, round_to=multiple,
                               share=lambda removed: whole.share("macs", removed, []))  # fmt: skip
@@ -38,14 +42,24 @@ def main() -> None:
                          share=lambda names: whole.share("macs", {}, names))  # fmt: skip
     models["blocks"] = shrink(copy.deepcopy(net), Structure({}, gone, {}), groups=whole.groups, sites=whole.blocks)
     left["blocks"] = 1 - whole.share("macs", {}, gone)
-    repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    return models, left
+
+
+def run(repeats: int = 15) -> list[dict[str, Any]]:
+    """Measure; one row for each smaller network and batch size, with the keys what, against, bar, measured."""
+    models, left = networks()
+    rows = []
     for batch in (1, 128):
         seconds = latencies(models, SHAPE, batch=batch, repeats=repeats)
-        print(f"batch {batch}, {torch.get_num_threads()} threads")
-        for name, value in seconds.items():
-            faster = seconds["dense"] / value
-            print(f"  {name:24} {100 * left[name]:5.1f} % of MACs {1000 * value:8.2f} ms {faster:5.2f} x")
+        for name in models:
+            if name != "dense":
+                what = f"ResNet-56, {name}: {100 * left[name]:.0f} % of the MACs, batch {batch}"
+                against = f"dense: {1000 * seconds['dense']:.3g} ms, {torch.get_num_threads()} threads"
+                faster = seconds["dense"] / seconds[name]
+                rows.append({"what": what, "against": against, "bar": "none", "measured": f"{faster:.2f}x"})
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    for row in run():
+        print(f"{row['what']:72} {row['measured']:>8}   bar {row['bar']}   against {row['against']}")

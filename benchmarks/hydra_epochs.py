@@ -1,0 +1,106 @@
+"""HYDRA's 100 + 20 + 100 epochs on ResNet-18 at CIFAR-10's size, extrapolated: python -m benchmarks hydra_epochs
+
+On a GPU three full epochs of each phase (45,000 random images of 32 x 32 pixels, crop and flip, TRADES-10, batch 256)
+through the stages' own modules and Lightning's Trainer, without validation, in bf16 and channels_last; the first epoch,
+which tries kernels, does not count. On a processor a few steps of each phase, at a batch of 32: it says what the table
+would be like, and nothing about a GPU.
+"""
+
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from advprune import allocator
+from advprune.attacks.pgd import pgd
+from advprune.datasets.augment import CropFlip
+from advprune.datasets.loader import TrainLoader
+from advprune.datasets.splits import Split
+from advprune.losses import kl
+from advprune.models.resnet import ResNet
+from advprune.modules.pruning import MaskSearch
+from advprune.modules.recipe import Recipe
+from advprune.modules.training import RobustTraining
+from advprune.objectives.trades import trades
+from advprune.pruners.hydra import initial_scores, masks_of, straight_through
+from advprune.stages.fit import Where, trainer
+from advprune.stages.speed import arranged
+from advprune.surgery.subnet import Subnet
+from advprune.threat import Linf
+
+ON_GPU = torch.cuda.is_available()
+IMAGES, BATCH, EPOCHS = (45_000, 256, 3) if ON_GPU else (64, 32, 2)
+PHASES = {"dense": 100, "search": 20, "finetune": 100}
+OBJECTIVE = partial(
+    trades, attack=partial(pgd, threat=Linf(8 / 255), steps=10, rel_step=0.25, loss=kl, start="gaussian")
+)
+SPEC = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+RECIPE = Recipe(epochs=EPOCHS, learning_rate=1e-3, batch_size=BATCH)
+
+
+class Clock(pl.Callback):
+    """Seconds of each epoch, the device's work included."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.begun = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if ON_GPU:
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.begun)
+
+
+def module_of(phase: str, net: nn.Module) -> RobustTraining:
+    """What the stages train in this phase, at ratio 0.9."""
+    scores = initial_scores(net, init="scaled", seed=0)
+    if phase == "search":
+        return MaskSearch(net, OBJECTIVE, RECIPE, attack=None, seed=0, scores=scores, through=straight_through,
+                          choose=partial(masks_of, scope="layer"), ratios=[0.9])  # fmt: skip
+    seen = net if phase == "dense" else Subnet(net, masks_of(scores, 0.9, "layer"))
+    return RobustTraining(seen, OBJECTIVE, RECIPE, attack=None, seed=0)
+
+
+def epoch(phase: str) -> float:
+    """Median seconds of an epoch after the first."""
+    torch.manual_seed(0)
+    module, clock, folder = module_of(phase, ResNet(**SPEC)), Clock(), Path(tempfile.gettempdir())
+    module.precision = "bf16"
+    where = Where({"accelerator": "cuda" if ON_GPU else "cpu", "devices": 1}, None, folder)  # type: ignore[arg-type]
+    run = trainer(where, phase, max_epochs=EPOCHS, callbacks=[clock], enable_checkpointing=False)
+    images = Split(torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (IMAGES,)))
+    loader = TrainLoader(
+        images.to(run.strategy.root_device), batch_size=BATCH, seed=0, augment=CropFlip(crop=4, flip=True)
+    )
+    with arranged(module.net, where.trainer, 32):
+        run.fit(module, loader)
+    return statistics.median(clock.seconds[1:])
+
+
+def run() -> list[dict[str, Any]]:
+    """Measure; one row."""
+    allocator.keep()
+    scale = 45_000 / IMAGES
+    taken = {phase: epoch(phase) * scale for phase in PHASES}
+    minutes = sum(taken[phase] * epochs for phase, epochs in PHASES.items()) / 60
+    shown = ", ".join(f"{phase} {value:.3g} s an epoch" for phase, value in taken.items())
+    if ON_GPU:
+        against, bar = f"{EPOCHS} full epochs a phase on {torch.cuda.get_device_name()}", "<= 30 min"
+    else:
+        against = f"needs a GPU; here {IMAGES // BATCH} steps a phase of batch {BATCH} on the processor, extrapolated"
+        bar = "<= 30 min on one H200"
+    return [{"what": "HYDRA 100 + 20 + 100 epochs, ResNet-18, TRADES-10, 45,000 images, bf16", "against": against,
+             "bar": bar, "measured": f"{minutes:.3g} min ({shown})"}]  # fmt: skip
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(*(f"{key}: {value}" for key, value in row.items()), sep="\n  ")

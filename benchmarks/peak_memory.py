@@ -1,0 +1,63 @@
+"""Peak memory of a TRADES-10 training step of ResNet-18: python -m benchmarks peak_memory
+
+The authors' step rendered literally and as a plain loop has it, and ours, each in a process of its own that takes three
+steps. On a processor the most memory the process ever had, less what it had with the network and the images there; on
+a GPU torch's own count. ``ADVPRUNE_BATCH`` sets the batch.
+"""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import torch
+
+ON_GPU = torch.cuda.is_available()
+BATCH = os.environ.get("ADVPRUNE_BATCH", "256" if ON_GPU else "64")
+STEPS = 3
+
+
+def resident(name: str) -> int:
+    """VmRSS or VmHWM of this process, in bytes."""
+    with open("/proc/self/status") as status:  # noqa: PTH123
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
+
+
+def measure(way: str) -> int:
+    """Bytes at the peak of three steps; ``way`` is theirs, fp32 or bf16."""
+    from advprune import allocator
+    from advprune.stages.speed import arranged
+    from benchmarks.training_step import ours, resnet18, theirs
+
+    torch.set_num_threads(1)
+    if way != "theirs":
+        allocator.keep()
+    net, device = resnet18(), "cuda" if ON_GPU else "cpu"
+    x, y = torch.rand(int(BATCH), 3, 32, 32, device=device), torch.randint(10, (int(BATCH),), device=device)
+    before = resident("VmRSS")
+    with arranged(net, {} if way != "theirs" else {"memory_format": "contiguous"}, 32):
+        step = theirs(net, x, y) if way == "theirs" else ours(net, x, y, way)
+        for _ in range(STEPS):
+            step()
+    return torch.cuda.max_memory_allocated() if ON_GPU else resident("VmHWM") - before
+
+
+def run() -> list[dict[str, Any]]:
+    """Measure; one row for each way of ours."""
+    found = {}
+    for way in ("theirs", "fp32", "bf16"):
+        code = f"from benchmarks.peak_memory import measure; print(measure({way!r}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        found[way] = int(done.stdout) / 2**20
+    where = torch.cuda.get_device_name() if ON_GPU else "processor"
+    return [
+        {"what": f"peak memory, TRADES-10 step, ResNet-18, batch {BATCH}, {way}, {where}",
+         "against": f"the authors' loop, rendered: {found['theirs']:.0f} MiB", "bar": "<= 1.0x",
+         "measured": f"{found[way] / found['theirs']:.2f}x ({found[way]:.0f} MiB)"}
+        for way in ("fp32", "bf16")
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(*(f"{key}: {value}" for key, value in row.items()), sep="\n  ")

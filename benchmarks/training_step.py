@@ -1,0 +1,194 @@
+"""A whole TRADES-10 training step of ResNet-18, and HYDRA's mask search step: python -m benchmarks training_step
+
+Ours against the authors' step rendered literally (``trades_step.py``, ``mask_search_step.py``), optimizer included,
+their network as torch makes it: fp32 and contiguous, TF32 where the device has it. Ours is the loop's own code, once as
+it is by default and once in bf16. Taken in turns in one process, medians. On a processor the ratio is of the process's
+own seconds where it has one thread; with two, threads that wait for each other burn seconds too, and wall time counts.
+
+The share of the matrix rate is that of the multiplications a step of ours needs, counted by torch, in the device's time
+for them at the rate measured here for large square matrices in bf16. ``ADVPRUNE_BATCH``, ``ADVPRUNE_ROUNDS`` and
+``OMP_NUM_THREADS`` set the batch, the rounds and the threads.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from advprune import allocator
+from advprune.attacks.pgd import pgd
+from advprune.losses import kl
+from advprune.models.resnet import ResNet
+from advprune.modules.mixed import called
+from advprune.objectives.trades import trades
+from advprune.pruners.hydra import initial_scores, straight_through
+from advprune.stages.speed import arranged
+from advprune.surgery.subnet import Subnet
+from advprune.threat import Linf
+from benchmarks.mask_search_step import AuthorsConv, AuthorsLinear, authors_masks
+from benchmarks.trades_step import literal
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+BATCH = int(os.environ.get("ADVPRUNE_BATCH", "256" if DEVICE == "cuda" else "64"))
+ROUNDS = int(os.environ.get("ADVPRUNE_ROUNDS", "20" if DEVICE == "cuda" else "2"))
+SPEC = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+ATTACK = partial(pgd, threat=Linf(8 / 255), steps=10, rel_step=0.25, loss=kl, start="gaussian")
+Step = Callable[[], None]
+
+
+def optimizer(net: nn.Module, *, ours: bool) -> torch.optim.Optimizer:
+    """HYDRA's, over what trains."""
+    trained = [p for p in net.parameters() if p.requires_grad]
+    fused = True if ours and DEVICE == "cuda" else None
+    return torch.optim.SGD(trained, lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=fused)
+
+
+def theirs(net: nn.Module, x: Tensor, y: Tensor) -> Step:
+    """The authors' step."""
+    steps = optimizer(net, ours=False)
+
+    def call() -> None:
+        literal(net, x, y)
+        steps.step()
+
+    return call
+
+
+def ours(net: nn.Module, x: Tensor, y: Tensor, precision: Any) -> Step:
+    """Our step: masks once if there are any, the objective on what the loop calls, the optimizer."""
+    steps = optimizer(net, ours=True)
+
+    def call() -> None:
+        net.train()
+        if isinstance(net, Subnet):
+            net.refresh()
+        loss = trades(called(net, precision), x, y, progress=0.0, attack=ATTACK)
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+
+    return call
+
+
+def resnet18() -> nn.Module:
+    """With the same weights each time."""
+    torch.manual_seed(0)
+    return ResNet(**SPEC).to(DEVICE)
+
+
+def searched(net: nn.Module) -> Subnet:
+    """Our mask search on a network."""
+    scores = initial_scores(net, init="scaled", seed=0)
+    return Subnet(net, scores=scores, choose=authors_masks, through=straight_through).to(DEVICE)
+
+
+def sorting(net: nn.Module) -> nn.Module:
+    """The authors' mask search: every layer finds its mask anew in each forward; weights are frozen."""
+    scores = initial_scores(net, init="scaled", seed=0)
+    for parameter in net.parameters():
+        parameter.requires_grad_(parameter.dim() == 1)  # BatchNorm learns
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.__class__ = AuthorsConv if isinstance(module, nn.Conv2d) else AuthorsLinear
+            module.register_parameter("scores", nn.Parameter(scores[f"{name}.weight"].clone()))
+    return net
+
+
+def seconds(call: Step) -> tuple[float, float]:
+    """(wall, of the process) that a call takes, with the device's work included."""
+    wall, own = time.perf_counter(), time.process_time()
+    call()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, time.process_time() - own
+
+
+def medians(calls: dict[str, Step]) -> dict[str, tuple[float, float]]:
+    """Of each, (wall, own) seconds, taken in turns; the first round warms up."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for number in range(ROUNDS + 1):
+        for name, call in calls.items():
+            measured = seconds(call)
+            if number:
+                taken[name].append(measured)
+    return {name: (statistics.median(w), statistics.median(o)) for name, (w, o) in
+            ((name, zip(*rows, strict=True)) for name, rows in taken.items())}  # fmt: skip
+
+
+def matrix_rate() -> float:
+    """Floating-point operations a second in products of large square bf16 matrices, the best of several."""
+    side = 8192 if DEVICE == "cuda" else 2048
+    a = torch.rand(side, side, device=DEVICE, dtype=torch.bfloat16)
+
+    def call() -> None:
+        torch.mm(a, a)
+
+    taken = [seconds(call) for _ in range(6)][1:]
+    return 2 * side**3 / min(row[_clock()] for row in taken)
+
+
+def _clock() -> int:
+    """Which of wall and own seconds count."""
+    return 1 if DEVICE == "cpu" and torch.get_num_threads() == 1 else 0
+
+
+def operations(x: Tensor) -> float:
+    """Floating-point operations of our step's products and convolutions: of a prediction, 10 attack steps, 2 losses."""
+    net, one = resnet18(), x[:1].clone()
+
+    def count(call: Callable[[], Any]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            call()
+        return counter.get_total_flops()
+
+    loss = count(lambda: net(one).sum().backward())
+    net.eval().requires_grad_(False)
+    attack = count(lambda: net(one.requires_grad_()).sum().backward())
+    return len(x) * float(count(lambda: net(one.detach())) + 10 * attack + 2 * loss)
+
+
+def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[dict[str, Any]]:
+    """Rows for one kind of step: default and bf16, against the authors'."""
+    x = torch.rand(BATCH, 3, 32, 32, device=DEVICE)
+    y = torch.randint(10, (BATCH,), device=DEVICE)
+    nets = {"by default": make_ours(), "in bf16": make_ours()}
+    with arranged(nets["by default"], {}, 32), arranged(nets["in bf16"], {}, 32):
+        calls = {"by default": ours(nets["by default"], x, y, "fp32"), "in bf16": ours(nets["in bf16"], x, y, "bf16")}
+        taken = medians({"theirs": theirs(make_theirs(), x, y)} | calls)
+    clock, bar = _clock(), ">= 5x" if DEVICE == "cuda" else ">= 2x"
+    place = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{torch.get_num_threads()} threads"
+    what = f"{kind}, TRADES-10, ResNet-18, batch {BATCH}, {place}"
+    rows = []
+    for name in calls:
+        faster = taken["theirs"][clock] / taken[name][clock]
+        told = f"{faster:.2f}x ({taken['theirs'][clock]:.3g} s to {taken[name][clock]:.3g} s)"
+        against = "the authors' loop, rendered"
+        rows.append({"what": f"{what}, {name}", "against": against, "bar": bar if name == "in bf16" else "none",
+                     "measured": told})  # fmt: skip
+    count = operations(x)
+    share = count / rate / taken["in bf16"][clock]
+    against = f"{rate / 1e12:.3g} TFLOP/s in bf16 products, measured"
+    told = f"{100 * share:.1f} % of it"
+    return [*rows, {"what": f"{what}, in bf16: {count / 1e12:.2f} TFLOP", "against": against, "bar": "reported",
+                    "measured": told}]  # fmt: skip
+
+
+def run() -> list[dict[str, Any]]:
+    """Measure; rows with the keys what, against, bar, measured."""
+    allocator.keep()
+    rate = matrix_rate()
+    return [
+        *compare("training step", resnet18, resnet18, rate),
+        *compare("mask search step", lambda: sorting(resnet18()), lambda: searched(resnet18()), rate),
+    ]
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(*(f"{key}: {value}" for key, value in row.items()), sep="\n  ")
