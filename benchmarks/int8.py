@@ -17,7 +17,7 @@ from safetensors.torch import save
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.pruners import scopes
 from advprune.pruners.magnitude import magnitude
-from advprune.quantizers.int8 import Int8, integers, session
+from advprune.quantizers.int8 import Int8, session
 from advprune.quantizers.onnx_graph import written
 from advprune.quantizers.prepare import calibrate, quantize
 from advprune.surgery.apply import apply
