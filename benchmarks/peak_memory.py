@@ -1,6 +1,6 @@
 """Peak memory of a TRADES-10 training step of ResNet-18: python -m benchmarks peak_memory
 
-The authors' step rendered literally and as a plain loop has it, and ours, each in a process of its own that takes three
+The authors' step rendered literally and as a plain loop has it, and ours, each in a process of its own that takes two
 steps. On a processor the most memory the process ever had, less what it had with the network and the images there; on
 a GPU torch's own count. ``ADVPRUNE_BATCH`` sets the batch.
 """
@@ -14,7 +14,7 @@ import torch
 
 ON_GPU = torch.cuda.is_available()
 BATCH = os.environ.get("ADVPRUNE_BATCH", "256" if ON_GPU else "64")
-STEPS = 3
+STEPS = 2
 
 
 def resident(name: str) -> int:
@@ -24,7 +24,7 @@ def resident(name: str) -> int:
 
 
 def measure(way: str) -> int:
-    """Bytes at the peak of three steps; ``way`` is theirs, fp32 or bf16."""
+    """Bytes at the peak of two steps; ``way`` is theirs, fp32 or bf16."""
     from advprune import allocator
     from advprune.stages.speed import arranged
     from benchmarks.training_step import ours, resnet18, theirs
