@@ -2,7 +2,7 @@
 
 On a GPU three full epochs of each phase (45,000 random images of 32 x 32 pixels, crop and flip, TRADES-10, batch 256)
 through the stages' own modules and Lightning's Trainer, without validation, in bf16 and channels_last; the first epoch,
-which tries kernels, does not count. On a processor a few steps of each phase, at a batch of 32: it says what the table
+which tries kernels, does not count. On a processor a few steps of each phase, at a batch of 16: it says what the table
 would be like, and nothing about a GPU.
 """
 
@@ -35,7 +35,7 @@ from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 
 ON_GPU = torch.cuda.is_available()
-IMAGES, BATCH, EPOCHS = (45_000, 256, 3) if ON_GPU else (64, 32, 2)
+IMAGES, BATCH, EPOCHS = (45_000, 256, 3) if ON_GPU else (32, 16, 2)
 PHASES = {"dense": 100, "search": 20, "finetune": 100}
 OBJECTIVE = partial(
     trades, attack=partial(pgd, threat=Linf(8 / 255), steps=10, rel_step=0.25, loss=kl, start="gaussian")

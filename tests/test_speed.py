@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,3 +166,30 @@ def test_precision_moves_the_keys_of_what_is_trained_and_speed_moves_none() -> N
 def test_an_unknown_word_is_a_sentence(option: str) -> None:
     with pytest.raises(UserError, match=f"trainer.{option}=fast is not known: give one of "):
         world.check({option: "fast"})
+
+
+def test_a_training_in_channels_last_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path: Path) -> None:
+    x, y = torch.rand(16, 1, 8, 8), torch.arange(16) % 10
+
+    def stepped(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(Mixed(net)(x), y).backward()
+            optimizer.step()
+
+    def begun() -> tuple[nn.Module, torch.optim.Optimizer]:
+        net = a_net()
+        return net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+
+    (whole, one), (killed, two), (resumed, three) = begun(), begun(), begun()
+    trainer = {"memory_format": "channels_last"}
+    with arranged(whole, trainer, 8), arranged(killed, trainer, 8), arranged(resumed, trainer, 8):
+        stepped(whole, one, 6)
+        stepped(killed, two, 3)
+        torch.save({"net": killed.state_dict(), "optimizer": two.state_dict()}, tmp_path / "last.ckpt")
+        saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+        resumed.load_state_dict(saved["net"])
+        three.load_state_dict(saved["optimizer"])
+        stepped(resumed, three, 3)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
