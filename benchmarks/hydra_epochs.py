@@ -17,7 +17,6 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from advprune import allocator
 from advprune.attacks.pgd import pgd
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.loader import TrainLoader
@@ -75,6 +74,7 @@ def epoch(phase: str) -> float:
     module, clock, folder = module_of(phase, ResNet(**SPEC)), Clock(), Path(tempfile.gettempdir())
     module.precision = "bf16"
     where = Where({"accelerator": "cuda" if ON_GPU else "cpu", "devices": 1}, None, folder)  # type: ignore[arg-type]
+    where.settle(32)
     run = trainer(where, phase, max_epochs=EPOCHS, callbacks=[clock], enable_checkpointing=False)
     images = Split(torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (IMAGES,)))
     loader = TrainLoader(
@@ -87,7 +87,6 @@ def epoch(phase: str) -> float:
 
 def run() -> list[dict[str, Any]]:
     """Measure; one row."""
-    allocator.keep()
     scale = 45_000 / IMAGES
     taken = {phase: epoch(phase) * scale for phase in PHASES}
     minutes = sum(taken[phase] * epochs for phase, epochs in PHASES.items()) / 60

@@ -29,6 +29,7 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
             any(_overstates(row) for row in rows),
             "PGD and its like overstate robustness: publish numbers made with attack=autoattack",
         ),
+        (any(row.get("precision") for row in rows), "some networks were trained in bf16; all are measured in fp32"),
         (
             moved(rows),
             "target right: on the source's examples; both right: source too; transfer rate: target wrong, "

@@ -47,6 +47,7 @@ def row_of(
         "foreign": dense.get("foreign"),
         "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line()),
         "ranks": final.get("ranks"), "batch_norm": final.get("batch_norm"),
+        "precision": final.get("precision"),
         "code": sorted({results[stage.key].get("provenance", {}).get("code", "unknown") for stage in plan.stages()}),
         "doubts": after["doubts"],
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
