@@ -45,7 +45,7 @@ def attacks_in_a_ball() -> list[str]:
 
 
 NAMES = attacks_in_a_ball()
-FRAME = ("images", "batch_size")
+FRAME = ("images", "batch_size", "eps")
 CASES = [
     (name, threat, grad)
     for name in NAMES
