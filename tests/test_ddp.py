@@ -193,6 +193,7 @@ def same_bits(found: Path, expected: Path) -> None:
         assert all(torch.equal(stores[0][path][name], value) for name, value in there.items()), path
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_costs_an_attempt(job: Any, left_alone: Path, tmp_path: Path, caplog: Any) -> None:
     killed = []
 

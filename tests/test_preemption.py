@@ -119,6 +119,7 @@ def test_stopped_within_each_phase_it_ends_the_same(
     assert ended["row"]["robust_acc"] == alone["row"]["robust_acc"]
 
 
+@pytest.mark.slow
 def test_a_command_that_is_asked_to_stop_says_so(tmp_path: Path) -> None:
     places = (f"store={tmp_path}/stages", f"hydra.run.dir={tmp_path}/run")
     command = [sys.executable, "prune.py", *TINY, "training.epochs=500", *places]
