@@ -83,8 +83,8 @@ def test_a_killed_run_ends_as_one_left_alone(tmp_path: Path) -> None:
     seconds = {path.parts[-3]: json.loads(path.read_text())["seconds"] for path in alone.glob("stages/*/*/result.json")}
     instants, caught = random.Random(0), dict.fromkeys(STAGES, 0)
     for stage in STAGES:
-        for _ in range(3):
-            caught[stage] += kill_in(killed, stage, instants.uniform(0.05, 0.8) * seconds[stage])
+        for share in (0.2, 0.8, 0.8):  # the first is in time also on a machine that has become faster meanwhile
+            caught[stage] += kill_in(killed, stage, instants.uniform(0.05, share) * seconds[stage])
     finish(killed)
     print(f"kills that hit an unfinished stage: {caught}; stage seconds: {seconds}")  # noqa: T201 - shown with -s
     assert all(caught.values()), caught

@@ -1,5 +1,6 @@
 """What a job tells its logger: who it is before anything is made, and all it knows of the stages it found."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -119,7 +120,7 @@ def group(output: Path) -> str | None:
             job that was launched as a process of its own lies there, too.
     """
     hydra = HydraConfig.get()
-    words = next((found for folder in output.parents[:2] if (found := _words(folder / "multirun.yaml"))), [])
+    words = next((found for folder in output.parents[:2] if (found := _words(folder / "multirun.yaml"))), ())
     if not words:
         return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     told = [word for word in words if word.lstrip("+~").split("=")[0].replace("/", ".").split(".")[0] not in ASIDE]
@@ -130,10 +131,14 @@ def group(output: Path) -> str | None:
     return f"{whole[: LONGEST - len(number) - 2]}… {number}"
 
 
-def _words(path: Path) -> list[str]:
+def _words(path: Path) -> tuple[str, ...]:
     """What the sweeper was given: Hydra writes it into the grid's folder before the first job."""
+    return _read_words(path, path.stat().st_mtime_ns) if path.exists() else ()
+
+
+@functools.lru_cache(maxsize=4)
+def _read_words(path: Path, _: int) -> tuple[str, ...]:
+    """Once a grid and not once a job: the file has every option there is."""
     from omegaconf import OmegaConf
 
-    if not path.exists():
-        return []
-    return [str(word) for word in OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") or []]
+    return tuple(str(word) for word in OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") or [])
