@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from advprune.loggers.base import Logger
 from advprune.modules.files import load_weights, save_weights
 from advprune.stages import dense, evaluated, finetuned, pruned
+from advprune.stages.fit import Where
 from advprune.stages.make import find_or_make
 from advprune.stages.plan import Plan, Stage
 from advprune.stages.store import Store
@@ -49,7 +51,7 @@ def measure(parameters: int) -> dict[str, float]:
                 stages.append(Stage(kind, {"seed": 0, "dataset": {}}, stages[-1] if stages else None))
                 plan = Plan(stages[0], stages[-1], stages[-1], stages[-1])
                 begun = time.perf_counter()
-                find_or_make(plan, Store(folder), None)  # type: ignore[arg-type]
+                find_or_make(plan, Store(folder), Where({}, Logger(), Path(folder)))
                 spent[kind] = time.perf_counter() - begun - inside[kind]
     finally:
         for module, original in makers.items():
