@@ -9,6 +9,7 @@ writes OUT/radius.png, OUT/radius.csv and OUT/radius.json. Give it from the fold
 import csv
 import json
 import sys
+import textwrap
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -48,10 +49,11 @@ def draw(found: list[Line], path: Path) -> None:
         axes.plot(radii, [row["certified_acc"] for row in own], label=names[id(line)], linewidth=1.5, **look)
         ends = ([row["least"] for row in own], [row["most"] for row in own])
         axes.fill_between(radii, *ends, color=look["color"], alpha=0.12, linewidth=0)
-    axes.set(xlabel=f"radius ({found[0].words[-1]})", ylabel="certified accuracy", ylim=(0, 1), title=title)
+    axes.set(xlabel=f"radius ({found[0].words[-1]})", ylabel="certified accuracy", ylim=(0, 1))
+    axes.set_title(textwrap.fill(title, 95), fontsize=8)  # as wide as the axes at this size
     axes.set_xlim(0, max(row["radius"] for row in rows))
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=7)
+    figure.legend(loc="outside right upper", fontsize=7)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
