@@ -17,11 +17,9 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from advprune.attacks.pgd import pgd
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.loader import TrainLoader
 from advprune.datasets.splits import Split
-from advprune.losses import kl
 from advprune.models.resnet import ResNet
 from advprune.modules.pruning import MaskSearch
 from advprune.modules.recipe import Recipe
@@ -31,15 +29,12 @@ from advprune.pruners.hydra import initial_scores, masks_of, straight_through
 from advprune.stages.fit import Where, trainer
 from advprune.stages.speed import arranged
 from advprune.surgery.subnet import Subnet
-from advprune.threat import Linf
+from benchmarks.training_step import ATTACK, SPEC
 
 ON_GPU = torch.cuda.is_available()
 IMAGES, BATCH, EPOCHS = (45_000, 256, 3) if ON_GPU else (32, 16, 2)
 PHASES = {"dense": 100, "search": 20, "finetune": 100}
-OBJECTIVE = partial(
-    trades, attack=partial(pgd, threat=Linf(8 / 255), steps=10, rel_step=0.25, loss=kl, start="gaussian")
-)
-SPEC = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+OBJECTIVE = partial(trades, attack=ATTACK)
 RECIPE = Recipe(epochs=EPOCHS, learning_rate=1e-3, batch_size=BATCH)
 
 

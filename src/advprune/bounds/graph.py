@@ -5,8 +5,7 @@ are looked up when bounds are computed, so they may train, be masked or move to 
 """
 
 import operator
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,16 +30,6 @@ class Step:
 
 
 _TRACES: WeakKeyDictionary[nn.Module, tuple[Any, list[Step]]] = WeakKeyDictionary()
-
-
-@contextmanager
-def lent(model: nn.Module) -> Iterator[nn.Module]:
-    """The network whose layers hold the weights that count: of one seen through masks, the one it lends."""
-    if hasattr(type(model), "pruned"):
-        with model.pruned() as net:  # type: ignore[operator]
-            yield net
-    else:
-        yield model
 
 
 def trace(model: nn.Module) -> list[Step]:

@@ -6,7 +6,8 @@ Differs from the paper in cutting the box to [0, 1], and in using the Euclidean 
 from torch import Tensor, nn
 
 from advprune.bounds.boxes import Interval, input_region, minimum, specification, with_label
-from advprune.bounds.graph import Step, lent, trace
+from advprune.bounds.graph import Step, trace
+from advprune.frozen import lent
 from advprune.threat import Threat
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from advprune.bounds.boxes import Interval, input_region, minimum, specification, with_label
-from advprune.bounds.graph import Step, lent, trace
+from advprune.bounds.graph import Step, trace
 from advprune.bounds.interval import last_layer, propagate
 from advprune.bounds.ops import Relu, Slope
 from advprune.errors import UserError
+from advprune.frozen import lent
 from advprune.threat import Threat
 
 

@@ -15,10 +15,9 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from advprune.bounds.certificate import Certificate
-from advprune.bounds.graph import lent
 from advprune.bounds.layers import refuse_training
 from advprune.errors import UserError
-from advprune.frozen import frozen
+from advprune.frozen import frozen, lent
 from advprune.threat import Threat
 
 #: Numbers of noise drawn by one call: of an image's shape alone, never of the batch.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune import exact
+from advprune.frozen import lent
 
 Precision = Literal["fp32", "bf16"]
 
@@ -37,11 +38,8 @@ class Mixed(nn.Module):
     @contextmanager
     def pruned(self) -> Iterator[nn.Module]:
         """The network whose layers hold the weights that count, for code that reads weights; see ``Subnet``."""
-        if hasattr(type(self.net), "pruned"):
-            with self.net.pruned() as net:  # type: ignore[operator]
-                yield net
-        else:
-            yield self.net
+        with lent(self.net) as net:
+            yield net
 
 
 def called(net: nn.Module, precision: Precision) -> nn.Module:

@@ -92,8 +92,8 @@ def trainer(where: Where, title: str, *, callbacks: list[Callback] | None = None
         accelerator=where.trainer["accelerator"],
         devices=where.trainer["devices"] if several else 1,
         num_nodes=int(where.trainer.get("nodes") or 1) if several else 1,
-        # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and ranks.handed_out
         benchmark=devices.on_gpu(where.trainer),  # batches have one size, so it pays to try the kernels once
+        # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and ranks.handed_out
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
         logger=False,  # a job has one logger for all of its phases, which ``Curves`` tells
         callbacks=[*(callbacks or [StopWhenAsked()]), shown],

@@ -109,7 +109,7 @@ class APGD:
         out = torch.empty(x.shape)
         for value in turn.unique().tolist():
             rows = (turn == value).nonzero().squeeze(1)
-            places = [self.board.places[i] for i in image[rows].tolist()]
+            places = self.board.places_of(image[rows])
             name = f"autoattack/{self.seed}/{self.name}/{value}"
             if self.board.threat.norm == "linf":
                 drawn = 2 * noise.uniform(name, places, *x.shape[1:]) - 1

@@ -27,6 +27,10 @@ class Board:
             self.clean_logits = model(x)
         self.standing = self.clean_logits.argmax(1) == y
 
+    def places_of(self, image: Tensor) -> list[int]:
+        """Where the images ``image`` (R,) of the batch are in their test set."""
+        return [self.places[i] for i in image.tolist()]
+
     @torch.no_grad()
     def offer(self, image: Tensor, point: Tensor) -> None:
         """Let each image ``image`` (R,) fall whose point (R, C, H, W), brought into the ball, fools the network."""

@@ -10,7 +10,7 @@ from advprune.attacks.fast.board import Board
 from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.projections import to_hyperplane
 from advprune.attacks.fast.propose import fresh, propose
-from advprune.attacks.fast.rows import pick, wide
+from advprune.attacks.fast.rows import length, pick, wide
 
 STEPS = 100
 BIAS = 0.1  # largest share of the step towards the clean image's projection, the paper's alpha_max
@@ -74,8 +74,7 @@ def towards(point: Tensor, x: Tensor, grad: Tensor, lead: Tensor, norm: str) -> 
     both = to_hyperplane(
         torch.cat([point.flatten(1), x.flatten(1)]), normal.repeat(2, 1), torch.cat([gap_here, gap_there]), norm
     )
-    length = (both.abs().amax(1) if norm == "linf" else both.norm(dim=1)).clamp_min(1e-8)
     here, there = both.view(2, *x.shape)
-    mine, other = length.chunk(2)
+    mine, other = length(both, norm).clamp_min(1e-8).chunk(2)
     share = wide((mine / (mine + other)).clamp_max(BIAS))
     return ((point + OVERSHOOT * here) * (1 - share) + (x + OVERSHOOT * there) * share).clamp(0, 1)

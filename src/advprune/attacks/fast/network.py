@@ -5,13 +5,14 @@ It only proposes. What counts is what the plain network says in float32 about th
 
 import copy
 import logging
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
+from advprune.attacks.fast.rows import spread
+from advprune.frozen import lent
 from advprune.losses import margin
 from advprune.threat import Threat
 
@@ -105,7 +106,7 @@ def moved(rounded: Searcher, exact: Searcher, x: Tensor, y: Tensor, threat: Thre
 
 def _folded(model: nn.Module) -> nn.Module | None:
     """BatchNorm folded into the convolution before it, masks into weights; None if the network cannot be traced."""
-    with _lent(model) as net, torch.no_grad():
+    with lent(model) as net, torch.no_grad():
         try:
             folded: nn.Module = fuse(net)
         except Exception as error:  # noqa: BLE001 - whatever a foreign forward raises when it is traced
@@ -113,12 +114,6 @@ def _folded(model: nn.Module) -> nn.Module | None:
             return None
     folded.eval().requires_grad_(False)
     return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _lent(model: nn.Module) -> AbstractContextManager[Any]:
-    """A masked network lends its plain one with the weights masked, once."""
-    lend = getattr(model, "pruned", None)
-    return lend() if callable(lend) else nullcontext(model)
 
 
 def _in_bf16(net: nn.Module) -> nn.Module | None:
@@ -159,4 +154,4 @@ def _agrees(copied: Searcher, x: Tensor, expected: Tensor) -> bool:
     except RuntimeError as error:  # types that do not meet
         log.info("not in %s: %s", copied.precision, error)
         return False
-    return bool((off <= TRUSTED[copied.precision] * (expected.amax(1) - expected.amin(1)) + 1e-6).all())
+    return bool((off <= TRUSTED[copied.precision] * spread(expected) + 1e-6).all())

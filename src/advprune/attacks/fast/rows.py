@@ -14,10 +14,14 @@ def pick(logits: Tensor, label: Tensor) -> Tensor:
     return logits.gather(1, label[:, None]).squeeze(1)
 
 
+def length(x: Tensor, norm: str) -> Tensor:
+    """Of each row in ``linf`` or ``l2``, (R,)."""
+    return x.flatten(1).abs().amax(1) if norm == "linf" else x.flatten(1).norm(dim=1)
+
+
 def unit(x: Tensor, norm: str) -> Tensor:
     """Each row of length 1 in ``linf`` or ``l2``; zero stays zero."""
-    length = x.flatten(1).abs().amax(1) if norm == "linf" else x.flatten(1).norm(dim=1)
-    return x / (wide(length) + 1e-12)
+    return x / (wide(length(x, norm)) + 1e-12)
 
 
 def spread(logits: Tensor) -> Tensor:

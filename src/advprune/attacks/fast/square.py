@@ -90,5 +90,5 @@ class Square:
             state["shares"][rows] = self._shares(str(chunk), state["image"][rows], *state["shares"].shape[1:])
 
     def _shares(self, name: str, image: Tensor, *shape: int) -> Tensor:
-        places = [self.board.places[i] for i in image.tolist()]
-        return noise.uniform(f"autoattack/{self.seed}/square/{name}", places, *shape).to(image.device)
+        name = f"autoattack/{self.seed}/square/{name}"
+        return noise.uniform(name, self.board.places_of(image), *shape).to(image.device)

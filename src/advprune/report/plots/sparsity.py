@@ -68,8 +68,8 @@ def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material)
     _sparsity_axis(axis, shown)
     moved = rows[0]["source"] and name == "robust_acc"
     lowest = axis.dataLim.y0  # networks that are all good are told apart only on an axis of their own
-    axis.set(ylabel="right on the source's examples, %" if moved else SHARES[name])
-    axis.set(ylim=(0 if lowest < 50 else 10 * ((lowest - 2) // 10), 100))
+    axis.set(ylabel="right on the source's examples, %" if moved else SHARES[name],
+             ylim=(0 if lowest < 50 else 10 * ((lowest - 2) // 10), 100))  # fmt: skip
 
 
 def _sparsity_axis(axis, sparsities: set[float]) -> None:  # type: ignore[no-untyped-def]
