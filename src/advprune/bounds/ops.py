@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune.bounds.boxes import TINY, Interval
+from advprune.bounds.boxes import TINY, Interval, dot
 from advprune.bounds.fused import Rectified
 
 Slope = Literal["adaptive", "parallel"]
@@ -67,7 +67,8 @@ class Weighted(Op):
         shape = inputs[0].lower.shape
         extra = [shape[-2 + i] - ((coef.shape[-2 + i] - 1) * m.stride[i] - 2 * m.padding[i]
                                   + m.dilation[i] * (m.kernel_size[i] - 1) + 1) for i in (0, 1)]  # fmt: skip
-        flat = F.conv_transpose2d(coef.flatten(0, 1), weight, None, m.stride, m.padding, extra, m.groups, m.dilation)
+        flat = coef.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        flat = F.conv_transpose2d(flat, weight, None, m.stride, m.padding, extra, m.groups, m.dilation)
         constant = 0.0 if bias is None else coef.sum((-2, -1)) @ bias
         return (flat.view(*coef.shape[:2], *shape[1:]),), constant
 
@@ -158,8 +159,8 @@ class Relu(Op):
         chord = above / (above - below).clamp_min(TINY)  # 0 where off, 1 where on
         line = chord if slope == "parallel" else (above > -below).to(coef.dtype)
         negative = coef.clamp_max(0)
-        constant = torch.bmm(negative.flatten(2), (-chord * below).flatten(1).unsqueeze(2)).squeeze(2)
-        return (torch.where(coef > 0, line.unsqueeze(1), chord.unsqueeze(1)) * coef,), constant
+        constant = dot(negative, -chord * below)
+        return (torch.addcmul(coef * line.unsqueeze(1), negative, (chord - line).unsqueeze(1)),), constant
 
 
 class MaxPool(Op):
