@@ -25,6 +25,7 @@ def images() -> tuple[Tensor, Tensor]:
 
 
 def test_a_size_of_zero_changes_nothing(net: nn.Module, images: tuple[Tensor, Tensor]) -> None:
+    """Fact 12 of Jordao and Pedrini's papers."""
     x, y = images
     assert torch.equal(translation(net, x, y, pixels=0), x)
     assert torch.equal(rotation(net, x, y, degrees=0.0), x)

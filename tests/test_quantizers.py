@@ -66,6 +66,7 @@ def quantized(name: str, **options: Any) -> tuple[nn.Module, Any, Tensor]:
 
 
 def test_weights_are_symmetric_per_channel() -> None:
+    """Fact 12 of the GAP paper."""
     weight = torch.tensor([[1.0, -0.5], [0.1, 0.2]])
     torch.testing.assert_close(weight_scales(weight), torch.tensor([1 / 127.5, 0.2 / 127.5]))
     assert weight_scales(weight).tolist() == pytest.approx([0.007843, 0.001569], abs=1e-6)
@@ -79,6 +80,7 @@ def test_weights_are_symmetric_per_channel() -> None:
     [(0.0, 6.0, 0.047244, 0), (-1.0, 1.0, 2 / 127, 64), (2.0, 6.0, 0.047244, 0), (0, 0, 1, 0)],
 )
 def test_activations_are_affine(low: float, high: float, scale: float, zero: int) -> None:
+    """Fact 12 of the GAP paper."""
     found = affine(torch.tensor(float(low)), torch.tensor(float(high)), 127)
     assert found[0].item() == pytest.approx(scale, abs=1e-6)
     assert found[1].item() == zero

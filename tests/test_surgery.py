@@ -59,6 +59,7 @@ def test_without_filters_equals_silenced(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", RESIDUAL)
 def test_without_blocks_equals_silenced(kind: str) -> None:
+    """Fact 6 of Jordao and Pedrini's papers."""
     net = lively(kind)
     whole = whole_of(net)
     chosen = Structure({}, removable(whole), {})
