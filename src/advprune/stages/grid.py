@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from advprune import preemption
 from advprune.report.table import show
-from advprune.stages import world
+from advprune.stages import words, world
 from advprune.stages.again import place_of
 from advprune.stages.job import RECORD
 from advprune.stages.renew import renew
@@ -81,6 +81,7 @@ def launch(main: Any) -> None:
         given = [f"hydra.run.dir={own}", f"hydra.sweep.dir={own}", "hydra.job_logging.root.level=WARNING"]
         last = max((at for at, word in enumerate(sys.argv) if "=" in word and word[0] != "-"), default=0)
         sys.argv[last + 1 : last + 1] = given  # beside other options: Hydra takes no -m between them
+    sys.argv[1:] = words.for_jobs(sys.argv[1:])
     try:
         main()
     except KeyboardInterrupt:

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from advprune.stages.words import typed
+
 PACKAGES = ("advprune", "torch", "torchvision", "pytorch-lightning", "hydra-core", "pyautoattack", "numpy")
 
 
@@ -57,6 +59,6 @@ def provenance() -> dict[str, Any]:
         "host": socket.gethostname(),
         "processor": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "command": " ".join(sys.argv),
+        "command": typed(sys.argv),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -1,0 +1,41 @@
+"""The words of a grid, as Hydra has to be told them.
+
+Hydra reads every word that has one value with the default choices first, and refuses ``pruner.criterion.images=48``
+there if the default pruner has no such option, whatever ``pruner=filters,blocks`` says. As a choice among one value the
+word waits for its job, and is read with that job's pruner.
+"""
+
+import re
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+
+def for_jobs(words: list[str]) -> list[str]:
+    """The words of a command, those within a group of which a grid has several members as choices among one value."""
+    if not {"-m", "--multirun"} & set(words):
+        return words
+    try:
+        read = {w: OverridesParser.create().parse_override(w) for w in words if "=" in w and not w.startswith("-")}
+    except HydraException:  # Hydra will say what is wrong
+        return words
+    swept = {o.key_or_group for o in read.values() if o.is_sweep_override()}
+    return [_waiting(word, read[word]) if word in read and _group(read[word]) in swept else word for word in words]
+
+
+def typed(words: list[str]) -> str:
+    """The command as it was given."""
+    return " ".join(re.sub(r"=choice\((.*)\)$", r"=\1", word) for word in words)
+
+
+def _group(override: Override) -> str:
+    """``pruner`` of ``pruner/criterion`` and ``pruner.scope``."""
+    return re.split("[./@]", override.key_or_group)[0]
+
+
+def _waiting(word: str, override: Override) -> str:
+    if override.is_sweep_override() or override.is_delete():
+        return word
+    name, value = word.split("=", 1)
+    return f"{name}=choice({value})"

@@ -1,0 +1,51 @@
+"""Words of a grid that only some members of a group know."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from advprune.stages.words import for_jobs, typed
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-m pruner=gap,filters pruner/criterion=kl pruner.scope=layer",
+        "pruner.x=[1,2] pruner=gap,filters -m",
+        "-m pruner=gap,filters ratio=0.5 ~pruner.scope +pruner.x=1",
+    ],
+)
+def test_words_of_a_swept_group_wait_for_their_jobs(words: str) -> None:
+    found = for_jobs(words.split())
+    for word, given in zip(found, words.split(), strict=True):
+        inside = given.lstrip("+").startswith(("pruner.", "pruner/"))
+        name, _, value = given.partition("=")
+        assert word == (f"{name}=choice({value})" if inside else given)
+    assert typed(found) == words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "pruner=filters pruner/criterion=kl",
+        "-m pruner=filters pruner/criterion=l1,kl pruner.scope=layer",
+        "-m pruner=gap,filters pruner.scope=layer,global ratio=0.5 hydra.sweep.dir=pruner",
+        "-m pruner=a,b ratio=[",
+    ],
+)
+def test_other_words_are_left_as_they_are(words: str) -> None:
+    assert for_jobs(words.split()) == words.split()
+
+
+def test_a_grid_asks_each_member_for_its_own_option(tmp_path: Path) -> None:
+    """The default pruner has no criterion: Hydra refused the command. A ratio out of reach ends the jobs early."""
+    words = ["-m", "pruner=filters,blocks", "pruner/criterion=kl", "pruner.criterion.images=48", "ratio=0.9999"]
+    words += [f"store={tmp_path}/stages", f"hydra.sweep.dir={tmp_path}/grid"]
+    done = subprocess.run([sys.executable, "prune.py", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ratio=0.9999 is not possible" in done.stdout + done.stderr
+    assert "blocks needs a network of residual blocks" in done.stdout + done.stderr
