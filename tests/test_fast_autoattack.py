@@ -1,5 +1,6 @@
 """The fast engine of AutoAttack: its geometry and schedules against closed forms, its verdicts against pyautoattack."""
 
+import copy
 import logging
 import os
 import subprocess
@@ -287,6 +288,31 @@ def test_square_alone_finds_what_pyautoattacks_finds(contested, short, threat) -
         shares.append(trail[-1][1].float().mean().item())
     assert shares[0] < 0.9
     assert abs(shares[0] - shares[1]) <= 2 / 32
+
+
+@pytest.mark.parametrize("threat", [Linf(0.02), L2(0.08)], ids=["linf", "l2"])
+def test_squares_asked_together_are_those_asked_one_by_one(contested, monkeypatch, threat) -> None:  # type: ignore[no-untyped-def]
+    """In float64, so that the size of a batch decides nothing. Chunks and the last query cut what is asked together."""
+    model, x, y = contested
+    net, places = copy.deepcopy(model).double(), list(range(len(x)))
+    monkeypatch.setattr(square, "CHUNK", 40)
+    monkeypatch.setattr(square, "QUERIES", 150)
+
+    def searched(image: int, at_once: int) -> tuple[int, dict[str, Tensor]]:
+        monkeypatch.setattr(square, "AT_ONCE", at_once)
+        board = Board(net, x.double(), y, places, threat)
+        search = square.Square(Searcher(net, "fp32", folded=False), board, seed=0)
+        state, steps = search.begin(torch.tensor([image]), torch.tensor([0])), 1
+        while not search.step(state).all():
+            steps += 1
+        return steps, state
+
+    for image in range(4):
+        (one, expected), (several, found) = searched(image, 1), searched(image, 24)
+        assert several < 75 < one == 150
+        for name in ("made", "best", "lead", "offered"):
+            assert torch.equal(found[name], expected[name]), name
+        assert expected["lead"] > -torch.inf
 
 
 def test_a_verdict_does_not_depend_on_the_other_images(contested, short) -> None:  # type: ignore[no-untyped-def]

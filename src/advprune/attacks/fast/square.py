@@ -1,7 +1,9 @@
 """Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049), of many images at once.
 
 Each image has squares of its own and its own count of queries. A square that changes no pixel is a query too, but the
-network is not asked again what it has just said.
+network is not asked again what it has just said. Where few images are left, their next queries are asked together with
+this one, as if it were refused, which most are; after the first that is not, they are asked anew. It comes to the same as
+one query after the other.
 """
 
 import torch
@@ -11,7 +13,6 @@ from advprune.attacks.fast import noise
 from advprune.attacks.fast.board import Board
 from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.propose import fresh, propose
-from advprune.attacks.fast.rows import put
 from advprune.attacks.fast.windows import L2Windows, LinfWindows, Windows
 from advprune.losses import margin
 
@@ -21,6 +22,9 @@ FIRST_SHARE = 0.8  # of the image's pixels in the first squares, the paper's p
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 #: Queries whose random numbers are drawn together.
 CHUNK = 500
+#: Points that a network is asked about at once, if there are fewer images. A ResNet-18 on a processor needs 5.5 ms for
+#: each of 24, 9.2 for each of three and 13.6 for a single one.
+AT_ONCE = 24
 
 
 def share(query: Tensor) -> Tensor:
@@ -50,7 +54,7 @@ class Square:
         shares = self._shares("start", image, *self.windows.draws_at_start(x))
         state = {"image": image, "turn": turn, "x": x, "y": y, "best": self.windows.start(x, shares),
                  "made": torch.zeros_like(image), "offered": fresh(len(x), x.device),
-                 "lead": fresh(len(x), x.device)}  # fmt: skip
+                 "lead": fresh(len(x), x.device), "refused": torch.zeros_like(image)}  # fmt: skip
         state["shares"] = torch.zeros(len(x), CHUNK, self.windows.draws(x), device=x.device)
         logits = self.net.ask(state["best"])
         state["lead"] = margin(logits, y)
@@ -58,27 +62,42 @@ class Square:
         return state
 
     def step(self, state: dict[str, Tensor]) -> Tensor:
-        """One query of each row; it stays where it is unless the square made its margin larger."""
+        """A query of each row or several; it stays where it is unless a square made its margin larger."""
         self._draw(state)
-        rows = torch.arange(len(state["made"]), device=state["made"].device)
-        shares = state["shares"][rows, state["made"] % CHUNK]
-        point = self.windows.change(state["x"], state["best"], share(state["made"]), shares)
-        changed = (point != state["best"]).flatten(1).any(1).nonzero().squeeze(1)
-        state["made"] = state["made"] + 1
-        if len(changed):
-            self._query(state, point[changed], changed)
+        made, best = state["made"], state["best"]
+        ahead = self._ahead(state)
+        row = torch.arange(len(made), device=made.device).repeat_interleave(ahead)
+        offset = torch.arange(len(row), device=made.device) - (ahead.cumsum(0) - ahead)[row]
+        query = made[row] + offset
+        point = self.windows.change(state["x"][row], best[row], share(query), state["shares"][row, query % CHUNK])
+        changed = (point != best[row]).flatten(1).any(1).nonzero().squeeze(1)
+        taken = self._query(state, point[changed], row[changed], offset[changed], ahead)
+        state["made"] = made + (taken + 1).minimum(ahead)
+        state["refused"] = torch.where(taken < ahead, 0, state["refused"] + ahead)
         return state["made"] == QUERIES
 
-    def _query(self, state: dict[str, Tensor], point: Tensor, rows: Tensor) -> None:
-        """Ask about the points of some rows, and keep those that are better."""
+    def _ahead(self, state: dict[str, Tensor]) -> Tensor:
+        """How many queries of each row are asked at once, (R,): no more than were just refused, and one."""
+        made = state["made"]
+        most = torch.minimum(CHUNK - made % CHUNK, QUERIES - made).clamp_max(max(AT_ONCE // len(made), 1))
+        return torch.minimum(most, state["refused"] + 1)
+
+    def _query(self, state: dict[str, Tensor], point: Tensor, row: Tensor, offset: Tensor, ahead: Tensor) -> Tensor:
+        """Ask about points, take each row's first that is better; how many queries came before it, or ``ahead``."""
+        if len(point) == 0:
+            return ahead
         logits = self.net.ask(point)
-        asked = {name: state[name][rows] for name in ("image", "y", "offered", "lead", "best")}
-        lead = margin(logits, asked["y"])
-        better = lead > asked["lead"]
-        put(asked, better, lead=lead, best=point)
-        propose(self.board, asked, logits, point, self.net.slack, among=better)
-        for name in ("offered", "lead", "best"):
-            state[name] = state[name].index_copy(0, rows, asked[name])
+        better = margin(logits, state["y"][row]) > state["lead"][row]
+        taken = ahead.scatter_reduce(0, row[better], offset[better], "amin")
+        first = (better & (offset == taken[row])).nonzero().squeeze(1)
+        if len(first):
+            rows, point, logits = row[first], point[first], logits[first]
+            asked = {name: state[name][rows] for name in ("image", "y", "offered")}
+            propose(self.board, asked, logits, point, self.net.slack)
+            new = {"offered": asked["offered"], "lead": margin(logits, asked["y"]), "best": point}
+            for name, values in new.items():
+                state[name] = state[name].index_copy(0, rows, values)
+        return taken
 
     def _draw(self, state: dict[str, Tensor]) -> None:
         """Random numbers for the next queries of rows that have used theirs up."""
