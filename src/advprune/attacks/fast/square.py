@@ -2,7 +2,7 @@
 
 Each image has squares of its own and its own count of queries. A square that changes no pixel is a query too, but the
 network is not asked again what it has just said. Where few images are left, their next queries are asked together with
-this one, as if it were refused, which most are; after the first that is not, they are asked anew. It comes to the same as
+this one, as if it were refused, which most are; after the first that is not, they are asked anew. The outcome is that of
 one query after the other.
 """
 
