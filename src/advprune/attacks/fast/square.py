@@ -1,9 +1,10 @@
 """Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049), of many images at once.
 
 Each image has squares of its own and its own count of queries. A square that changes no pixel is a query too, but the
-network is not asked again what it has just said. Where few images are left, their next queries are asked together with
-this one, as if it were refused, which most are; after the first that is not, they are asked anew. The outcome is that of
-one query after the other.
+network is not asked again what it has just said.
+
+Where few images are left, the next queries of each are asked together with this one, as if it were refused, which most
+are; those after the first that is not are asked anew. So nothing differs from one query after the other.
 """
 
 import torch
