@@ -11,6 +11,7 @@ proportions stay. That is to our disadvantage, for an image that falls at step 3
 """
 
 import argparse
+import math
 import os
 import resource
 import subprocess
@@ -118,20 +119,24 @@ def attacked(
     return clock() - start, trail[-1][1], {name: flags.float().mean().item() for name, flags in trail}
 
 
-def ratio(model: nn.Module, count: int, share: float, eps: float, batch: int) -> dict[str, Any]:
-    """Both engines in turns, batch by batch."""
+def ratio(
+    model: nn.Module, count: int, share: float, eps: float, batch: int, limit: float = math.inf
+) -> dict[str, Any]:
+    """Both engines in turns, batch by batch, until pyautoattack has had ``limit`` seconds."""
     x, y = images(count)
-    seconds, equal, right = {"theirs": 0.0, "ours": 0.0}, 0, {"theirs": 0, "ours": 0}
+    seconds, equal, right, done = {"theirs": 0.0, "ours": 0.0}, 0, {"theirs": 0, "ours": 0}, 0
     with cut(share):
-        for start in range(0, count, batch):
-            part = slice(start, start + batch)
+        while done < count and seconds["theirs"] < limit:
+            part = slice(done, min(done + batch, count))
             flags = {}
             for name, engine in (("theirs", None), ("ours", "fast")):
                 took, flags[name], _ = attacked(model, x[part], y[part], Linf(eps), engine)
                 seconds[name] += took
                 right[name] += int(flags[name].sum())
             equal += int((flags["theirs"] == flags["ours"]).sum())
-    return {"ratio": seconds["theirs"] / seconds["ours"], "equal": equal / count, "seconds": seconds, "right": right}
+            done = part.stop
+    faster = seconds["theirs"] / seconds["ours"]
+    return {"ratio": faster, "images": done, "equal": equal / done, "seconds": seconds, "right": right}
 
 
 def peak(engine: str, batch: int = 256) -> float:
@@ -154,8 +159,8 @@ def _two_steps(engine: str, batch: int) -> None:
         attacked(robust(), x, y, Linf(EPS), "fast" if engine == "fast" else None, **options)
 
 
-def run(count: int | None = None, share: float | None = None) -> list[dict[str, Any]]:
-    """Rows: how many times faster, and the share of memory."""
+def run(count: int | None = None, share: float | None = None, minutes: float = math.inf) -> list[dict[str, Any]]:
+    """Rows: how many times faster, and the share of memory; of at most so many minutes of pyautoattack a network."""
     if not (SHARED / "data").is_dir():
         return [{"what": "AutoAttack", "against": "pyautoattack", "bar": "", "measured": f"not run: no {SHARED}/data"}]
     gpu = device().type == "cuda"
@@ -169,8 +174,8 @@ def run(count: int | None = None, share: float | None = None) -> list[dict[str, 
         ("natural ResNet-20, 8/255", natural, many, EPS, 1.0, 10),
         ("ResNet-20 half pruned, 8/255", pruned, many, EPS, 1.0, 10),
     ):
-        found = ratio(make(), number, steps, eps, batch=250 if gpu else 32)
-        what = f"AutoAttack, {name}, {number} images, {steps:.0%} of the steps; {where}"
+        found = ratio(make(), number, steps, eps, batch=250 if gpu else 32, limit=60 * minutes)
+        what = f"AutoAttack, {name}, {found['images']} images, {steps:.0%} of the steps; {where}"
         rows.append({"what": what, "against": "pyautoattack", "bar": f">= {bar}", "measured": found["ratio"]})
         print(f"  {what}: {found}", file=sys.stderr, flush=True)
     batch = 256
@@ -185,12 +190,13 @@ def main() -> None:
     parser.add_argument("--images", type=int)
     parser.add_argument("--whole", action="store_true", help="all steps and queries, also on a CPU")
     parser.add_argument("--peak", help="an engine; print the GiB of this process")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="that pyautoattack may take for a network")
     given = parser.parse_args()
     if given.peak:
         _two_steps(given.peak, given.images)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
-    for row in run(given.images, 1.0 if given.whole else None):
+    for row in run(given.images, 1.0 if given.whole else None, given.minutes):
         print(f"{row['what']:90} {row['measured']:>8.3g}   bar {row['bar']}   against {row['against']}")
 
 
