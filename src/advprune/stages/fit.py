@@ -77,7 +77,7 @@ class Where:
         threads = self.trainer.get("threads") or (1 if image_size <= TINY_IMAGE else devices.threads(self.trainer))
         if threads:
             torch.set_num_threads(int(threads))
-        for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric"):
+        for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric", "auto-attack"):
             logging.getLogger(name).setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|lightning_utilities")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
