@@ -1,7 +1,8 @@
 """ResNet-56 without half of its MACs beside the dense one on a CPU.
 
 OMP_NUM_THREADS=2 python -m benchmarks shrunk_speed
-Filters (of every layer alike, and kept to multiples of 8) and blocks; measured in turns, medians.
+Filters (of every layer alike, and kept to multiples of 8) and blocks; measured in turns, medians. Filters save less time
+than MACs: 8 channels fill half of a vector of 16, and what adds and normalises between blocks stays as wide as it was.
 """
 
 import copy
@@ -56,7 +57,8 @@ def run(repeats: int = 15) -> list[dict[str, Any]]:
                 what = f"ResNet-56, {name}: {100 * left[name]:.0f} % of the MACs, batch {batch}"
                 against = f"dense: {1000 * seconds['dense']:.3g} ms, {torch.get_num_threads()} threads"
                 faster = seconds["dense"] / seconds[name]
-                rows.append({"what": what, "against": against, "bar": "none", "measured": f"{faster:.2f}x"})
+                bar = ">= 1.6x" if batch == 128 else "none"
+                rows.append({"what": what, "against": against, "bar": bar, "measured": f"{faster:.2f}x"})
     return rows
 
 
