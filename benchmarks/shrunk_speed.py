@@ -1,8 +1,8 @@
 """ResNet-56 without half of its MACs beside the dense one on a CPU.
 
 OMP_NUM_THREADS=2 python -m benchmarks shrunk_speed
-Filters (of every layer alike, and kept to multiples of 8) and blocks; measured in turns, medians. Filters save
-less time than MACs: 8 channels fill half of a vector of 16, and what adds and normalises between blocks stays as it was.
+Filters (of every layer alike, and kept to multiples of 8) and blocks; measured in turns, medians. Filters
+save less time than MACs: 8 channels fill half of a vector of 16, and what adds and normalises stays as it was.
 """
 
 import copy
