@@ -92,9 +92,10 @@ def draw(found: Curves, column: str, title: str, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.8), layout="constrained")
     for name, points in found.items():
-        values = {c: [own[column] for own in seeds.values() if column in own] for c, seeds in sorted(points.items())}
+        values = {c: [100 * own[column] for own in seeds.values() if column in own]
+                  for c, seeds in sorted(points.items())}  # fmt: skip
         values = {c: shares for c, shares in values.items() if shares}
         middle = [mean(shares) for shares in values.values()]
         spread = [[m - min(v) for m, v in zip(middle, values.values(), strict=True)],
@@ -102,8 +103,9 @@ def draw(found: Curves, column: str, title: str, path: Path) -> None:
         axes.errorbar(list(values), middle, spread, marker="o", markersize=4, capsize=2, label=name,
                       linestyle="-" if name.startswith("gap") else "--")  # fmt: skip
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="compression (original : remaining parameters)", ylabel=title)
-    axes.legend(fontsize=7)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="compression (original : remaining parameters)", ylabel=f"{title}, %")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)  # over the curves it would cover points
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
