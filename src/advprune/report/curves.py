@@ -104,7 +104,8 @@ def draw(found: Curves, column: str, title: str, path: Path) -> None:
                       linestyle="-" if name.startswith("gap") else "--")  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(xlabel="compression (original : remaining parameters)", ylabel=f"{title}, %")
+    axes.set(xlabel="compression (original : remaining parameters)")
+    axes.set_title(f"{title}, %", fontsize=10, loc="left")  # too long to stand beside the axis
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)  # over the curves it would cover points
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
