@@ -59,6 +59,6 @@ def provenance() -> dict[str, Any]:
         "host": socket.gethostname(),
         "processor": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "command": typed(sys.argv),
+        "command": " ".join(map(typed, sys.argv)),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -96,7 +96,7 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
         **shown, "ratio": ratio, "seed": options["seed"], "eps": judged_threat(options).get("eps"),
         "options": _plain({name: value for name, value in options.items() if name not in ("logger", "store")}),
         "keys": {named[stage.key]: stage.key for stage in plan.stages()}, "final": named[plan.final.key],
-        "code": code_version(), "command": typed(sys.argv), "host": socket.gethostname(),
+        "code": code_version(), "command": " ".join(map(typed, sys.argv)), "host": socket.gethostname(),
         "python": platform.python_version(), "output": str(output),
     }  # fmt: skip
     return Job(
@@ -142,4 +142,4 @@ def _read_words(path: Path, _: int) -> tuple[str, ...]:
     """Once a grid and not once a job: the file has every option there is."""
     from omegaconf import OmegaConf
 
-    return tuple(str(word) for word in OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") or [])
+    return tuple(typed(str(word)) for word in OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") or [])

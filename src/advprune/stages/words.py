@@ -16,17 +16,18 @@ def for_jobs(words: list[str]) -> list[str]:
     """The words of a command, those within a group of which a grid has several members as choices among one value."""
     if not {"-m", "--multirun"} & set(words):
         return words
+    parse = OverridesParser.create().parse_override
     try:
-        read = {w: OverridesParser.create().parse_override(w) for w in words if "=" in w and not w.startswith("-")}
+        read = {word: parse(word) for word in words if "=" in word and not word.startswith("-")}
     except HydraException:  # Hydra will say what is wrong
         return words
     swept = {o.key_or_group for o in read.values() if o.is_sweep_override()}
     return [_waiting(word, read[word]) if word in read and _group(read[word]) in swept else word for word in words]
 
 
-def typed(words: list[str]) -> str:
-    """The command as it was given."""
-    return " ".join(re.sub(r"=choice\((.*)\)$", r"=\1", word) for word in words)
+def typed(word: str) -> str:
+    """The word as it was given; a choice that was given as one is told as its values with commas, which is the same."""
+    return re.sub(r"=choice\((.*)\)$", r"=\1", word)
 
 
 def _group(override: Override) -> str:

@@ -70,8 +70,9 @@ class Square:
         row = torch.arange(len(made), device=made.device).repeat_interleave(ahead)
         offset = torch.arange(len(row), device=made.device) - (ahead.cumsum(0) - ahead)[row]
         query = made[row] + offset
-        point = self.windows.change(state["x"][row], best[row], share(query), state["shares"][row, query % CHUNK])
-        changed = (point != best[row]).flatten(1).any(1).nonzero().squeeze(1)
+        here = best[row]
+        point = self.windows.change(state["x"][row], here, share(query), state["shares"][row, query % CHUNK])
+        changed = (point != here).flatten(1).any(1).nonzero().squeeze(1)
         taken = self._query(state, point[changed], row[changed], offset[changed], ahead)
         state["made"] = made + (taken + 1).minimum(ahead)
         state["refused"] = torch.where(taken < ahead, 0, state["refused"] + ahead)
@@ -88,14 +89,15 @@ class Square:
         if len(point) == 0:
             return ahead
         logits = self.net.ask(point)
-        better = margin(logits, state["y"][row]) > state["lead"][row]
+        lead = margin(logits, state["y"][row])
+        better = lead > state["lead"][row]
         taken = ahead.scatter_reduce(0, row[better], offset[better], "amin")
         first = (better & (offset == taken[row])).nonzero().squeeze(1)
         if len(first):
-            rows, point, logits = row[first], point[first], logits[first]
+            rows, point = row[first], point[first]
             asked = {name: state[name][rows] for name in ("image", "y", "offered")}
-            propose(self.board, asked, logits, point, self.net.slack)
-            new = {"offered": asked["offered"], "lead": margin(logits, asked["y"]), "best": point}
+            propose(self.board, asked, logits[first], point, self.net.slack)
+            new = {"offered": asked["offered"], "lead": lead[first], "best": point}
             for name, values in new.items():
                 state[name] = state[name].index_copy(0, rows, values)
         return taken
