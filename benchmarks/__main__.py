@@ -1,34 +1,60 @@
-"""All benchmarks, or those named, as one table: python -m benchmarks [NAME …]"""
+"""All benchmarks, or those named, as one table: python -m benchmarks [NAME …]
+
+Each is measured in a process of its own: threads, allocator and memory of one are not those of the next.
+"""
 
 import pkgutil
 import sys
-from importlib import import_module
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-COLUMNS = ("what", "against", "bar", "measured")
+from benchmarks._rows import COLUMNS, rows_of
 
 
-def main(chosen: list[str]) -> None:
-    """Run them one after the other; each module has ``run()``, which gives rows of these columns.
+def names() -> list[str]:
+    """Of the modules here that have ``run()``, which gives rows of these columns."""
+    found = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    return [name for name in found if not name.startswith("_")]
+
+
+def measured(name: str) -> list[dict[str, Any]]:
+    """In a fresh process; one that fails is a row too, and the hours of the others are not lost."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        try:
+            return process.submit(rows_of, name).result()
+        except Exception as error:  # noqa: BLE001 - whatever it raised is its result
+            return [{"what": name, "against": "", "bar": "", "measured": f"FAILED: {type(error).__name__}: {error}"}]
+
+
+def main(chosen: list[str]) -> int:
+    """Run them one after the other; how many failed.
 
     Raises:
         SystemExit: if a name is none of theirs.
     """
-    names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name != "__main__"]
-    unknown = set(chosen) - set(names)
+    unknown = set(chosen) - set(names())
     if unknown:
-        raise SystemExit(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        raise SystemExit(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names())}")
     table = Table(*COLUMNS, title="advprune benchmarks", title_justify="left")
-    for name in chosen or names:
-        print(f"running {name} …", file=sys.stderr)
-        for row in import_module(f"benchmarks.{name}").run():
-            table.add_row(*(f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS))
+    failed = 0
+    for name in chosen or names():
+        print(f"running {name} …", file=sys.stderr, flush=True)
+        begun = time.perf_counter()
+        for row in measured(name):
+            failed += row["measured"].startswith("FAILED")
+            print("  " + " | ".join(row[c] for c in COLUMNS), file=sys.stderr, flush=True)
+            table.add_row(*(row[c] for c in COLUMNS))
         table.add_section()
+        print(f"  {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return failed
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(1 if main(sys.argv[1:]) else 0)

@@ -16,7 +16,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -38,6 +37,7 @@ from advprune.models.resnet import ResNet
 from advprune.pruners.scopes import global_
 from advprune.surgery.apply import apply
 from advprune.threat import Linf, Threat
+from benchmarks._turns import DEVICE, clock, place
 
 SHARED = Path(os.environ.get("ADVPRUNE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 WEIGHTS = Path(pyautoattack.__file__).parent / "examples" / "model_test.pt"
@@ -46,24 +46,19 @@ EPS = 8 / 255
 STANDING = 1 / 255
 
 
-def device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @cache
 def images(count: int) -> tuple[Tensor, Tensor]:
     """Training images of CIFAR-10, lossless."""
     with np.load(SHARED / "data" / "cifar10_train_4k.npz") as file:
         x = torch.from_numpy(file["images"][:count]).permute(0, 3, 1, 2).float() / 255
-        return x.contiguous().to(device()), torch.from_numpy(file["labels"][:count]).long().to(device())
+        return x.contiguous().to(DEVICE), torch.from_numpy(file["labels"][:count]).long().to(DEVICE)
 
 
 def robust() -> nn.Module:
     """The ResNet-18, trained adversarially, that is part of pyautoattack."""
     model = ResNet(depth=18, width=64, num_classes=10, in_channels=3, image_size=32, mean=[0.0] * 3, std=[1.0] * 3)
     foreign.load(model, WEIGHTS)
-    return model.eval().requires_grad_(False).to(device())
+    return model.eval().requires_grad_(False).to(DEVICE)
 
 
 def natural() -> nn.Module:
@@ -71,7 +66,7 @@ def natural() -> nn.Module:
     constants = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     model = CifarResNet(depth=20, width=16, shortcut="A", num_classes=10, in_channels=3, image_size=32, **constants)
     foreign.load(model, SHARED / "weights" / "resnet20-12fca82f.th")
-    return model.eval().requires_grad_(False).to(device())
+    return model.eval().requires_grad_(False).to(DEVICE)
 
 
 def pruned(ratio: float = 0.5) -> nn.Module:
@@ -99,14 +94,6 @@ def cut(share: float) -> Iterator[None]:
                 stack.enter_context(patch.object(module, "STEPS", round(100 * share)))
             stack.enter_context(patch.object(square, "QUERIES", round(5000 * share)))
         yield
-
-
-def clock() -> float:
-    """Seconds: of this process on a CPU, of the wall on a GPU."""
-    if device().type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def attacked(
@@ -141,7 +128,7 @@ def ratio(
 
 def peak(engine: str, batch: int = 256) -> float:
     """GiB that two steps of APGD on one batch need at most, in a process of its own on a CPU."""
-    if device().type == "cuda":
+    if DEVICE == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         _two_steps(engine, batch)
@@ -163,9 +150,8 @@ def run(count: int | None = None, share: float | None = None, minutes: float = m
     """Rows: how many times faster, and the share of memory; of at most so many minutes of pyautoattack a network."""
     if not (SHARED / "data").is_dir():
         return [{"what": "AutoAttack", "against": "pyautoattack", "bar": "", "measured": f"not run: no {SHARED}/data"}]
-    gpu = device().type == "cuda"
+    gpu = DEVICE == "cuda"
     share = share or (1.0 if gpu else 0.1)
-    where = torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads"
     rows = []
     many, few = (count or 1000, count or 1000) if gpu else (count or 32, count or 6)
     for name, make, number, eps, steps, bar in (
@@ -175,12 +161,12 @@ def run(count: int | None = None, share: float | None = None, minutes: float = m
         ("ResNet-20 half pruned, 8/255", pruned, many, EPS, 1.0, 10),
     ):
         found = ratio(make(), number, steps, eps, batch=250 if gpu else 32, limit=60 * minutes)
-        what = f"AutoAttack, {name}, {found['images']} images, {steps:.0%} of the steps; {where}"
+        what = f"AutoAttack, {name}, {found['images']} images, {steps:.0%} of the steps; {place()}"
         rows.append({"what": what, "against": "pyautoattack", "bar": f">= {bar}", "measured": found["ratio"]})
         print(f"  {what}: {found}", file=sys.stderr, flush=True)
     batch = 256
     memory = peak("fast", batch) / peak("reference", batch)
-    what = f"peak memory of AutoAttack's gradients, robust ResNet-18, batch {batch}; {where}"
+    what = f"peak memory of AutoAttack's gradients, robust ResNet-18, batch {batch}; {place()}"
     return [*rows, {"what": what, "against": "pyautoattack", "bar": "<= 1", "measured": memory}]
 
 

@@ -5,8 +5,7 @@ weights, on the same batches, and nothing else. The pass adds the steps, the pro
 """
 
 import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -18,6 +17,7 @@ from advprune.models.cifar_resnet import CifarResNet
 from advprune.pruners.eligible import eligible
 from advprune.pruners.gradient import gradient
 from advprune.threat import Linf
+from benchmarks._turns import CIFAR, DEVICE, in_turns, place
 
 STEPS, IMAGES, BATCH, REPEATS = 10, 256, 128, 5
 BAR = 1.1
@@ -42,28 +42,16 @@ def alone(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         torch.autograd.grad(F.cross_entropy(model(x), y, reduction="sum"), weights)
 
 
-def seconds(call: Callable[[nn.Module, Batches], None], model: nn.Module, batches: Batches) -> float:
-    """Of one pass."""
-    begun = time.perf_counter()
-    call(model, batches)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun
-
-
 def run() -> list[dict[str, str]]:
     """The median of interleaved passes, each against the one beside it."""
     torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = CifarResNet(num_classes=10, in_channels=3, image_size=32, mean=[0.5] * 3, std=[0.25] * 3, depth=20)
-    model.eval().to(device)
-    batches = [(torch.rand(BATCH, 3, 32, 32, device=device), torch.randint(10, (BATCH,), device=device))
+    model = CifarResNet(**CIFAR, depth=20).eval().to(DEVICE)
+    batches = [(torch.rand(BATCH, 3, 32, 32, device=DEVICE), torch.randint(10, (BATCH,), device=DEVICE))
                for _ in range(IMAGES // BATCH)]  # fmt: skip
-    for call in (gap, alone):
-        seconds(call, model, batches[:1])
-    pairs = [(seconds(gap, model, batches), seconds(alone, model, batches)) for _ in range(REPEATS)]
+    calls = {"pass": partial(gap, model, batches), "alone": partial(alone, model, batches)}
+    pairs = list(zip(*in_turns(calls, REPEATS).values(), strict=True))
     return [{
-        "what": f"GAP's gradient pass, ResNet-20, {IMAGES} images, PGD-{STEPS}, {device}",
+        "what": f"GAP's gradient pass, ResNet-20, {IMAGES} images, PGD-{STEPS}, {place()}",
         "against": f"its forwards and backwards alone: {statistics.median(b for _, b in pairs):.2f} s",
         "bar": f"<= {BAR} x",
         "measured": f"{statistics.median(a / b for a, b in pairs):.3f} x, "

@@ -23,6 +23,7 @@ from advprune.models.structure import filter_sites
 from advprune.pruners.criteria.hrank import hrank
 from advprune.pruners.criteria.ranks import ranks
 from advprune.pruners.criteria.sight import outputs
+from benchmarks._turns import CIFAR
 
 IMAGES, BATCH, OURS, LOOPED, TURNS = 1000, 32, 96, 2, 5
 BAR = 20.0
@@ -35,8 +36,7 @@ class Reached(Exception):  # noqa: N818 - not an error: a sub-model ends here
 def network() -> nn.Module:
     """A fresh ResNet-56 in eval mode."""
     torch.manual_seed(0)
-    constants = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
-    return CifarResNet(depth=56, **constants).eval()
+    return CifarResNet(depth=56, **CIFAR).eval()
 
 
 def sub_model(model: nn.Module, x: Tensor, place: str) -> Tensor:

@@ -29,9 +29,10 @@ from advprune.pruners.hydra import initial_scores, masks_of, straight_through
 from advprune.stages.fit import Where, trainer
 from advprune.stages.speed import arranged
 from advprune.surgery.subnet import Subnet
-from benchmarks.training_step import ATTACK, SPEC
+from benchmarks._turns import CIFAR, DEVICE
+from benchmarks.training_step import ATTACK
 
-ON_GPU = torch.cuda.is_available()
+ON_GPU = DEVICE == "cuda"
 IMAGES, BATCH, EPOCHS = (45_000, 256, 3) if ON_GPU else (32, 16, 2)
 PHASES = {"dense": 100, "search": 20, "finetune": 100}
 OBJECTIVE = partial(trades, attack=ATTACK)
@@ -66,7 +67,7 @@ def module_of(phase: str, net: nn.Module) -> RobustTraining:
 def epoch(phase: str) -> float:
     """Median seconds of an epoch after the first."""
     torch.manual_seed(0)
-    module, clock, folder = module_of(phase, ResNet(**SPEC)), Clock(), Path(tempfile.gettempdir())
+    module, clock, folder = module_of(phase, ResNet(**CIFAR)), Clock(), Path(tempfile.gettempdir())
     module.precision = "bf16"
     where = Where({"accelerator": "cuda" if ON_GPU else "cpu", "devices": 1}, None, folder)  # type: ignore[arg-type]
     where.settle(32)

@@ -18,6 +18,7 @@ from advprune.pruners.criteria.l1 import l1
 from advprune.surgery.budget import dense
 from advprune.surgery.measure import latencies
 from advprune.surgery.structure import Structure, shrink
+from benchmarks._turns import CIFAR
 
 SHAPE = (3, 32, 32)
 RATIO = 0.5
@@ -26,8 +27,7 @@ RATIO = 0.5
 def networks() -> tuple[dict[str, nn.Module], dict[str, float]]:
     """The dense network and smaller ones, and the share of its MACs that each has."""
     torch.manual_seed(0)
-    constants = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
-    net = CifarResNet(depth=56, **constants).eval()
+    net = CifarResNet(depth=56, **CIFAR).eval()
     whole = dense(net, filter_sites(net), block_sites(net), SHAPE)
     scores = l1(net, [], sites=whole.filters)
     models: dict[str, nn.Module] = {"dense": net}

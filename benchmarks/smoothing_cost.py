@@ -8,7 +8,6 @@ samples are fewer, so that it ends in minutes; the cost of a sample does not dep
 
 import statistics
 import sys
-import time
 from typing import Any
 
 import torch
@@ -19,19 +18,7 @@ from advprune.bounds.smoothing import certify_smoothing
 from advprune.models.resnet import ResNet
 from advprune.models.vgg import VGG16BN
 from advprune.threat import L2
-
-SPEC = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
-
-
-def seconds(call: Any, device: str) -> float:
-    """Time of a call: a processor's own, or wall time with the device's work included."""
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    start = clock()
-    with torch.no_grad():
-        call()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return clock() - start
+from benchmarks._turns import CIFAR, DEVICE, in_turns
 
 
 def ratio(net: nn.Module, device: str, samples: int, forward_size: int, rounds: int) -> float:
@@ -51,23 +38,21 @@ def ratio(net: nn.Module, device: str, samples: int, forward_size: int, rounds: 
             net(batch[:left])
             left -= forward_size
 
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds + 1):
-        for call, record in zip((certify, plain), times, strict=True):
-            record.append(seconds(call, device))
-    return statistics.median(times[0][1:]) / statistics.median(times[1][1:])  # the first round warms up
+    with torch.no_grad():
+        times = in_turns({"certify": certify, "plain": plain}, rounds)
+    return statistics.median(times["certify"]) / statistics.median(times["plain"])
 
 
 def run(rounds: int = 3, device: str | None = None) -> list[dict[str, Any]]:
     """Measure; one row per network, with the keys what, against, bar, measured (times the cost)."""
     torch.set_num_threads(1)
     allocator.keep()  # as every command does
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or DEVICE
     samples, forward_size = (100_000, 10_000) if device == "cuda" else (250, 500)
     rows = []
     for name, net in (
-        ("vgg16_bn", VGG16BN(**SPEC)),
-        ("resnet18, a quarter as wide", ResNet(depth=18, width=16, **SPEC)),
+        ("vgg16_bn", VGG16BN(**CIFAR)),
+        ("resnet18, a quarter as wide", ResNet(depth=18, width=16, **CIFAR)),
     ):
         what = f"certify_smoothing, {name}, {samples} samples an image, {device}"
         measured = ratio(net, device, samples, forward_size, rounds)

@@ -12,7 +12,6 @@ makes the two gradients equal. The net has fewer weights to sort per multiplicat
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +24,7 @@ from advprune.attacks.pgd import pgd
 from advprune.losses import kl
 from advprune.objectives.trades import trades
 from advprune.threat import Linf
+from benchmarks._turns import in_turns
 
 EPS, STEP, BETA, KEEP = 8 / 255, 2 / 255, 6.0, 0.1
 OURS = partial(
@@ -107,13 +107,9 @@ Step = Callable[[nn.Module, Tensor, Tensor], None]
 def ratio(theirs: tuple[nn.Module, Step], mine: tuple[nn.Module, Step], rounds: int) -> float:
     """Median time of one over median time of the other, taken in turns."""
     x, y = images(16)
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds + 1):
-        for (model, step), record in zip((theirs, mine), seconds, strict=True):
-            start = time.perf_counter()
-            step(model, x, y)
-            record.append(time.perf_counter() - start)
-    return statistics.median(seconds[0][1:]) / statistics.median(seconds[1][1:])  # the first round warms up
+    calls = {name: partial(step, model, x, y) for name, (model, step) in (("theirs", theirs), ("mine", mine))}
+    seconds = in_turns(calls, rounds)
+    return statistics.median(seconds["theirs"]) / statistics.median(seconds["mine"])
 
 
 def gradient_gap(conv: type[nn.Conv2d], step: Step) -> float:

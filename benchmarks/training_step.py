@@ -12,7 +12,6 @@ for them at the rate measured here for large square matrices in bf16. ``ADVPRUNE
 
 import os
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -31,13 +30,12 @@ from advprune.pruners.hydra import initial_scores, straight_through
 from advprune.stages.speed import arranged
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
+from benchmarks._turns import CIFAR, DEVICE, in_turns, place, seconds
 from benchmarks.mask_search_step import AuthorsConv, AuthorsLinear, authors_masks
 from benchmarks.trades_step import literal
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH = int(os.environ.get("ADVPRUNE_BATCH", "256" if DEVICE == "cuda" else "64"))
 ROUNDS = int(os.environ.get("ADVPRUNE_ROUNDS", "20" if DEVICE == "cuda" else "2"))
-SPEC = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
 ATTACK = partial(pgd, threat=Linf(8 / 255), steps=10, rel_step=0.25, loss=kl, start="gaussian")
 Step = Callable[[], None]
 
@@ -79,7 +77,7 @@ def ours(net: nn.Module, x: Tensor, y: Tensor, precision: Any) -> Step:
 def resnet18() -> nn.Module:
     """With the same weights each time."""
     torch.manual_seed(0)
-    return ResNet(**SPEC).to(DEVICE)
+    return ResNet(**CIFAR).to(DEVICE)
 
 
 def searched(net: nn.Module) -> Subnet:
@@ -100,27 +98,6 @@ def sorting(net: nn.Module) -> nn.Module:
     return net
 
 
-def seconds(call: Step) -> tuple[float, float]:
-    """(wall, of the process) that a call takes, with the device's work included."""
-    wall, own = time.perf_counter(), time.process_time()
-    call()
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - wall, time.process_time() - own
-
-
-def medians(calls: dict[str, Step]) -> dict[str, tuple[float, float]]:
-    """Of each, (wall, own) seconds, taken in turns; the first round warms up."""
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
-    for number in range(ROUNDS + 1):
-        for name, call in calls.items():
-            measured = seconds(call)
-            if number:
-                taken[name].append(measured)
-    return {name: (statistics.median(w), statistics.median(o)) for name, (w, o) in
-            ((name, zip(*rows, strict=True)) for name, rows in taken.items())}  # fmt: skip
-
-
 def matrix_rate() -> float:
     """Floating-point operations a second in products of large square bf16 matrices, the best of several."""
     side = 8192 if DEVICE == "cuda" else 2048
@@ -129,13 +106,7 @@ def matrix_rate() -> float:
     def call() -> None:
         torch.mm(a, a)
 
-    taken = [seconds(call) for _ in range(6)][1:]
-    return 2 * side**3 / min(row[_clock()] for row in taken)
-
-
-def _clock() -> int:
-    """Which of wall and own seconds count."""
-    return 1 if DEVICE == "cpu" and torch.get_num_threads() == 1 else 0
+    return 2 * side**3 / min([seconds(call) for _ in range(6)][1:])
 
 
 def operations(x: Tensor) -> float:
@@ -160,19 +131,19 @@ def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[di
     nets = {"by default": make_ours(), "in bf16": make_ours()}
     with arranged(nets["by default"], {}, 32), arranged(nets["in bf16"], {}, 32):
         calls = {"by default": ours(nets["by default"], x, y, "fp32"), "in bf16": ours(nets["in bf16"], x, y, "bf16")}
-        taken = medians({"theirs": theirs(make_theirs(), x, y)} | calls)
-    clock, bar = _clock(), ">= 5x" if DEVICE == "cuda" else ">= 2x"
-    place = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{torch.get_num_threads()} threads"
-    what = f"{kind}, TRADES-10, ResNet-18, batch {BATCH}, {place}"
+        turns = in_turns({"theirs": theirs(make_theirs(), x, y)} | calls, ROUNDS)
+    taken = {name: statistics.median(values) for name, values in turns.items()}
+    bar = ">= 5x" if DEVICE == "cuda" else ">= 2x"
+    what = f"{kind}, TRADES-10, ResNet-18, batch {BATCH}, {place()}"
     rows = []
     for name in calls:
-        faster = taken["theirs"][clock] / taken[name][clock]
-        told = f"{faster:.2f}x ({taken['theirs'][clock]:.3g} s to {taken[name][clock]:.3g} s)"
+        faster = taken["theirs"] / taken[name]
+        told = f"{faster:.2f}x ({taken['theirs']:.3g} s to {taken[name]:.3g} s)"
         against = "the authors' loop, rendered"
         rows.append({"what": f"{what}, {name}", "against": against, "bar": bar if name == "in bf16" else "none",
                      "measured": told})  # fmt: skip
     count = operations(x)
-    share = count / rate / taken["in bf16"][clock]
+    share = count / rate / taken["in bf16"]
     against = f"{rate / 1e12:.3g} TFLOP/s in bf16 products, measured"
     told = f"{100 * share:.1f} % of it"
     return [*rows, {"what": f"{what}, in bf16: {count / 1e12:.2f} TFLOP", "against": against, "bar": "reported",

@@ -11,7 +11,6 @@ CROWN-IBP training costs that while eps grows; from then on it is one of IBP.
 
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,24 +26,16 @@ from advprune.objectives.crown_ibp import crown_ibp
 from advprune.objectives.ibp import ibp
 from advprune.objectives.natural import natural
 from advprune.threat import Linf
+from benchmarks._turns import CIFAR, DEVICE, in_turns
 
-SPEC = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
 BALL = Linf(2 / 255)
 Goal = Callable[..., Tensor]
 
 
-def ratio(calls: tuple[Callable[[], Any], Callable[[], Any]], device: str, rounds: int) -> float:
+def ratio(calls: tuple[Callable[[], Any], Callable[[], Any]], rounds: int) -> float:
     """Median time of one over that of the other, taken in turns."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds + 2):
-        for call, record in zip(calls, times, strict=True):
-            clock = time.process_time if device == "cpu" else time.perf_counter
-            start = clock()
-            call()
-            if device != "cpu":
-                torch.cuda.synchronize()
-            record.append(clock() - start)
-    return statistics.median(times[0][2:]) / statistics.median(times[1][2:])  # the first rounds warm up
+    times = in_turns(dict(zip(("dear", "cheap"), calls, strict=True)), rounds, warm=2)
+    return statistics.median(times["dear"]) / statistics.median(times["cheap"])
 
 
 def step(net: nn.Module, goal: Goal, x: Tensor, y: Tensor, progress: float) -> Callable[[], None]:
@@ -61,12 +52,12 @@ def run(rounds: int = 9, device: str | None = None) -> list[dict[str, Any]]:
     """Measure; one row per claim, with the keys what, against, bar, measured (times the cost)."""
     torch.set_num_threads(1)
     allocator.keep()  # as every command does
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or DEVICE
     count = 128  # the authors' batch
     x, y = torch.rand(count, 3, 32, 32, device=device), torch.randint(10, (count,), device=device)
     rows = []
     for name, build in (("cnn_small", cnn_small), ("cnn_large", cnn_large)):
-        net = build(**SPEC).to(device)
+        net = build(**CIFAR).to(device)
         plain = step(net, natural, x, y, 0.9)
         bound = partial(ibp_bound, threat=BALL)
         linear = partial(crown_ibp_bound, threat=BALL)
@@ -75,11 +66,11 @@ def run(rounds: int = 9, device: str | None = None) -> list[dict[str, Any]]:
             ("IBP step, half natural loss", partial(ibp, bound=bound, kappa_end=0.5), 0.9, "none, 3 passes"),
             ("CROWN-IBP step while eps grows", partial(crown_ibp, bound=linear), 0.25, "none"),
         ):
-            measured = ratio((step(net, goal, x, y, progress), plain), device, rounds)
+            measured = ratio((step(net, goal, x, y, progress), plain), rounds)
             rows.append({"what": f"{what}, {name}", "against": "natural step", "bar": bar, "measured": measured})
         with torch.no_grad():
             calls = (partial(linear, net, x, y), partial(bound, net, x, y))
-            measured = ratio(calls, device, rounds)
+            measured = ratio(calls, rounds)
         bar = "<= 3" if name == "cnn_large" else "none"
         rows.append({"what": f"CROWN-IBP bounds, {name}", "against": "IBP bounds", "bar": bar, "measured": measured})
     return [row | {"what": f"{row['what']}, {device}, {count} images"} for row in rows]
