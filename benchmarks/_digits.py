@@ -1,0 +1,76 @@
+"""Small residual networks on scanned digits: a thousand images attacked in whole, with no data set at hand."""
+
+from functools import cache, partial
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from advprune.attacks.pgd import pgd
+from advprune.losses import kl
+from advprune.masks import prunable
+from advprune.models.cifar_resnet import CifarResNet
+from advprune.objectives.natural import natural as plain
+from advprune.objectives.trades import trades
+from advprune.pruners.scopes import global_
+from advprune.surgery.apply import apply
+from advprune.threat import Linf
+from benchmarks._turns import DEVICE
+
+ATTACKED, EPOCHS, BATCH = 1000, 30, 64
+Data = tuple[Tensor, Tensor]
+TRADES = partial(trades, attack=partial(pgd, threat=Linf(0.1), steps=5, loss=kl, start="gaussian"))
+
+
+@cache
+def digits() -> tuple[Data, Data]:
+    """797 scans to train on and 1,000 others to attack, 8x8 pixels in [0, 1]."""
+    scans = load_digits()
+    order = torch.randperm(len(scans.target), generator=torch.Generator().manual_seed(0))
+    x = torch.from_numpy(scans.images).float().unsqueeze(1)[order].to(DEVICE) / 16
+    y = torch.from_numpy(scans.target)[order].long().to(DEVICE)
+    return (x[ATTACKED:], y[ATTACKED:]), (x[:ATTACKED], y[:ATTACKED])
+
+
+def attacked(count: int) -> Data:
+    """Of the 1,000."""
+    x, y = digits()[1]
+    return x[:count], y[:count]
+
+
+def trained(objective: partial[Tensor]) -> nn.Module:
+    """A ResNet-8 with BatchNorm, a few seconds' training."""
+    torch.manual_seed(0)
+    pixels = {"in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.38]}
+    net = CifarResNet(depth=8, width=8, num_classes=10, **pixels).to(DEVICE).train()  # type: ignore[arg-type]
+    (x, y), _ = digits()
+    steps = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    batches = -(-len(x) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(steps, 0.1, total_steps=EPOCHS * batches)
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(x)).to(DEVICE).split(BATCH):
+            steps.zero_grad()
+            objective(net, x[rows], y[rows], progress=0.0).backward()
+            steps.step()
+            schedule.step()
+    return net.eval().requires_grad_(False)
+
+
+@cache
+def natural() -> nn.Module:
+    """Trained on clean images."""
+    return trained(partial(plain))
+
+
+@cache
+def robust() -> nn.Module:
+    """Trained by TRADES."""
+    return trained(TRADES)
+
+
+@cache
+def pruned() -> nn.Module:
+    """The robust one without the smaller half of its weights."""
+    net = trained(TRADES)
+    apply(net, global_({name: weight.detach().abs() for name, weight in prunable(net).items()}, 0.5))
+    return net
