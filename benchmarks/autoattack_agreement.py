@@ -45,14 +45,16 @@ class Case:
     l2: float
 
 
+#: At the radii of conf/dataset/digits.yaml.
 DIGITS = {
-    "digits robust": Case(_digits.robust, _digits.attacked, 0.15, 0.8),
-    "digits natural": Case(_digits.natural, _digits.attacked, 0.1, 0.5),
-    "digits pruned": Case(_digits.pruned, _digits.attacked, 0.15, 0.8),
-    "digits int8": Case(
-        lambda: fake_quantized(_digits.natural(), _digits.digits()[0][0]), _digits.attacked, 0.1, 0.5
-    ),
-}  # fmt: skip
+    f"digits {name}": Case(make, _digits.attacked, 0.15, 0.5)
+    for name, make in {
+        "robust": _digits.robust,
+        "natural": _digits.natural,
+        "pruned": _digits.pruned,
+        "int8": lambda: fake_quantized(_digits.natural(), _digits.digits()[0][0]),
+    }.items()
+}
 CIFAR10 = {
     "ResNet-18 robust": Case(robust, images, 1 / 255, 0.1),
     "ResNet-20 natural": Case(natural, images, 1 / 255, 0.1),

@@ -7,7 +7,7 @@ own seconds where it has one thread; with two, threads that wait for each other 
 
 The share of the matrix rate is that of the multiplications a step of ours needs, counted by torch, in the device's time
 for them at the rate measured here for large square matrices in bf16. ``ADVPRUNE_BATCH``, ``ADVPRUNE_ROUNDS`` and
-``OMP_NUM_THREADS`` set the batch, the rounds and the threads.
+``OMP_NUM_THREADS`` set the batch, the rounds and the threads, ``ADVPRUNE_COMPILE=default`` compiles ours.
 """
 
 import os
@@ -36,6 +36,7 @@ from benchmarks.trades_step import literal
 
 BATCH = int(os.environ.get("ADVPRUNE_BATCH", "256" if DEVICE == "cuda" else "64"))
 ROUNDS = int(os.environ.get("ADVPRUNE_ROUNDS", "20" if DEVICE == "cuda" else "2"))
+TRAINER = {"compile": os.environ.get("ADVPRUNE_COMPILE") or None}
 ATTACK = partial(pgd, threat=Linf(8 / 255), steps=10, rel_step=0.25, loss=kl, start="gaussian")
 Step = Callable[[], None]
 
@@ -129,12 +130,12 @@ def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[di
     x = torch.rand(BATCH, 3, 32, 32, device=DEVICE)
     y = torch.randint(10, (BATCH,), device=DEVICE)
     nets = {"by default": make_ours(), "in bf16": make_ours()}
-    with arranged(nets["by default"], {}, 32), arranged(nets["in bf16"], {}, 32):
+    with arranged(nets["by default"], TRAINER, 32), arranged(nets["in bf16"], TRAINER, 32):
         calls = {"by default": ours(nets["by default"], x, y, "fp32"), "in bf16": ours(nets["in bf16"], x, y, "bf16")}
         turns = in_turns({"theirs": theirs(make_theirs(), x, y)} | calls, ROUNDS)
     taken = {name: statistics.median(values) for name, values in turns.items()}
     bar = ">= 5x" if DEVICE == "cuda" else ">= 2x"
-    what = f"{kind}, TRADES-10, ResNet-18, batch {BATCH}, {place()}"
+    what = f"{kind}, TRADES-10, ResNet-18, batch {BATCH}, {place()}" + (", compiled" if TRAINER["compile"] else "")
     rows = []
     for name in calls:
         faster = taken["theirs"] / taken[name]

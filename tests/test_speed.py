@@ -5,16 +5,19 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from test_keys import OPTIONS, keys
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
-from advprune import exact
+from advprune import compiled, exact
 from advprune.attacks.pgd import pgd
 from advprune.bounds.interval import ibp
+from advprune.compiled import compiling
 from advprune.errors import UserError
 from advprune.losses import kl
 from advprune.masks import prunable
@@ -94,6 +97,49 @@ def test_the_loss_of_100_steps_agrees_and_that_of_wrong_paths_does_not() -> None
     assert apart(Mixed, "channels_last") < BOUND
     assert apart(InBf16, "contiguous") > BOUND
     assert apart(Coarse, "contiguous") > BOUND
+
+
+@pytest.mark.slow
+def test_the_loss_of_100_compiled_steps_agrees() -> None:
+    """A compiler's minute, hence slow."""
+    plain = mean_loss(lambda net: net, trainer={"memory_format": "contiguous"})
+    for way in (lambda net: net, Mixed):
+        assert abs(mean_loss(way, trainer={"compile": "default"}) / plain - 1) < BOUND
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", ["dense", "masked", "searched"])
+def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(kind: str, precision: str) -> None:
+    """Traced in full and run uncompiled: what a compiler makes of the graph is its business, and takes a minute."""
+    net, x = a_net(), torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    scores = {name: torch.rand_like(weight) for name, weight in prunable(net).items()}
+    masks = {name: score > 0.5 for name, score in scores.items()}
+    through = {"choose": lambda s: {n: v > 0.5 for n, v in s.items()}, "through": lambda w, s, mask: w * (mask + 0 * s)}
+    seen = {"dense": lambda: net, "masked": lambda: Subnet(net, masks),
+            "searched": lambda: Subnet(net, scores=scores, **through)}[kind]()  # fmt: skip
+    model = called(seen, precision)
+    attack = partial(pgd, threat=BALL, steps=3, rel_step=0.5, loss=kl, start="gaussian")
+    weight = net[3].weight.detach().clone()
+
+    def three_steps() -> list[Tensor]:
+        found = []
+        for turn in range(3):
+            with torch.no_grad():
+                net[3].weight.copy_((1 + turn) * weight)
+            seed_step(0, "attack", turn)
+            found.append(attack(model, x, torch.rand(8, 10).softmax(1)))
+        return found
+
+    counted = CompileCounter()
+    with compiling("default"), mock.patch.object(torch, "compile", partial(torch.compile, backend=counted)):
+        once = three_steps()
+    for ours, plain in zip(once, three_steps(), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=0, atol=1e-6)
+    assert counted.frame_count == (1 if precision == "fp32" else 2)  # the attack's first step is in fp32
+    assert not torch.equal(once[0], once[2])
+    assert not compiled.wanted()
+    with pytest.raises(ValueError, match="nothing is compiled"):
+        compiled.compiled(attack)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from advprune.attacks.ascent import ascend
 from advprune.errors import UserError
 from advprune.exact import exactly
 from advprune.frozen import frozen
@@ -87,15 +88,9 @@ def _climb(
     else:
         x_adv = x.clone()
     for step in range(steps):
-        x_adv.requires_grad_(True)
         close = start == "gaussian" and step == 0  # so close to x that the loss may have no slope in bf16
-        with torch.enable_grad(), exactly() if close else nullcontext():
-            total = loss(model(x_adv), y).sum()  # a sum: each image climbs alone, whatever the batch size
-        if not total.requires_grad:
-            raise UserError("pgd: the output has no gradient (int8 model? inference mode?); use attack=square")
-        (grad,) = torch.autograd.grad(total, x_adv)
-        x_adv = x_adv.detach()
-        x_adv = threat.project(x_adv + rel_step * threat.eps * threat.steepest(grad), x)
+        with exactly() if close else nullcontext():
+            x_adv = ascend(model, x_adv, x, y, threat=threat, length=rel_step * threat.eps, loss=loss)
     return x_adv
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from advprune.compiled import compiling
 from advprune.surgery.subnet import Subnet
 
 #: Side in pixels up to which the layout makes no difference that was measured; see docs/performance.md.
@@ -21,7 +22,7 @@ def layout(trainer: dict[str, Any], image_size: int) -> torch.memory_format:
 
 @contextmanager
 def arranged(net: nn.Module, trainer: dict[str, Any], image_size: int) -> Iterator[None]:
-    """Inside, the network lies in memory and is compiled as the trainer says; afterwards it is as networks are.
+    """Inside, the network lies in memory, and it and its attack are compiled, as the trainer says; after it as before.
 
     Images need no change: a convolution gives what it gives in the layout of its weights.
 
@@ -33,7 +34,8 @@ def arranged(net: nn.Module, trainer: dict[str, Any], image_size: int) -> Iterat
     if mode is not None:
         inner.compile(mode=None if mode == "default" else mode)
     try:
-        yield
+        with compiling(mode):
+            yield
     finally:
         inner._compiled_call_impl = None
         net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
