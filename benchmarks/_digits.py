@@ -19,7 +19,7 @@ from benchmarks._turns import DEVICE
 
 ATTACKED, EPOCHS, BATCH = 1000, 30, 64
 Data = tuple[Tensor, Tensor]
-TRADES = partial(trades, attack=partial(pgd, threat=Linf(0.15), steps=7, loss=kl, start="gaussian"))
+TRADES = partial(trades, attack=partial(pgd, threat=Linf(0.1), steps=5, loss=kl, start="gaussian"))
 
 
 @cache
