@@ -8,6 +8,7 @@ itself, for an image near the boundary falls by chance.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,7 @@ def run(count: int = 8, share: float = 0.1, again: bool = False, named: str = ""
             said += f"; theirs and itself {found['itself']:.1%}" if again else ""
             what = f"verdicts, {name}, {norm}, {number} images, {steps:.0%} of the steps"
             rows.append({"what": what, "against": "pyautoattack", "bar": ">= 99.5 %, not 0.2 above", "measured": said})
-            print(f"{what:60} {said}", flush=True)
+            print(f"{what:60} {said}", file=sys.stderr, flush=True)
     return rows
 
 
