@@ -1,4 +1,4 @@
-"""AutoAttack: pyautoattack against attack.engine=fast. Run: python benchmarks/autoattack.py [--whole] [--images N]
+"""AutoAttack: pyautoattack against attack.engine=fast. Run: python -m benchmarks.autoattack [--whole] [--images N]
 
 Both engines take turns in one process, each part on the images that the parts before it left; what is compared is
 processor time on a CPU, which neighbours on the machine move less than the clock, and wall time on a GPU.
@@ -133,10 +133,9 @@ def peak(engine: str, batch: int = 256) -> float:
         torch.cuda.reset_peak_memory_stats()
         _two_steps(engine, batch)
         return torch.cuda.max_memory_allocated() / 2**30
-    command = [sys.executable, __file__, "--peak", engine, "--images", str(batch)]
-    root = str(Path(__file__).resolve().parents[1])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+    command = [sys.executable, "-m", "benchmarks.autoattack", "--peak", engine, "--images", str(batch)]
+    root = Path(__file__).resolve().parents[1]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout)
 
 
 def _two_steps(engine: str, batch: int) -> None:

@@ -1,4 +1,4 @@
-"""An evaluation on two ranks against one: python benchmarks/ddp_evaluation.py
+"""An evaluation on two ranks against one: python -m benchmarks.ddp_evaluation
 
 Both attack the same images by the same network through the stage's own module and Lightning's Trainer, one thread a
 process, as a user's job does; what is timed is the evaluation itself, not the start of the ranks, which a job has once

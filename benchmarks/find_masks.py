@@ -1,4 +1,4 @@
-"""Seconds to find the masks of a WideResNet-28-10 (36 million weights) on a CPU: python benchmarks/find_masks.py."""
+"""Seconds to find the masks of a WideResNet-28-10 (36 million weights) on a CPU: python -m benchmarks.find_masks."""
 
 import statistics
 import time

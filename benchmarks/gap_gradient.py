@@ -1,4 +1,4 @@
-"""GAP's gradient pass against its forwards and backwards counted alone. Run: python benchmarks/gap_gradient.py
+"""GAP's gradient pass against its forwards and backwards counted alone. Run: python -m benchmarks.gap_gradient
 
 Counted alone is what cannot be left out: ten forwards and backwards to the pixels, one forward and backward to the
 weights, on the same batches, and nothing else. The pass adds the steps, the projections and the summing.

@@ -1,4 +1,4 @@
-"""One HYDRA mask-search step on a CPU, as the authors' code does it and as ours: python benchmarks/mask_search_step.py.
+"""One HYDRA mask-search step on a CPU, as the authors' code does it and as ours: python -m benchmarks.mask_search_step.
 
 Theirs is rendered from our reading notes of their code, not copied: every layer sorts |scores| in every forward, and a
 TRADES-10 step takes 24 forwards (the natural output anew in each attack step, one forward for logging, the natural one

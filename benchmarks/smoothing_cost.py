@@ -1,4 +1,4 @@
-"""Certified smoothing against as many plain forwards. Run: python benchmarks/smoothing_cost.py [device]
+"""Certified smoothing against as many plain forwards. Run: python -m benchmarks.smoothing_cost [device]
 
 Plain forwards: the same network, the same number of images, the same batches, on images that are there already. What
 certification adds is the noise, made on the device from each image's own seed, and the counting of classes. Both are

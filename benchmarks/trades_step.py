@@ -1,4 +1,4 @@
-"""One TRADES-10 training step: HYDRA's code, rendered literally, against ours. Run: python benchmarks/trades_step.py
+"""One TRADES-10 training step: HYDRA's code, rendered literally, against ours. Run: python -m benchmarks.trades_step
 
 The literal step is that of the authors' trainer for adversarial training: a train-mode forward to log the accuracy, ten
 attack steps of two eval-mode forwards each (the natural prediction is recomputed every time), three train-mode forwards

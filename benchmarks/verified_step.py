@@ -1,4 +1,4 @@
-"""What verified training costs. Run: python benchmarks/verified_step.py [device]
+"""What verified training costs. Run: python -m benchmarks.verified_step [device]
 
 A step is forward and backward to the weights' gradients, without the optimizer's, the same for all; the natural one
 is cross-entropy on the same network and images. On a processor it is timed by its own seconds on one thread, for
