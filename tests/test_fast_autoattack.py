@@ -519,27 +519,19 @@ def test_a_killed_attack_goes_on_within_its_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in DIGITS if "int8" not in name])
+@pytest.mark.parametrize("name", DIGITS)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_verdicts_on_a_thousand_images_are_those_of_pyautoattack(name: str, norm: str) -> None:
-    """All steps of both; an image near the boundary falls by chance, to pyautoattack with another seed too."""
-    found = agreement(DIGITS[name], norm, 1000)
-    assert 0.03 < found["theirs"] < found["clean"] - 0.1
-    assert found["agree"] >= 0.995
-    assert found["ours"] <= found["theirs"] + 0.002
+    """At most 0.5 % apart and 0.2 points higher, all steps of both; or no more than pyautoattack's own seeds allow.
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_verdicts_on_a_quantized_network_are_as_near_to_pyautoattacks_as_its_own(norm: str) -> None:
-    """Rounding hides gradients, chance decides: pyautoattack's seeds differ on 3 % of the images, so 0.5 % cannot be.
-
-    What can: no more images apart than two of its seeds are, and as many of them standing here as there.
+    An image near the boundary falls by chance. pyautoattack with another seed differs on 0.2 % to 0.5 % of the images,
+    and on 3 % of a quantized network's, whose rounding hides gradients: there the engines may be as far apart as the
+    seeds are, and as many images must stand by one as by the other.
     """
-    found = agreement(DIGITS["digits int8"], norm, 1000, again=True)
+    found = agreement(DIGITS[name], norm, 1000, again=True)
     apart, itself, higher = (
         round(1000 * share) for share in (1 - found["agree"], 1 - found["itself"], found["ours"] - found["theirs"])
     )
     assert 0.01 < found["theirs"] < found["clean"] - 0.1
-    assert binomtest(apart, apart + itself, alternative="greater").pvalue > 0.01
-    assert binomtest((apart + higher) // 2, apart, alternative="greater").pvalue > 0.01
+    assert apart <= 5 or binomtest(apart, apart + itself, alternative="greater").pvalue > 0.05
+    assert higher <= 2 or binomtest((apart + higher) // 2, apart, alternative="greater").pvalue > 0.05
