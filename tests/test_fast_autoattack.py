@@ -32,7 +32,7 @@ from advprune.masks import prunable, top_k
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.surgery.subnet import Subnet
 from advprune.threat import L2, Linf
-from benchmarks.autoattack_agreement import DIGITS, agreement
+from benchmarks.autoattack_agreement import DIGITS, verdicts
 
 fast = partial(autoattack, engine="fast")
 
@@ -525,13 +525,14 @@ def test_verdicts_on_a_thousand_images_are_those_of_pyautoattack(name: str, norm
     """At most 0.5 % apart and 0.2 points higher, all steps of both; or no more than pyautoattack's own seeds allow.
 
     An image near the boundary falls by chance. pyautoattack with another seed differs on 0.2 % to 0.5 % of the images,
-    and on 3 % of a quantized network's, whose rounding hides gradients: there the engines may be as far apart as the
+    and on 3 % to 8 % of a quantized network's, whose rounding hides gradients: there the engines may be as far apart as the
     seeds are, and as many images must stand by one as by the other.
     """
-    found = agreement(DIGITS[name], norm, 1000, again=True)
-    apart, itself, higher = (
-        round(1000 * share) for share in (1 - found["agree"], 1 - found["itself"], found["ours"] - found["theirs"])
-    )
-    assert 0.01 < found["theirs"] < found["clean"] - 0.1
-    assert apart <= 5 or binomtest(apart, apart + itself, alternative="greater").pvalue > 0.05
-    assert higher <= 2 or binomtest((apart + higher) // 2, apart, alternative="greater").pvalue > 0.05
+    case = DIGITS[name]
+    theirs, ours = (verdicts(case, norm, 1000, engine) for engine in (None, "fast"))
+    apart, higher = int((theirs != ours).sum()), int(ours.sum() - theirs.sum())
+    assert 10 < theirs.sum() < 900
+    if apart > 5 or higher > 2:
+        itself = int((theirs != verdicts(case, norm, 1000, seed=1)).sum())
+        assert binomtest(apart, apart + itself, alternative="greater").pvalue > 0.05
+        assert binomtest((apart + higher) // 2, apart, alternative="greater").pvalue > 0.05
