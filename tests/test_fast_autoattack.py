@@ -525,8 +525,8 @@ def test_verdicts_on_a_thousand_images_are_those_of_pyautoattack(name: str, norm
     """At most 0.5 % apart and 0.2 points higher, all steps of both; or no more than pyautoattack's own seeds allow.
 
     An image near the boundary falls by chance. pyautoattack with another seed differs on 0.2 % to 0.5 % of the images,
-    and on 3 % to 8 % of a quantized network's, whose rounding hides gradients: there the engines may be as far apart as the
-    seeds are, and as many images must stand by one as by the other.
+    and on 3 % to 8 % of a quantized network's, whose rounding hides gradients: there the engines may be as far apart
+    as the seeds are, and as many images must stand by one as by the other.
     """
     case = DIGITS[name]
     theirs, ours = (verdicts(case, norm, 1000, engine) for engine in (None, "fast"))

@@ -59,6 +59,10 @@ def _attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
 
 
+#: Inches that a figure has for its legend from the start.
+LEGEND = 2.2
+
+
 class Looks:
     """A colour, a marker and a line for each name, in the order they are first asked for; the same in all plots."""
 
@@ -110,10 +114,13 @@ def slug(name: str) -> str:
 
 
 def legend(figure: "Figure", axes: list["Axes"]) -> None:
-    """One legend for all panels, outside of them, each name once."""
+    """One legend for all panels, outside of them, each name once; the figure grows by what is not ``LEGEND`` wide."""
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     if handles:
-        figure.legend(list(handles.values()), list(handles), loc="outside right upper")
+        made = figure.legend(list(handles.values()), list(handles), loc="outside right upper")
+        box = made.get_window_extent()
+        figure.set_figwidth(figure.get_figwidth() + max(box.width / figure.dpi - LEGEND, 0))
+        figure.set_figheight(max(figure.get_figheight(), box.height / figure.dpi + 0.3))
 
 
 def heat(axis: "Axes", values: list[list[float | None]], rows: list[str], columns: list[str]) -> None:
