@@ -1,5 +1,6 @@
 """Small residual networks on scanned digits: a thousand images attacked in whole, with no data set at hand."""
 
+import copy
 from functools import cache, partial
 
 import torch
@@ -8,14 +9,12 @@ from torch import Tensor, nn
 
 from advprune.attacks.pgd import pgd
 from advprune.losses import kl
-from advprune.masks import prunable
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.objectives.natural import natural as plain
 from advprune.objectives.trades import trades
-from advprune.pruners.scopes import global_
-from advprune.surgery.apply import apply
 from advprune.threat import Linf
 from benchmarks._turns import DEVICE
+from benchmarks.autoattack import halved
 
 ATTACKED, EPOCHS, BATCH = 1000, 30, 64
 Data = tuple[Tensor, Tensor]
@@ -32,8 +31,8 @@ def digits() -> tuple[Data, Data]:
     return (x[ATTACKED:], y[ATTACKED:]), (x[:ATTACKED], y[:ATTACKED])
 
 
-def attacked(count: int) -> Data:
-    """Of the 1,000."""
+def images(count: int) -> Data:
+    """Of the 1,000 to attack."""
     x, y = digits()[1]
     return x[:count], y[:count]
 
@@ -71,6 +70,4 @@ def robust() -> nn.Module:
 @cache
 def pruned() -> nn.Module:
     """The robust one without the smaller half of its weights."""
-    net = trained(TRADES)
-    apply(net, global_({name: weight.detach().abs() for name, weight in prunable(net).items()}, 0.5))
-    return net
+    return halved(copy.deepcopy(robust()))

@@ -48,11 +48,11 @@ class Case:
 
 #: Radii at which about one image of ten stands: those take most of the time.
 DIGITS = {
-    "digits robust": Case(_digits.robust, _digits.attacked, 0.15, 0.8),
-    "digits natural": Case(_digits.natural, _digits.attacked, 0.12, 0.6),
-    "digits pruned": Case(_digits.pruned, _digits.attacked, 0.15, 0.8),
+    "digits robust": Case(_digits.robust, _digits.images, 0.15, 0.8),
+    "digits natural": Case(_digits.natural, _digits.images, 0.12, 0.6),
+    "digits pruned": Case(_digits.pruned, _digits.images, 0.15, 0.8),
     "digits int8": Case(
-        lambda: fake_quantized(_digits.natural(), _digits.digits()[0][0]), _digits.attacked, 0.15, 0.6
+        lambda: fake_quantized(_digits.natural(), _digits.digits()[0][0]), _digits.images, 0.15, 0.6
     ),
 }  # fmt: skip
 CIFAR10 = {

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
-ON_GPU = torch.cuda.is_available()
+from benchmarks._turns import DEVICE
+
+ON_GPU = DEVICE == "cuda"
 BATCH = os.environ.get("ADVPRUNE_BATCH", "256" if ON_GPU else "64")
 STEPS = 2
 
@@ -32,8 +34,8 @@ def measure(way: str) -> int:
     torch.set_num_threads(1)
     if way != "theirs":
         allocator.keep()
-    net, device = resnet18(), "cuda" if ON_GPU else "cpu"
-    x, y = torch.rand(int(BATCH), 3, 32, 32, device=device), torch.randint(10, (int(BATCH),), device=device)
+    net = resnet18()
+    x, y = torch.rand(int(BATCH), 3, 32, 32, device=DEVICE), torch.randint(10, (int(BATCH),), device=DEVICE)
     before = resident("VmRSS")
     with arranged(net, {} if way != "theirs" else {"memory_format": "contiguous"}, 32):
         step = theirs(net, x, y) if way == "theirs" else ours(net, x, y, way)

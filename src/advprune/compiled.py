@@ -40,9 +40,9 @@ def compiled(function: F) -> F:
     """
     if _State.mode is None:
         raise ValueError("nothing is compiled here")
-    return _made(function, None if _State.mode == "default" else _State.mode)
+    return _made(function, _State.mode)
 
 
 @cache
-def _made(function: F, mode: str | None) -> F:
+def _made(function: F, mode: str) -> F:
     return cast(F, torch.compile(function, mode=mode))

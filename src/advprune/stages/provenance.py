@@ -5,14 +5,13 @@ import os
 import platform
 import socket
 import subprocess
-import sys
 import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from advprune.stages.words import typed
+from advprune.stages.words import command
 
 PACKAGES = ("advprune", "torch", "torchvision", "pytorch-lightning", "hydra-core", "pyautoattack", "numpy")
 
@@ -59,6 +58,6 @@ def provenance() -> dict[str, Any]:
         "host": socket.gethostname(),
         "processor": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "command": " ".join(map(typed, sys.argv)),
+        "command": command(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

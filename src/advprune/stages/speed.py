@@ -32,7 +32,7 @@ def arranged(net: nn.Module, trainer: dict[str, Any], image_size: int) -> Iterat
     inner, mode = net.net if isinstance(net, Subnet) else net, trainer.get("compile")
     net.to(memory_format=layout(trainer, image_size))  # type: ignore[call-overload]
     if mode is not None:
-        inner.compile(mode=None if mode == "default" else mode)
+        inner.compile(mode=mode)
     try:
         with compiling(mode):
             yield

@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from advprune.stages.judged import judged_threat
 from advprune.stages.plan import Plan, Stage
 from advprune.stages.provenance import code_version
 from advprune.stages.store import Store
-from advprune.stages.words import typed
+from advprune.stages.words import command, typed
 
 log = logging.getLogger(__name__)
 #: The file in a stage's folder that ``modules/curves.py`` writes.
@@ -96,7 +95,7 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
         **shown, "ratio": ratio, "seed": options["seed"], "eps": judged_threat(options).get("eps"),
         "options": _plain({name: value for name, value in options.items() if name not in ("logger", "store")}),
         "keys": {named[stage.key]: stage.key for stage in plan.stages()}, "final": named[plan.final.key],
-        "code": code_version(), "command": " ".join(map(typed, sys.argv)), "host": socket.gethostname(),
+        "code": code_version(), "command": command(), "host": socket.gethostname(),
         "python": platform.python_version(), "output": str(output),
     }  # fmt: skip
     return Job(

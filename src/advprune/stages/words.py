@@ -6,6 +6,7 @@ word waits for its job, and is read with that job's pruner.
 """
 
 import re
+import sys
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -28,6 +29,11 @@ def for_jobs(words: list[str]) -> list[str]:
 def typed(word: str) -> str:
     """The word as it was given; a choice that was given as one is told as its values with commas, which is the same."""
     return re.sub(r"=choice\((.*)\)$", r"=\1", word)
+
+
+def command() -> str:
+    """This process's command as it was given."""
+    return " ".join(map(typed, sys.argv))
 
 
 def _group(override: Override) -> str:

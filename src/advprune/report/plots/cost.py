@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from advprune.report.entries import method, verdict
 from advprune.report.plots.material import Material, Row, attacked, bars, grouped, setting, spread
 from advprune.report.plots.sparsity import SHARES
-from advprune.report.plots.style import MUTED, Plot, drawing, finish, legend
+from advprune.report.plots.style import LEGEND, MUTED, Plot, drawing, finish, legend
 
 KIND = "MACs and latency against accuracy"
 NEEDS = "filters or blocks removed, or sizes=true"
@@ -28,7 +28,7 @@ def _plot(rows: list[Row], given: Material) -> Plot | None:
     if not panels:
         return None
     share = verdict(rows[0])
-    with drawing(2.2 + 3 * len(panels), 3.4, panels=len(panels)) as (figure, axes):
+    with drawing(LEGEND + 3 * len(panels), 3.4, panels=len(panels)) as (figure, axes):
         for axis, cost in zip(axes, panels, strict=True):
             scale, label = AXES[cost]
             known = [row for row in rows if cost in row["costs"]]

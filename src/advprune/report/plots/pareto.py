@@ -6,7 +6,7 @@ from itertools import combinations
 from advprune.report.entries import method
 from advprune.report.plots.material import Material, Row, attacked, grouped, setting
 from advprune.report.plots.sparsity import SHARES
-from advprune.report.plots.style import MUTED, Plot, drawing, finish, legend
+from advprune.report.plots.style import LEGEND, MUTED, Plot, drawing, finish, legend
 
 KIND = "Pareto fronts"
 NEEDS = "two networks under one threat"
@@ -45,7 +45,7 @@ def _plot(points: list[Row], given: Material) -> Plot | None:
     ]  # fmt: skip
     if not panels:
         return None
-    with drawing(2.2 + 3.6 * len(panels), 3.6, panels=len(panels)) as (figure, axes):
+    with drawing(LEGEND + 3.6 * len(panels), 3.6, panels=len(panels)) as (figure, axes):
         for axis, (x, y) in zip(axes, panels, strict=True):
             _panel(axis, [point for point in points if point[x] is not None and point[y] is not None], x, y, given)
         legend(figure, axes)

@@ -23,6 +23,8 @@ STAND_INS = {
     **{f"#0d0e{i:02x}": (f"series-{i}", hue) for i, hue in enumerate(HUES)},
 }  # fmt: skip
 LINES = ("-", "--", ":")
+#: Inches that a figure has for its legend from the start.
+LEGEND = 2.2
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,6 @@ def _replaced(svg: str, colours: dict[str, str]) -> str:
 
 def _attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-
-
-#: Inches that a figure has for its legend from the start.
-LEGEND = 2.2
 
 
 class Looks:
