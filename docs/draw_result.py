@@ -1,6 +1,7 @@
-"""Draw docs/result.svg, robust accuracy against ratio, from a grid:
+"""Draw robust accuracy against ratio from a grid, as result.svg beside its table:
 
     python docs/draw_result.py multirun/grids/DATE/TIME/table.json
+    python docs/draw_result.py multirun/grids/DATE/TIME/table.json --out docs/result.svg    # README's picture
 
 Each table.json named is read (a quoted pattern with ** is searched); jobs that differ in their seed alone become one
 point with its interval, as in the table. Needs matplotlib (the dev extra). The same numbers give the same bytes.
@@ -17,7 +18,6 @@ import matplotlib as mpl
 from advprune.report.columns import eps
 from advprune.report.pool import pool
 
-HERE = Path(__file__).parent
 #: Okabe and Ito's colours, which colour-blind readers can tell apart; a marker each for those who print in grey.
 LOOKS = {"hydra": ("#0072B2", "o"), "magnitude": ("#D55E00", "s"), "random": ("#555555", "^")}
 SPARE = [("#009E73", "D"), ("#CC79A7", "v"), ("#E69F00", "P")]
@@ -78,11 +78,14 @@ def main() -> None:
     """Read the command line, draw, say where."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="+", help="table.json of one or more grids")
-    parser.add_argument("--out", type=Path, default=HERE / "result.svg")
+    parser.add_argument("--out", type=Path, help="the picture's file (default: result.svg beside the first table)")
     given = parser.parse_args()
     found = [Path(name) for pattern in given.tables for name in sorted(glob(pattern))]  # noqa: PTH207 - absolute too
-    draw(read(found), given.out)
-    print(given.out)  # noqa: T201
+    if not found:
+        raise SystemExit(f"no file is called {' or '.join(given.tables)}; name the table.json of a grid")
+    out = given.out or found[0].with_name("result.svg")
+    draw(read(found), out)
+    print(out)  # noqa: T201
 
 
 if __name__ == "__main__":

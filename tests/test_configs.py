@@ -45,8 +45,8 @@ COMMAND = re.compile(r"(?:python|\.venv/bin/python) (train|prune|attack)\.py(?! 
 #: The pages that add a method show commands of members that are not there yet.
 PAGES = [
     ROOT / "README.md",
-    *(page for page in ROOT.glob("docs/*.md") if not page.name.startswith("add_a")),
-    *CONF.rglob("*.yaml"),
+    *(page for page in sorted(ROOT.glob("docs/*.md")) if not page.name.startswith("add_a")),
+    *sorted(CONF.rglob("*.yaml")),
 ]
 #: A backslash at the end of a line, and what stands before the words of the next one.
 GOES_ON = re.compile(r"\\\n#? *")

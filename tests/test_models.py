@@ -18,7 +18,7 @@ from advprune.errors import UserError
 from advprune.models import foreign
 from advprune.models.normalize import Normalize
 
-CONFIGS = {path.stem: path for path in (Path(__file__).parents[1] / "conf" / "model").glob("*.yaml")}
+CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))}
 AKAMASTER = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 PIXELS = ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
 

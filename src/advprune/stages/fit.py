@@ -38,7 +38,7 @@ class Where:
         trainer: options of the device.
         logger: what curves are told to.
         output: the job's own folder.
-        stage, folder: the stage being made, by the name loggers have for it, and its folder.
+        stage, folder: the stage being made, by the name loggers have for it, and its folder; ``output`` before that.
         reported: key of the stage whose accuracy a search for options is after.
     """
 
@@ -46,7 +46,7 @@ class Where:
     logger: Logger
     output: Path
     stage: str = ""
-    folder: Path = Path()
+    folder: Path | None = None
     reported: str | None = None
 
     @property
@@ -119,7 +119,7 @@ def fit(
     saved = ModelCheckpoint(work, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
                             enable_version_counter=False, auto_insert_metric_name=False)  # fmt: skip
     told = partial((where.logger if ranks.first() else Logger()).point, where.stage)
-    curves = Curves(where.folder / CURVES, work.name, told)
+    curves = Curves((where.folder or where.output) / CURVES, work.name, told)
     trial = current() if where.reported is not None and where.reported in title else None
     reports = [] if trial is None else [ReportEpochs(trial)]
     last = work / "last.ckpt"

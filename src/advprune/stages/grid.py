@@ -53,7 +53,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     """What each job of the grid in ``folder`` wrote down; of those that have not begun, what the launcher did."""
     launched = folder / LAUNCHED
     waiting = json.loads(launched.read_text()) if launched.exists() else []
-    begun = [json.loads(path.read_text()) for path in folder.glob(f"*/{RECORD}")]
+    begun = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{RECORD}"))]
     found = {record["number"]: record for record in [*waiting, *begun]}
     return sorted(found.values(), key=place_of(folder))
 
