@@ -1,10 +1,13 @@
 """A loss that is not finite: the sentence names the first bad step, however late it is looked for."""
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from advprune.errors import UserError
-from advprune.modules.finite import Finite
+from advprune.modules.finite import Finite, check_weights
+from advprune.modules.recipe import Recipe
+from advprune.modules.training import RobustTraining
 
 
 def losses(*values: float) -> list[torch.Tensor]:
@@ -35,3 +38,26 @@ def test_a_check_looks_at_any_time_and_good_losses_pass() -> None:
     finite.see(torch.tensor(-torch.inf), epoch=2, step=4)
     with pytest.raises(UserError, match="the loss is -inf in epoch 2, step 4;"):
         finite.check()
+
+
+def test_a_weight_that_is_not_finite_is_named_and_counters_are_none() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    check_weights(net.state_dict(), epoch=1)
+    net[1].running_var[1] = torch.inf
+    with pytest.raises(UserError, match=r"^1.running_var is not finite after epoch 3; lower the learning rate"):
+        check_weights(net.state_dict(), epoch=3)
+
+
+def test_a_last_step_that_spoils_the_weights_ends_the_training(tmp_path) -> None:
+    """The loss is finite in each step; the gradient is not, and no step comes after it."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2))
+
+    def objective(model, x, y, *, progress):
+        return model(x).sum() + (0 * model(x)).abs().sqrt().sum()  # the slope of a root at 0: 0 * inf
+
+    data = torch.utils.data.DataLoader([(torch.rand(1, 1, 2), torch.tensor(0))] * 2, batch_size=2)
+    module = RobustTraining(net, objective, Recipe(epochs=1), attack=None, seed=0)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    run = pl.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, limit_val_batches=0, **quiet)
+    with pytest.raises(UserError, match="is not finite after epoch 1"):
+        run.fit(module, data)

@@ -91,8 +91,8 @@ def test_pinned_keys() -> None:
         "dense": "f43e893476c6bf03",
         "pruned": "fe21802b508cf9a0",
         "finetuned": "d62d369915d174b5",
-        "evaluated": "598f316500c0d460",
-        "evaluated_dense": "73bbdfa229ba7555",
+        "evaluated": "d7420f98ff562886",
+        "evaluated_dense": "d34e0f090916f497",
     }
 
 

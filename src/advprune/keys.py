@@ -12,7 +12,7 @@ from typing import Any
 
 from advprune.units import fraction
 
-RECIPES = {"dense": 1, "pruned": 2, "finetuned": 1, "quantized": 2, "evaluated": 1, "examples": 1}
+RECIPES = {"dense": 1, "pruned": 2, "finetuned": 1, "quantized": 2, "evaluated": 2, "examples": 2}
 #: Options of any node that say where it runs or where data lies; ``content_id``, ``extra_id``, ``sha256`` say what.
 WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra", "test"})
 #: What a data set suggests to other nodes; they hold the resolved value themselves.

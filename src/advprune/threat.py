@@ -77,7 +77,8 @@ class L2:
         return (x + self.eps * _per_image(share, x) * self.steepest(drawn(torch.randn_like, x))).clamp(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
-        """``grad`` at Euclidean length 1 per image; a zero gradient stays zero."""
+        """``grad`` at Euclidean length 1 per image; a zero gradient stays zero, and what is not a number is zero."""
+        grad = grad.nan_to_num()
         # The squares of a small gradient underflow: a confident network would look as if it had none.
         peak = _per_image(grad.flatten(1).abs().amax(1), grad)
         scaled = grad / torch.where(peak > 0, peak, 1)

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from advprune.attacks.draws import places
 from advprune.attacks.fast.engine import PARTS, Engine
 from advprune.attacks.fast.network import PRECISIONS
+from advprune.attacks.watched import Watched
 from advprune.errors import UserError
 from advprune.frozen import frozen, rng_kept
+from advprune.prediction import is_right
 from advprune.threat import Threat
 
 VERSIONS = ("standard", "plus", "rand", "custom")
@@ -76,7 +78,8 @@ def autoattack(
     with frozen(model), rng_kept(), _tracing_kept():
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
-        package = _package(model, x.device, threat, version, attacks, seed)
+        watched = Watched(model, x, y, threat)
+        package = _package(watched, x.device, threat, version, attacks, seed)
         parts = list(package.attacks_to_run)
         _check_classes(package, parts, classes)
         if engine == "fast":
@@ -88,7 +91,7 @@ def autoattack(
             x_adv, steps = ours.run(tuple(parts))
         else:
             facts |= {"engine": f"pyautoattack {importlib.metadata.version('pyautoattack')}"}
-            x_adv, steps = _run_package(package, parts, model, x, y)
+            x_adv, steps = _run_package(package, parts, watched, y)
     # Alone, the part cannot notice that it did better than the others, which is a sign of masked gradients.
     shares = {name: flags.float().mean().item() for name, flags in steps}
     check_square_sr(shares, logger=logging.getLogger("auto-attack"))
@@ -98,19 +101,24 @@ def autoattack(
 
 
 def _run_package(
-    package: pyautoattack.AutoAttack, parts: list[str], model: nn.Module, x: Tensor, y: Tensor
+    package: pyautoattack.AutoAttack, parts: list[str], watched: Watched, y: Tensor
 ) -> tuple[Tensor, list[tuple[str, Tensor]]]:
     """x_adv, and who is right at first and after each part."""
+    x = watched.x
     x_adv = x.clone(memory_format=torch.contiguous_format)
     with torch.no_grad():
-        standing = model(x).argmax(1) == y
+        standing = is_right(watched.model(x), y)
     steps = [("clean", standing.clone())]
     for part in parts:
         left = standing.nonzero().squeeze(1)
         if len(left):
             package.attacks_to_run = [part]
-            x_adv[left], label = package.run_standard_evaluation(x_adv[left], y[left], batch_size=len(x))
-            standing[left] = label == y[left]
+            found, label = package.run_standard_evaluation(x_adv[left], y[left], batch_size=len(x))
+            real = found.flatten(1).isfinite().all(1)  # where gradients are not finite it may give what is no image
+            x_adv[left[real]] = found[real]
+            standing[left[real]] = label[real] == y[left[real]]
+            odd = watched.lost & standing
+            x_adv[odd], standing[odd] = watched.points[odd], False
         steps.append((part, standing.clone()))
     return x_adv, steps
 

@@ -15,6 +15,7 @@ from advprune.attacks.common.pixels import Array, Draws, levels
 from advprune.attacks.draws import generators, places
 from advprune.errors import UserError
 from advprune.frozen import frozen
+from advprune.prediction import is_right
 
 MAIN: dict[str, Callable[[Array, int, Draws], Array]] = {
     f.__name__: f
@@ -96,7 +97,7 @@ def judged(
     x_adv, standing = x.detach().clone(), torch.ones_like(y, dtype=torch.bool)
     for name, severity, images in made:
         with frozen(model), torch.no_grad():
-            right = model(images).argmax(1) == y
+            right = is_right(model(images), y)
         if verdicts is not None:
             verdicts[f"{name}.{severity}"] = right
         x_adv[standing] = images[standing]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.frozen import frozen
-from advprune.losses import margin
+from advprune.prediction import lead
 
 
 def generators(name: str, positions: Iterable[int]) -> list[np.random.Generator]:
@@ -47,9 +47,9 @@ def worst(model: nn.Module, candidates: Iterable[Tensor], y: Tensor) -> Tensor:
     if second is None:
         return chosen  # nothing to choose, so the model is not asked
     with frozen(model):
-        highest = margin(model(chosen), y)
+        highest = lead(model(chosen), y)
         while second is not None:
-            value = margin(model(second), y)
+            value = lead(model(second), y)
             better = value > highest
             chosen = torch.where(better.view(-1, 1, 1, 1), second, chosen)
             highest, second = torch.where(better, value, highest), next(versions, None)

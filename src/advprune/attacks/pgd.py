@@ -14,6 +14,7 @@ from advprune.errors import UserError
 from advprune.exact import exactly
 from advprune.frozen import frozen
 from advprune.losses import Loss, cross_entropy
+from advprune.prediction import is_right
 from advprune.rows import drawn
 from advprune.threat import Threat
 
@@ -99,7 +100,7 @@ def _judge(model: nn.Module, x_adv: Tensor, y: Tensor, loss: Loss) -> tuple[Tens
     """Loss (N,) and whether the label is lost (N,)."""
     logits = model(x_adv)
     label = y if y.dim() == 1 else y.argmax(1)
-    return loss(logits, y), logits.argmax(1) != label
+    return loss(logits, y), ~is_right(logits, label)
 
 
 def _check(steps: int, rel_step: float, loss: Loss, start: str, start_noise: float, restarts: int) -> None:

@@ -3,9 +3,11 @@
 The score-based random search that ends AutoAttack, alone, with its constants; only the number of queries is an option.
 """
 
+import torch
 from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
+from advprune.attacks.watched import Watched
 from advprune.errors import UserError
 from advprune.frozen import frozen, rng_kept
 from advprune.threat import Threat
@@ -30,8 +32,9 @@ def square(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries:
         raise UserError(f"square: n_queries={n_queries} must be at least 1")
     if len(x) == 0:
         return x.clone()
+    watched = Watched(model, x, y, threat)
     engine = SquareAttack(
-        model,
+        watched,
         norm=threat.norm.capitalize(),
         n_queries=n_queries,
         eps=threat.eps,
@@ -42,4 +45,5 @@ def square(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries:
         resc_schedule=False,
     )
     with frozen(model), rng_kept():
-        return engine.perturb(x.detach().contiguous(), y).detach()
+        x_adv = engine.perturb(x.detach().contiguous(), y).detach()
+    return torch.where(watched.lost.view(-1, 1, 1, 1), watched.points, x_adv)

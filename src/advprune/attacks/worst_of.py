@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.frozen import frozen
+from advprune.prediction import is_right
 
 
 def worst_of(
@@ -46,7 +47,7 @@ def worst_of(
             given = {"positions": positions[left]} if positions is not None and keyed else {}
             x_adv[left] = attack(model, x[left], y[left], **given)
             with frozen(model), torch.no_grad():
-                left = left[model(x_adv[left]).argmax(1) == y[left]]
+                left = left[is_right(model(x_adv[left]), y[left])]
         if trail is not None:
             standing = torch.zeros(len(x), dtype=torch.bool, device=x.device)
             standing[left] = True

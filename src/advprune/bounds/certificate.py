@@ -16,6 +16,7 @@ from advprune.bounds.graph import trace
 from advprune.bounds.interval import ibp
 from advprune.bounds.linear import crown, crown_ibp
 from advprune.frozen import frozen
+from advprune.prediction import predict
 from advprune.threat import Threat
 
 
@@ -95,8 +96,8 @@ def _of_margins(
     net = precise(model)
     with frozen(net), torch.no_grad():
         images = x.double()
-        margins, predicted = bound(net, images), net(images).argmax(1)
-    rivals = margins.scatter(1, y[:, None], torch.inf)
-    certified = (rivals.amin(1) > 0) & (predicted == y)
+        margins, predicted = bound(net, images), predict(net(images))
+    least = margins.scatter(1, y[:, None], torch.inf).amin(1)
+    certified = (least > 0) & least.isfinite() & (predicted == y)  # a bound that is not finite proves nothing
     radius = torch.where(certified, threat.eps, 0.0).to(x.dtype)
     return Certificate(certified, radius, predicted, torch.zeros_like(certified), threat.norm)

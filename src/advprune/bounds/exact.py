@@ -19,6 +19,7 @@ from advprune.bounds.linear import crown, tightened
 from advprune.bounds.ops import Relu
 from advprune.errors import UserError
 from advprune.frozen import frozen
+from advprune.prediction import predict
 from advprune.threat import Threat
 
 #: What the solver may be wrong by: its own tolerances are 1e-6 and 1e-7.
@@ -49,7 +50,7 @@ def verify_exact(
     net = precise(model)
     with frozen(net), torch.no_grad():
         images = x.double()
-        steps, predicted = trace(net), net(images).argmax(1)
+        steps, predicted = trace(net), predict(net(images))
         if any(step.op is not None and not step.op.affine and not isinstance(step.op, Relu) for step in steps):
             raise UserError("verify_exact knows affine operations and ReLU; for other networks use certify_crown")
         margins = crown(net, images, y, threat=threat)
@@ -66,7 +67,7 @@ def _verdict(
     steps: list[Step], x: Tensor, y: Tensor, margins: Tensor, threat: Threat, seconds: float, neurons: int
 ) -> bool | None:
     """True: proved; False: refuted; None: not within the limits."""
-    rivals = [j for j in range(len(margins)) if j != int(y) and margins[j] <= 0]
+    rivals = [j for j in range(len(margins)) if j != int(y) and not (margins[j] > 0 and margins[j].isfinite())]
     if not rivals:
         return True
     boxes = tightened(steps, input_region(x, threat), "adaptive", 20_000)

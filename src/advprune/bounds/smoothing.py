@@ -18,6 +18,7 @@ from advprune.bounds.certificate import Certificate
 from advprune.bounds.layers import refuse_training
 from advprune.errors import UserError
 from advprune.frozen import frozen, lent
+from advprune.prediction import NO_CLASS, predict
 from advprune.threat import Threat
 
 #: Numbers of noise drawn by one call: of an image's shape alone, never of the batch.
@@ -121,7 +122,9 @@ class _Sampler:
         for noisy, owner in self._batches(purpose, images, start, end):
             logits = self.net(noisy)
             classes = logits.shape[1]
-            flat = torch.bincount(owner * classes + logits.argmax(1), minlength=len(self.x) * classes)
+            given = predict(logits)
+            some = given != NO_CLASS  # a sample without a class is a hit for none
+            flat = torch.bincount((owner * classes + given)[some], minlength=len(self.x) * classes)
             seen = flat if seen is None else seen + flat
         assert seen is not None
         return seen.view(len(self.x), -1)

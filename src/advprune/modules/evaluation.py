@@ -19,6 +19,7 @@ from advprune.modules.examples import Examples, verdicts
 from advprune.modules.files import save_weights
 from advprune.modules.judge import doubts, verify
 from advprune.modules.seeding import seed_step
+from advprune.prediction import NO_CLASS, predict
 from advprune.rows import Share
 from advprune.threat import Threat
 
@@ -101,7 +102,7 @@ class RobustEvaluation(pl.LightningModule):
             x_adv = found["x_adv"] if found else self.attack(self.net, x, y, **given).detach()
             distance = verify(x_adv, x, self.threat, self.attack_name)
             with torch.no_grad():
-                clean, after = self.net(x).argmax(1), self.net(x_adv).argmax(1)
+                clean, after = predict(self.net(x)), predict(self.net(x_adv))
         if facts:
             replace(self.parts / "facts.json", json.dumps(facts))
         clean_ok = clean == y
@@ -130,10 +131,10 @@ class RobustEvaluation(pl.LightningModule):
         with frozen(self.net):
             proof = self.attack(self.net, x, y, positions=positions)
             with torch.no_grad():
-                clean = self.net(x).argmax(1)
+                clean = predict(self.net(x))
         columns = {
             "image": positions, "label": y, "clean_pred": clean, "clean_ok": clean == y,
-            "certified_ok": proof.certified & (proof.predicted == y), "radius": proof.radius,
+            "certified_ok": proof.certified & (proof.predicted == y) & (clean != NO_CLASS), "radius": proof.radius,
             "certified_pred": proof.predicted, "abstained": proof.abstained,
             "smoothed": torch.full_like(y, proof.smoothed, dtype=torch.bool),
         }  # fmt: skip

@@ -1,4 +1,6 @@
-"""A loss that is not finite ends the training; on an accelerator it is looked for without waiting at each step."""
+"""A loss or a weight that is not finite ends the training; on an accelerator without waiting at each step."""
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from advprune.errors import UserError
 
 #: Steps on an accelerator after which the host waits and looks.
 EVERY = 50
+CURE = "lower the learning rate, add training.warmup_epochs=5 or training.clip=1"
 
 
 class Finite:
@@ -49,7 +52,17 @@ class Finite:
             return
         epoch, step, loss = self._first.tolist()
         if epoch:
-            raise UserError(
-                f"the loss is {loss} in epoch {epoch:.0f}, step {step:.0f}; "
-                "lower the learning rate, add training.warmup_epochs=5 or training.clip=1"
-            )
+            raise UserError(f"the loss is {loss} in epoch {epoch:.0f}, step {step:.0f}; {CURE}")
+
+
+def check_weights(weights: Mapping[str, Tensor], *, epoch: int) -> None:
+    """Look at the weights themselves: a finite loss may have a gradient that is not, and no later step to show it.
+
+    Raises:
+        UserError: naming the first that is not finite.
+    """
+    values = {name: value for name, value in weights.items() if value.is_floating_point()}
+    good = torch.stack([value.isfinite().all() for value in values.values()]).tolist()  # one wait for all
+    for name, fine in zip(values, good, strict=True):
+        if not fine:
+            raise UserError(f"{name} is not finite after epoch {epoch}; {CURE}")

@@ -10,6 +10,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from advprune.atomic import replace
+from advprune.prediction import NO_CLASS
 
 #: Images in a picture; the least side of one, in pixels of the picture; how much perturbations are magnified.
 MOST, SIDE, TIMES = 8, 64, 10.0
@@ -45,15 +46,19 @@ def picture(x: Tensor, x_adv: Tensor, words: list[str]) -> Image.Image:
     return out
 
 
+def _class(predicted: Tensor) -> str:
+    return "NaN" if predicted == NO_CLASS else str(predicted.item())
+
+
 def save(path: Path, x: Tensor, x_adv: Tensor, label: Tensor, clean: Tensor, after: Tensor) -> None:
     """Write the first images as PNG: first those that the attack fooled, each with label, prediction before and after.
 
     Args:
-        label, clean, after: classes (N,): true, predicted on x, predicted on x_adv.
+        label, clean, after: classes (N,): true, predicted on x, predicted on x_adv; ``NO_CLASS`` without finite logits.
     """
     fooled = ((clean == label) & (after != label)).to(torch.int64)
     order = torch.argsort(fooled, descending=True, stable=True)[:MOST]
-    words = [f"{label[i]}: {clean[i]} > {after[i]}" for i in order.tolist()]
+    words = [f"{label[i]}: {_class(clean[i])} > {_class(after[i])}" for i in order.tolist()]
     content = io.BytesIO()
     picture(x[order], x_adv[order], words).save(content, "PNG")
     replace(path, content.getvalue())

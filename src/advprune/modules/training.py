@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from advprune import ranks
 from advprune.modules import batch_norm, optim
-from advprune.modules.finite import Finite
+from advprune.modules.finite import Finite, check_weights
 from advprune.modules.mixed import Precision, called
 from advprune.modules.recipe import Recipe
 from advprune.modules.seeding import seed_step
+from advprune.prediction import is_right
 from advprune.rows import WHOLE, Share, of_batch
 from advprune.surgery.subnet import Subnet
 
@@ -99,6 +100,7 @@ class RobustTraining(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """What ranks keep apart during an epoch comes together; what must be the same by itself is compared."""
         self._finite.check()
+        check_weights(self.net.state_dict(), epoch=self.current_epoch + 1)
         batch_norm.agree(self.net, self.batch_norm)
         if hasattr(self.objective, "gather"):
             self.objective.gather()
@@ -125,12 +127,12 @@ class RobustTraining(pl.LightningModule):
             self.net.refresh()
         x, y, whole, share = _dealt(batch)
         mine = torch.arange(len(y), device=y.device) < share.count(whole)  # none of a borrowed row
-        clean = (self.net(x).argmax(1) == y) & mine
+        clean = is_right(self.net(x), y) & mine
         robust = clean
         if self.attack is not None:
             with of_batch(share, whole):
                 x_adv = self.attack(self.net, x, y)
-            robust = clean & (self.net(x_adv).argmax(1) == y)
+            robust = clean & is_right(self.net(x_adv), y)
         self._seen.append(torch.stack([mine.sum(), clean.sum(), robust.sum()]))
 
     def validated(self) -> dict[str, float]:

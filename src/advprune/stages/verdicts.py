@@ -5,6 +5,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from advprune.modules.examples import cells
+from advprune.prediction import NO_CLASS
 
 #: Points of robust accuracy that Square may take off what gradient attacks left, before gradients are distrusted.
 MASKED = 0.05
@@ -15,7 +16,9 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
     images = len(columns["image"])
     result: dict[str, Any] = {"images": images}
     if "clean_pred" in columns:
-        result["classes_predicted"] = len(set(columns["clean_pred"]))
+        result["classes_predicted"] = len(set(columns["clean_pred"]) - {NO_CLASS})
+        given = zip(columns["clean_pred"], columns.get("adv_pred", columns["clean_pred"]), strict=True)
+        result["not_finite"] = sum(NO_CLASS in pair for pair in given)
     for name in ("clean", "robust", "certified"):  # an attack has no certified images, a certifier no attacked ones
         if f"{name}_ok" in columns:
             result |= share(f"{name}_acc", sum(columns[f"{name}_ok"]), images)
@@ -47,8 +50,13 @@ def share(name: str, right: int, images: int) -> dict[str, Any]:
 
 
 def suspicions(result: dict[str, Any]) -> list[str]:
-    """What the outcome itself says against the evaluation: one class for all, or gradients that hid the way."""
+    """What the outcome says against the evaluation: no logits, one class for all, or gradients that hid the way."""
     found, after = [], result.get("after_each", {})
+    if result.get("not_finite"):
+        found.append(
+            f"{result['not_finite']} of {result['images']} images have logits that are not finite (NaN or infinite): "
+            "counted as wrong, and as not robust"
+        )
     if result.get("classes_predicted") == 1:
         found.append("the network gives every image the same class: its training collapsed; lower the learning rate")
     before = [share for name, share in after.items() if name != "square"]

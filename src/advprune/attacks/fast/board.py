@@ -6,6 +6,7 @@ The only judge of a point is the plain network.
 import torch
 from torch import Tensor, nn
 
+from advprune.prediction import is_right
 from advprune.threat import Threat
 
 
@@ -25,7 +26,7 @@ class Board:
         self.x_adv = x.clone()
         with torch.no_grad():
             self.clean_logits = model(x)
-        self.standing = self.clean_logits.argmax(1) == y
+        self.standing = is_right(self.clean_logits, y)
 
     def places_of(self, image: Tensor) -> list[int]:
         """Where the images ``image`` (R,) of the batch are in their test set."""
@@ -35,7 +36,8 @@ class Board:
     def offer(self, image: Tensor, point: Tensor) -> None:
         """Let each image ``image`` (R,) fall whose point (R, C, H, W), brought into the ball, fools the network."""
         point = self.threat.project(point, self.x[image])
-        lost = (self.model(point).argmax(1) != self.y[image]).nonzero().squeeze(1)
+        real = point.flatten(1).isfinite().all(1)  # a search that lost its way may offer what is no image
+        lost = (real & ~is_right(self.model(point), self.y[image])).nonzero().squeeze(1)
         # Of several points of one image the first: written at once, they would mix on a GPU.
         first = torch.full_like(self.y, len(point)).scatter_reduce(0, image[lost], lost, "amin")
         fallen = (first < len(point)).nonzero().squeeze(1)

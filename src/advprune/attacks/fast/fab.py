@@ -11,6 +11,7 @@ from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.projections import to_hyperplane
 from advprune.attacks.fast.propose import fresh, propose
 from advprune.attacks.fast.rows import length, pick, wide
+from advprune.prediction import is_right
 
 STEPS = 100
 BIAS = 0.1  # largest share of the step towards the clean image's projection, the paper's alpha_max
@@ -45,7 +46,7 @@ class FAB:
         logits = self.net.ask(point)
         inside = threat.distance(point, x) <= threat.eps
         propose(self.board, state, logits, point, self.net.slack, among=inside)
-        lost = logits.argmax(1) != state["y"]
+        lost = ~is_right(logits, state["y"])
         state["point"] = torch.where(wide(lost), x + BACK * (point - x), point)
         state["made"] = state["made"] + 1
         return state["made"] == STEPS

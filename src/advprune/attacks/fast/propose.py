@@ -5,7 +5,7 @@ from torch import Tensor
 
 from advprune.attacks.fast.board import Board
 from advprune.attacks.fast.rows import put, spread
-from advprune.losses import margin
+from advprune.prediction import finite, lead
 
 
 def fresh(rows: int, device: torch.device) -> Tensor:
@@ -29,10 +29,10 @@ def propose(
         point: (R, C, H, W).
         among: rows that may be offered, (R,) bool; all if None.
     """
-    lead = margin(logits, state["y"])
-    near = (lead > state["offered"]) & (lead > -slack * spread(logits))
+    ahead = lead(logits, state["y"])
+    near = (ahead > state["offered"]) & ~(ahead <= -slack * spread(logits))
     near = near if among is None else near & among
-    put(state, near, offered=lead)
+    put(state, near & finite(logits), offered=ahead)
     rows = near.nonzero().squeeze(1)
     if len(rows):
         board.offer(state["image"][rows], point[rows])

@@ -15,7 +15,7 @@ from advprune.attacks.fast.board import Board
 from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.propose import fresh, propose
 from advprune.attacks.fast.windows import L2Windows, LinfWindows, Windows
-from advprune.losses import margin
+from advprune.prediction import lead
 
 QUERIES = 5000
 FIRST_SHARE = 0.8  # of the image's pixels in the first squares, the paper's p
@@ -58,7 +58,7 @@ class Square:
                  "lead": fresh(len(x), x.device), "refused": torch.zeros_like(image)}  # fmt: skip
         state["shares"] = torch.zeros(len(x), CHUNK, self.windows.draws(x), device=x.device)
         logits = self.net.ask(state["best"])
-        state["lead"] = margin(logits, y)
+        state["lead"] = lead(logits, y)
         propose(self.board, state, logits, state["best"], self.net.slack)
         return state
 
@@ -89,15 +89,15 @@ class Square:
         if len(point) == 0:
             return ahead
         logits = self.net.ask(point)
-        lead = margin(logits, state["y"][row])
-        better = lead > state["lead"][row]
+        ahead_by = lead(logits, state["y"][row])
+        better = ahead_by > state["lead"][row]
         taken = ahead.scatter_reduce(0, row[better], offset[better], "amin")
         first = (better & (offset == taken[row])).nonzero().squeeze(1)
         if len(first):
             rows, point = row[first], point[first]
             asked = {name: state[name][rows] for name in ("image", "y", "offered")}
             propose(self.board, asked, logits[first], point, self.net.slack)
-            new = {"offered": asked["offered"], "lead": lead[first], "best": point}
+            new = {"offered": asked["offered"], "lead": ahead_by[first], "best": point}
             for name, values in new.items():
                 state[name] = state[name].index_copy(0, rows, values)
         return taken
