@@ -13,6 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
+from pyautoattack.square import SquareAttack
 from torch import nn
 
 from advprune.attacks.autoattack import autoattack
@@ -22,6 +23,7 @@ from advprune.attacks.worst_of import worst_of
 from advprune.bounds.certificate import Certificate
 from advprune.errors import UserError
 from advprune.losses import kl, margin
+from advprune.stages.weak_attacks import PGD, too_short
 from advprune.threat import L2, Linf
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -392,3 +394,48 @@ def test_square_is_the_part_of_autoattack_and_leaves_the_random_state(tiny, batc
     assert not torch.equal(x_adv[right], x[right])
     with pytest.raises(UserError, match="n_queries"):
         square(tiny, x, y, threat=Linf(0.1), n_queries=0)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 10, 50])
+@pytest.mark.parametrize("start", ["none", "uniform"])
+def test_any_number_of_steps_crosses_the_ball_by_default(linear, steps, start):
+    x, y = torch.full((3, 1, 1, 3), 0.5), torch.zeros(3, dtype=torch.int64)
+    x_adv = pgd(linear, x, y, threat=Linf(0.1), steps=steps, start=start)
+    worst = x - 0.1 * torch.tensor([1.0, -3, -0.5]).sign()
+    torch.testing.assert_close(x_adv, worst)  # the corner of the ball; 50 steps of 0.05, the former default, as before
+    if steps == 50:
+        torch.manual_seed(0)
+        one = pgd(linear, x, y, threat=Linf(0.1), steps=steps, start=start)
+        torch.manual_seed(0)
+        assert torch.equal(one, pgd(linear, x, y, threat=Linf(0.1), steps=steps, rel_step=0.05, start=start))
+
+
+def test_a_pgd_too_short_for_its_ball_is_doubted_wherever_it_stands():
+    short = {"_target_": PGD, "steps": 10, "rel_step": 0.05}
+    assert too_short(short)[0].startswith(
+        "attack.steps=10 of attack.rel_step=0.05 are 0.5 of eps in all: this PGD cannot"
+    )
+    inside = {
+        "_target_": "advprune.attacks.worst_of.worst_of",
+        "attacks": {"pgd": short, "fgsm": short | {"steps": 20}},
+    }
+    assert [doubt.split("=")[0] for doubt in too_short(inside)] == ["attack.attacks.pgd.steps"]
+    assert too_short(short | {"rel_step": None}) == too_short(short | {"steps": 1, "rel_step": 1.0}) == []
+
+
+def test_the_squares_shrink_over_the_queries_there_are(tiny, batch, monkeypatch):
+    """At AutoAttack's number as AutoAttack has it; at another, the paper's schedule of 10,000 over just so many."""
+    shares = {}
+
+    class Seen(SquareAttack):
+        def perturb(self, x, y):
+            shares[self.n_queries] = [self.p_selection(it) for it in (0, self.n_queries // 2, self.n_queries - 1)]
+            return x
+
+    monkeypatch.setattr("advprune.attacks.square.SquareAttack", Seen)
+    for n_queries in (100, 500, 5000, 10_000):
+        square(tiny, *batch, threat=Linf(0.1), n_queries=n_queries)
+    paper = [0.8, 0.8 / 128, 0.8 / 512]
+    assert shares[100][1:] == shares[500][1:] == pytest.approx([0.8 / 128, 0.8 / 512])
+    assert shares[10_000] == pytest.approx(paper)
+    assert shares[5000] == pytest.approx([0.8, 0.8 / 64, 0.8 / 128])

@@ -18,6 +18,8 @@ from advprune.prediction import is_right
 from advprune.rows import drawn
 from advprune.threat import Threat
 
+#: Radii that all steps together are long, where no length is given (Madry et al., section 4).
+REACH = 2.5
 STARTS = ("uniform", "gaussian", "none")
 
 
@@ -28,7 +30,7 @@ def pgd(
     *,
     threat: Threat,
     steps: int = 50,
-    rel_step: float = 0.05,
+    rel_step: float | None = None,
     loss: Loss = cross_entropy,
     start: Literal["uniform", "gaussian", "none"] = "uniform",
     start_noise: float = 0.001,
@@ -42,7 +44,8 @@ def pgd(
         y: labels (N,) int64, or targets (N, K) for a loss that takes them (``kl``).
         threat: the ball.
         steps: gradient steps per restart.
-        rel_step: length of a step as a share of ``threat.eps``; 0.25 is 2/255 at 8/255.
+        rel_step: length of a step as a share of ``threat.eps``; 0.25 is 2/255 at 8/255. None is 2.5 / steps, as in the
+            paper, so that any number of steps can cross the ball.
         loss: per-example loss on logits, (N, K), y -> (N,).
         start: ``uniform`` in the ball, ``gaussian`` = x + start_noise * N(0, 1) projected, or ``none`` = x itself.
         start_noise: standard deviation of the gaussian start, in pixel units.
@@ -53,6 +56,7 @@ def pgd(
         UserError: if an option is not one of those above, or the model's output has no gradient.
     """
     _check(steps, rel_step, loss, start, start_noise, restarts)
+    rel_step = REACH / steps if rel_step is None else rel_step
     x = x.detach()
     with frozen(model):
         x_adv = _climb(model, x, y, threat, steps, rel_step, loss, start, start_noise)
@@ -103,14 +107,14 @@ def _judge(model: nn.Module, x_adv: Tensor, y: Tensor, loss: Loss) -> tuple[Tens
     return loss(logits, y), ~is_right(logits, label)
 
 
-def _check(steps: int, rel_step: float, loss: Loss, start: str, start_noise: float, restarts: int) -> None:
+def _check(steps: int, rel_step: float | None, loss: Loss, start: str, start_noise: float, restarts: int) -> None:
     if start not in STARTS:
         raise UserError(f"pgd: start={start!r} is not one of {', '.join(STARTS)}")
     if not callable(loss):
         raise UserError(f"pgd: loss={loss!r} is not a function; name one of advprune.losses, such as cross_entropy")
     if steps < 1 or restarts < 1:
         raise UserError(f"pgd: steps={steps} and restarts={restarts} must be at least 1")
-    if rel_step <= 0 or start_noise < 0:
+    if (rel_step is not None and rel_step <= 0) or start_noise < 0:
         raise UserError(f"pgd: rel_step={rel_step} is a share of eps above 0, start_noise={start_noise} at least 0")
     if start == "none" and restarts > 1:
         raise UserError(f"pgd: start=none repeats the same attack restarts={restarts} times; use start=uniform")

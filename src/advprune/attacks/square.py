@@ -12,8 +12,13 @@ from advprune.errors import UserError
 from advprune.frozen import frozen, rng_kept
 from advprune.threat import Threat
 
+#: AutoAttack's queries, for which it does not rescale the paper's schedule of 10,000: for them, neither does this.
+AUTOATTACK = 5000
 
-def square(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries: int = 5000, seed: int = 0) -> Tensor:
+
+def square(
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries: int = AUTOATTACK, seed: int = 0
+) -> Tensor:
     """Try random squares until an image is lost or its queries are used up.
 
     Args:
@@ -21,7 +26,7 @@ def square(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries:
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
         threat: the ball.
-        n_queries: forward passes per image at most.
+        n_queries: forward passes per image at most. The squares shrink over just so many, whatever their number.
         seed: of the search; torch's global generators are not touched.
     Returns:
         x_adv (N, C, H, W); an image the search did not fool comes back clean.
@@ -42,7 +47,7 @@ def square(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries:
         n_restarts=1,
         seed=seed,
         device=x.device,
-        resc_schedule=False,
+        resc_schedule=n_queries != AUTOATTACK,
     )
     with frozen(model), rng_kept():
         x_adv = engine.perturb(x.detach().contiguous(), y).detach()

@@ -17,6 +17,7 @@ from advprune.stages.contradictions import refuse_contradictions
 from advprune.stages.fit import Where, interruptible, same_everywhere, trainer
 from advprune.stages.plan import Stage
 from advprune.stages.verdicts import summary, suspicions
+from advprune.stages.weak_attacks import too_short
 
 
 def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
@@ -57,7 +58,8 @@ def judged(
     columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))
     result = summary(columns)
     return columns, facts | result | module.facts() | {
-        "doubts": module.doubts + suspicions(result), "of": whole, "batch_size": size, "perturbation": own,
+        "doubts": module.doubts + suspicions(result) + too_short(attack),
+        "of": whole, "batch_size": size, "perturbation": own,
         "threat": {"norm": None, "eps": None} if ball is None else {"norm": ball.norm, "eps": ball.eps},
     }  # fmt: skip
 
