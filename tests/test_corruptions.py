@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates, zoom
 from torch import Tensor, nn
 
-from advprune.attacks.common import blur, digital, weather
+from advprune.attacks.common import blur, digital, edges, weather
 from advprune.attacks.common.pixels import clipped_zoom, filtered, sampled, streaked
 from advprune.attacks.corruptions import ALL, EXTRA, MAIN, NEAR, corrupt, corruptions
 from advprune.attacks.draws import generators
@@ -219,6 +219,50 @@ def test_contrast_and_fog_by_hand() -> None:
     black = weather.fog(np.full((1, 3, 32, 32), 0.5), 4, generators("fog", [1]))
     assert black.min() == pytest.approx(0.5 * 0.5 / 1.5)
     assert black.max() == pytest.approx(1.5 * 0.5 / 1.5)
+
+
+def chamfer(rows: int, columns: int) -> float:
+    """Closed form of the 5 x 5 distance without obstacles."""
+    most, least = max(rows, columns), min(rows, columns)
+    if 2 * least <= most:
+        return edges.KNIGHT * least + most - 2 * least
+    return edges.KNIGHT * (most - least) + edges.DIAGONAL * (2 * least - most)
+
+
+def test_distance_is_the_chamfer_metric() -> None:
+    found = edges.distance(np.pad([[True]], ((9, 20), (11, 18))))
+    slow = [[min(chamfer(abs(r - 9), abs(c - 11)), 20.0) for c in range(30)] for r in range(30)]
+    np.testing.assert_allclose(found, slow, atol=1e-9)
+    assert (edges.distance(np.zeros((5, 5), dtype=bool)) == 20).all()
+
+
+def test_edges_are_crests_that_hang_together_with_a_strong_one() -> None:
+    step = np.zeros((8, 9), dtype=np.uint8)
+    step[:, 4:] = 50  # a gradient of 200: of the two columns beside the step the left one is the crest
+    assert (edges.canny(step, 50, 150) == (np.arange(9) == 3)).all()
+    step[:, 4:] = 20  # 80: above the low bar alone
+    assert not edges.canny(step, 50, 150).any()
+    step[0:2, 4:] = 50  # one end of it is strong: all of it is an edge
+    assert edges.canny(step, 50, 150).any(1).all()
+
+
+def test_equalised_levels_by_hand() -> None:
+    assert edges.equalised(np.array([[3, 3], [5, 9]])).tolist() == [[0, 0], [128, 255]]
+    assert edges.equalised(np.array([[7, 7]])).tolist() == [[7, 7]]
+
+
+#: Mean absolute change, of 255, by the published code on the first 120 images: {kind: {severity: change}}.
+PUBLISHED_CHANGE = {"frost": {1: 30.9, 3: 50.2, 5: 44.8}, "spatter": {1: 1.04, 2: 2.83, 3: 6.83, 4: 2.82, 5: 4.74}}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_CHANGE)
+def test_pixels_change_as_much_as_the_published_codes(shared: Path, name: str) -> None:
+    with np.load(shared / "data" / "cifar10_train_4k.npz") as file:
+        images = next(file[key] for key in file.files if file[key].ndim == 4)[:120]
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    for severity, change in PUBLISHED_CHANGE[name].items():
+        found = (corrupt(x, name, severity, list(range(120))) - x).abs().mean().item() * 255
+        assert found == pytest.approx(change, rel=0.05)
 
 
 def test_each_kind_says_how_near_it_is() -> None:

@@ -123,6 +123,56 @@ def test_a_number_has_one_spelling(spellings: Any) -> None:
     assert len({json.dumps(canonical(value)) for value in spellings}) == 1
 
 
+@pytest.mark.parametrize(
+    ("node", "idle"),
+    [
+        ({"optimizer": "adam"}, {"momentum": 0.5, "nesterov": True}),
+        ({"optimizer": "sgd"}, {"nesterov": False}),
+        ({"start": "uniform"}, {"start_noise": 0.1}),
+        ({"metric": "clean_acc"}, {"steps": 20}),
+        ({"engine": None}, {"precision": "bf16"}),
+        ({"form": "gaussian"}, {"beta": 3.0, "entropy": 1.0}),
+        ({"form": "stability"}, {"entropy": 1.0}),
+        ({"ranges": "dynamic", "epochs": 5}, {"images": 7}),
+        ({"ranges": "static", "epochs": 0}, {"learning_rate": 0.1}),
+        ({"schedule": "one_shot"}, {"epochs_per_round": 3}),
+        ({"schedule": "linear", "search": {"init": "scaled"}}, {"epochs_per_round": 3}),
+        ({"select": "bernoulli"}, {"scope": "global"}),
+        ({"unit": None}, {"remove": "smallest", "biases": False, "classifier": True}),
+        ({"unit": "filters"}, {"floor": 1, "round_to": 1}),
+        ({"unit": "blocks"}, {"floor": 2}),
+    ],
+)
+def test_what_nothing_looks_at_moves_no_key(node: dict[str, Any], idle: dict[str, Any]) -> None:
+    assert canonical(node | idle) == canonical(node)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"optimizer": "sgd", "momentum": 0.5, "nesterov": True},
+        {"start": "gaussian", "start_noise": 0.1},
+        {"steps": 20, "metric": "robust_acc"},
+        {"steps": 20},
+        {"engine": "fast", "precision": "bf16"},
+        {"precision": "bf16"},
+        {"form": "stability", "beta": 3.0},
+        {"beta": 3.0},
+        {"form": "consistency", "entropy": 1.0, "beta": 1.0},
+        {"images": 7},
+        {"ranges": "static", "images": 7, "epochs": 1, "learning_rate": 0.1},
+        {"learning_rate": 0.1},
+        {"schedule": "linear", "epochs_per_round": 3, "search": None},
+        {"select": "quantile", "scope": "global"},
+        {"remove": "largest", "biases": True, "classifier": False},
+        {"unit": "blocks", "floor": 1},
+        {"unit": "filters", "floor": 2, "round_to": 8},
+    ],
+)
+def test_what_is_looked_at_stays_in_the_key(node: dict[str, Any]) -> None:
+    assert canonical(node).keys() == {name for name, value in node.items() if value is not None}
+
+
 def test_numbers_that_differ_stay_apart_and_text_stays_text() -> None:
     apart = [0.96, 0.961, 0.96000000001, 1e-13, 2e-13, 0.0, 2**60, 2**60 + 1, 1234567890123, 1234567890124, "0.96a"]
     assert len({json.dumps(canonical(value)) for value in apart}) == len(apart)
@@ -140,8 +190,7 @@ def test_a_swept_float_is_the_typed_one_in_key_table_and_count() -> None:
     assert swept != 0.96
     assert spelled({"ratio": swept, "a": [swept, True, "x", 3]}) == {"ratio": 0.96, "a": [0.96, True, "x", 3]}
     assert keys(changed("ratio", swept)) == keys(changed("ratio", 0.96))
-    assert [shown(v) for v in (str(swept), f"[{swept},0.5]", "runs/0.96", "1e-3")] == ["0.96", "[0.96,0.5]", "runs/0.96",
-                                                                                      "1e-3"]  # fmt: skip
+    assert [shown(v) for v in (str(swept), f"[{swept},0.5]", "1e-3")] == ["0.96", "[0.96,0.5]", "1e-3"]
     # 0.04 * 12.5 is a half in the decimal: the even count, whatever the float
     assert [keep_count(n, swept) for n in (25, 100, 1250, 62500)] == [1, 4, 50, 2500]
     assert keep_count(75, 0.1 + 0.2 + 0.1) == keep_count(75, 0.4)

@@ -293,3 +293,45 @@ def test_the_robust_resnet18_of_pyautoattack_loads_strictly_and_is_right(shared)
     model = build("resnet18", mean=PIXELS[0], std=PIXELS[1])
     foreign.load(model, Path(pyautoattack.__file__).parent / "examples" / "model_test.pt")
     assert accuracy(model, shared, 150) > 0.95
+
+
+def test_a_pre_activation_shortcut_sees_the_raw_or_the_activated_input() -> None:
+    """By hand, on a block that changes the shape; a block that does not has no convolution there."""
+    x = torch.randn(2, 3, 8, 8)
+    for raw in (False, True):
+        block = PreActBlock(3, 5, 2, raw=raw).eval()
+        nn.init.uniform_(block.bn1.bias, -0.5, 0.5)
+        active = F.relu(block.bn1(x))
+        branch = F.conv2d(F.relu(block.bn2(F.conv2d(active, block.conv1.weight, stride=2, padding=1))),
+                          block.conv2.weight, padding=1)  # fmt: skip
+        assert block.shortcut is not None
+        seen = F.conv2d(x if raw else active, block.shortcut[0].weight, stride=2)
+        torch.testing.assert_close(block(x), branch + seen)
+
+
+@pytest.mark.parametrize(
+    ("model", "settled"),
+    [
+        ("preact_resnet18", {"shortcut": "raw"}), ("preact_resnet18", {"shortcut": "activated"}),
+        ("mobilenet_v2", {"small_images": False}), ("mobilenet_v2", {"small_images": True}),
+        ("googlenet", {"small_images": False}), ("resnet20", {}), ("wrn_28_4", {"depth": 10, "widen": 1}),
+    ],
+)  # fmt: skip
+def test_what_a_file_cannot_tell_is_said_until_it_is_chosen(model: str, settled: dict[str, Any]) -> None:
+    (option,) = settled or ("none",)
+    assert unsettled(network(model, **settled)) == ()
+    if option in ("shortcut", "small_images"):
+        (sentence,) = unsettled(network(model))
+        assert f"model.{option}=" in sentence
+        assert network(model).state_dict().keys() == network(model, **settled).state_dict().keys()
+
+
+def test_foreign_weights_that_leave_a_choice_open_are_doubted_in_the_row(job: Any, tmp_path: Path) -> None:
+    options = {"num_classes": 10, "in_channels": 1, "image_size": 8, "mean": [0.5], "std": [0.5], "width": 2}
+    save_file(network("preact_resnet18", **options).state_dict(), tmp_path / "wong.safetensors")
+    words = ("model=preact_resnet18", "model.width=2", "attack=fgsm", "attack.images=16", "trainer=cpu",
+             f"checkpoint={tmp_path}/wong.safetensors")  # fmt: skip
+    doubts = job(*words, command="attack")["row"]["doubts"]
+    assert any(d.startswith("wong.safetensors: ") and "model.shortcut=raw" in d for d in doubts)
+    doubts = job(*words, "model.shortcut=raw", command="attack")["row"]["doubts"]
+    assert not any("shortcut" in doubt for doubt in doubts)

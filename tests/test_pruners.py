@@ -86,6 +86,23 @@ def test_within_an_earlier_round_the_removed_stay_removed_whatever_the_new_score
     assert sum(sparsity(masks).kept.values()) == 206  # 0.2 * 1032, and by layer 0.2 * 432 and 0.2 * 600: 86 + 120
 
 
+@pytest.mark.parametrize("scope", get_args(scopes.Scope))
+def test_what_is_gone_is_never_brought_back_to_make_a_count(scope):
+    """Of one tensor nine tenths are gone, of the other nothing: a fair share of the first would need dead weights."""
+    scores = random_scores([(20, 30), (20, 30)])
+    within = {"0.weight": scores["0.weight"] > scores["0.weight"].flatten().sort().values[539],
+              "1.weight": torch.ones(20, 30, dtype=torch.bool)}  # fmt: skip
+    if scope == "global":
+        masks = scopes.spend(scores, 0.5, scope=scope, within=within)
+        assert sum(sparsity(masks).kept.values()) == 600
+        assert all(not (masks[name] & ~within[name]).any() for name in masks)
+    else:
+        with pytest.raises(UserError, match=r"keeps 300 of the 600 weights of 0.weight, and 60 are left of it"):
+            scopes.spend(scores, 0.5, scope=scope, within=within)
+    with pytest.raises(UserError, match="are left of it: what is gone does not come back"):
+        scopes.spend(scores, 0.1, scope=scope, within=within)
+
+
 def test_layer_and_global_spend_the_same_ratio_differently():
     scores = {"a": torch.tensor([0.1, 0.2, 0.3, 0.4]), "b": torch.tensor([1.0, 2.0, 3.0, 4.0])}
     assert [m.tolist() for m in scopes.layer(scores, 0.5).values()] == [[False, False, True, True]] * 2
@@ -164,7 +181,7 @@ def test_schedules_in_closed_form():
     assert cumulative(0.64, schedule="cubic", rounds=4) == pytest.approx([0.37, 0.56, 0.63, 0.64])
 
 
-@given(st.sampled_from(["linear", "exponential", "cubic"]), st.floats(0, 0.999), st.integers(1, 30))
+@given(st.sampled_from(["linear", "exponential", "cubic"]), st.floats(0, 0.999), st.integers(2, 30))
 def test_a_schedule_never_falls_and_ends_exactly(schedule, ratio, rounds):
     ratios = cumulative(ratio, schedule=schedule, rounds=rounds)
     assert len(ratios) == rounds
@@ -173,11 +190,25 @@ def test_a_schedule_never_falls_and_ends_exactly(schedule, ratio, rounds):
     assert ratios[0] >= 0
 
 
+@given(st.sampled_from(["linear", "exponential", "cubic"]), st.floats(0, 0.9), st.floats(0, 1), st.integers(2, 9))
+def test_a_schedule_goes_on_from_what_is_gone(schedule, ratio, part, rounds):
+    start = ratio * part
+    ratios = cumulative(ratio, schedule=schedule, rounds=rounds, start=start)
+    assert ratios == sorted(ratios)
+    assert ratios[0] >= start - 1e-12
+    assert ratios[-1] == ratio
+    # what is left of the start shrinks as a schedule of its own would have it
+    alone = cumulative(1 - (1 - ratio) / (1 - start), schedule=schedule, rounds=rounds) if start else ratios
+    assert [(r - start) / (1 - start) for r in ratios] == pytest.approx(alone if start else ratios, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("schedule", "rounds", "ratio", "message"),
     [
         ("foo", 1, 0.5, "one_shot, linear, exponential, cubic"),
         ("linear", 0, 0.5, "at least 1 round"),
+        ("linear", 1, 0.5, "schedule=linear with rounds=1 is one shot"),
+        ("cubic", 1, 0.5, "give two rounds or more, such as pruner.rounds=5, or pruner.schedule=one_shot"),
         ("one_shot", 3, 0.5, "write schedule=linear, or rounds=1"),
         ("cubic", 3, 99, "write ratio=0.99"),
     ],

@@ -1,20 +1,21 @@
 """A stage's key: a hash of what determines its result, and of nothing else.
 
 What only says where it runs never enters; an option at its neutral value (null) is dropped, so that a new option
-leaves old keys valid; numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0, a swept
-0.9600000000000001 is 0.96: ``units.number``). A change of code that changes
-results raises the stage's number in ``RECIPES``, which is part of the key.
+leaves old keys valid, and so is one that nothing looks at (``IDLE``); numbers are compared as numbers (``8/255`` is
+0.0313…, 6 is 6.0, a swept 0.9600000000000001 is 0.96: ``units.number``). A change of code that changes results raises
+the stage's number in ``RECIPES``, which is part of the key.
 """
 
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
 from advprune.units import fraction, number
 
-RECIPES = {"dense": 1, "pruned": 2, "finetuned": 1, "quantized": 2, "evaluated": 2, "examples": 2}
+RECIPES = {"dense": 1, "pruned": 3, "finetuned": 1, "quantized": 2, "evaluated": 2, "examples": 2}
 #: Options of any node that say where it runs or where data lies; ``content_id``, ``extra_id``, ``sha256`` say what.
 WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra", "test"})
 #: What a data set suggests to other nodes; they hold the resolved value themselves.
@@ -25,15 +26,35 @@ TRAINING_ONLY = frozenset({"augment", "extra_id", "train_images", "validation"})
 TESTING_ONLY = frozenset({"test_id"})
 _DECIMAL = r"\s*[-+]?(\d{1,12}(\.\d*)?|\.\d+)(e[-+]?\d{1,2})?\s*"  # no number of more digits is a checksum
 _NUMBER = re.compile(f"{_DECIMAL}(/{_DECIMAL})?", re.IGNORECASE)
+#: Options that change nothing beside what else their node says, or that say what null says: {option: is it idle here?}.
+IDLE: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "momentum": lambda node: node.get("optimizer") == "adam",
+    "nesterov": lambda node: node.get("optimizer") == "adam" or node["nesterov"] is False,
+    "start_noise": lambda node: node.get("start", "gaussian") != "gaussian",
+    "steps": lambda node: node.get("metric") == "clean_acc",  # of the attack that validation images are measured under
+    "precision": lambda node: "engine" in node and node["engine"] != "fast",  # of AutoAttack's own engine
+    "beta": lambda node: node.get("form") in ("gaussian", "smoothadv"),
+    "entropy": lambda node: node.get("form", "consistency") != "consistency",
+    "images": lambda node: node.get("ranges") == "dynamic",  # that calibrate a quantizer's static ranges
+    "learning_rate": lambda node: "ranges" in node and not node.get("epochs"),
+    "epochs_per_round": lambda node: node.get("schedule") == "one_shot" or node.get("search") is not None,
+    "scope": lambda node: node.get("select") == "bernoulli",  # which gives each weight the same chance
+    "remove": lambda node: node["remove"] == "smallest",
+    "biases": lambda node: node["biases"] is False,
+    "classifier": lambda node: node["classifier"] is True,
+    "round_to": lambda node: node["round_to"] == 1,
+    "floor": lambda node: node["floor"] == {"filters": 1, "blocks": 2}.get(str(node.get("unit"))),
+}
 #: The largest whole number up to which floats have all of them; a larger seed stays one.
 EXACT = 2**53
 LENGTH = 16
 
 
 def canonical(value: Any) -> Any:
-    """``value`` without nulls and without what says where; numbers, and text that is one, in one spelling."""
+    """``value`` without nulls, what says where and what nothing looks at; a number in one spelling, also as text."""
     if isinstance(value, dict):
-        return {str(k): canonical(v) for k, v in sorted(value.items()) if v is not None and k not in WHERE}
+        said = {k: v for k, v in sorted(value.items()) if v is not None and k not in WHERE}
+        return {str(k): canonical(v) for k, v in said.items() if not (k in IDLE and IDLE[k](value))}
     if isinstance(value, list | tuple):
         return [canonical(v) for v in value]
     if isinstance(value, bool) or value is None:

@@ -29,14 +29,14 @@ MAIN: dict[str, Callable[[Array, int, Draws], Array]] = {
 EXTRA = {f.__name__: f for f in (noise.speckle_noise, blur.gaussian_blur, weather.spatter, digital.saturate)}
 ALL = MAIN | EXTRA
 
-#: How near each kind is to CIFAR-10-C's at 32 x 32 pixels. Nothing was compared with the published arrays.
+#: How near each kind is to CIFAR-10-C's at 32 x 32 pixels; docs/corruptions.md has what was measured.
 NEAR = dict.fromkeys(ALL, "the published code's formula; other random numbers where it draws any") | {
     "motion_blur": "re-derived from ImageMagick's algorithm",
     "snow": "its streaks re-derived from ImageMagick's algorithm",
-    "frost": "a fractal in place of the published photographs",
+    "frost": "a fractal as bright, blue and rough as one of the published photographs",
     "elastic_transform": "sampled exactly, where OpenCV rounds to 32nds of a pixel",
     "jpeg_compression": "the published qualities, in Pillow's own libjpeg",
-    "spatter": "mud by the published formula; water with simpler edges than OpenCV's",
+    "spatter": "the published formula; water's edges and distances re-derived from OpenCV's documentation",
 }
 
 

@@ -13,6 +13,11 @@ from torchvision.models.googlenet import GoogLeNet as Torchvision
 
 from advprune.models.normalize import Normalize
 
+UNSETTLED = (
+    "weights of a GoogLeNet do not say the strides they were trained at, and those of small images were taken: set "
+    "model.small_images=false (torchvision's strides) or model.small_images=true"
+)
+
 
 class ConvBlock(BasicConv2d):
     """Convolution, normalisation, ReLU; the ReLU a module of its own and not in place, so that hooks see its input.
@@ -57,8 +62,10 @@ class GoogLeNet(Torchvision):
         small_images: bool | None = None,
     ) -> None:
         small = image_size <= 64 if small_images is None else small_images
+        unsettled = (UNSETTLED,) if small_images is None and small else ()
         blocks = [ConvBlock, _Block, InceptionAux]
         super().__init__(num_classes, aux_logits=False, init_weights=True, blocks=blocks, dropout=dropout)
+        self.unsettled = unsettled
         self.normalize = Normalize(mean, std, in_channels)
         stem = nn.Conv2d(in_channels, 64, 7, stride=1 if small else 2, padding=3, bias=False)
         nn.init.trunc_normal_(stem.weight, mean=0.0, std=0.01, a=-2, b=2)

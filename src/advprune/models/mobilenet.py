@@ -17,6 +17,12 @@ STAGES = [
 ]
 
 
+UNSETTLED = (
+    "weights of a MobileNetV2 do not say the strides they were trained at, and those of small images were taken: set "
+    "model.small_images=false (torchvision's strides) or model.small_images=true"
+)
+
+
 class MobileNetV2(mobilenetv2.MobileNetV2):
     """The network.
 
@@ -44,8 +50,10 @@ class MobileNetV2(mobilenetv2.MobileNetV2):
         small_images: bool | None = None,
     ) -> None:
         small = image_size <= 64 if small_images is None else small_images
+        unsettled = (UNSETTLED,) if small_images is None and small else ()
         stages = [[t, c, n, 1 if small and c == 24 else s] for t, c, n, s in STAGES]
         super().__init__(num_classes, width_mult=width, inverted_residual_setting=stages, dropout=dropout)
+        self.unsettled = unsettled
         self.normalize = Normalize(mean, std, in_channels)
         first = self.features[0][0]
         stem = nn.Conv2d(in_channels, first.out_channels, 3, stride=1 if small else 2, padding=1, bias=False)

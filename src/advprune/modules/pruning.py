@@ -73,10 +73,14 @@ class PruningRounds(RobustTraining):
         decide: ``(model, ratio, masks so far) -> masks``.
         ratios: cumulative shares removed, one a round.
         removable: the parameters that may be removed; None: all prunable weights.
+        within: masks of what a network that was sparse before has left; None: of all.
+
+    ``kept`` counts, for each round that was made, what it left of ``removable``.
     """
 
     net: Subnet
     rounds_done: Tensor
+    kept: Tensor
 
     def __init__(
         self,
@@ -85,18 +89,23 @@ class PruningRounds(RobustTraining):
         decide: Callable[..., Masks],
         ratios: list[float],
         removable: dict[str, nn.Parameter] | None = None,
+        within: Masks | None = None,
         **kwargs: Any,
     ) -> None:
         parameters = prunable(net) | (removable or {})
         everything = {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()}
-        super().__init__(Subnet(net, everything), *args, **kwargs)
+        super().__init__(Subnet(net, within or everything), *args, **kwargs)
         self.decide, self.ratios = decide, ratios
+        self.removable = list(removable if removable is not None else parameters)
         self.register_buffer("rounds_done", torch.zeros((), dtype=torch.long))
+        self.register_buffer("kept", torch.zeros(len(ratios), dtype=torch.long))
 
     def before_step(self) -> None:
         """At the start of a round, decide its masks on the network as it is."""
         due = round_of(self.current_epoch, int(self.trainer.max_epochs or 1), len(self.ratios)) + 1
         if int(self.rounds_done) < due:
+            if int(self.rounds_done) != due - 1:
+                raise RuntimeError(f"round {due} of pruning comes after round {int(self.rounds_done)}: a defect")
             with (
                 torch.no_grad()
             ):  # effective weights without a graph are leaves, which a criterion may differentiate by
@@ -104,5 +113,6 @@ class PruningRounds(RobustTraining):
             with torch.no_grad(), self.net.pruned() as net:
                 masks = self.decide(net, self.ratios[due - 1], self.net.masks)
             self.net.set_masks(masks)
+            self.kept[due - 1] = sum(int(masks[name].sum()) for name in self.removable)
             self.rounds_done.fill_(due)
         super().before_step()

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.masks import Scores, prunable
+from advprune.pruners.contract import moves_statistics
 from advprune.pruners.eligible import Eligible
 from advprune.pruners.gradient import Score, add, check_score, scored
 from advprune.units import fraction
 
 
+@moves_statistics
 def gap_authors(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],

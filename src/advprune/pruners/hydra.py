@@ -55,9 +55,9 @@ def _kaiming(weight: Tensor, generator: torch.Generator) -> Tensor:
     return nn.init.kaiming_uniform_(scores, a=math.sqrt(5), generator=generator).to(weight.device)
 
 
-def masks_of(scores: Scores, ratio: float, scope: scopes.Scope) -> Masks:
+def masks_of(scores: Scores, ratio: float, scope: scopes.Scope, within: Masks | None = None) -> Masks:
     """The masks that scores stand for: the largest |s| stay, as many as ``scope`` leaves at ``ratio`` removed."""
-    return scopes.spend({name: score.detach().abs() for name, score in scores.items()}, ratio, scope=scope)
+    return scopes.spend({name: s.detach().abs() for name, s in scores.items()}, ratio, scope=scope, within=within)
 
 
 class _StraightThrough(torch.autograd.Function):

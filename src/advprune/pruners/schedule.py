@@ -28,12 +28,13 @@ def cubic(ratio: float, *, rounds: int) -> list[float]:
     return _ending(ratio, [ratio * (1 - (1 - i / rounds) ** 3) for i in range(1, rounds + 1)])
 
 
-def cumulative(ratio: float, *, schedule: Schedule, rounds: int) -> list[float]:
+def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 0.0) -> list[float]:
     """The share removed after each round, by the named schedule.
 
     Args:
         ratio: share removed in the end, in [0, 1).
-        rounds: at least 1; one_shot has exactly 1.
+        rounds: 1 of one_shot, at least 2 of the others, which with one round would be one_shot under another name.
+        start: share that is gone before the first round, at most ``ratio``; the schedule goes on from there.
     Returns:
         ``rounds`` ratios that never fall; the last equals ``ratio`` exactly.
     Raises:
@@ -44,8 +45,15 @@ def cumulative(ratio: float, *, schedule: Schedule, rounds: int) -> list[float]:
         raise UserError(f"schedule={schedule!r} is not one of one_shot, {', '.join(schedules)}")
     if rounds < 1:
         raise UserError(f"rounds={rounds} is not allowed; pruning takes at least 1 round")
+    if schedule != "one_shot" and rounds == 1:
+        raise UserError(
+            f"schedule={schedule} with rounds=1 is one shot: give two rounds or more, such as pruner.rounds=5, or "
+            "pruner.schedule=one_shot"
+        )
     if schedule != "one_shot":
-        return schedules[schedule](ratio, rounds=rounds)
+        left = (1 - ratio) / (1 - start)  # of what is left at the start, the share that stays in the end
+        shares = schedules[schedule](1 - left if start else ratio, rounds=rounds)
+        return _ending(ratio, [start + (1 - start) * share for share in shares])
     if rounds != 1:
         raise UserError(
             f"rounds={rounds} does not fit schedule=one_shot, which has 1; write schedule=linear, or rounds=1"

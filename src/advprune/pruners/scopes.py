@@ -62,16 +62,25 @@ def spend(scores: Scores, ratio: float, *, scope: Scope, within: Masks | None = 
     Args:
         scores: importance per prunable weight, larger = keep.
         ratio: share removed of all the weights scored, in [0, 1); cumulative over rounds.
-        within: masks of an earlier round; what they removed ranks below everything, so it stays removed.
+        within: masks of an earlier round, or of a network that was sparse before; what they removed stays removed.
     Raises:
-        UserError: if the scope has no such name, or the ratio cannot be spent.
+        UserError: if the scope has no such name, or the ratio cannot be spent, or not ``within`` what is left.
     """
     scopes = {"layer": layer, "global": global_, "erk": erk}
     if scope not in scopes:
         raise UserError(f"scope={scope!r} is not one of {', '.join(scopes)}; write for example pruner.scope=layer")
-    if within is not None:
-        scores = {name: score.detach().masked_fill(~within[name], -torch.inf) for name, score in scores.items()}
-    return scopes[scope](scores, ratio)
+    if within is None:
+        return scopes[scope](scores, ratio)
+    lowered = {name: score.detach().masked_fill(~within[name], -torch.inf) for name, score in scores.items()}
+    masks = scopes[scope](lowered, ratio)
+    for name, mask in masks.items():
+        if (mask & ~within[name]).any():
+            raise UserError(
+                f"ratio={ratio:g} by scope={scope} keeps {int(mask.sum())} of the {mask.numel()} weights of {name}, "
+                f"and {int(within[name].sum())} are left of it: what is gone does not come back; give a larger "
+                "ratio, or another pruner.scope, such as global"
+            )
+    return masks
 
 
 def _top_k(name: str, score: Tensor, k: int) -> Tensor:

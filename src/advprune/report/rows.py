@@ -1,5 +1,6 @@
 """One job's row: read from the results of its stages, never from a log."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,16 @@ def row_of(
         "ranks": final.get("ranks"), "batch_norm": final.get("batch_norm"),
         "precision": final.get("precision"),
         "code": sorted({results[stage.key].get("provenance", {}).get("code", "unknown") for stage in plan.stages()}),
-        "doubts": after["doubts"],
+        "doubts": [*after["doubts"], *doubts_of(plan.final.line(), results)],
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
         "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
     }  # fmt: skip
     return row
+
+
+def doubts_of(stages: Iterable[Any], results: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What the stages that made a network say against it, each sentence once."""
+    return list(dict.fromkeys(doubt for stage in stages for doubt in results[stage.key].get("doubts", [])))
 
 
 def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import nn
 from advprune import ranks
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
-from advprune.pruners import scopes, thresholds
+from advprune.pruners import contract, scopes, thresholds
 from advprune.pruners.eligible import completed, eligible, ratio_for
 
 
@@ -50,24 +50,26 @@ def masks_of(
     Raises:
         UserError: if the criterion scores too little, or the ratio cannot be spent.
     """
-    names = chosen(model, pruner)
+    shapes = {name: parameter.shape for name, parameter in chosen(model, pruner).items()}
     takes = "eligible" in inspect.signature(criterion).parameters
+    given = {"eligible": _eligible(pruner)} if takes else {}
     with ranks.apart():  # each rank scores on the same images; what differs by rounding is averaged
-        scores = criterion(model, batches, **({"eligible": _eligible(pruner)} if takes else {}))
+        scores = contract.ask(criterion, model, batches, shapes=shapes, **given)
     scores = ranks.averaged(scores)
-    unscored = names.keys() - scores.keys()
-    if unscored:
-        raise UserError(f"this pruner gives {sorted(unscored)[0]} no score; write pruner.biases=null")
-    scores = {name: scores[name] for name in names}
     if pruner.get("remove") == "largest":
         scores = {name: -score for name, score in scores.items()}
     if pruner.get("select") == "quantile":
-        masks = thresholds.quantile(scores, ratio, scope=pruner["scope"])
+        masks = _both(thresholds.quantile(scores, ratio, scope=pruner["scope"]), within)
     elif pruner.get("select") == "bernoulli":
-        masks = thresholds.bernoulli(scores, ratio)
+        masks = _both(thresholds.bernoulli(scores, ratio), within)
     else:
         masks = scopes.spend(scores, ratio, scope=pruner["scope"], within=within)
-    return completed(model, masks)
+    return _both(completed(model, masks), within)
+
+
+def _both(masks: Masks, within: Masks | None) -> Masks:
+    """What both keep: thresholds know nothing of what was gone before, and a layer left alone may have had zeros."""
+    return masks if within is None else {name: mask & within[name] for name, mask in masks.items()}
 
 
 def counted(net: nn.Module, masks: Masks, ratio: float, pruner: dict[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,28 @@
 """The stage ``dense``: the unpruned parent, trained or read from a file."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from advprune import ranks
 from advprune.models import foreign
+from advprune.models.unsettled import unsettled
 from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
 from advprune.modules.files import load_weights, save_weights
 from advprune.modules.training import RobustTraining
-from advprune.stages import parts, saved
+from advprune.stages import parts, rounds, saved
 from advprune.stages.fit import Where, fit
 from advprune.stages.plan import Stage
 from advprune.surgery import structure
 
+log = logging.getLogger(__name__)
 #: Share of the epochs after which weights are kept for rewinding (Frankle et al. 2020, https://arxiv.org/abs/1912.05671).
 EARLY = 0.1
+
+
+def early_pass(passes: int) -> int:
+    """The pass over the images after which early weights are kept; 0 keeps the initial ones."""
+    return round(EARLY * passes)
 
 
 def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
@@ -26,10 +34,19 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
         net = parts.network(options, seed=0)
         _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
-        return {"foreign": Path(options["weights"]).name, "sha256": options["sha256"]}
-    early = KeepEarly(folder / "early.safetensors", round(EARLY * options["training"]["epochs"]))
+        facts = {"foreign": Path(options["weights"]).name, "sha256": options["sha256"]}
+        return facts | _doubts(net, facts["foreign"])
+    passes = rounds.passes(options["training"]["epochs"], parts.objective(options))
+    early = KeepEarly(folder / "early.safetensors", early_pass(passes))
     net = parts.network(options, seed=options["seed"])
     return train(net, stage, folder, where, "dense", options["training"], callbacks=[early])
+
+
+def _doubts(net: Any, name: str) -> dict[str, Any]:
+    """What the file leaves open, said now, and in every row that the weights have a part in."""
+    for sentence in unsettled(net):
+        log.warning("%s: %s", name, sentence)
+    return {"doubts": [f"{name}: {sentence}" for sentence in unsettled(net)]}
 
 
 def _foreign(net: Any, path: Path, folder: Path) -> None:

@@ -7,8 +7,8 @@ from advprune import masks as mask_values
 from advprune.errors import UserError
 from advprune.models.structure import block_sites, filter_sites
 from advprune.modules.files import load_weights
-from advprune.stages import budget, parts, saved
-from advprune.stages.dense import EARLY, train
+from advprune.stages import budget, parts, rounds, saved
+from advprune.stages.dense import early_pass, train
 from advprune.stages.fit import Where
 from advprune.stages.plan import Stage
 from advprune.stages.saved import model_options
@@ -76,8 +76,8 @@ def counts(stage: Stage, folder: Path) -> dict[str, Any]:
 
 def _rewound(options: dict[str, Any]) -> float:
     """The share of the schedule that the early weights have behind them."""
-    epochs = options["recipe"]["epochs"]
-    return float(round(EARLY * epochs) / epochs)
+    passes = rounds.passes(options["recipe"]["epochs"], parts.objective(options))
+    return early_pass(passes) / passes
 
 
 def zeros(net: Any) -> float:

@@ -129,7 +129,8 @@ def _phase(options: dict[str, Any], pruner: dict[str, Any]) -> dict[str, Any]:
     """The recipe that a pruner itself trains by, if it does: a learned one, or one that prunes in rounds."""
     if pruner["search"]:
         return {"search": options["search"]}
-    return {"between": options["finetune"]} if pruner["schedule"] != "one_shot" else {}
+    rounds = pruner["schedule"] != "one_shot" and pruner.get("epochs_per_round") != 0
+    return {"between": options["finetune"]} if rounds else {}
 
 
 def plan_pruned(options: dict[str, Any]) -> Plan:

@@ -13,11 +13,11 @@ from advprune.modules.files import save_weights
 from advprune.modules.pruning import PruningRounds
 from advprune.modules.seeding import seed_step
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, parts, saved, shrunk
+from advprune.stages import budget, parts, saved, shrunk, sparse_parent
 from advprune.stages.build import build
 from advprune.stages.fit import Where, trainer
 from advprune.stages.plan import Stage
-from advprune.stages.rounds import Batches, search, train
+from advprune.stages.rounds import Batches, between, made, search, train
 from advprune.surgery import structure
 from advprune.surgery.apply import apply
 
@@ -27,8 +27,8 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     assert parent is not None
     options = stage.options
     pruner = options["pruner"]
-    if pruner["search"] is None and pruner["schedule"] == "one_shot" and pruner.get("unit") is None:
-        ranks.only_first()  # scoring once takes seconds
+    if pruner["search"] is None and not between(options) and pruner.get("unit") is None:
+        ranks.only_first()  # scoring alone takes seconds
     facts = where.facts(training=True)
     if pruner.get("unit") is not None:
         return shrunk.make(stage, folder, parent, where)
@@ -39,26 +39,33 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
         )
     net = saved.load(stage, parent, seed=options["seed"])
     ratio = budget.wanted(net, options)
-    ratios = cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
+    had, within = sparse_parent.zeros_of(net), sparse_parent.masks_of(net, pruner)
+    start = sparse_parent.gone(net, pruner, within, ratio)
+    ratios = cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"], start=start)
     decide = _search if pruner["search"] else _score
-    net, masks = decide(stage, net, ratios, folder, where)
+    net, masks, rounds = decide(stage, net, ratios, within, folder, where)
     apply(net, masks)
     save_weights(folder / "model.safetensors", plain_weights(net))
     mask_values.save(masks, folder / "masks.safetensors")
     told = budget.counted(net, masks, ratio, pruner)
-    return facts | told | {"checksum": mask_values.checksum(masks), "rounds": ratios}
+    told |= sparse_parent.told(had, unit=None)
+    return facts | told | {"checksum": mask_values.checksum(masks)} | rounds
 
 
-def _search(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Where) -> tuple[Any, Masks]:
+def _search(
+    stage: Stage, net: Any, ratios: list[float], within: Masks | None, folder: Path, where: Where
+) -> tuple[Any, Masks, dict[str, Any]]:
     """Train scores (HYDRA) and read the masks off them; BatchNorm as it was left by the search."""
-    module = search(stage, net, ratios, folder, where)
+    module = search(stage, net, ratios, folder, where, within=within)
     ranks.only_first()
     masks = {name: mask.cpu() for name, mask in module.net.masks.items()}
-    return module.net.net.cpu(), masks
+    return module.net.net.cpu(), masks, {"rounds": ratios}
 
 
-def _score(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Where) -> tuple[Any, Masks]:
-    """Score by a criterion, once or in rounds with fine-tuning between them."""
+def _score(
+    stage: Stage, net: Any, ratios: list[float], within: Masks | None, folder: Path, where: Where
+) -> tuple[Any, Masks, dict[str, Any]]:
+    """Score by a criterion, once or in rounds, with or without fine-tuning between them; also what each round did."""
     options, pruner = stage.options, stage.options["pruner"]
     criterion = build(pruner["criterion"])
     datamodule = parts.data(options, batch_size=128)
@@ -70,19 +77,28 @@ def _score(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Whe
             masks = budget.masks_of(criterion, model, batches, pruner, ratio, within)
         return ranks.handed_out(masks)
 
-    if len(ratios) == 1:
+    names = list(budget.chosen(net, pruner))
+    passes = between(options)
+    if passes == 0:
         run = trainer(where, f"pruned {stage.key}", enable_checkpointing=False)
-        masks = decide(net.to(run.strategy.root_device), ratios[0], None)
-        return net.cpu(), {name: mask.cpu() for name, mask in masks.items()}
+        net, kept = net.to(run.strategy.root_device), []
+        for ratio in ratios:
+            within = decide(apply(net, within) if within else net, ratio, within)
+            kept.append(sum(int(within[name].sum()) for name in names))
+        assert within is not None
+        masks = {name: mask.cpu() for name, mask in within.items()}
+        return net.cpu(), masks, made(ratios, kept, [0] * len(ratios))
     recipe = parts.recipe(options["between"])
-    epochs = pruner["epochs_per_round"] * (len(ratios) - 1)
     module = PruningRounds(
         net, parts.objective(options), recipe, attack=parts.validation_attack(options), seed=options["seed"],
-        decide=decide, ratios=ratios[:-1], removable=budget.chosen(net, pruner),
+        decide=decide, ratios=ratios[:-1], removable=budget.chosen(net, pruner), within=within,
     )  # fmt: skip
-    train(stage, module, recipe, folder / "work", where, epochs=epochs)
+    train(stage, module, recipe, folder / "work", where, passes=passes * (len(ratios) - 1))
     ranks.only_first()
     earlier = {name: mask.cpu() for name, mask in module.net.masks.items()}
+    kept = [int(count) for count in module.kept]
     net = module.net.net.cpu().eval()
     apply(net, earlier)
-    return net, decide(net, ratios[-1], earlier)
+    masks = decide(net, ratios[-1], earlier)
+    kept.append(sum(int(masks[name].sum()) for name in names))
+    return net, masks, made(ratios, kept, [*[passes] * (len(ratios) - 1), 0])

@@ -1,6 +1,7 @@
 """What can only be checked by making it: attack, objective, threat and pruner, once, before any data is read."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -8,12 +9,15 @@ from torch import nn
 
 from advprune.bounds.certificate import proves
 from advprune.errors import UserError
+from advprune.models import foreign
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, parts, proofs, shrinkable
+from advprune.stages import budget, parts, proofs, rounds, saved, shrinkable, sparse_parent, unread
 from advprune.stages.build import build
 from advprune.stages.content import network_options, with_content
+from advprune.stages.dense import early_pass
 from advprune.stages.door import frame_free
 from advprune.stages.judged import judged_threat
+from advprune.stages.plan import of_phase
 
 
 class Search(BaseModel):
@@ -68,6 +72,11 @@ def rehearse(options: dict[str, Any]) -> None:
         _fits_pixels(parts.threat({"threat": threat}), options["dataset"])
     attack = parts.attack(options)
     _no_proof_inside(attack)
+    if "face" in options["attack"] and (options.get("quantizer") or {}).get("_target_") is None:
+        raise UserError(
+            f"attack.face={options['attack']['face']} is of a quantized network, and this one is not: give "
+            "quantizer=ptq_static or another, or attack=pgd"
+        )
     parts.objective(options)
     if options["dataset"]["num_classes"] is not None:  # else only the data says what the network is
         proofs.rehearse_objective(options, fresh)
@@ -82,11 +91,17 @@ def rehearse(options: dict[str, Any]) -> None:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise UserError(f"pruner.{name}={first['input']!r} is not possible: {first['msg']}") from None
-    _fit_together(pruner)
+    unread.check(options, fresh)
+    if pruner["recovery"] == "rewind":
+        _rewinds(options)
     ratio = options["ratio"]
     if options.get("compression") is not None or pruner["classifier"] is False:
         ratio = budget.wanted(fresh(options), options)
+    if options.get("dense") is not None and pruner["unit"] is None:
+        sparse_parent.check(_from_file(options), pruner, ratio)
     cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
+    phase = "search" if pruner["search"] else "finetune"
+    rounds.check(options, parts.objective({"objective": of_phase(options["objective"], phase)}))
     if pruner["criterion"] is not None:
         build(pruner["criterion"])
     if pruner["unit"] is not None:
@@ -123,16 +138,28 @@ def fresh(options: dict[str, Any]) -> nn.Module:
     return parts.network({"model": network_options(options if known else with_content(options))}, seed=0)
 
 
-def _fit_together(pruner: dict[str, Any]) -> None:
-    """Refuse an option that this pruner would not look at."""
-    extra = [name for name in ("score", "remove", "select", "biases", "classifier") if pruner[name] is not None]
-    if pruner["unit"] is not None and extra:
-        raise UserError(f"pruner.{extra[0]} is for single weights, and this pruner removes {pruner['unit']}: null")
-    if pruner["search"] is not None and extra:
-        raise UserError(f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns them: null")
-    if pruner["score"] is not None and "score" not in (pruner["criterion"] or {}):
-        raise UserError(f"pruner.score={pruner['score']} is not looked at: this pruner has one score; leave it null")
-    if pruner["select"] is not None and (pruner["schedule"] != "one_shot" or pruner["scope"] == "erk"):
-        raise UserError(f"pruner.select={pruner['select']} prunes once, by scope=layer or global; or leave it null")
-    if pruner["select"] == "bernoulli" and not pruner["criterion"]["_target_"].endswith(".random"):
-        raise UserError("pruner.select=bernoulli draws a chance for each weight: it goes with pruner=random alone")
+def _from_file(options: dict[str, Any]) -> nn.Module:
+    """The job's network with the weights that it starts from."""
+    net, path = fresh(options), Path(options["dense"])
+    saved.shape_like(net, foreign.read(path), path.parent)
+    foreign.load(net, path)
+    return net
+
+
+def _rewinds(options: dict[str, Any]) -> None:
+    """Refuse to rewind where there are no early weights, or where they would be the initial ones."""
+    if options.get("dense") is not None:
+        raise UserError(
+            "pruner.recovery=rewind goes back to early weights, and the dense network comes from a file, which has "
+            "none; use pruner.recovery=finetune or scratch, or train the dense network here"
+        )
+    epochs, objective = (
+        options["training"]["epochs"],
+        parts.objective({"objective": of_phase(options["objective"], None)}),
+    )
+    if early_pass(rounds.passes(epochs, objective)) == 0:
+        least = next(n for n in range(1, 1000) if early_pass(rounds.passes(n, objective)))
+        raise UserError(
+            f"pruner.recovery=rewind goes back to a tenth of the dense training, and of training.epochs={epochs} that "
+            f"is no epoch: give training.epochs={least} or more, or pruner.recovery=scratch"
+        )

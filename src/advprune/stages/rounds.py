@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from advprune.errors import UserError
+from advprune.masks import Masks, Scores
 from advprune.modules.pruning import MaskSearch
 from advprune.pruners import hydra
 from advprune.stages import parts
@@ -22,25 +24,90 @@ class Batches:
         return iter(self.datamodule.train_dataloader())
 
 
-def search(stage: Stage, net: Any, ratios: list[float], folder: Path, where: Where) -> MaskSearch:
-    """Train scores (HYDRA); the module comes with the masks of the last ratio chosen."""
+def search(
+    stage: Stage, net: Any, ratios: list[float], folder: Path, where: Where, *, within: Masks | None = None
+) -> MaskSearch:
+    """Train scores (HYDRA); the module comes with the masks of the last ratio chosen, ``within`` what was left."""
     options, pruner = stage.options, stage.options["pruner"]
-    recipe = parts.recipe(options["search"])
+    recipe, goal = parts.recipe(options["search"]), parts.objective(options)
     module = MaskSearch(
-        net, parts.objective(options), recipe, attack=parts.validation_attack(options), seed=options["seed"],
+        net, goal, recipe, attack=parts.validation_attack(options), seed=options["seed"],
         scores=hydra.initial_scores(net, init=pruner["search"]["init"], seed=options["seed"]),
-        choose=lambda scores, ratio: hydra.masks_of(scores, ratio, pruner["scope"]),
+        choose=lambda scores, ratio: hydra.masks_of(scores, ratio, pruner["scope"], _beside(within, scores)),
         through=hydra.straight_through, ratios=ratios, bn=pruner["search"]["bn"],
     )  # fmt: skip
-    train(stage, module, recipe, folder / "work", where, epochs=recipe.epochs)
+    train(stage, module, recipe, folder / "work", where, passes=max(passes(recipe.epochs, goal), 1))
     module.ratio = ratios[-1]
     module.net.refresh()
     return module
 
 
-def train(stage: Stage, module: Any, recipe: Any, work: Path, where: Where, *, epochs: int) -> None:
+def _beside(masks: Masks | None, scores: Scores) -> Masks | None:
+    """The masks on the scores' device."""
+    return None if masks is None else {name: masks[name].to(score.device) for name, score in scores.items()}
+
+
+def train(stage: Stage, module: Any, recipe: Any, work: Path, where: Where, *, passes: int) -> None:
     """One training phase inside the stage ``pruned``; it goes on from what it finds in ``work``."""
-    repeats = getattr(module.objective, "replays", 1)
+    repeats = replays(module.objective)
     datamodule = parts.data(stage.options, batch_size=recipe.batch_size, repeats=repeats)
-    epochs = max(round(epochs / repeats), 1)
-    fit(where, module, datamodule, work, f"pruned {stage.key}", epochs=epochs, callbacks=[])
+    fit(where, module, datamodule, work, f"pruned {stage.key}", epochs=passes, callbacks=[])
+
+
+def replays(objective: Any) -> int:
+    """How often an objective trains on each batch in one pass over the images."""
+    return int(getattr(objective, "replays", 1))
+
+
+def passes(epochs: int, objective: Any) -> int:
+    """The passes over the images that take as long as ``epochs`` of another objective."""
+    return round(epochs / replays(objective))
+
+
+def between(options: dict[str, Any]) -> int:
+    """The passes over the images between two rounds of this stage; 0 of one round alone."""
+    if options["pruner"]["schedule"] == "one_shot" or not options["pruner"]["epochs_per_round"]:
+        return 0
+    return passes(options["pruner"]["epochs_per_round"], parts.objective(options))
+
+
+def made(ratios: list[float], kept: list[int], epochs: list[int]) -> dict[str, Any]:
+    """The rounds as they were made: ratio decided, weights left of those that may go, passes trained afterwards."""
+    return {"rounds": ratios, "rounds_kept": kept, "rounds_epochs": epochs}
+
+
+def check(options: dict[str, Any], objective: Any) -> None:
+    """Refuse rounds that cannot be made, before anything is trained.
+
+    Args:
+        options: the job's.
+        objective: the one that the phase between rounds, or the search, trains by.
+    Raises:
+        UserError: if a round would get no epoch, or a part of one.
+    """
+    pruner, times = options["pruner"], replays(objective)
+    rounds, epochs = pruner["rounds"], pruner["epochs_per_round"]
+    if pruner["schedule"] == "one_shot":
+        return
+    if pruner["search"]:
+        if passes(options["search"]["epochs"], objective) < rounds:
+            raise UserError(
+                f"pruner.rounds={rounds} share search.epochs={options['search']['epochs']}"
+                f"{_replayed(times)}, which is less than one for each: give search.epochs={rounds * times} or more, or "
+                "fewer rounds"
+            )
+        return
+    if epochs < 0:
+        raise UserError(f"pruner.epochs_per_round={epochs} is not possible: give 0, which trains nothing, or more")
+    if epochs % times:
+        low, high = epochs - epochs % times, epochs + times - epochs % times
+        raise UserError(
+            f"pruner.epochs_per_round={epochs} is no whole number of passes{_replayed(times)}: give "
+            f"{low}{', which trains nothing between rounds,' if not low else ''} or {high}"
+        )
+
+
+def _replayed(times: int) -> str:
+    return (
+        f", where each pass over the images counts as {times} epochs (objective.replays={times})" if times > 1 else ""
+    )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from advprune import ranks
@@ -14,13 +15,15 @@ from advprune.modules.callbacks import plain_weights
 from advprune.modules.files import save_weights
 from advprune.modules.training import RobustTraining
 from advprune.pruners import blocks as block_choice
+from advprune.pruners import contract
 from advprune.pruners import filters as filter_choice
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, parts, saved
+from advprune.sites import BlockSite, FilterSite
+from advprune.stages import budget, parts, saved, sparse_parent
 from advprune.stages.build import build
 from advprune.stages.fit import Where, trainer
 from advprune.stages.plan import Stage
-from advprune.stages.rounds import Batches, search, train
+from advprune.stages.rounds import Batches, between, made, search, train
 from advprune.surgery import structure
 from advprune.surgery.budget import Dense, dense
 from advprune.surgery.cost import layers, total
@@ -49,16 +52,20 @@ def make(stage: Stage, folder: Path, parent: Path, where: Where) -> dict[str, An
     taken = Taken({site: list(range(width)) for site, width in whole.widths.items()})
     asked = budget.wanted(net, options)
     ratios = cumulative(asked, schedule=pruner["schedule"], rounds=pruner["rounds"])
+    had, kept, rounds = sparse_parent.zeros_of(net), list[int](), {"rounds": ratios}
     if pruner["search"]:
         learned = search(stage, net, ratios, folder, where).net
         scores = {name: learned.scores[name.replace(".", ":")].detach().cpu() for name in learned.masks}
         net = learned.net.cpu().eval()
         _cut(net, whole, taken, filter_choice.of_weight_scores(scores, list(whole.widths)), asked, pruner)
     else:
+        passes = between(options)
         for number, ratio in enumerate(ratios):
-            if number:
-                net = _between(stage, net, folder / "work" / f"round_{number}", where)
+            if number and passes:
+                net = _between(stage, net, folder / "work" / f"round_{number}", where, passes)
             _cut(net, whole, taken, _score(stage, net, whole, taken, where), ratio, pruner)
+            kept.append(total(whole.left(taken.removed(whole.widths), taken.gone))[0])
+        rounds = made(ratios, kept, [*[passes] * (len(ratios) - 1), 0])
     facts = where.facts(training=True)
     ranks.agree("filters and blocks to remove", (taken.kept, taken.gone), "report this as a defect")
     ranks.only_first()
@@ -67,7 +74,8 @@ def make(stage: Stage, folder: Path, parent: Path, where: Where) -> dict[str, An
     found = Structure(cut, taken.gone, shapes(net))
     (structure.load(earlier).then(found) if earlier.exists() else found).save(folder / structure.FILE)
     save_weights(folder / "model.safetensors", plain_weights(net))
-    return facts | _counted(net, whole, taken, shape, asked, pruner) | {"rounds": ratios, "ratio": asked}
+    told = sparse_parent.told(had, unit=pruner["unit"])
+    return facts | _counted(net, whole, taken, shape, asked, pruner) | rounds | {"ratio": asked} | told
 
 
 def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Taken, where: Where) -> Scores:
@@ -82,10 +90,16 @@ def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Taken, where: Wher
     device = trainer(where, "score", enable_checkpointing=False).strategy.root_device
     images = Batches(parts.data(stage.options, batch_size=128), device)
     with ranks.apart():  # each rank scores on the same images; what differs by rounding is averaged
-        scores = build(pruner["criterion"])(net.to(device), images, sites=sites)
+        shapes = {site.name: _score_shape(site, taken) for site in sites}
+        scores = contract.ask(build(pruner["criterion"]), net.to(device), images, shapes=shapes, sites=sites)
     scores = ranks.averaged(scores)
     net.cpu()
     return {name: score.cpu() for name, score in scores.items()}
+
+
+def _score_shape(site: FilterSite | BlockSite, taken: Taken) -> torch.Size:
+    """A score for each filter that is left, one for a block."""
+    return torch.Size([len(taken.kept[site.name])]) if isinstance(site, FilterSite) else torch.Size([])
 
 
 def _cut(net: nn.Module, whole: Dense, taken: Taken, scores: Scores, ratio: float, pruner: dict[str, Any]) -> None:
@@ -113,12 +127,12 @@ def _cut(net: nn.Module, whole: Dense, taken: Taken, scores: Scores, ratio: floa
     taken.kept = {site: [taken.kept[site][index] for index in stay] for site, stay in kept.items()}
 
 
-def _between(stage: Stage, net: nn.Module, work: Path, where: Where) -> nn.Module:
+def _between(stage: Stage, net: nn.Module, work: Path, where: Where, passes: int) -> nn.Module:
     """Fine-tune between two rounds."""
     recipe = parts.recipe(stage.options["between"])
     module = RobustTraining(net, parts.objective(stage.options), recipe, seed=stage.options["seed"],
                             attack=parts.validation_attack(stage.options))  # fmt: skip
-    train(stage, module, recipe, work, where, epochs=stage.options["pruner"]["epochs_per_round"])
+    train(stage, module, recipe, work, where, passes=passes)
     return module.net.cpu().eval()
 
 

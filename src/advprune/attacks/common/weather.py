@@ -1,17 +1,16 @@
 """Snow, frost, fog, brightness and spatter of CIFAR-10-C (https://arxiv.org/abs/1903.12261), its constants.
 
-Fog and brightness follow the published code. Snow re-derives ImageMagick's streaks. Frost has no photographs, which are
-not ours to ship: a fractal stands in for them. Spatter's water (severities 1 to 3) has simpler edges than OpenCV's.
+Fog, brightness and spatter follow the published code. Snow re-derives ImageMagick's streaks. Frost has no photographs,
+which are not ours to ship: a fractal with their statistics stands in for them.
 """
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, uniform_filter
 
+from advprune.attacks.common.edges import ridges
 from advprune.attacks.common.pixels import (
     Array,
     Draws,
     clipped_zoom,
-    filtered,
     levels,
     per_image,
     scale,
@@ -60,12 +59,27 @@ def fog(x: Array, severity: int, draws: Draws) -> Array:
     return (x + thick * plasma(x.shape[-1], decay, draws)[:, None]) * brightest / (brightest + thick)
 
 
+#: Of the crops of the five photographs that the published code draws from, in grey levels of (red, green, blue):
+#: mean, deviation of the mean from crop to crop, deviation within a crop.
+ICE = (
+    ((77, 148, 165), (17, 10, 8), (21, 13, 13)),
+    ((199, 203, 213), (8, 9, 10), (18, 18, 19)),
+    ((199, 203, 213), (8, 9, 10), (18, 18, 19)),
+    ((143, 158, 171), (10, 10, 11), (26, 26, 27)),
+    ((103, 114, 126), (16, 16, 15), (35, 34, 34)),
+)
+
+
 def frost(x: Array, severity: int, draws: Draws) -> Array:
-    """Ice on the lens: here a fractal, a little blue, where the published set has photographs."""
+    """Ice on the lens: a fractal as bright, as blue and as rough as one of the published set's five photographs."""
     kept, ice = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
-    texture = plasma(x.shape[-1], 2.0, draws)[:, None]
-    tint = np.asarray((0.9, 0.97, 1.0) if x.shape[1] == 3 else (1.0,) * x.shape[1])[:, None, None]
-    return kept * x + ice * texture * tint
+    which = per_image(draws, lambda g: g.integers(len(ICE))).astype(int)
+    place = per_image(draws, lambda g: g.standard_normal())[:, None, None, None]
+    mean, moved, spread = (np.asarray(ICE, dtype=np.float64)[which] / 255).transpose(1, 0, 2)[..., None, None]
+    rough = plasma(x.shape[-1], 2.0, draws)[:, None]
+    rough = (rough - rough.mean(axis=(2, 3), keepdims=True)) / rough.std(axis=(2, 3), keepdims=True)
+    texture = np.clip(mean + moved * place + spread * rough, 0, 1)
+    return kept * x + ice * (texture if x.shape[1] == 3 else np.repeat(grey(texture), x.shape[1], axis=1))
 
 
 def snow(x: Array, severity: int, draws: Draws) -> Array:
@@ -108,7 +122,7 @@ def spatter(x: Array, severity: int, draws: Draws) -> Array:
         cover = smooth((liquid > least).astype(np.float64), strength * scale(x))[:, None]
         cover = np.where(cover < 0.8, 0, cover)
         return x * (1 - cover) + cover * _tint(MUD, x)
-    drops = _ridges(levels(liquid) / 255.0)
+    drops = np.stack([drop.astype(np.float64) * ridges(drop) for drop in levels(liquid)])
     strongest = drops.max(axis=(1, 2), keepdims=True)
     drops = strength * drops / np.where(strongest > 0, strongest, 1)
     return x + drops[:, None] * _tint(WATER, x)
@@ -118,18 +132,3 @@ def _tint(colour: tuple[float, ...], x: Array) -> Array:
     """The colour, (C, 1, 1); its luminance on grey images."""
     values = np.asarray(colour) if x.shape[1] == 3 else np.full(x.shape[1], np.dot(LUMA, colour))
     return values[:, None, None]
-
-
-def _ridges(liquid: Array) -> Array:
-    """Light on one side of the drops (N, H, W): distance from their outlines, equalised and embossed."""
-    across, down = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]), np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]])
-    edges = np.abs(filtered(liquid, across)) + np.abs(filtered(liquid, down)) > 100 / 255
-    emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=np.float64)
-    lit = []
-    for edge, drop in zip(edges, liquid, strict=True):
-        far = distance_transform_edt(~edge) if edge.any() else np.full(edge.shape, 20.0)
-        near = np.floor(uniform_filter(np.minimum(far, 20), 3, mode="mirror"))
-        ranks = np.searchsorted(np.sort(near, axis=None), near, side="right") / near.size
-        relief = np.clip(filtered(255 * ranks, emboss), 0, 255)
-        lit.append(drop * uniform_filter(relief, 3, mode="mirror"))
-    return np.stack(lit)

@@ -1,0 +1,98 @@
+"""What every criterion is held to, wherever it is asked: it scores all it has to, finitely, and changes nothing."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.masks import Scores
+
+Criterion = Callable[..., Scores]
+STATISTICS = "the statistics"
+
+
+def moves_statistics(criterion: Criterion) -> Criterion:
+    """Declare that a criterion moves BatchNorm's statistics, as the authors' code that it follows does."""
+    setattr(criterion, "moves_statistics", True)  # noqa: B010 - a function has no such attribute for mypy
+    return criterion
+
+
+def name_of(criterion: Criterion) -> str:
+    """The name a criterion is known by."""
+    inner = criterion.func if isinstance(criterion, partial) else criterion
+    return str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def ask(
+    criterion: Criterion, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *,
+    shapes: Mapping[str, torch.Size], **given: Any,
+) -> Scores:  # fmt: skip
+    """Ask a criterion for the scores of these names, and make sure that they can be ranked.
+
+    Args:
+        shapes: of the scores that are wanted; others are left out.
+        given: what the criterion takes besides model and batches.
+    Raises:
+        UserError: naming the criterion, if a score is missing, misshapen or not finite, or the model was changed.
+    """
+    called = name_of(criterion)
+    before = _state(model)
+    scores = criterion(model, batches, **given)
+    changed = _change(before, _state(model))
+    if _may_move_statistics(criterion):
+        changed = [name for name in changed if not name.startswith(STATISTICS)]
+    if changed:
+        raise UserError(f"the criterion {called} changed {changed[0]}; a criterion gives the model back as it found it")
+    for name, shape in shapes.items():
+        if name not in scores:
+            raise UserError(f"the criterion {called} gives {name} no score; it must score all that may be removed")
+        if scores[name].shape != shape:
+            found, wanted = tuple(scores[name].shape), tuple(shape)
+            raise UserError(f"the criterion {called} scores {name} in the shape {found}; it must be {wanted}")
+        if not torch.isfinite(scores[name]).all():
+            count = int((~torch.isfinite(scores[name])).sum())
+            raise UserError(
+                f"the criterion {called} gives {name} {count} of {scores[name].numel()} scores that are NaN or "
+                "infinite and cannot be ranked: the network diverged, or the criterion divides by zero on it"
+            )
+    return {name: scores[name] for name in shapes}
+
+
+def _may_move_statistics(criterion: Criterion) -> bool:
+    inner = criterion.func if isinstance(criterion, partial) else criterion
+    return bool(getattr(inner, "moves_statistics", False))
+
+
+def _state(model: nn.Module) -> dict[str, Tensor | bool | None]:
+    """Everything that a criterion leaves as it is, by what it is called in a sentence."""
+    state: dict[str, Tensor | bool | None] = {}
+    for path, module in model.named_modules():
+        state[f"the mode of {path or 'the model'}"] = module.training
+        for key, weight in module._parameters.items():
+            if weight is not None:
+                name = f"{path}.{key}".lstrip(".")
+                gradient = weight.grad if weight.is_leaf else None
+                state[f"the weights {name}"] = weight.detach().clone()
+                state[f"requires_grad of {name}"] = weight.requires_grad
+                state[f"the gradient of {name}"] = None if gradient is None else gradient.detach().clone()
+        for key, buffer in module._buffers.items():
+            if buffer is not None:
+                state[f"{STATISTICS} {path}.{key}"] = buffer.detach().clone()
+    return state
+
+
+def _change(before: dict[str, Tensor | bool | None], after: dict[str, Tensor | bool | None]) -> list[str]:
+    """What is no longer as it was, in words."""
+    return [name for name in before | after if not _same(before.get(name), after.get(name))]
+
+
+def _same(before: Tensor | bool | None, after: Tensor | bool | None) -> bool:
+    """Whether two are one; of tensors in device, shape and entries, where what is not finite may stay so."""
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+        return before is after
+    if before.device != after.device or before.shape != after.shape:
+        return False
+    return torch.equal(before.nan_to_num(), after.nan_to_num())

@@ -1,0 +1,81 @@
+"""A dense network that was sparse before it is pruned: its zeros stay, count in the ratio, and are told."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from advprune.errors import UserError
+from advprune.masks import Masks, keep_count, prunable, sparsity
+from advprune.pruners import scopes
+from advprune.pruners.schedule import cumulative
+from advprune.stages import budget
+
+#: Share of zeros from which on a network counts as sparse; fewer are accidents, such as of rounding to half precision.
+SPARSE = 0.01
+
+
+def zeros_of(net: nn.Module) -> float:
+    """The share of exact zeros among the prunable weights if the network is sparse already, else 0."""
+    share = sparsity(prunable(net)).overall
+    return share if share >= SPARSE else 0.0
+
+
+def masks_of(net: nn.Module, pruner: dict[str, Any]) -> Masks | None:
+    """What a sparse network has left of its prunable weights, and the biases that may go; None of a dense one."""
+    if not zeros_of(net):
+        return None
+    weights = prunable(net)
+    beside = {
+        n: torch.ones_like(p, dtype=torch.bool) for n, p in budget.chosen(net, pruner).items() if n not in weights
+    }
+    return {name: weight.detach() != 0 for name, weight in weights.items()} | beside
+
+
+def gone(net: nn.Module, pruner: dict[str, Any], masks: Masks | None, ratio: float) -> float:
+    """The share of what may be removed that is gone before the first round.
+
+    Raises:
+        UserError: if it is more than the whole ratio: pruning brings nothing back.
+    """
+    if masks is None:
+        return 0.0
+    names = budget.chosen(net, pruner)
+    left, total = sum(int(masks[name].sum()) for name in names), sum(masks[name].numel() for name in names)
+    if keep_count(total, ratio) > left:
+        raise UserError(
+            f"ratio={ratio:g} is less than what is gone already: {total - left} of {total} weights of the dense "
+            f"network ({(total - left) / total:.4f}) are zero, and pruning brings none back; give a larger ratio, "
+            "or a network that was not pruned before"
+        )
+    return (total - left) / total
+
+
+def check(net: nn.Module, pruner: dict[str, Any], ratio: float) -> None:
+    """Refuse what could only be reached by bringing back weights that are zero in the dense network.
+
+    Raises:
+        UserError: see ``gone``, or naming the layer of which more would be kept than there is.
+    """
+    within = masks_of(net, pruner)
+    if within is None:
+        return
+    start = gone(net, pruner, within, ratio)
+    names = budget.chosen(net, pruner)
+    flat = {name: torch.zeros(weight.shape) for name, weight in names.items()}
+    for cumulated in cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"], start=start):
+        if pruner["select"] is None:
+            scopes.spend(flat, cumulated, scope=pruner["scope"], within=within)
+
+
+def told(share: float, *, unit: str | None) -> dict[str, Any]:
+    """For the result, what the parent had, and the sentence that says it in the row; nothing of a dense one."""
+    if not share:
+        return {}
+    after = (
+        f"{unit} were removed from it, and fine-tuning what is left may fill its zeros"
+        if unit
+        else "they stay removed and count in the ratio and the sparsity"
+    )
+    sentence = f"the dense parent had {share:.1%} zeros among its prunable weights before it was pruned; {after}"
+    return {"parent_zeros": share, "doubts": [sentence]}
