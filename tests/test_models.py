@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyautoattack
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torchvision
 import yaml
+from safetensors.torch import save_file
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,6 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from advprune.errors import UserError
 from advprune.models import foreign
 from advprune.models.normalize import Normalize
+from advprune.models.preact_resnet import PreActBlock
+from advprune.models.unsettled import unsettled
+from advprune.report.rows import doubts_of
+from advprune.stages import dense
+from advprune.stages.plan import Stage
 
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))}
 AKAMASTER = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -319,19 +326,21 @@ def test_a_pre_activation_shortcut_sees_the_raw_or_the_activated_input() -> None
 )  # fmt: skip
 def test_what_a_file_cannot_tell_is_said_until_it_is_chosen(model: str, settled: dict[str, Any]) -> None:
     (option,) = settled or ("none",)
-    assert unsettled(network(model, **settled)) == ()
+    assert unsettled(build(model, **settled)) == ()
     if option in ("shortcut", "small_images"):
-        (sentence,) = unsettled(network(model))
+        (sentence,) = unsettled(build(model))
         assert f"model.{option}=" in sentence
-        assert network(model).state_dict().keys() == network(model, **settled).state_dict().keys()
+        assert build(model).state_dict().keys() == build(model, **settled).state_dict().keys()
 
 
-def test_foreign_weights_that_leave_a_choice_open_are_doubted_in_the_row(job: Any, tmp_path: Path) -> None:
-    options = {"num_classes": 10, "in_channels": 1, "image_size": 8, "mean": [0.5], "std": [0.5], "width": 2}
-    save_file(network("preact_resnet18", **options).state_dict(), tmp_path / "wong.safetensors")
-    words = ("model=preact_resnet18", "model.width=2", "attack=fgsm", "attack.images=16", "trainer=cpu",
-             f"checkpoint={tmp_path}/wong.safetensors")  # fmt: skip
-    doubts = job(*words, command="attack")["row"]["doubts"]
-    assert any(d.startswith("wong.safetensors: ") and "model.shortcut=raw" in d for d in doubts)
-    doubts = job(*words, "model.shortcut=raw", command="attack")["row"]["doubts"]
-    assert not any("shortcut" in doubt for doubt in doubts)
+@pytest.mark.parametrize(("shortcut", "doubted"), [(None, True), ("raw", False), ("activated", False)])
+def test_foreign_weights_that_leave_a_choice_open_are_doubted(
+    tmp_path: Path, shortcut: str | None, doubted: bool
+) -> None:
+    save_file(build("preact_resnet18", size=8, width=2).state_dict(), tmp_path / "wong.safetensors")
+    node = {"_target_": "advprune.models.preact_resnet.PreActResNet", "num_classes": 10, "in_channels": 3,
+            "image_size": 8, "mean": [0.4] * 3, "std": [0.25] * 3, "width": 2, "shortcut": shortcut}  # fmt: skip
+    stage = Stage("dense", {"model": node, "weights": str(tmp_path / "wong.safetensors"), "sha256": "0"})
+    result = dense.make(stage, tmp_path, None, None)
+    found = doubts_of([stage, stage], {stage.key: result})
+    assert [d.startswith("wong.safetensors: ") and "model.shortcut=raw" in d for d in found] == [True] * doubted

@@ -73,7 +73,7 @@ ICE = (
 def frost(x: Array, severity: int, draws: Draws) -> Array:
     """Ice on the lens: a fractal as bright, as blue and as rough as one of the published set's five photographs."""
     kept, ice = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
-    which = per_image(draws, lambda g: g.integers(len(ICE))).astype(int)
+    which = per_image(draws, lambda g: float(g.integers(len(ICE)))).astype(int)
     place = per_image(draws, lambda g: g.standard_normal())[:, None, None, None]
     mean, moved, spread = (np.asarray(ICE, dtype=np.float64)[which] / 255).transpose(1, 0, 2)[..., None, None]
     rough = plasma(x.shape[-1], 2.0, draws)[:, None]
