@@ -116,7 +116,7 @@ def test_a_criterion_of_units_keeps_the_contract(net: nn.Module, name: str, unit
 def test_a_criterion_that_breaks_it_is_refused_by_name(criterion: Callable[..., Any]) -> None:
     net = network("resnet20", depth=8, width=4).eval()
     pruner: dict[str, Any] = {"scope": "layer"}
-    with pytest.raises(UserError, match=f"the criterion {criterion.__name__} (changed|gives|scores) ") as error:
+    with pytest.raises(UserError, match=rf"the criterion {criterion.__name__} (changed|gives|scores) ") as error:
         budget.masks_of(criterion, net, Images(), pruner, 0.5, None)
     assert "\n" not in str(error.value)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_rounds_are_made_as_written_and_masks_only_shrink(job: Any, tmp_path: Pa
     assert result["rounds_kept"] == expected
     assert result["nonzero"] == result["weights_kept"] == expected[-1]
     assert len(seen) == 3  # each round scored once, on what the rounds before it left
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         assert all((after[name] | ~before[name]).all() for name in before)
     gone = [sum(int(zeros.sum()) for zeros in masks.values()) for masks in seen]
     assert gone == [0, *(sum(sizes) - kept for kept in expected[:-1])]
