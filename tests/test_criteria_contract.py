@@ -132,7 +132,7 @@ def test_the_authors_statistics_may_move_and_nothing_else() -> None:
     def worse(model: nn.Module, batches: Iterable[Any]) -> Any:
         return broken.zeroes(model, batches)
 
-    with pytest.raises(UserError, match="the criterion worse changed the weights conv1.weight"):
+    with pytest.raises(UserError, match=r"the criterion worse changed the weights conv1.weight"):
         budget.masks_of(worse, net, Images(), {"scope": "layer"}, 0.5, None)
 
 

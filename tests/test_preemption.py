@@ -81,7 +81,7 @@ def contents(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(("epochs", "words"), [
     (6, ("objective.attack.steps=2", "training.ema=0.9")),
     (3, ("objective=free", "pruner=magnitude", "pruner.schedule=linear", "pruner.rounds=2",
-         "pruner.epochs_per_round=1")),
+         "pruner.epochs_per_round=4")),
 ])  # fmt: skip
 def test_stopped_within_each_phase_it_ends_the_same(
     job: Any,

@@ -20,7 +20,7 @@ SMALL = {"num_classes": 10, "in_channels": 1, "image_size": 8, "mean": [0.0], "s
     "words",
     [
         ["pruner=filters", "pruner/criterion=taylor"],
-        ["pruner=filters", "pruner.recovery=rewind", "pruner.budget=macs"],
+        ["pruner=filters", "pruner.recovery=rewind", "training.epochs=6", "pruner.budget=macs"],
         ["pruner=filters", "pruner.recovery=scratch", "pruner.scope=global"],
         ["pruner=hydra_filters"],
         ["pruner=filters", "pruner.schedule=linear", "pruner.rounds=2", "pruner.epochs_per_round=1"],
