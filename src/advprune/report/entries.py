@@ -31,7 +31,8 @@ def entry(run: Run, names: Names) -> dict[str, Any]:
         "perturbation": own, "images": after["images"], "of": after["of"],
         "checkpoint": "last" if final.get("kept") == "last" else "best",
         "smoothed": after.get("smoothed"), "after_each": after.get("after_each"),
-        "seconds": sum(stage.result["seconds"] for stage in run.line), "doubts": after["doubts"],
+        "seconds": sum(stage.result["seconds"] for stage in run.line),
+        "doubts": [*run.dense.result.get("doubts", []), *after["doubts"]],
     }  # fmt: skip
     shares = (*MEASURED, *TRANSFER)
     return told | {f"{name}{end}": after.get(f"{name}{end}") for name in shares for end in ("", "_interval")}

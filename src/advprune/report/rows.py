@@ -49,7 +49,7 @@ def row_of(
         "ranks": final.get("ranks"), "batch_norm": final.get("batch_norm"),
         "precision": final.get("precision"),
         "code": sorted({results[stage.key].get("provenance", {}).get("code", "unknown") for stage in plan.stages()}),
-        "doubts": after["doubts"],
+        "doubts": [*dense.get("doubts", []), *after["doubts"]],
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
         "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """The stage ``dense``: the unpruned parent, trained or read from a file."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,19 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     if "weights" in options:
         ranks.only_first()
         net = parts.network(options, seed=0)
-        _foreign(net, Path(options["weights"]), folder)
+        loaded = _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
-        return {"foreign": Path(options["weights"]).name, "sha256": options["sha256"]}
+        return {"foreign": Path(options["weights"]).name, "sha256": options["sha256"], **asdict(loaded)}
     early = KeepEarly(folder / "early.safetensors", round(EARLY * options["training"]["epochs"]))
     net = parts.network(options, seed=options["seed"])
     return train(net, stage, folder, where, "dense", options["training"], callbacks=[early])
 
 
-def _foreign(net: Any, path: Path, folder: Path) -> None:
+def _foreign(net: Any, path: Path, folder: Path) -> foreign.Loaded:
     """Load foreign weights strictly; a ``structure.json`` beside them says what a smaller network lost."""
     if saved.shape_like(net, foreign.read(path), path.parent):
         structure.load(path.with_name(structure.FILE)).save(folder / structure.FILE)
-    foreign.load(net, path)
+    return foreign.load(net, path)
 
 
 def train(
