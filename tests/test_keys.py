@@ -97,7 +97,7 @@ def test_pinned_keys() -> None:
 
 
 def test_canonical() -> None:
-    assert canonical({"b": None, "a": [6, "8/255", True, "1e-3"], "root": 1}) == {"a": [6.0, 8 / 255, True, "1e-3"]}
+    assert canonical({"b": None, "a": [6, "8/255", True, "1e-3"]}) == {"a": [6.0, 8 / 255, True, "1e-3"]}
     assert key("dense", {"x": 1}, None) != key("pruned", {"x": 1}, None) != key("pruned", {"x": 1}, "p")
 
 

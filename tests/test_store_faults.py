@@ -92,13 +92,26 @@ def test_nothing_is_made_from_a_damaged_file(job: Any, store: Path, caplog: pyte
     assert masks.read_bytes() == original
 
 
-def test_a_stage_without_a_mark_of_contents_is_found(tmp_path: Path) -> None:
-    """Marks were empty once."""
+@pytest.mark.parametrize("mark", ["", "{}", "[]", "null", '{"../x": {"bytes": 1, "crc32": 1}}', "[" * 99999])
+def test_a_mark_that_says_nothing_is_damage(tmp_path: Path, mark: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It would switch all checks off."""
     store = Store(tmp_path)
     with store.claim(STAGE, waiting=lambda _: None) as folder:
         store.finish(STAGE, {"value": 1})
-    (folder / "complete").write_text("")
     assert store.done(STAGE, read=True)
+    (folder / "complete").write_text(mark)
+    assert not store.done(STAGE)
+    assert f"{folder / 'complete'} is damaged: it is not the mark that was written" in caplog.text
+
+
+def test_what_is_no_file_is_damage_and_is_not_waited_for(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.claim(STAGE, waiting=lambda _: None) as folder:
+        (folder / "weights").write_text("")
+        store.finish(STAGE, {"value": 1})
+    (folder / "weights").unlink()
+    os.mkfifo(folder / "weights")
+    assert not store.done(STAGE, read=True)
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, number: int, nth: int) -> None:

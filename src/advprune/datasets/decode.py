@@ -13,9 +13,13 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
+from advprune.atomic import replace
+from advprune.datasets.arrays import load_array
 from advprune.errors import UserError
 
 log = logging.getLogger(__name__)
+#: What the file with the checksum of a cached one is called.
+SUM = ".sha256"
 MODES = {1: "L", 3: "RGB"}
 BLOCK = 64  # images a thread takes at once: one at a time, the bar costs as much as decoding
 
@@ -91,10 +95,7 @@ def decode_cached(
             images = _stored(stored, shape)
             if images is None:
                 images = decode(paths, channels=channels, image_size=image_size, workers=workers)
-                part = stored.with_suffix(f".{os.getpid()}.part")
-                with part.open("wb") as file:
-                    np.save(file, images)
-                part.replace(stored)
+                _store(stored, images)
     except OSError as reason:
         raise UserError(
             f"dataset.cache={cache} cannot be written ({reason}): give another folder, or null for none"
@@ -102,20 +103,38 @@ def decode_cached(
     return images
 
 
+def _store(path: Path, images: np.ndarray) -> None:
+    """Write the images, and then their checksum beside them."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.save(file, images)
+    part.replace(path)
+    replace(path.with_suffix(SUM), _checksum(images), durable=False)
+
+
 def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     if not path.is_file():
         return None
     try:
-        images = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as reason:
-        log.warning("%s is damaged (%s); the images are decoded again", path, reason)
-        return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
+        images = load_array(path)
+        whole = images.shape == shape and images.dtype == np.uint8 and images.flags.c_contiguous
+        if whole and _checksum(images) == path.with_suffix(SUM).read_text():
+            return images
+        reason = "it is not what was written"
+    except (ValueError, OSError) as error:
+        reason = str(error)
+    log.warning("%s is damaged (%s): the images are decoded again", path, reason)
+    return None
+
+
+def _checksum(images: np.ndarray) -> str:
+    return hashlib.sha256(images.data).hexdigest()
 
 
 def _stamp(paths: Sequence[str], channels: int, image_size: int) -> str:
     digest = hashlib.sha256(f"{channels}/{image_size}\n".encode())
     for path in paths:
         status = os.stat(path)  # noqa: PTH116  60,000 of them: a Path each would take as long again
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"  # the second cannot be set back
+        digest.update(f"{path}\0{status.st_size}\0{times}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]

@@ -3,15 +3,14 @@
 Only the standard library is imported, so that a stage's key can be made of a tree without loading torch.
 """
 
-import hashlib
 import os
 from pathlib import Path
 
+from advprune.datasets.manifest import Checksums, joined
 from advprune.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 LAYOUT = "lay it out as <root>/train/<class>/<image> and <root>/test/<class>/<image> (or val/), and give dataset.root="
-HEAD = 1 << 14
 
 
 def class_names(root: str | Path) -> list[str]:
@@ -64,44 +63,27 @@ def list_images(root: str | Path, split: str) -> tuple[list[str], list[int]]:
     return paths, labels
 
 
-def fingerprint(path: str | Path) -> str:
-    """A hash of data that stays the same when the data moves, to be used in a result's identity instead of the path.
-
-    Of a tree: the split, class and name of every image that is used, and the first 16 KiB of each class's first image,
-    so that a corrupted or re-encoded copy under the same names differs. Of a file: its bytes.
+def fingerprint(root: str | Path, split: str, sums: Checksums) -> str:
+    """A hash of one split's images, by class, name and content, that stays the same when the tree moves.
 
     Raises:
-        UserError: as ``list_images``; or if ``path`` is not there.
+        UserError: as ``list_images``; or if an image cannot be read.
     """
-    path = Path(path).expanduser()
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    digest = hashlib.sha256()
-    class_names(path)  # first, as the clearer message for a wrong path
-    for split in ("train", test_folder(path)):
-        paths, labels = list_images(path, split)
-        digest.update("".join(f"{split}/{name}\n" for name in paths).encode("utf-8", "surrogateescape"))
-        for place, label in enumerate(labels):
-            if place == 0 or label != labels[place - 1]:
-                with (path / split / paths[place]).open("rb") as file:
-                    digest.update(file.read(HEAD))
-    return digest.hexdigest()
+    names, _ = list_images(root, split)
+    return joined(names, sums.of(Path(root).expanduser() / split, names))
 
 
-def arrays_fingerprint(root: str | Path) -> str:
-    """A hash of a folder's .npy files, from their names, sizes and first 16 KiB.
+def arrays_fingerprint(root: str | Path, sums: Checksums) -> str:
+    """A hash of a folder's .npy files, by name and content.
 
     Raises:
         UserError: if there are none.
     """
-    digest, files = hashlib.sha256(), sorted(Path(root).expanduser().glob("*.npy"))
-    if not files:
+    folder = Path(root).expanduser()
+    names = sorted(path.name for path in folder.glob("*.npy"))
+    if not names:
         raise UserError(f"{root} has no .npy files; give attack.root=FOLDER, the one with labels.npy in it")
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(f"{path.name}/{path.stat().st_size}/".encode() + file.read(HEAD))
-    return digest.hexdigest()
+    return joined(names, sums.of(folder, names))
 
 
 def _folders(folder: Path) -> list[str]:

@@ -24,7 +24,8 @@ FRAME = {
     "objective": frozenset({"select", "keep", "phases"}),
     "quantizer": frozenset({"images", "epochs", "learning_rate", "runs"}),
     "dataset": frozenset({"num_classes", "channels", "image_size", "mean", "std", "eps", "attack_steps", "epochs",
-                          "batch_size", "learning_rate", "content", "content_id", "extra_id", "test_id"}),
+                          "batch_size", "learning_rate", "content", "content_id", "train_id", "test_id", "extra_id",
+                          "files", "verify"}),
 }  # fmt: skip
 #: Arguments that the frame gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
