@@ -1,13 +1,19 @@
 """A stage's key: what is in it, what is not, and a few that must never change."""
 
 import copy
+import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from advprune.keys import canonical, key
+from advprune.masks import keep_count
+from advprune.stages.options import shown, spelled
 from advprune.stages.plan import plan_dense, plan_pruned
+from advprune.units import number
 
 OPTIONS: dict[str, Any] = {
     "seed": 0, "ratio": 0.9, "dense": None, "store": "somewhere",
@@ -97,8 +103,48 @@ def test_pinned_keys() -> None:
 
 
 def test_canonical() -> None:
-    assert canonical({"b": None, "a": [6, "8/255", True, "1e-3"]}) == {"a": [6.0, 8 / 255, True, "1e-3"]}
+    found = canonical({"b": None, "a": [6, "8/255", True, "1e-3", "3e5a"]})
+    assert found == {"a": [6.0, number(8 / 255), True, 0.001, "3e5a"]}
     assert key("dense", {"x": 1}, None) != key("pruned", {"x": 1}, None) != key("pruned", {"x": 1}, "p")
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        (0.96, "0.96", "96e-2", ".96", 0.9 + 0.03 + 0.03, 0.9 + 2 * 0.03, np.float64(0.96), Fraction(96, 100)),
+        (8 / 255, "8/255", "8 / 255.0", 0.03137254901960784, "0.03137254901960784"),
+        (1, 1.0, "1", "1.0", np.int64(1), np.float32(1)),
+        (0, 0.0, -0.0, "-0.0", "0/3"),
+        (0.1 + 0.2, 0.3, "3e-1"),
+        *([sum([0.01] * k), k / 100, f"{k}e-2"] for k in range(1, 100)),
+    ],
+)
+def test_a_number_has_one_spelling(spellings: Any) -> None:
+    assert len({json.dumps(canonical(value)) for value in spellings}) == 1
+
+
+def test_numbers_that_differ_stay_apart_and_text_stays_text() -> None:
+    apart = [0.96, 0.961, 0.96000000001, 1e-13, 2e-13, 0.0, 2**60, 2**60 + 1, 1234567890123, 1234567890124, "0.96a"]
+    assert len({json.dumps(canonical(value)) for value in apart}) == len(apart)
+    for checksum in ("1234567890123456", "12345678901234e5", "1e999", "0x10"):
+        assert canonical(checksum) == checksum
+
+
+def test_no_radius_moves_when_a_float_is_spelled() -> None:
+    for k in range(1, 256):
+        assert np.float32(number(k / 255)) == np.float32(k / 255)
+
+
+def test_a_swept_float_is_the_typed_one_in_key_table_and_count() -> None:
+    swept = 0.9 + 0.03 + 0.03
+    assert swept != 0.96
+    assert spelled({"ratio": swept, "a": [swept, True, "x", 3]}) == {"ratio": 0.96, "a": [0.96, True, "x", 3]}
+    assert keys(changed("ratio", swept)) == keys(changed("ratio", 0.96))
+    assert [shown(v) for v in (str(swept), f"[{swept},0.5]", "runs/0.96", "1e-3")] == ["0.96", "[0.96,0.5]", "runs/0.96",
+                                                                                      "1e-3"]  # fmt: skip
+    # 0.04 * 12.5 is a half in the decimal: the even count, whatever the float
+    assert [keep_count(n, swept) for n in (25, 100, 1250, 62500)] == [1, 4, 50, 2500]
+    assert keep_count(75, 0.1 + 0.2 + 0.1) == keep_count(75, 0.4)
 
 
 def test_other_test_images_are_for_the_evaluation_alone(tmp_path: Any) -> None:

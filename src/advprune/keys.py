@@ -2,16 +2,18 @@
 
 What only says where it runs never enters. Of what is called, the arguments are in, with the defaults of its signature
 (``signatures.py``); an option at its neutral value (null) is dropped, so that a new option leaves old keys valid.
-Numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0). A change of code that changes results raises the
-stage's number in ``RECIPES``, which is part of the key.
+Numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0, a swept 0.9600000000000001 is 0.96:
+``units.number``). A change of code that changes results raises the stage's number in ``RECIPES``, which is part of the
+key.
 """
 
 import hashlib
 import json
 import re
+from numbers import Real
 from typing import Any
 
-from advprune.units import fraction
+from advprune.units import fraction, number
 
 RECIPES = {"dense": 1, "pruned": 2, "finetuned": 1, "quantized": 2, "evaluated": 2, "examples": 2}
 #: Options of a data set that say where it lies and how it is read; ``content_id`` and its like say what it is.
@@ -22,13 +24,16 @@ SUGGESTED = frozenset({"eps", "attack_steps", "epochs", "batch_size", "learning_
 TRAINING_ONLY = frozenset({"augment", "extra_id", "train_id", "train_images", "validation"})
 #: What says which images are tested, and no more.
 TESTING_ONLY = frozenset({"test_id"})
-_QUOTIENT = re.compile(r"\s*\d+(\.\d+)?\s*/\s*\d+(\.\d+)?\s*")
+_DECIMAL = r"\s*[-+]?(\d{1,12}(\.\d*)?|\.\d+)(e[-+]?\d{1,2})?\s*"  # no number of more digits is a checksum
+_NUMBER = re.compile(f"{_DECIMAL}(/{_DECIMAL})?", re.IGNORECASE)
+#: The largest whole number up to which floats have all of them; a larger seed stays one.
+EXACT = 2**53
 LENGTH = 16
 TARGET = "_target_"
 
 
 def canonical(value: Any) -> Any:
-    """``value`` without nulls; numbers as floats, quotients as numbers.
+    """``value`` without nulls; numbers, and text that is one, in one spelling.
 
     Nulls of what is called stay: where a null changes nothing, ``signatures.bound`` has left it out.
     """
@@ -39,9 +44,9 @@ def canonical(value: Any) -> Any:
         return [canonical(v) for v in value]
     if isinstance(value, bool) or value is None:
         return value
-    if isinstance(value, int | float):
-        return float(value)
-    return fraction(value) if _QUOTIENT.fullmatch(value) else value
+    if isinstance(value, Real):
+        return value if isinstance(value, int) and abs(value) > EXACT else number(value)
+    return number(fraction(value)) if _NUMBER.fullmatch(value) else value
 
 
 def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from advprune.errors import UserError
+from advprune.units import decimal
 
 Masks = dict[str, Tensor]  # {parameter name: bool tensor of the parameter's shape}, True = kept
 Scores = dict[str, Tensor]  # {parameter name: importance, of the parameter's shape}, larger = keep
@@ -54,7 +54,7 @@ def keep_count(n: int, ratio: float) -> int:
         UserError: if ``ratio`` is not in [0, 1).
     """
     check_ratio(ratio)
-    return min(n, max(1, round((1 - Fraction(repr(float(ratio)))) * n)))
+    return min(n, max(1, round((1 - decimal(ratio)) * n)))
 
 
 def authors_count(n: int, keep: float) -> int:

@@ -1,4 +1,4 @@
-"""Numbers as papers write them."""
+"""Numbers as papers write them, and one spelling for each."""
 
 from fractions import Fraction
 
@@ -21,3 +21,21 @@ def fraction(value: str | float) -> float:
     except (ValueError, ZeroDivisionError):
         raise UserError(f"{value!r} is not a number; write it as 0.3 or as a fraction such as 8/255") from None
     return float(number)
+
+
+#: Significant digits by which two numbers of the options are told apart; a float has 15 to 17.
+DIGITS = 12
+
+
+def number(value: float | str) -> float:
+    """Spell a number in one way: at ``DIGITS`` significant digits, so that 0.96 and a swept 0.9600000000000001 are one.
+
+    Whole numbers stay exact, and -0.0 is 0.0; not-a-number and the infinities are themselves.
+    """
+    exact = float(value)
+    return exact + 0.0 if exact.is_integer() else float(f"{exact:.{DIGITS}g}")
+
+
+def decimal(value: float | str) -> Fraction:
+    """The decimal that a person wrote, exactly: 0.9 is 9/10, whatever binary float holds it."""
+    return Fraction(repr(number(value)))

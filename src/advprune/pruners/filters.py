@@ -6,13 +6,13 @@ both, https://arxiv.org/abs/2108.04890). HYDRA's filters are those of the smalle
 """
 
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Literal
 
 import torch
 
 from advprune.errors import UserError
 from advprune.masks import Scores, check_ratio
+from advprune.units import decimal
 
 Scope = Literal["layer", "global"]
 Share = Callable[[dict[str, int]], float]
@@ -20,7 +20,7 @@ Share = Callable[[dict[str, int]], float]
 
 def counted(n: int, ratio: float) -> int:
     """How many of ``n`` filters the share ``ratio`` is: round(ratio * n), halves to even, but never all of them."""
-    return min(round(Fraction(repr(float(ratio))) * n), n - 1)
+    return min(round(decimal(ratio) * n), n - 1)
 
 
 def order(scores: Scores, *, scope: Scope, floor: int, original: Mapping[str, int]) -> list[tuple[str, int]]:

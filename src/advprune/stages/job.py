@@ -23,7 +23,7 @@ from advprune.loggers.base import Logger
 from advprune.report.rows import row_of
 from advprune.stages import door, world
 from advprune.stages.make import missing
-from advprune.stages.options import GROUPS, names, resolve
+from advprune.stages.options import GROUPS, names, resolve, spelled
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store
 from advprune.stages.told import all_of, group, replay, told_to
@@ -65,7 +65,7 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
         "number": _number(),
     }
     try:
-        record |= {"ratio": cfg.get("ratio"), "seed": cfg.seed, "store": cfg.store, "group": group(output)}
+        record |= {"ratio": spelled(cfg.get("ratio")), "seed": cfg.seed, "store": cfg.store, "group": group(output)}
         record["logger"] = OmegaConf.to_container(cfg.logger, resolve=True)
         record["row"] = _finish(cfg, plan_of, output, record)
     except NotFoundError:

@@ -1,5 +1,6 @@
 """The job's options as plain values, and the names that its table shows."""
 
+import re
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -9,7 +10,10 @@ from omegaconf.errors import OmegaConfBaseException
 from advprune import keys
 from advprune.errors import UserError
 from advprune.stages.judged import judged
+from advprune.units import number
 
+#: A float with more digits than a person writes: what a range steps to, such as 0.9600000000000001.
+_SWEPT = re.compile(r"\d*\.\d{12,}(e[-+]?\d+)?", re.IGNORECASE)
 GROUPS = ("dataset", "model", "objective", "threat", "pruner", "quantizer", "attack")
 
 
@@ -24,7 +28,16 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    return judged(_one_budget({str(key): value for key, value in plain.items()}))
+    return judged(_one_budget({str(key): spelled(value) for key, value in plain.items()}))
+
+
+def spelled(value: Any) -> Any:
+    """The options with each float in its one spelling, so that what is computed, shown and hashed is one number."""
+    if isinstance(value, dict):
+        return {key: spelled(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [spelled(inner) for inner in value]
+    return number(value) if isinstance(value, float) else value
 
 
 def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +66,7 @@ def names() -> dict[str, str]:
         chosen["source_model"] = str(hydra.runtime.choices["model@source_model"])
     for override in hydra.overrides.task:
         name, _, value = override.lstrip("+").partition("=")
+        value = shown(value)
         outer, _, inner = name.partition("/")
         if inner and outer in chosen:  # a group within a group: filters hrank
             chosen[outer] += f" {value}"
@@ -60,3 +74,8 @@ def names() -> dict[str, str]:
         if option and group in chosen and option not in keys.WHERE:  # a path names nothing
             chosen[group] += f" {option}={value}"
     return chosen
+
+
+def shown(value: str) -> str:
+    """An option's value as a person would have written it: ``0.9600000000000001`` of a range is ``0.96``."""
+    return _SWEPT.sub(lambda digits: str(number(digits[0])), value)

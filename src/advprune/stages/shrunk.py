@@ -1,7 +1,6 @@
 """The stage ``pruned`` where filters or blocks go: scored, chosen, cut away, counted; in rounds if asked."""
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from advprune.surgery import structure
 from advprune.surgery.budget import Dense, dense
 from advprune.surgery.cost import layers, total
 from advprune.surgery.structure import Structure, shapes, shrink
+from advprune.units import decimal
 
 
 @dataclass
@@ -92,7 +92,7 @@ def _cut(net: nn.Module, whole: Dense, taken: Taken, scores: Scores, ratio: floa
     """Choose by the scores and cut ``net`` in place; ``taken`` is brought up to date."""
     if pruner["unit"] == "blocks":
         if pruner["budget"] == "blocks" and whole.blocks:
-            ratio = round(Fraction(repr(float(ratio))) * len(whole.blocks)) / len(whole.blocks)
+            ratio = round(decimal(ratio) * len(whole.blocks)) / len(whole.blocks)
         new = block_choice.choose(
             scores, ratio, sites=whole.blocks, share=lambda gone: whole.share(pruner["budget"], {}, gone),
             gone=taken.gone, floor=pruner.get("floor") or block_choice.FLOOR,

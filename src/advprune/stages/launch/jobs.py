@@ -12,6 +12,7 @@ from advprune import atomic
 from advprune.stages.grid import LAUNCHED
 from advprune.stages.job import RECORD
 from advprune.stages.options import GROUPS
+from advprune.units import number
 
 #: Hydra's own words that are of the grid, and not of one job.
 OF_THE_GRID = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep", "hydra.run",
@@ -36,7 +37,7 @@ class Job:
     def announced(self) -> dict[str, Any]:
         """Its record before it has begun."""
         words = dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override)
-        numbers = {name: float(words[name]) for name in ("ratio", "seed") if _is_number(words.get(name))}
+        numbers = {name: number(words[name]) for name in ("ratio", "seed") if _is_number(words.get(name))}
         names = {name: words[name] for name in GROUPS if name in words}
         return {"names": names, "overrides": self.overrides, "number": self.number, **numbers}
 
