@@ -15,6 +15,7 @@ from conftest import ROOT, TINY
 from omegaconf import OmegaConf
 
 from advprune.errors import UserError
+from advprune.processors import affinity
 from advprune.stages import grid
 from advprune.stages.job import RECORD, only_look
 from advprune.stages.launch import attempt, local, slurm
@@ -75,7 +76,7 @@ def test_a_killed_job_takes_no_other_with_it(jobs: Any, tmp_path: Path, capsys: 
 
 
 def test_each_job_has_its_share(jobs: Any, tmp_path: Path) -> None:
-    cores = local.usable_cores()
+    cores = affinity()
     made = jobs("ends", "ends")
     local.Runner(local.shares(2, ["4", "7"], 1, cores)).run(made)
     found = [json.loads((job.folder / "share.json").read_text()) for job in made]

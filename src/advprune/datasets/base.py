@@ -39,6 +39,7 @@ class ImageData(pl.LightningDataModule):
     """
 
     name: str
+    least = 2  # images that a last training batch must have to stand alone
 
     def __init__(
         self,
@@ -97,6 +98,9 @@ class ImageData(pl.LightningDataModule):
             kept = kept[subset(len(kept), self.train_images, option="dataset.train_images")]
         if self.val_images is not None and self.val_images < len(held):
             held = held[subset(len(held), self.val_images, option="val_images")]
+        if found["num_classes"] < 2 or len(kept) < 2:
+            what = "one class only" if found["num_classes"] < 2 else "one image to train on"
+            raise UserError(f"dataset={self.name} leaves {what}: a classifier is trained on at least two of each")
         if self.test is not None:
             test = load_test(self.test, **found)
         splits = {"train": pool.take(kept), "val": pool.take(held), "test": test}
@@ -172,6 +176,7 @@ class ImageData(pl.LightningDataModule):
             "seed": self.seed,
             "repeats": self.repeats,
             "share": self.share,
+            "least": self.least,
         }
         return TrainLoader(train, augment=self.augment, extra=extra, **options)
 

@@ -4,7 +4,6 @@ Training takes a random part of each (8 to 100 % of its area, Szegedy et al., ht
 and mirrors every second; evaluation resizes the shorter side to 8/7 of ``size`` and crops the middle (224 of 256).
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from advprune.datasets.dealt import chunks, tagged
+from advprune.datasets.dealt import bounds, chunks, tagged
 from advprune.datasets.decode import open_image
 from advprune.datasets.loader import Epochs, Resumable, check_batches, mixed_seed, pixels
 from advprune.errors import UserError
@@ -122,23 +121,24 @@ class FileTrainLoader(Resumable):
         workers: int,
         repeats: int = 1,
         share: Share = WHOLE,
+        least: int = 2,
     ) -> None:
         check_batches(batch_size, repeats)
         self.share = share
         self.decoded = Decoded(files, training=True, flip=flip)
-        self.batch_size, self.workers, self.repeats = batch_size, workers, repeats
+        self.workers, self.repeats = workers, repeats
+        self.bounds = bounds(len(files), batch_size, least)
         self.sampler = Epochs(seed)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.decoded.files) / self.batch_size) * self.repeats
+        return len(self.bounds) * self.repeats
 
     def __iter__(self) -> Iterator[Any]:
         whole, within = divmod(self.begin(), self.repeats)  # of what was given before, batches and repeats of one
         order = torch.randperm(len(self.decoded.files), generator=self.sampler.generator()).tolist()
         seeds = (self.sampler.seed, self.sampler.epoch)
         keys: list[Key] = [(index, mixed_seed(*seeds, index)) for index in order]
-        batches = [keys[start : start + self.batch_size] for start in range(0, len(keys), self.batch_size)]
-        batches = batches[whole:]
+        batches = [keys[start:stop] for start, stop in self.bounds[whole:]]
         mine = [[batch[row] for row in self.share.of(len(batch)).tolist()] for batch in batches]
         for place, (all_rows, (x, y)) in enumerate(zip(batches, stream(self.decoded, mine, self.workers), strict=True)):
             for _ in range(within if place == 0 else 0, self.repeats):

@@ -9,7 +9,7 @@ from advprune.models import foreign
 from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
 from advprune.modules.files import load_weights, save_weights
 from advprune.modules.training import RobustTraining
-from advprune.stages import parts, saved
+from advprune.stages import inputs, parts, saved
 from advprune.stages.fit import Where, fit
 from advprune.stages.plan import Stage
 from advprune.surgery import structure
@@ -57,6 +57,7 @@ def train(
     )
     best = KeepBest(folder / "best.safetensors", options["select"]["metric"])
     datamodule = parts.data(options, batch_size=recipe.batch_size, repeats=replays)
+    inputs.check_choice(options["select"]["keep"], datamodule.sizes["val"])
     fit(where, module, datamodule, folder / "work", f"{title} {stage.key}", epochs=epochs, callbacks=[best, *callbacks])
     facts = where.facts(training=True)
     ranks.only_first()

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from advprune.processors import usable_processors
 from advprune.stages.words import command
 
 PACKAGES = ("advprune", "torch", "torchvision", "pytorch-lightning", "hydra-core", "pyautoattack", "numpy")
@@ -56,7 +57,8 @@ def provenance() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "host": socket.gethostname(),
-        "processor": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "processor": f"{platform.machine()}, {usable_processors()} of {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "command": command(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -9,7 +9,7 @@ from torch import nn
 from advprune.bounds.certificate import proves
 from advprune.errors import UserError
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, parts, proofs, shrinkable
+from advprune.stages import budget, inputs, parts, proofs, shrinkable
 from advprune.stages.build import build
 from advprune.stages.content import network_options, with_content
 from advprune.stages.door import frame_free
@@ -64,6 +64,9 @@ def rehearse(options: dict[str, Any]) -> None:
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
     """
+    if options["dataset"]["num_classes"] is None:  # the folder says how many
+        options = with_content(options)
+    inputs.check(options, fresh)
     for threat in (options["threat"], judged_threat(options)):
         _fits_pixels(parts.threat({"threat": threat}), options["dataset"])
     attack = parts.attack(options)
