@@ -126,7 +126,11 @@ def test_a_misspelt_option_does_not_pass() -> None:
 
 
 @pytest.mark.parametrize(("command", "words"), COMMANDS, ids=[f"{c} {w}" for c, w in COMMANDS])
-def test_a_command_that_a_page_shows_is_a_real_one(command: str, words: str) -> None:
+def test_a_command_that_a_page_shows_is_a_real_one(command: str, words: str, tmp_path: Path) -> None:
+    for place in ("train/a", "train/b", "test/a", "test/b"):  # what FOLDER stands for
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.png").touch()
+    words = words.replace("dataset.root=FOLDER", f"dataset.root={tmp_path}")
     # several nodes want several processes, which the page's srun starts
     alone = [word for word in first_job(words) if not word.startswith("trainer.nodes=")]
     try:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import Progress
@@ -18,6 +17,7 @@ from rich.progress import Progress
 from advprune.atomic import replace
 from advprune.datasets.arrays import load_array
 from advprune.datasets.image_modes import eight_bits
+from advprune.datasets.patience import PATIENCE, held
 from advprune.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -126,9 +126,12 @@ def decode_cached(
     shape = (len(paths), channels, image_size, image_size)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(stored.with_suffix(".lock")):
+        lock = stored.with_suffix(".lock")
+        with held(lock, sign=lambda: None) as mine:  # decoding once more does no harm, if the other one is stuck
             images = _stored(stored, shape)
             if images is None:
+                if not mine:
+                    log.warning("another process has %s for %.0f s: the images are decoded here", lock, PATIENCE)
                 images = decode(paths, channels=channels, image_size=image_size, workers=workers)
                 _store(stored, images)
     except OSError as reason:
