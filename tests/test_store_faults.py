@@ -239,6 +239,20 @@ def test_a_holder_that_lives_is_waited_for(tmp_path: Path, monkeypatch: pytest.M
     assert results.empty()
 
 
+def test_a_holder_that_ended_before_it_wrote_its_name_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead host whose lock a network file system keeps; nothing says whose it is."""
+    from filelock import FileLock
+
+    monkeypatch.setattr(lock, "PATIENCE", 0.4)
+    with (
+        FileLock(tmp_path / lock.LOCK, is_singleton=False),
+        lock.hold(tmp_path, waiting=lambda waited: pytest.fail("for ever") if waited > 100 else None) as held,
+    ):
+        assert held.ours
+
+
 def test_the_lock_names_its_holder(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.claim(STAGE, waiting=lambda _: None) as folder:
