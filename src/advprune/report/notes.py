@@ -3,6 +3,7 @@
 from typing import Any
 
 from advprune.report.columns import moved, smaller
+from advprune.report.intervals import described
 
 
 def notes(rows: list[dict[str, Any]]) -> list[str]:
@@ -10,8 +11,7 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
     seeds = {row["seeds"] for row in rows}
     kept = " and ".join(sorted({row["checkpoint"] for row in rows}))
     said = [
-        (1 in seeds, "[…]: 95 % Wilson interval over the images (one seed)"),
-        (bool(seeds - {1}), "[…]: 95 % t interval over seeds"),
+        *((True, f"[…]: {sentence}") for sentence in described(seeds)),
         (True, f"weights kept: {kept} on validation images; sparsity: zeros counted among prunable ones"),
         (smaller(rows), "params, MACs: what is left of the dense network, which got smaller (a lone number: zeros)"),
         (

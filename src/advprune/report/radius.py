@@ -26,7 +26,7 @@ STYLES = ("-", "--", ":", "-.")
 
 
 def draw(found: list[Line], path: Path) -> None:
-    """Certified accuracy over radius: a colour a ratio, a stroke a pruner; a band from the least seed to the most."""
+    """Certified accuracy over radius: a colour a ratio, a stroke a pruner; a band for the 95 % interval."""
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -47,7 +47,7 @@ def draw(found: list[Line], path: Path) -> None:
                     "linestyle": STYLES[pruners.index(line.pruner) % len(STYLES)]}  # fmt: skip
         radii = [row["radius"] for row in own]
         axes.plot(radii, [row["certified_acc"] for row in own], label=names[id(line)], linewidth=1.5, **look)
-        ends = ([row["least"] for row in own], [row["most"] for row in own])
+        ends = ([row["low"] for row in own], [row["high"] for row in own])
         axes.fill_between(radii, *ends, color=look["color"], alpha=0.12, linewidth=0)
     axes.set(xlabel=f"radius ({found[0].words[-1]})", ylabel="certified accuracy", ylim=(0, 1))
     axes.set_title(textwrap.fill(title, 95), fontsize=8)  # as wide as the axes at this size
