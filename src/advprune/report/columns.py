@@ -37,12 +37,12 @@ def accuracy(row: Row, name: str) -> str:
 
 
 def eps(row: Row) -> str:
-    """The budget as papers write it: in 255ths where that is a whole number; or what the attack calls its own."""
+    """The norm and the budget as papers write it: in 255ths where that is a whole number; or the attack's own words."""
     if row.get("perturbation"):
         return f"({row['perturbation']})"
     levels = row["eps"] * 255
     size = f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{row['eps']:g}"
-    return size if row["norm"] == "linf" else f"{row['norm']} {size}"
+    return f"{row['norm']} {size}"
 
 
 def pruned(rows: list[Row]) -> bool:

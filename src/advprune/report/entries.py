@@ -5,6 +5,7 @@ from collections import defaultdict
 from statistics import mean
 from typing import Any
 
+from advprune.report.doubts import doubts_of
 from advprune.report.found import Run
 from advprune.report.pool import pool
 from advprune.report.rows import SIZES, TRANSFER
@@ -32,10 +33,12 @@ def entry(run: Run, names: Names) -> dict[str, Any]:
         "checkpoint": "last" if final.get("kept") == "last" else "best",
         "smoothed": after.get("smoothed"), "after_each": after.get("after_each"),
         "seconds": sum(stage.result["seconds"] for stage in run.line),
-        "doubts": [*run.dense.result.get("doubts", []), *after["doubts"]],
+        "doubts": list(dict.fromkeys(doubt for s in reversed(run.line) for doubt in s.result.get("doubts", []))),
+        "ranks": final.get("ranks"), "batch_norm": final.get("batch_norm"),
     }  # fmt: skip
     shares = (*MEASURED, *TRANSFER)
-    return told | {f"{name}{end}": after.get(f"{name}{end}") for name in shares for end in ("", "_interval")}
+    told |= {f"{name}{end}": after.get(f"{name}{end}") for name in shares for end in ("", "_interval")}
+    return told | {"doubts": doubts_of(told)}
 
 
 def entries(runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -59,9 +62,17 @@ def entries(runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]) -> 
     for row in pooled:
         group = sorted(groups[row["identity"]], key=lambda run: run.seed)
         row["runs"] = {run.seed: run.evaluated.key for run in group}
+        row["commands"] = {run.seed: command for run in group if (command := _command(run))}
         row["costs"] = _costs([_size(run, sizes) for run in group])
     _tell_apart(pooled, groups)
     return sorted(pooled, key=_rank)
+
+
+def _command(run: Run) -> str | None:
+    """The command that makes the run's last stage again, as its provenance has it."""
+    made = run.evaluated.result.get("provenance")
+    command = made.get("command") if isinstance(made, dict) else None
+    return command if isinstance(command, str) else None
 
 
 def _judged(run: Run) -> tuple[str, str]:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from advprune.report.doubts import doubts_of
+
 #: The cells of a transfer attack.
 TRANSFER = ("target_acc", "both_correct", "transfer_rate")
 #: Of networks that are smaller, not only sparser.
@@ -53,7 +55,7 @@ def row_of(
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
         "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
     }  # fmt: skip
-    return row
+    return row | {"doubts": doubts_of(row)}
 
 
 def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
