@@ -121,9 +121,7 @@ def _write(report: Report, given: Material, compared: list[dict[str, Any]], plot
     for folder in (out, out / "plots"):
         if folder.is_symlink():
             where = folder.readlink()
-            raise UserError(
-                f"{folder} is a link to {where}: nothing is written through it; delete it, or give --out FOLDER"
-            )
+            raise UserError(f"{folder} is a link to {where}: nothing is written through it; delete it, or use --out")
     (out / "plots").mkdir(parents=True, exist_ok=True)
     finished, names = time.strftime("%Y-%m-%d %H:%M:%S %z"), sorted(f"{plot.name}.svg" for plot in plots)
     for name in set(_earlier(out)) - set(names):  # of an earlier report, of what is not there any more

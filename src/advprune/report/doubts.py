@@ -1,4 +1,4 @@
-"""What to doubt about a row, said once for the terminal, the report, its files and W&B; and how strong its attack is."""
+"""What to doubt about a row, for the terminal, the report, its files and W&B alike; and how strong its attack is."""
 
 from typing import Any
 
