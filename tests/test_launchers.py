@@ -40,7 +40,7 @@ if words["ends"] == "waits":
         sys.exit(128 + signal.SIGTERM)
     signal.signal(signal.SIGTERM, saved)
     (folder / "waiting").touch()
-    time.sleep(60)
+    time.sleep(1200)
 time.sleep(0.3)
 (folder / "job.json").write_text(json.dumps({"number": int(words["number"]), "overrides": [], "row": {}, "value": 0.5}))
 """
@@ -235,7 +235,7 @@ def test_a_grid_on_this_machine(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     for name, launched in (("first", True), ("second", False)):
         done = subprocess.run([*command, f"hydra.sweep.dir={tmp_path}/{name}"], cwd=ROOT, env=environment,
-                              capture_output=True, text=True, timeout=900)  # fmt: skip
+                              capture_output=True, text=True, timeout=2400)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         rows = json.loads((tmp_path / name / "table.json").read_text())
         assert [row["pruner"] for row in rows] == ["magnitude", "random"]

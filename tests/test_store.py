@@ -90,7 +90,7 @@ def test_a_maker_that_is_killed_is_replaced(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.kill(maker.pid, signal.SIGKILL)
     make_once(tmp_path / "store", tmp_path / "tally")
-    maker.join(5)
+    maker.join(600)
     assert Store(tmp_path / "store").done(STAGE)
 
 
