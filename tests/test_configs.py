@@ -125,6 +125,12 @@ def test_the_hydra_experiment_is_the_papers_budget() -> None:
     assert options("prune", "experiment=hydra_cifar10_vgg16", "pruner=magnitude")["pruner"]["search"] is None
 
 
+def test_the_readme_names_every_objective() -> None:
+    (row,) = re.findall(r"^\| `objective` \| what training minimises: (.*) \|$", TEXTS[0], re.MULTILINE)
+    named = set(re.split(r"[,;] (?:for certificates )?", row))
+    assert named == {member for group, member in MEMBERS if group == "objective"}
+
+
 def test_a_misspelt_option_does_not_pass() -> None:
     with pytest.raises(UserError, match="did you mean steps"):
         admit(options("prune", "+attack.stpes=3"))

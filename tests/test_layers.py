@@ -53,6 +53,11 @@ def test_imports_point_down(path: Path) -> None:
         assert same or down, f"{path.name}:{line}: {layer} imports {target}, which is not below it"
 
 
+def test_contributing_names_every_package() -> None:
+    layers = (ROOT / "CONTRIBUTING.md").read_text().partition("## Layers")[2].partition("\n## ")[0]
+    assert [name for name in sorted(LEVEL.keys() - PRIMITIVES) if f"{name}/" not in layers] == []
+
+
 @pytest.mark.parametrize("path", sorted(SRC.rglob("__init__.py")), ids=lambda p: p.parent.name)
 def test_packages_are_empty(path: Path) -> None:
     assert path.read_text() == "", f"{path} would shadow a module with what it imports"
