@@ -11,7 +11,7 @@ SRC = ROOT / "src" / "advprune"
 PRIMITIVES = {
     *("atomic", "keys", "threat", "masks", "losses", "frozen", "errors", "units", "schedules", "sites", "seal"),
     *("preemption", "ranks", "rows", "allocator", "exact", "compiled", "prediction"),
-    *("signatures", "plain_files", "processors"),
+    *("signatures", "plain_files", "processors", "ranges"),
 }
 MIDDLE = {"objectives", "attacks", "pruners", "surgery", "quantizers", "datasets", "models", "bounds"}
 LEVEL = dict.fromkeys(PRIMITIVES, 0) | dict.fromkeys(MIDDLE, 1) | {"modules": 2, "loggers": 2, "stages": 3, "report": 3}

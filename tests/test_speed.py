@@ -18,13 +18,11 @@ from advprune import compiled, exact
 from advprune.attacks.pgd import pgd
 from advprune.bounds.interval import ibp
 from advprune.compiled import compiling
-from advprune.errors import UserError
 from advprune.losses import kl
 from advprune.masks import prunable
 from advprune.modules.mixed import Mixed, called
 from advprune.modules.seeding import seed_step
 from advprune.objectives.trades import trades
-from advprune.stages import world
 from advprune.stages.speed import arranged
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
@@ -206,12 +204,6 @@ def test_precision_moves_the_keys_of_what_is_trained_and_speed_moves_none() -> N
     moved = of(precision="bf16")
     assert all(moved[name] != key for name, key in keys(OPTIONS).items())  # the dense parent is trained, too
     assert moved != of(precision="bf16", batch_norm="local", devices=2)
-
-
-@pytest.mark.parametrize("option", ["precision", "memory_format", "compile", "allocator"])
-def test_an_unknown_word_is_a_sentence(option: str) -> None:
-    with pytest.raises(UserError, match=f"trainer.{option}=fast is not known: give one of "):
-        world.check({option: "fast"})
 
 
 def test_a_training_in_channels_last_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from advprune.datasets.loader import EvalLoader, TrainLoader
 from advprune.datasets.other_test import load_test
 from advprune.datasets.splits import Split, hold_out, subset
 from advprune.errors import UserError
+from advprune.ranges import Count, Held, Seed
 from advprune.rows import Share
 
 
@@ -49,14 +50,14 @@ class ImageData(pl.LightningDataModule):
         channels: int | None = None,
         image_size: int | None = None,
         augment: CropFlip | None = None,
-        validation: int | float = 0.1,
-        batch_size: int = 128,
-        train_images: int | None = None,
+        validation: Held = 0.1,
+        batch_size: Count = 128,
+        train_images: Count | None = None,
         extra: str | None = None,
         test: str | None = None,
-        val_images: int | None = None,
-        repeats: int = 1,
-        seed: int = 0,
+        val_images: Count | None = None,
+        repeats: Count = 1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.name = name

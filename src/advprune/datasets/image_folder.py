@@ -6,9 +6,10 @@ Up to 64 pixels, images are decoded once and live on the device as uint8; above,
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from advprune import ranks
@@ -16,11 +17,11 @@ from advprune.datasets.augment import CropFlip
 from advprune.datasets.base import ImageData
 from advprune.datasets.decode import count_frames, decode_cached, open_image
 from advprune.datasets.files import FileEvalLoader, Files, FileTrainLoader
-from advprune.datasets.image_modes import MODES
 from advprune.datasets.listing import SUFFIXES, list_split, test_folder
 from advprune.datasets.splits import Split
 from advprune.errors import UserError
 from advprune.processors import usable_processors
+from advprune.ranges import Count, Held, Seed, Side, refuse_outside
 
 #: Largest image size that is kept in memory.
 SMALL = 64
@@ -50,35 +51,30 @@ class ImageFolder(ImageData):
         *,
         name: str,
         root: str,
-        image_size: int = 224,
-        channels: int = 3,
+        image_size: Side = 224,
+        channels: Literal[1, 3] = 3,
         num_classes: int | None = None,
         cache: str | None = None,
-        workers: int | None = None,
+        workers: Annotated[int, Ge(0), Le(1024)] | None = None,
         augment: CropFlip | None = None,
-        validation: int | float = 0.1,
-        batch_size: int = 128,
-        train_images: int | None = None,
+        validation: Held = 0.1,
+        batch_size: Count = 128,
+        train_images: Count | None = None,
         extra: str | None = None,
-        val_images: int | None = None,
-        repeats: int = 1,
-        seed: int = 0,
+        val_images: Count | None = None,
+        repeats: Count = 1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(
             name=name, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment,
             validation=validation, batch_size=batch_size, train_images=train_images, extra=extra, val_images=val_images,
             repeats=repeats, seed=seed,
         )  # fmt: skip
-        if channels not in MODES:
-            raise UserError(f"dataset.channels={channels} is not possible: give 3 for colour or 1 for grey")
-        if image_size < 1:
-            raise UserError(f"dataset.image_size={image_size} is not possible: give pixels from 1 up")
+        refuse_outside(ImageFolder, channels=channels, image_size=image_size, workers=workers)
         if extra is not None and image_size > SMALL:
             raise UserError(
                 f"dataset.extra is for images up to {SMALL} pixels: drop it, or give dataset.image_size={SMALL}"
             )
-        if workers is not None and workers < 0:
-            raise UserError(f"dataset.workers={workers} is not possible: give a number from 0 up, or null")
         self.root, self.cache = Path(root).expanduser(), cache
         self.size, self.grey_or_colour = image_size, channels
         self.workers = min(usable_processors(), 16) if workers is None else workers

@@ -22,6 +22,7 @@ from advprune.datasets.patience import PATIENCE, held, written
 from advprune.datasets.published import Published, published
 from advprune.datasets.splits import Split
 from advprune.errors import UserError
+from advprune.ranges import Count, Held, Seed
 
 DOWNLOAD_ERRORS = (OSError, RuntimeError, http.client.HTTPException, EOFError, tarfile.TarError, zlib.error)
 #: Seconds that a server may say nothing for.
@@ -49,14 +50,14 @@ class TorchvisionImages(ImageData):
         channels: int | None = None,
         image_size: int | None = None,
         augment: CropFlip | None = None,
-        validation: int | float = 5000,
-        batch_size: int = 128,
-        train_images: int | None = None,
+        validation: Held = 5000,
+        batch_size: Count = 128,
+        train_images: Count | None = None,
         extra: str | None = None,
         test: str | None = None,
-        val_images: int | None = None,
-        repeats: int = 1,
-        seed: int = 0,
+        val_images: Count | None = None,
+        repeats: Count = 1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(
             name=name, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment,

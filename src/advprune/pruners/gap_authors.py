@@ -17,6 +17,7 @@ from advprune.errors import UserError
 from advprune.masks import Scores, prunable
 from advprune.pruners.eligible import Eligible
 from advprune.pruners.gradient import Score, add, check_score, scored
+from advprune.ranges import Count, Quotient, Weight
 from advprune.units import fraction
 
 
@@ -26,9 +27,9 @@ def gap_authors(
     *,
     scope: Literal["global", "layer"] = "global",
     score: Score | None = None,
-    eps: float | str = "8/255",
-    step: float | str = "2/255",
-    steps: int = 10,
+    eps: Weight | Quotient = "8/255",
+    step: Weight | Quotient = "2/255",
+    steps: Count = 10,
     random_start: bool = True,
     leak: bool = True,
     eligible: Eligible = prunable,

@@ -39,7 +39,7 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
     for record in failed:
         job = f" {' '.join(record['overrides'])}" if len(records) > 1 else ""
         sentence = Text.assemble(("error", "bold red"), f"{job}: {cause(record['failed'])}")
-        console.print(sentence, soft_wrap=True)
+        Console(stderr=True).print(sentence, soft_wrap=True)
     if len(records) > 1 and failed:
         console.print(f"{len(failed)} of {len(records)} jobs failed; the same command tries only those again")
     if rows:

@@ -18,6 +18,7 @@ from advprune import preemption
 from advprune.report.table import show
 from advprune.stages import words, world
 from advprune.stages.again import place_of
+from advprune.stages.command import explained, understand
 from advprune.stages.job import RECORD
 from advprune.stages.renew import renew
 from advprune.stages.told_grid import tell as tell_logger
@@ -75,15 +76,15 @@ def tell(records: list[dict[str, Any]], folder: Path) -> None:
 def launch(main: Any) -> None:
     """Run a command's ``main`` and exit: 0, 1 if a job failed, 130 after Ctrl-C, 128 + signal if asked to stop."""
     preemption.listen()
+    flags, own = understand(sys.argv[1:], main)
     if world.started()[0]:  # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
-        own = tempfile.mkdtemp(prefix="advprune_rank_")
-        atexit.register(shutil.rmtree, own, ignore_errors=True)
-        given = [f"hydra.run.dir={own}", f"hydra.sweep.dir={own}", "hydra.job_logging.root.level=WARNING"]
-        last = max((at for at, word in enumerate(sys.argv) if "=" in word and word[0] != "-"), default=0)
-        sys.argv[last + 1 : last + 1] = given  # beside other options: Hydra takes no -m between them
-    sys.argv[1:] = words.for_jobs(sys.argv[1:])
+        folder = tempfile.mkdtemp(prefix="advprune_rank_")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        own += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", "hydra.job_logging.root.level=WARNING"]
+    sys.argv[1:] = words.for_jobs([*own, *flags])
     try:
-        main()
+        with explained(own, main):
+            main()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
         sys.exit(130)

@@ -1,9 +1,8 @@
 """What can only be checked by making it: attack, objective, threat and pruner, once, before any data is read."""
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from advprune.bounds.certificate import proves
@@ -14,36 +13,6 @@ from advprune.stages.build import build
 from advprune.stages.content import network_options, with_content
 from advprune.stages.door import frame_free
 from advprune.stages.judged import judged_threat
-
-
-class Search(BaseModel):
-    """How a learned pruner's scores start and what BatchNorm does meanwhile."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    init: Literal["scaled", "kaiming", "magnitude"]
-    bn: Literal["train", "freeze_affine", "freeze_all"]
-
-
-class Pruner(BaseModel):
-    """The options every pruner has; see ``conf/pruner/base.yaml``."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    criterion: dict[str, Any] | None
-    scope: Literal["layer", "global", "erk"]
-    unit: Literal["filters", "blocks"] | None
-    budget: Literal["parameters", "macs", "filters", "blocks"] | None
-    floor: int | None
-    round_to: int | None
-    schedule: Literal["one_shot", "linear", "exponential", "cubic"]
-    rounds: int
-    epochs_per_round: int
-    recovery: Literal["finetune", "rewind", "scratch"]
-    search: Search | None
-    score: str | None
-    remove: Literal["smallest", "largest"] | None
-    select: Literal["quantile", "bernoulli"] | None
-    biases: bool | None
-    classifier: bool | None
 
 
 def _rehearse_quantizer(options: dict[str, Any]) -> None:
@@ -79,12 +48,6 @@ def rehearse(options: dict[str, Any]) -> None:
     if options.get("pruner") is None:
         return
     pruner = options["pruner"]
-    try:
-        Pruner.model_validate(pruner)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"pruner.{name}={first['input']!r} is not possible: {first['msg']}") from None
     _fit_together(pruner)
     ratio = options["ratio"]
     if options.get("compression") is not None or pruner["classifier"] is False:
