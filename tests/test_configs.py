@@ -132,9 +132,9 @@ def test_the_readme_names_every_objective() -> None:
 
 
 def test_a_misspelt_option_does_not_pass() -> None:
-    with pytest.raises(UserError, match="did you mean attack.steps"):
+    with pytest.raises(UserError, match=r"did you mean attack\.steps"):
         admit(options("prune", "+attack.stpes=3"))
-    with pytest.raises(UserError, match="pruner has no option shape: did you mean pruner.scope"):
+    with pytest.raises(UserError, match=r"pruner has no option shape: did you mean pruner\.scope"):
         admit(options("prune", "+pruner.shape=3"))
 
 

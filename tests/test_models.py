@@ -180,7 +180,7 @@ def test_wrn_34_10_and_resnet_32_are_overrides():
         ("resnet18", {"depth": 20}, "depth=20 .* 18 or 34"),
         ("preact_resnet18", {"depth": 50}, "depth=50 .* 18 or 34"),
         ("resnet20", {"depth": 18}, r"depth=18 must be 6n \+ 2"),
-        ("resnet20", {"shortcut": "C"}, "shortcut=C .* A, B or projection"),
+        ("resnet20", {"shortcut": "C"}, "shortcut=C .* one of A, B, projection"),
         ("wrn_28_4", {"depth": 27}, r"depth=27 must be 6n \+ 4"),
         ("wrn_28_4", {"widen": 0}, "widen=0"),
         ("small_cnn", {"widths": [24, 48]}, r"widths=\[24, 48\] must be three"),

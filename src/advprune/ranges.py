@@ -29,10 +29,10 @@ Side: TypeAlias = Annotated[int, Ge(1), Le(4096)]
 Seed: TypeAlias = Annotated[int, Ge(0), Le(2**32 - 1)]
 Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
 ShareBelowOne: TypeAlias = Annotated[float, Ge(0), Lt(1)]
-Positive: TypeAlias = Annotated[float, Gt(0), Le(1e6)]
+Positive: TypeAlias = Annotated[float, Gt(0)]
 #: Of a network's own widths.
 Factor: TypeAlias = Annotated[float, Gt(0), Le(64)]
-Weight: TypeAlias = Annotated[float, Ge(0), Le(1e6)]
+Weight: TypeAlias = Annotated[float, Ge(0)]
 #: Training images that are held out for validation: a number of them, or a share.
 Held: TypeAlias = Natural | ShareBelowOne
 #: ``8/255``, as papers write radii.
