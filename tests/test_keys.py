@@ -140,8 +140,8 @@ def test_a_swept_float_is_the_typed_one_in_key_table_and_count() -> None:
     assert swept != 0.96
     assert spelled({"ratio": swept, "a": [swept, True, "x", 3]}) == {"ratio": 0.96, "a": [0.96, True, "x", 3]}
     assert keys(changed("ratio", swept)) == keys(changed("ratio", 0.96))
-    assert [shown(v) for v in (str(swept), f"[{swept},0.5]", "runs/0.96", "1e-3")] == ["0.96", "[0.96,0.5]", "runs/0.96",
-                                                                                      "1e-3"]  # fmt: skip
+    words = (str(swept), f"[{swept},0.5]", "runs/0.96", "1e-3")
+    assert [shown(word) for word in words] == ["0.96", "[0.96,0.5]", "runs/0.96", "1e-3"]
     # 0.04 * 12.5 is a half in the decimal: the even count, whatever the float
     assert [keep_count(n, swept) for n in (25, 100, 1250, 62500)] == [1, 4, 50, 2500]
     assert keep_count(75, 0.1 + 0.2 + 0.1) == keep_count(75, 0.4)

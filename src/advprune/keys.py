@@ -45,7 +45,7 @@ def canonical(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, Real):
-        return value if isinstance(value, int) and abs(value) > EXACT else number(value)
+        return value if isinstance(value, int) and abs(value) > EXACT else number(float(value))
     return number(fraction(value)) if _NUMBER.fullmatch(value) else value
 
 
