@@ -68,6 +68,7 @@ def _doubts(row: Row) -> str:
 FIELDS = (
     Field("dataset", "data set", _of("dataset")),
     Field("model", "model", _of("model")),
+    Field("foreign", "weights from", _of("foreign")),
     Field("objective", "objective", _of("objective")),
     Field("method", "pruner", method),
     Field("ratio", "ratio", _of("ratio"), lambda ratio: f"{ratio:g}"),
@@ -104,12 +105,25 @@ def shown(rows: list[Row]) -> tuple[list[Field], str]:
 
 
 #: Columns that need not be there where all rows say the same.
-FRAME = ("dataset", "model", "objective", "unit", "attack", "threat", "source")
+FRAME = ("dataset", "model", "foreign", "objective", "unit", "attack", "threat", "source")
 
 
 def fair(row: Row) -> tuple[Any, ...]:
     """What two rows must share for their shares to be compared at all."""
-    names = ("dataset", "model", "objective", "attack", "norm", "eps", "source", "images", "ratio", "unit", "quantizer")
+    names = (
+        "dataset",
+        "model",
+        "foreign",
+        "objective",
+        "attack",
+        "norm",
+        "eps",
+        "source",
+        "images",
+        "ratio",
+        "unit",
+        "quantizer",
+    )
     return tuple(row.get(name) for name in names)
 
 

@@ -63,7 +63,7 @@ def lines(rows: Iterable[dict[str, Any]]) -> list[Line]:
     for row in rows:
         if row.get("certified_acc") is None:
             continue
-        words = tuple(str("l2" if name == "norm" and row.get("smoothed") else row[name]) for name in WORDS)
+        words = tuple(str("l2" if name == "norm" and row.get("smoothed") else row[name] or "") for name in WORDS)
         if "dense_records" not in row:
             raise UserError("a table of an older version: give its grid's command again, which finds all and writes it")
         ours = [("", None, row["dense_records"])]

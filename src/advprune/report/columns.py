@@ -46,8 +46,13 @@ def eps(row: Row) -> str:
 
 
 def pruned(rows: list[Row]) -> bool:
-    """Whether these jobs prune."""
-    return rows[0].get("pruner") is not None and rows[0]["ratio"] is not None
+    """Whether any of these jobs prunes."""
+    return any(row.get("pruner") is not None and row["ratio"] is not None for row in rows)
+
+
+def foreign(rows: list[Row]) -> bool:
+    """Whether any of these networks, or its parent, was read from a file."""
+    return any(row.get("foreign") for row in rows)
 
 
 def moved(rows: list[Row]) -> bool:
@@ -122,9 +127,10 @@ JUDGED = ("clean", "robust", "certified")
 HEADINGS = {"target_acc": "target right", "both_correct": "both right", "transfer_rate": "transfer rate"}
 COLUMNS = (
     Column("model", lambda row: row["model"], failed=_chosen("model"), words=True),
-    Column("pruner", lambda row: row["pruner"], pruned, _chosen("pruner"), words=True),
-    Column("ratio", lambda row: f"{row['ratio']:g}", pruned, _asked),
-    Column("sparsity", _gone, lambda rows: pruned(rows) and not smaller(rows)),
+    Column("weights from", lambda row: row.get("foreign") or "", foreign, words=True),
+    Column("pruner", lambda row: row.get("pruner") or "–", pruned, _chosen("pruner"), words=True),
+    Column("ratio", lambda row: "–" if row["ratio"] is None else f"{row['ratio']:g}", pruned, _asked),
+    Column("sparsity", _gone, lambda rows: (pruned(rows) or foreign(rows)) and not smaller(rows)),
     Column("params, MACs", _gone, lambda rows: pruned(rows) and smaller(rows)),
     Column("quantizer", lambda row: quantizer(row) or "–", quantized, _chosen("quantizer"), words=True),
     Column("attack", _attack, failed=_chosen("attack"), words=True),

@@ -12,7 +12,8 @@ from advprune.report.rows import SIZES, TRANSFER
 from advprune.report.words import Names, differences, words
 
 #: What an entry is called; two that are called the same but are not get what tells them apart.
-CALLED = ("dataset", "model", "objective", "pruner", "ratio", "quantizer", "attack", "norm", "eps", "source")
+CALLED = ("dataset", "model", "objective", "pruner", "ratio", "quantizer", "attack", "norm", "eps", "source",
+          "foreign")  # fmt: skip
 #: Shares, the one that ranks last.
 MEASURED = ("clean_acc", "certified_acc", "robust_acc")
 
@@ -25,12 +26,13 @@ def entry(run: Run, names: Names) -> dict[str, Any]:
     told: dict[str, Any] = words(run, names) | {
         "ratio": ratio, "seed": run.seed, "identity": run.identity, "run": run.evaluated.key,
         "network": Run(run.line[:-1]).identity, "judged": json.dumps(run.evaluated.identity, sort_keys=True),
-        "sparsity": 0.0 if pruned is None else final.get("sparsity", pruned.result["sparsity"]),
+        "sparsity": final.get("sparsity", 0.0 if pruned is None else pruned.result["sparsity"]),
+        "foreign": run.dense.result.get("foreign"),
         "unit": None if pruned is None else pruned.options["pruner"].get("unit") or "weights",
         **{name: final[name] for name in SIZES if name in final},
         "eps": None if own else after["threat"]["eps"], "norm": None if own else after["threat"]["norm"],
         "perturbation": own, "images": after["images"], "of": after["of"],
-        "checkpoint": "last" if final.get("kept") == "last" else "best",
+        "checkpoint": final.get("kept"),
         "smoothed": after.get("smoothed"), "after_each": after.get("after_each"),
         "seconds": sum(stage.result["seconds"] for stage in run.line),
         "doubts": list(dict.fromkeys(doubt for s in reversed(run.line) for doubt in s.result.get("doubts", []))),
@@ -109,8 +111,8 @@ def _tell_apart(rows: list[dict[str, Any]], groups: dict[str, list[Run]]) -> Non
 
 
 def method(row: dict[str, Any]) -> str:
-    """What is compared: the pruner, or dense; with its quantizer, and with what tells it from its namesakes."""
-    parts = (row["pruner"] or "dense", row["quantizer"], row["options"])
+    """What is compared: the pruner, or the file, or dense; with its quantizer, and what tells it from its namesakes."""
+    parts = (row["pruner"] or row.get("foreign") or "dense", row["quantizer"], row["options"])
     return " ".join(str(part) for part in parts if part)
 
 

@@ -10,10 +10,11 @@ from advprune.report.intervals import described
 def notes(rows: list[dict[str, Any]]) -> list[str]:
     """What a reader of these pooled rows must know, a sentence each."""
     seeds = {row["seeds"] for row in rows}
-    kept = " and ".join(sorted({row["checkpoint"] for row in rows}))
+    kept = " and ".join(sorted({row["checkpoint"] for row in rows if row["checkpoint"]}))
+    counted = "sparsity: zeros counted among prunable ones"
     said = [
         *((True, f"[…]: {sentence}") for sentence in described(seeds)),
-        (True, f"weights kept: {kept} on validation images; sparsity: zeros counted among prunable ones"),
+        (True, f"weights kept: {kept} on validation images; {counted}" if kept else counted),
         (smaller(rows), "params, MACs: what is left of the dense network, which got smaller (a lone number: zeros)"),
         (
             any(row.get("zeros") and "macs" not in row for row in rows),

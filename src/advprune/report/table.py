@@ -61,8 +61,17 @@ def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
 
 
 def _title(rows: list[dict[str, Any]]) -> str:
-    sets, goals = ({row[name] for row in rows} for name in ("dataset", "objective"))
-    return f"{', '.join(sorted(sets))}, trained with {', '.join(sorted(goals))}; accuracy in % on test images"
+    sets = {row["dataset"] for row in rows}
+    return f"{', '.join([*sorted(sets), *_training(rows)])}; accuracy in % on test images"
+
+
+def _training(rows: list[dict[str, Any]]) -> list[str]:
+    """What these networks were trained with; of those read from files only what came after, for no more is known."""
+    here = sorted({row["objective"] for row in rows if row["objective"] and not row.get("foreign")})
+    after = sorted({row["objective"] for row in rows if row["objective"] and row.get("foreign")})
+    return ([f"trained with {', '.join(here)}"] if here else []) + (
+        [f"from a file and then trained with {', '.join(after)}"] if after else []
+    )
 
 
 def _write(rows: list[dict[str, Any]], folder: Path) -> None:

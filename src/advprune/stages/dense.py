@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune import ranks
+from advprune.masks import prunable, sparsity
 from advprune.models import foreign
 from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
 from advprune.modules.files import load_weights, save_weights
@@ -27,7 +28,9 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
         net = parts.network(options, seed=0)
         loaded = _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
-        return {"foreign": Path(options["weights"]).name, "sha256": options["sha256"], **asdict(loaded)}
+        counted = sparsity(prunable(net)).overall
+        told = {"sparsity": counted, "zeros": counted}  # of the weights as they came: nobody else knows it
+        return told | {"foreign": Path(options["weights"]).name, "sha256": options["sha256"], **asdict(loaded)}
     early = KeepEarly(folder / "early.safetensors", round(EARLY * options["training"]["epochs"]))
     net = parts.network(options, seed=options["seed"])
     return train(net, stage, folder, where, "dense", options["training"], callbacks=[early])

@@ -22,6 +22,7 @@ from advprune.errors import UserError
 from advprune.loggers.base import Logger
 from advprune.report.rows import row_of
 from advprune.stages import door, world
+from advprune.stages.described import before_planning, described
 from advprune.stages.make import missing
 from advprune.stages.options import GROUPS, names, resolve, spelled
 from advprune.stages.plan import Plan
@@ -60,12 +61,17 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
     record: dict[str, Any] = {
-        "names": names(),
+        "names": before_planning(names(), cfg.get("checkpoint")),
         "overrides": list(hydra.overrides.task),
         "number": _number(),
     }
     try:
-        record |= {"ratio": spelled(cfg.get("ratio")), "seed": cfg.seed, "store": cfg.store, "group": group(output)}
+        record |= {
+            "ratio": None if cfg.get("checkpoint") else spelled(cfg.get("ratio")),
+            "seed": cfg.seed,
+            "store": cfg.store,
+            "group": group(output),
+        }
         record["logger"] = OmegaConf.to_container(cfg.logger, resolve=True)
         record["row"] = _finish(cfg, plan_of, output, record)
     except NotFoundError:
@@ -96,6 +102,7 @@ def _finish(
     options = resolve(cfg)
     door.check_numbers(options)
     plan = plan_of(options)
+    record["names"] = described(record["names"], plan)
     door.check_signatures(options, ("logger",))
     store = Store(options["store"])
     delivers = bool(options.get("sizes") or options.get("export"))

@@ -146,6 +146,12 @@ def _phase(options: dict[str, Any], pruner: dict[str, Any]) -> dict[str, Any]:
     return {"between": options["finetune"]} if pruner["schedule"] != "one_shot" else {}
 
 
+def plan_attack(options: dict[str, Any]) -> Plan:
+    """What ``attack.py`` looks at: the network in the file ``checkpoint``, or what prune.py makes of the same words."""
+    file = options.get("checkpoint")
+    return plan_pruned(options) if file is None else plan_dense(options, weights=file)
+
+
 def plan_pruned(options: dict[str, Any]) -> Plan:
     """dense → pruned → fine-tuned → attacked, and the dense parent attacked beside it."""
     options = with_content(options)

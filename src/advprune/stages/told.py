@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from advprune.keys import WHERE
 from advprune.loggers.base import Finished, Guarded, Job, Logger
 from advprune.stages.build import build
+from advprune.stages.described import described, file_of, used
 from advprune.stages.judged import judged_threat
 from advprune.stages.plan import Plan, Stage
 from advprune.stages.provenance import code_version
@@ -87,12 +88,13 @@ def replay(found: Finished, logger: Logger) -> None:
 
 
 def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Job:
-    ratio = options.get("ratio")
-    what = [shown.get("pruner", "dense"), *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"])]
+    shown, options = described(shown, plan), used(options, plan)
+    ratio, file = options.get("ratio"), file_of(plan.dense)
+    what = [shown.get("pruner") or file or "dense", *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"])]
     where = [shown["attack"], shown["model"], shown["dataset"], f"seed {options['seed']}"]
     named = names(plan)
     config = {
-        **shown, "ratio": ratio, "seed": options["seed"], "eps": judged_threat(options).get("eps"),
+        **shown, "ratio": ratio, "weights": file, "seed": options["seed"], "eps": judged_threat(options).get("eps"),
         "options": _plain({name: value for name, value in options.items() if name not in ("logger", "store")}),
         "keys": {named[stage.key]: stage.key for stage in plan.stages()}, "final": named[plan.final.key],
         "code": code_version(), "command": command(), "host": socket.gethostname(),
