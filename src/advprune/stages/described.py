@@ -27,8 +27,7 @@ def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
 def used(options: dict[str, Any], plan: Plan) -> dict[str, Any]:
     """The options without those that had no part in the network."""
     line = plan.final.line()
-    gone = () if _pruned(line) else PRUNING
-    gone += () if _trained(line) else TRAINING
+    gone = [*(() if _pruned(line) else PRUNING), *(() if _trained(line) else TRAINING)]
     return {name: value for name, value in options.items() if name not in gone}
 
 
