@@ -5,6 +5,7 @@
 reads the tables of grids run with attack=pgd and attack=transfer, and writes OUT/<quantity>.png and OUT/matched.json.
 """
 
+import io
 import json
 import sys
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from advprune.atomic import replace
 from advprune.errors import UserError
 from advprune.report.intervals import of_unpaired, over_seeds
 
@@ -119,7 +121,9 @@ def draw(found: Curves, column: str, title: str, path: Path) -> None:
     axes.set(xlabel="compression (original : remaining parameters)")
     axes.set_title(f"{title}, %", fontsize=10, loc="left")  # too long to stand beside the axis
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)  # over the curves it would cover points
-    figure.savefig(path, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150)
+    replace(path, drawn.getvalue())
     pyplot.close(figure)
 
 
@@ -137,13 +141,13 @@ def main(arguments: list[str]) -> None:
     for column, _, title in QUANTITIES:
         draw(found, column, title, out / f"{column}.png")
     rows = [row for name in found if name.startswith("gap") for row in matched(found, name)]
-    (out / "matched.json").write_text(json.dumps({"matched": rows, "curves": found}, indent=1))
+    replace(out / "matched.json", json.dumps({"matched": rows, "curves": found}, indent=1))
     table = Table("of", "against", "compression", "clean", "transferred: points more", "seeds")
     for row in rows:
         interval = " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in row["interval"]))
         table.add_row(row["of"], row["rival"], f"{row['compression']:g}", f"{100 * row['clean_acc']:.1f}",
                       f"{100 * row['difference']:+.1f}{interval}", str(row["seeds"]))  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False).print(table)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ reads the radius of each image from the records of jobs run with attack=certify_
 writes OUT/radius.png, OUT/radius.csv and OUT/radius.json. Give it from the folder the jobs were run in.
 """
 
-import csv
+import io
 import json
 import sys
 import textwrap
@@ -17,7 +17,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from advprune.atomic import replace
 from advprune.errors import UserError
+from advprune.report.cells import csv_text
 from advprune.report.certified import Line, lines, points, titles
 
 #: Radii of the printed table, as Cohen et al. have them.
@@ -54,7 +56,9 @@ def draw(found: list[Line], path: Path) -> None:
     axes.set_xlim(0, max(row["radius"] for row in rows))
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=7)
-    figure.savefig(path, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150)
+    replace(path, drawn.getvalue())
     pyplot.close(figure)
 
 
@@ -70,7 +74,7 @@ def show(found: list[Line]) -> None:
         table.add_row(names[id(line)], *(f"{100 * mean(line.certified(radius)):.1f}" for radius in radii),
                       f"{line.mean_radius():.3f}", f"{100 * mean(line.abstained.values()):.1f}",
                       f"{images}" + (f" × {len(line.radii)} seeds" if len(line.radii) > 1 else ""))  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False).print(table)
 
 
 def main(arguments: list[str]) -> None:
@@ -85,11 +89,8 @@ def main(arguments: list[str]) -> None:
     found = lines(row for path in arguments[1:] for row in json.loads(Path(path).read_text()))
     out.mkdir(parents=True, exist_ok=True)
     rows = points(found)
-    (out / "radius.json").write_text(json.dumps(rows, indent=1))
-    with (out / "radius.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    replace(out / "radius.json", json.dumps(rows, indent=1))
+    replace(out / "radius.csv", csv_text(rows[0], rows))
     draw(found, out / "radius.png")
     show(found)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from advprune.report.doubts import doubts_of
+from advprune.report.doubts import doubts_of, strength
 
 #: The cells of a transfer attack.
 TRANSFER = ("target_acc", "both_correct", "transfer_rate")
@@ -57,7 +57,7 @@ def row_of(
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
         "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
     }  # fmt: skip
-    return row | {"doubts": doubts_of(row)}
+    return row | {"doubts": doubts_of(row), "strength": strength(row)}
 
 
 def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -5,9 +5,12 @@
 
 import atexit
 import json
+import logging
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,17 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from advprune import preemption
+from advprune.errors import UserError
+from advprune.report.failures import cause
 from advprune.report.table import show
 from advprune.stages import words, world
-from advprune.stages.again import place_of
+from advprune.stages.again import JOBS, place_of
 from advprune.stages.command import explained, understand
 from advprune.stages.job import RECORD
 from advprune.stages.renew import renew
 from advprune.stages.told_grid import tell as tell_logger
 
+log = logging.getLogger(__name__)
 EXIT = {"code": 0}
 #: What a launcher writes beside the jobs: one record each, before they run.
 LAUNCHED = "launched.json"
@@ -36,25 +42,64 @@ class Grid(Callback):
         if world.started()[0]:
             return
         path = Path(config.hydra.runtime.output_dir) / RECORD
-        tell([json.loads(path.read_text())] if path.exists() else [], path.parent)
+        with failing_aloud(path.parent):
+            tell([json.loads(path.read_text())] if path.exists() else [], path.parent)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """All jobs of a grid, in their order."""
         if world.started()[0]:
             return
         folder = Path(config.hydra.sweep.dir)
-        found = records(folder)
-        tell(found, folder)
-        tell_logger(found, folder)
-        if config.get("report", True):
-            renew(Path(config.store), folder / "table.json")
+        with failing_aloud(folder):
+            found = records(folder)
+            tell(found, folder)
+            _count(found, folder)
+            tell_logger(found, folder)
+            if config.get("report", True):
+                renew(Path(config.store), folder / "table.json")
+
+
+@contextmanager
+def failing_aloud(folder: Path) -> Iterator[None]:
+    """Inside, whatever is raised becomes one sentence on stderr and exit code 1: Hydra swallows it, and exits with 0.
+
+    Args:
+        folder: where the table was to be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        EXIT["code"] = 1
+        print(f"error: {_sentence(error, folder)}", file=sys.stderr)  # noqa: T201
+        log.debug("the end of the command", exc_info=True)
+
+
+def _sentence(error: Exception, folder: Path) -> str:
+    """What went wrong at the end of a command, and that its results are safe."""
+    if isinstance(error, OSError):
+        what = f"{error.filename or folder} could not be written ({error.strerror})"
+    elif isinstance(error, UserError):
+        return str(error)
+    else:
+        what = f"the table in {folder} could not be made ({type(error).__name__}: {cause(str(error))})"
+    return f"{what}; the results are in the store, and the same command tells them again"
+
+
+def _count(found: list[dict[str, Any]], folder: Path) -> None:
+    """Fail if jobs left no record: a table with fewer rows than jobs must not look whole."""
+    path = folder / JOBS
+    asked = len(json.loads(path.read_text())) if path.exists() else 0
+    if len(found) < asked:
+        EXIT["code"] = 1
+        gone = f"{asked - len(found)} of {asked} jobs left no {RECORD} under {folder}: they are not in the table"
+        print(f"error: {gone}; leave hydra.sweep.subdir out, or give each job a folder of its own", file=sys.stderr)  # noqa: T201
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
     """What each job of the grid in ``folder`` wrote down; of those that have not begun, what the launcher did."""
     launched = folder / LAUNCHED
     waiting = json.loads(launched.read_text()) if launched.exists() else []
-    begun = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{RECORD}"))]
+    begun = [json.loads(path.read_text()) for path in sorted(folder.rglob(RECORD))]
     found = {record["number"]: record for record in [*waiting, *begun]}
     return sorted(found.values(), key=place_of(folder))
 
