@@ -32,6 +32,8 @@ ShareBelowOne: TypeAlias = Annotated[float, Ge(0), Lt(1)]
 Positive: TypeAlias = Annotated[float, Gt(0)]
 #: Of a network's own widths.
 Factor: TypeAlias = Annotated[float, Gt(0), Le(64)]
+#: A length as a share of eps, or in pixel units: what is longer goes to the edge in any case.
+Length: TypeAlias = Annotated[float, Gt(0), Le(1000)]
 Weight: TypeAlias = Annotated[float, Ge(0)]
 #: Training images that are held out for validation: a number of them, or a share.
 Held: TypeAlias = Natural | ShareBelowOne
@@ -123,7 +125,7 @@ def _short(value: Any, annotation: Any) -> str | None:
         return None
     union = members(annotation)
     for member in union:
-        base, bounds = _parts(member)
+        base, bounds = _parts(member, value)
         if bounds and (base is float or (base is int and float(value).is_integer() and isinstance(value, int))):
             return bounds + (", or null" if type(None) in union else "")
     return None
@@ -136,11 +138,12 @@ def members(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _parts(annotation: Any) -> tuple[Any, str]:
+def _parts(annotation: Any, value: float = 0) -> tuple[Any, str]:
     if typing.get_origin(annotation) is not Annotated:
         return annotation, ""
     base, *metadata = typing.get_args(annotation)
-    told = [f"{_WORDS[type(m)][1]} {getattr(m, _WORDS[type(m)][0]):.15g}" for m in metadata if type(m) in _WORDS]
+    ends = [(_WORDS[type(m)][1], getattr(m, _WORDS[type(m)][0])) for m in metadata if type(m) in _WORDS]
+    told = [f"{word} {end:.15g}" for word, end in ends if end != MOST or value > MOST]
     return base, " and ".join(told)
 
 

@@ -15,7 +15,7 @@ from advprune.exact import exactly
 from advprune.frozen import frozen
 from advprune.losses import Loss, cross_entropy
 from advprune.prediction import is_right
-from advprune.ranges import Count, Positive, Weight, refuse_outside
+from advprune.ranges import Count, Length, Share, refuse_outside
 from advprune.rows import drawn
 from advprune.threat import Threat
 
@@ -30,10 +30,10 @@ def pgd(
     *,
     threat: Threat,
     steps: Count = 50,
-    rel_step: Positive | None = None,
+    rel_step: Length | None = None,
     loss: Loss = cross_entropy,
     start: Literal["uniform", "gaussian", "none"] = "uniform",
-    start_noise: Weight = 0.001,
+    start_noise: Share = 0.001,
     restarts: Count = 1,
 ) -> Tensor:
     """Climb ``loss`` inside the ball around ``x``.

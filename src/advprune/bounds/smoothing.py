@@ -21,7 +21,7 @@ from advprune.bounds.layers import refuse_training
 from advprune.errors import UserError
 from advprune.frozen import frozen, lent
 from advprune.prediction import NO_CLASS, predict
-from advprune.ranges import Count, Positive, Seed, refuse_outside
+from advprune.ranges import Count, Length, Seed, refuse_outside
 from advprune.threat import Threat
 
 #: Numbers of noise drawn by one call: of an image's shape alone, never of the batch.
@@ -29,7 +29,7 @@ DRAW = 2**22
 
 
 def certify_smoothing(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, sigma: Positive = 0.25,
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, sigma: Length = 0.25,
     n0: Count = 100, n: Count = 10_000, alpha: Annotated[float, Gt(0), Lt(0.5)] = 0.001, forward_size: Count = 10_000,
     early: bool = False, seed: Seed = 0,
 ) -> Certificate:  # fmt: skip

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from advprune import ranks
 from advprune.errors import UserError
-from advprune.ranges import Positive, refuse_outside
+from advprune.ranges import Length, refuse_outside
 from advprune.rows import place
 from advprune.threat import Threat
 
@@ -35,7 +35,7 @@ class Free(nn.Module):
         UserError: if ``replays`` is below 1 or ``rel_step`` is not above 0.
     """
 
-    def __init__(self, *, threat: Threat, replays: Annotated[int, Ge(1), Le(1000)] = 4, rel_step: Positive = 1.0):
+    def __init__(self, *, threat: Threat, replays: Annotated[int, Ge(1), Le(1000)] = 4, rel_step: Length = 1.0):
         super().__init__()
         refuse_outside(Free, replays=replays, rel_step=rel_step)
         self.threat = threat

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.losses import kl
-from advprune.ranges import Positive, Weight, refuse_outside
+from advprune.ranges import Length, Weight, refuse_outside
 from advprune.rows import drawn
 
 Form = Literal["gaussian", "stability", "smoothadv", "consistency", "macer"]
@@ -31,7 +31,7 @@ def smoothing(
     y: Tensor,
     *,
     progress: float,
-    sigma: Positive = 0.25,
+    sigma: Length = 0.25,
     form: Form = "stability",
     samples: Annotated[int, Ge(1), Le(100_000)] = 1,
     beta: Weight = 6.0,

@@ -17,7 +17,7 @@ from advprune.errors import UserError
 from advprune.masks import Scores, prunable
 from advprune.pruners.eligible import Eligible
 from advprune.pruners.gradient import Score, add, check_score, scored
-from advprune.ranges import Count, Quotient, Weight
+from advprune.ranges import Count, Length, Quotient
 from advprune.units import fraction
 
 
@@ -27,8 +27,8 @@ def gap_authors(
     *,
     scope: Literal["global", "layer"] = "global",
     score: Score | None = None,
-    eps: Weight | Quotient = "8/255",
-    step: Weight | Quotient = "2/255",
+    eps: Length | Quotient = "8/255",
+    step: Length | Quotient = "2/255",
     steps: Count = 10,
     random_start: bool = True,
     leak: bool = True,

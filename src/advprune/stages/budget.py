@@ -41,6 +41,23 @@ def wanted(net: nn.Module, options: dict[str, Any]) -> float:
     return ratio_for(net, chosen(net, options["pruner"]), options["compression"])
 
 
+def scores_of(
+    criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: dict[str, Any]
+) -> dict[str, Any]:
+    """Score what may be removed.
+
+    Raises:
+        UserError: if the criterion leaves something of it without a score.
+    """
+    names = chosen(model, pruner)
+    takes = "eligible" in inspect.signature(criterion).parameters
+    scores = criterion(model, batches, **({"eligible": _eligible(pruner)} if takes else {}))
+    unscored = names.keys() - scores.keys()
+    if unscored:
+        raise UserError(f"this pruner gives {sorted(unscored)[0]} no score; write pruner.biases=null")
+    return {name: scores[name] for name in names}
+
+
 def masks_of(
     criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: dict[str, Any], ratio: float,
     within: Masks | None,
@@ -50,15 +67,9 @@ def masks_of(
     Raises:
         UserError: if the criterion scores too little, or the ratio cannot be spent.
     """
-    names = chosen(model, pruner)
-    takes = "eligible" in inspect.signature(criterion).parameters
     with ranks.apart():  # each rank scores on the same images; what differs by rounding is averaged
-        scores = criterion(model, batches, **({"eligible": _eligible(pruner)} if takes else {}))
+        scores = scores_of(criterion, model, batches, pruner)
     scores = ranks.averaged(scores)
-    unscored = names.keys() - scores.keys()
-    if unscored:
-        raise UserError(f"this pruner gives {sorted(unscored)[0]} no score; write pruner.biases=null")
-    scores = {name: scores[name] for name in names}
     if pruner.get("remove") == "largest":
         scores = {name: -score for name, score in scores.items()}
     if pruner.get("select") == "quantile":

@@ -53,6 +53,13 @@ def weights_identity(path: str) -> dict[str, Any]:
     return {"weights": path, "sha256": _seen(("file", path), checksum, Path(path)), "structure_sha256": structure}
 
 
+def classes_of(dataset: dict[str, Any]) -> int | None:
+    """How many classes there are, of the user's own folder by its names; None where only reading the data tells."""
+    if dataset["num_classes"] is not None or dataset.get("content") is None:
+        return dataset["num_classes"]
+    return len(_seen(class_names, dataset["content"]))
+
+
 def network_options(options: dict[str, Any]) -> dict[str, Any]:
     """The network's options with the pixel constants and sizes of its data set."""
     dataset, model = options["dataset"], dict(options["model"])

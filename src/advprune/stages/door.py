@@ -46,6 +46,8 @@ def check_numbers(options: dict[str, Any]) -> None:
         if group != "quantizer" or node.get("_target_") is not None:
             own = {field.name for field in fields(known)}
             _check_fields(group, {name: value for name, value in node.items() if name in own}, known)
+    if options.get("export") not in (None, "safetensors", "onnx"):
+        raise UserError(f"export={shown(options['export'])} is not possible: it must be safetensors, onnx or null")
     _check_budget(options, ratio)
     _check_attack(options)
     for phase in ("training", "search", "finetune"):

@@ -56,7 +56,7 @@ class Grid(Callback):
             _count(found, folder)
             tell_logger(found, folder)
             if config.get("report", True):
-                renew(Path(config.store), folder / "table.json")
+                renew(Path(config.store).expanduser(), folder / "table.json")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from advprune.report.rows import row_of
 from advprune.stages import door, world
 from advprune.stages.described import before_planning, described
 from advprune.stages.make import missing
-from advprune.stages.options import GROUPS, names, resolve, spelled
+from advprune.stages.options import GROUPS, names, resolve, spelled, typed_path
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store
 from advprune.stages.told import all_of, group, replay, told_to
@@ -69,7 +69,7 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
         record |= {
             "ratio": None if cfg.get("checkpoint") else spelled(cfg.get("ratio")),
             "seed": cfg.seed,
-            "store": cfg.store,
+            "store": typed_path(cfg.store),
             "group": group(output),
         }
         record["logger"] = OmegaConf.to_container(cfg.logger, resolve=True)
@@ -111,6 +111,7 @@ def _finish(
         raise NotFoundError
     making = bool(todo) or world.started()[1] > 1  # ranks that others started ask the store together
     if making:
+        check_place(store.root)
         if world.started()[0] == 0:  # without a row: so others see that it has begun, should it be killed
             _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
         door.check_signatures(options, GROUPS)
@@ -148,6 +149,21 @@ def _row(
 
         row |= deliver(plan, store, output, options)
     return row
+
+
+def check_place(store: Path) -> None:
+    """Refuse a store in which nothing can be made.
+
+    Raises:
+        UserError: with the system's reason.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            system_sentence(error)
+            or f"store={store} cannot be a folder ({error.strerror}): give another place, store=FOLDER"
+        ) from None
 
 
 def system_sentence(error: OSError) -> str | None:

@@ -36,7 +36,7 @@ def sentence(error: BaseException, words: list[str], vocabulary: Vocabulary) -> 
     said = str(library[0])
     if said.startswith("error: "):  # a launcher's or sweeper's, of ours
         return said.removeprefix("error: ")
-    return _wrong_word(words, vocabulary) or _in_short(library)
+    return wrong_word(words, vocabulary) or _in_short(library)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -76,7 +76,7 @@ def _missing(error: MissingConfigException, vocabulary: Vocabulary) -> str:
     return f"{group}={member} is not known: {hint}{group} is one of {', '.join(options) or 'none'}"
 
 
-def _wrong_word(words: list[str], vocabulary: Vocabulary) -> str | None:
+def wrong_word(words: list[str], vocabulary: Vocabulary) -> str | None:
     """A sentence about the first word that the options have no place for."""
     parse = OverridesParser.create().parse_override
     overrides = [parse(word) for word in words]

@@ -8,11 +8,12 @@ from torch import nn
 from advprune.bounds.certificate import proves
 from advprune.errors import UserError
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, inputs, parts, proofs, shrinkable
+from advprune.stages import budget, dry_calls, inputs, parts, proofs, shrinkable
 from advprune.stages.build import build
-from advprune.stages.content import network_options, with_content
+from advprune.stages.content import classes_of, network_options, with_content
 from advprune.stages.door import frame_free
 from advprune.stages.judged import judged_threat
+from advprune.surgery import export
 
 
 def _rehearse_quantizer(options: dict[str, Any]) -> None:
@@ -41,6 +42,14 @@ def rehearse(options: dict[str, Any]) -> None:
     attack = parts.attack(options)
     _no_proof_inside(attack)
     parts.objective(options)
+    dry_calls.call_attack(attack, options)
+    dry_calls.call_objective(options)
+    dry_calls.check_images(options)
+    net = fresh(options) if classes_of(options["dataset"]) is not None else None
+    if net is not None:
+        dry_calls.call_network(options, net)
+    if options.get("export") == "onnx":
+        export.check_packages()
     if options["dataset"]["num_classes"] is not None:  # else only the data says what the network is
         proofs.rehearse_objective(options, fresh)
         proofs.rehearse_certifier(attack, options, fresh)
@@ -48,13 +57,20 @@ def rehearse(options: dict[str, Any]) -> None:
     if options.get("pruner") is None:
         return
     pruner = options["pruner"]
+    if pruner["criterion"] is not None and "_target_" not in pruner["criterion"]:
+        raise UserError(
+            "pruner.criterion names no function: choose one with pruner=…, or pruner/criterion=… of filters"
+        )
     _fit_together(pruner)
     ratio = options["ratio"]
     if options.get("compression") is not None or pruner["classifier"] is False:
         ratio = budget.wanted(fresh(options), options)
     cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
+    dry_calls.check_start(options)
     if pruner["criterion"] is not None:
         build(pruner["criterion"])
+        if net is not None:
+            dry_calls.call_criterion(options, net)
     if pruner["unit"] is not None:
         shrinkable.check(options, fresh(options), ratio)
 
@@ -74,7 +90,8 @@ def _fits_pixels(threat: Any, dataset: dict[str, Any]) -> None:
 def _no_proof_inside(attack: partial[Any]) -> None:
     """Refuse a certifier where examples are wanted: inside a transfer attack, or among those that worst_of tries."""
     members = {"inner": attack.keywords.get("inner")}
-    members |= {f"attacks.{name}": member for name, member in (attack.keywords.get("attacks") or {}).items()}
+    several = attack.keywords.get("attacks")  # of worst_of by name; autoattack's are the names of its parts
+    members |= {f"attacks.{name}": one for name, one in several.items()} if isinstance(several, dict) else {}
     for name, member in members.items():
         if member is not None and proves(member):
             raise UserError(

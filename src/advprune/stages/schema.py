@@ -145,6 +145,32 @@ class Quantizer:
 
 
 @dataclass
+class Radii:
+    """The customary eps of each norm."""
+
+    linf: Annotated[float, Gt(0), Le(1)] | Quotient = 1.0
+    l2: Annotated[float, Gt(0), Le(10)] | Quotient = 1.0
+
+
+@dataclass
+class Epochs:
+    """How long each phase takes."""
+
+    dense: Annotated[int, Ge(1), Le(100_000)] = 1
+    search: Annotated[int, Ge(1), Le(100_000)] = 1
+    finetune: Annotated[int, Ge(1), Le(100_000)] = 1
+
+
+@dataclass
+class Rates:
+    """The learning rate of each phase."""
+
+    dense: Weight = 0.1
+    search: Weight = 0.1
+    finetune: Weight = 0.1
+
+
+@dataclass
 class Dataset:
     """What a data set says of its images, and suggests to the other groups."""
 
@@ -153,11 +179,11 @@ class Dataset:
     image_size: Side | None = None
     mean: list[Share] | None = None
     std: list[Annotated[float, Gt(0), Le(1)]] | None = None
-    eps: dict[str, Any] | None = None
+    eps: Radii = field(default_factory=Radii)
     attack_steps: Count = 1
-    epochs: dict[str, Any] | None = None
+    epochs: Epochs = field(default_factory=Epochs)
     batch_size: Count = 128
-    learning_rate: dict[str, Any] | None = None
+    learning_rate: Rates = field(default_factory=Rates)
     content: str | None = None
     content_id: Any = None
     extra_id: Any = None
