@@ -3,6 +3,7 @@
 import inspect
 import itertools
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from omegaconf import OmegaConf
 
 from advprune.keys import TARGET, WHERE, identity
 from advprune.signatures import bound, defaults
-from advprune.stages.door import FRAME, RESERVED
+from advprune.stages.door import RESERVED
 from advprune.stages.plan import JOBS, Stage
+from advprune.stages.schema import HARNESS
 
 CONF = Path(__file__).parents[1] / "conf"
 #: Groups whose options decide results; the others say where and how visibly a job runs.
@@ -45,7 +47,8 @@ def _key(group: str, node: dict[str, Any]) -> Any:
 def _called(group: str, node: dict[str, Any]) -> dict[str, Any]:
     """The slow reference: what the imported signature is called with; beside it, what the frame reads."""
     parameters = inspect.signature(get_object(node[TARGET])).parameters
-    frame = (FRAME.get(group, frozenset()) - parameters.keys()) | RESERVED
+    harness = {field.name for field in fields(HARNESS[group])} if group in HARNESS else set()
+    frame = (harness - parameters.keys()) | RESERVED
     known = {name: own.default for name, own in parameters.items() if own.default is not own.empty}
     # of an argument without a default, null and nothing are one: the frame gives it, or the door refuses both
     given = {name: value for name, value in node.items() if name not in frame and (value is not None or name in known)}
