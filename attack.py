@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from advprune.stages import job, schema
 from advprune.stages.grid import launch
-from advprune.stages.plan import plan_dense, plan_pruned
+from advprune.stages.plan import plan_attack
 
 schema.register()
 
@@ -16,9 +16,7 @@ schema.register()
 @hydra.main(version_base="1.3", config_path="conf", config_name="attack")
 def main(cfg: DictConfig) -> float:
     """Attack, print the table; returns robust accuracy."""
-    if cfg.checkpoint is not None:
-        return job.run(cfg, lambda options: plan_dense(options, weights=options["checkpoint"]), value="robust_acc")
-    return job.run(cfg, plan_pruned, value="robust_acc")
+    return job.run(cfg, plan_attack, value="robust_acc")
 
 
 if __name__ == "__main__":

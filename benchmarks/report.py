@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from advprune import masks as mask_values
 from advprune.atomic import replace
 from advprune.modules.files import save_weights
+from advprune.seal import seal
 from advprune.stages import evaluated, schema, verdicts
 from advprune.stages.options import resolve
 from advprune.stages.plan import Plan, Stage, plan_pruned
@@ -57,12 +58,14 @@ class Synthetic:
         if self.finish(dense_stage, {"kept": "best"}):
             weights = {name: torch.zeros(shape) for name, shape in self.shapes.items()}
             save_weights(self.store.folder(dense_stage) / "model.safetensors", weights)
+            seal(self.store.folder(dense_stage))
         kept = {n: torch.from_numpy(random.random(s) > options["ratio"]) for n, s in self.shapes.items()}
         counted = mask_values.sparsity(kept)
         told = {"sparsity": counted.overall, "zeros": counted.overall, "layers": counted.layers,
                 "ratio": options["ratio"], "compression": 1 / (1 - counted.overall)}  # fmt: skip
         if self.finish(pruned, told):
             mask_values.save(kept, self.store.folder(pruned) / "masks.safetensors")
+            seal(self.store.folder(pruned))
         self.finish(plan.final, told | {"kept": "best"})
         self.evaluate(plan.evaluated_dense, dense)
         self.evaluate(plan.evaluated, robust)
@@ -80,6 +83,7 @@ class Synthetic:
         told = verdicts.summary(lists) | {"of": len(right), "threat": threat, "perturbation": None, "doubts": []}
         if self.finish(stage, told):
             evaluated._write_records(self.store.folder(stage) / "records.parquet", lists)
+            seal(self.store.folder(stage))
 
     def finish(self, stage: Stage, result: dict[str, Any]) -> bool:
         """Write config, result and mark; whether it was not there yet."""

@@ -68,8 +68,8 @@ def draw(rows: list[dict[str, Any]], out: Path) -> None:
 
 def caption(row: dict[str, Any]) -> str:
     """What was measured, and what the bars are."""
-    several = row["seeds"] > 1
-    bars = f"mean of {row['seeds']} seeds, 95 % t interval" if several else "one seed, 95 % Wilson interval"
+    several = f"mean of {row['seeds']} seeds, 95 % interval over images and seeds"
+    bars = several if row["seeds"] > 1 else "one seed, 95 % interval over images"
     what = f"{row['dataset']}, {row['model']}, {row['objective']}; {row['attack']} {eps(row)}, {row['images']} images"
     return f"{what}; {bars}"
 

@@ -52,7 +52,7 @@ def run_job(folder: Path, command: str, overrides: tuple[str, ...], store: Path)
     import prune
     import train
     from advprune.stages import job as jobs
-    from advprune.stages.plan import plan_dense, plan_pruned
+    from advprune.stages.plan import plan_attack, plan_dense, plan_pruned
 
     assert all((train, prune, attack))  # their import registers the schemas
     output = folder / "job"
@@ -64,7 +64,7 @@ def run_job(folder: Path, command: str, overrides: tuple[str, ...], store: Path)
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             del cfg["hydra"]  # a task is given its options without Hydra's own
-        plans: Any = {"train": plan_dense, "prune": plan_pruned, "attack": plan_pruned}
+        plans: Any = {"train": plan_dense, "prune": plan_pruned, "attack": plan_attack}
         value = jobs.run(cfg, plans[command])
     return json.loads((output / "job.json").read_text()) | {"value": value}
 

@@ -87,10 +87,17 @@ def first_value(override: Override) -> Any:
 
 @pytest.mark.parametrize(("group", "member"), MEMBERS, ids=[f"{g}/{m}" for g, m in MEMBERS])
 def test_every_member_of_every_group_passes_the_door(group: str, member: str) -> None:
-    for command in ("train", "prune", "attack"):
-        shown = group == "experiment" and command == "prune"  # by a comment of its own, which is tried below
-        if not shown and (command != "train" or group not in PRUNING):
-            admit(options(command, f"{group}={member}", *NEEDS.get((group, member), [])))
+    """By one command each: all have the same groups, and what prune.py makes of an experiment is tried below."""
+    command = "attack" if group == "experiment" else "prune" if group in PRUNING else "train"
+    admit(options(command, f"{group}={member}", *NEEDS.get((group, member), [])))
+
+
+@pytest.mark.parametrize("command", ["train", "prune", "attack"])
+def test_every_group_is_one_of_every_command(command: str) -> None:
+    given = ["pruner=magnitude", "quantizer=ptq_static", "model=resnet20", "dataset=mnist", "attack=worst_of",
+             "objective=pgd", "threat=l2", "trainer=cpu", "logger=tensorboard"]  # fmt: skip
+    assert {word.split("=")[0] for word in given} | {"experiment"} == {group for group, _ in MEMBERS}
+    admit(options(command, *(word for word in given if command != "train" or word.split("=")[0] not in PRUNING)))
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("experiment/*.yaml")), ids=lambda path: path.stem)
@@ -118,15 +125,25 @@ def test_the_hydra_experiment_is_the_papers_budget() -> None:
     assert options("prune", "experiment=hydra_cifar10_vgg16", "pruner=magnitude")["pruner"]["search"] is None
 
 
+def test_the_readme_names_every_objective() -> None:
+    (row,) = re.findall(r"^\| `objective` \| what training minimises: (.*) \|$", TEXTS[0], re.MULTILINE)
+    named = set(re.split(r"[,;] (?:for certificates )?", row))
+    assert named == {member for group, member in MEMBERS if group == "objective"}
+
+
 def test_a_misspelt_option_does_not_pass() -> None:
-    with pytest.raises(UserError, match="did you mean steps"):
+    with pytest.raises(UserError, match=r"did you mean attack\.steps"):
         admit(options("prune", "+attack.stpes=3"))
-    with pytest.raises(UserError, match="Extra inputs"):
+    with pytest.raises(UserError, match=r"pruner has no option shape: did you mean pruner\.scope"):
         admit(options("prune", "+pruner.shape=3"))
 
 
 @pytest.mark.parametrize(("command", "words"), COMMANDS, ids=[f"{c} {w}" for c, w in COMMANDS])
-def test_a_command_that_a_page_shows_is_a_real_one(command: str, words: str) -> None:
+def test_a_command_that_a_page_shows_is_a_real_one(command: str, words: str, tmp_path: Path) -> None:
+    for place in ("train/a", "train/b", "test/a", "test/b"):  # what FOLDER stands for
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.png").touch()
+    words = words.replace("dataset.root=FOLDER", f"dataset.root={tmp_path}")
     # several nodes want several processes, which the page's srun starts
     alone = [word for word in first_job(words) if not word.startswith("trainer.nodes=")]
     try:

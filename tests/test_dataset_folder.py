@@ -14,6 +14,7 @@ from advprune.datasets import decode
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.image_folder import ImageFolder
 from advprune.datasets.listing import class_names, fingerprint, list_images
+from advprune.datasets.manifest import Checksums
 from advprune.errors import UserError
 
 
@@ -109,9 +110,9 @@ def test_trees_laid_out_otherwise_are_refused_by_name(tree, tmp_path):
     assert "give dataset.image_size=8" in said(tree, image_size=224)
     assert "dataset.num_classes=4" in said(tree, num_classes=4)
     (tree / "test" / "dog").mkdir()
-    assert "not the same class folders as train: dog" in said(tree)
+    assert "not the same class folders as train: test alone has dog" in said(tree)
     (tree / "train" / "dog").mkdir()
-    assert "train/dog has no image" in said(tree)
+    assert "train/dog has no file" in said(tree)
     (tree / "train" / "dog").rmdir()
     shutil.rmtree(tree / "test")
     assert "neither a folder test nor a folder val" in said(tree)
@@ -170,16 +171,17 @@ def test_large_test_images_are_the_resized_middle(photos):
 
 
 def test_fingerprints_follow_the_data_and_not_its_place(tree, tmp_path):
-    original = fingerprint(tree)
+    sums = Checksums(tmp_path / "manifests")
+    original = fingerprint(tree, "train", sums)
     shutil.copytree(tree, tmp_path / "moved")
-    assert fingerprint(tmp_path / "moved") == original
+    assert fingerprint(tmp_path / "moved", "train", sums) == original
     (tree / "README").write_text("no image")
     (tree / "train" / "ant" / ".hidden.png").write_text("no image")
-    assert fingerprint(tree) == original
+    assert fingerprint(tree, "train", sums) == original
     (tree / "train" / "ant" / "0.png").write_bytes(b"other pixels under the same name")
-    changed = fingerprint(tree)
+    changed = fingerprint(tree, "train", sums)
     (tree / "train" / "cat" / "3.png").rename(tree / "train" / "cat" / "4.png")
-    renamed = fingerprint(tree)
+    renamed = fingerprint(tree, "train", sums)
     assert len({original, changed, renamed}) == 3
     assert class_names(tree) == ["ant", "bee", "cat"]
     assert list_images(tree, "test")[0][:3] == ["ant/0.png", "ant/1.png", "bee/0.png"]

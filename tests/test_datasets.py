@@ -21,7 +21,7 @@ from advprune.units import fraction
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 #: Read by the frame, not by the class.
-FRAME = {"mean", "std", "eps", "attack_steps", "epochs", "learning_rate", "content"}
+FRAME = {"mean", "std", "eps", "attack_steps", "epochs", "learning_rate", "content", "files", "verify"}
 
 
 class Numbered(ImageData):

@@ -75,9 +75,6 @@ def test_a_sentence_comes_from_the_rank_to_the_table(job: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"devices": 0}, "trainer.devices=0 is not possible: give a number from 1 up"),
-        ({"devices": "2"}, "trainer.devices=2 is not possible"),
-        ({"devices": 2, "batch_norm": "global"}, "trainer.batch_norm=global is not known"),
         ({"devices": None, "batch_norm": "local"}, "give trainer.devices=…, too"),
         ({"devices": 2, "nodes": 2}, "trainer.nodes=2, but only one process was started"),
     ],
@@ -170,7 +167,7 @@ def wait_for(condition: Any, seconds: float = 1500) -> Any:
     raise AssertionError("it did not happen")
 
 
-LONG = (*TWO, "training.epochs=40", "pruner=magnitude", "finetune.epochs=4")
+LONG = (*TWO, "training.epochs=20", "pruner=magnitude", "finetune.epochs=4")
 
 
 def checkpointed(store: Path) -> bool:
@@ -218,7 +215,7 @@ def test_a_command_that_is_killed_takes_its_ranks_along(job: Any, left_alone: Pa
     ranks = rank_processes(killed.pid)
     assert len(ranks) == 2
     killed.send_signal(signal.SIGKILL)
-    wait_for(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks), 30)
+    wait_for(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks), 600)
     ended(killed, -signal.SIGKILL)
     assert "failed" not in job(*SMALL, *LONG)
     same_bits(tmp_path / "stages", left_alone)
@@ -230,7 +227,7 @@ def test_ctrl_c_ends_all_ranks_with_a_line(tmp_path: Path) -> None:
     wait_for(lambda: list(tmp_path.glob("stages/dense/*/work/last.ckpt")))
     ranks = rank_processes(process.pid)
     os.killpg(process.pid, signal.SIGINT)
-    said = ended(process, 130, 60)
+    said = ended(process, 130)
     assert said.strip().splitlines()[-1] == "interrupted; the same command goes on where it was"
     assert "Traceback" not in said
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)

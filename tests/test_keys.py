@@ -103,7 +103,7 @@ def test_pinned_keys() -> None:
 
 
 def test_canonical() -> None:
-    found = canonical({"b": None, "a": [6, "8/255", True, "1e-3", "3e5a"], "root": 1})
+    found = canonical({"b": None, "a": [6, "8/255", True, "1e-3", "3e5a"]})
     assert found == {"a": [6.0, number(8 / 255), True, 0.001, "3e5a"]}
     assert key("dense", {"x": 1}, None) != key("pruned", {"x": 1}, None) != key("pruned", {"x": 1}, "p")
 
@@ -130,7 +130,7 @@ def test_a_number_has_one_spelling(spellings: Any) -> None:
         ({"optimizer": "sgd"}, {"nesterov": False}),
         ({"start": "uniform"}, {"start_noise": 0.1}),
         ({"metric": "clean_acc"}, {"steps": 20}),
-        ({"engine": None}, {"precision": "bf16"}),
+        ({"_target_": "a", "engine": None}, {"precision": "bf16"}),
         ({"form": "gaussian"}, {"beta": 3.0, "entropy": 1.0}),
         ({"form": "stability"}, {"entropy": 1.0}),
         ({"ranges": "dynamic", "epochs": 5}, {"images": 7}),
@@ -190,7 +190,8 @@ def test_a_swept_float_is_the_typed_one_in_key_table_and_count() -> None:
     assert swept != 0.96
     assert spelled({"ratio": swept, "a": [swept, True, "x", 3]}) == {"ratio": 0.96, "a": [0.96, True, "x", 3]}
     assert keys(changed("ratio", swept)) == keys(changed("ratio", 0.96))
-    assert [shown(v) for v in (str(swept), f"[{swept},0.5]", "1e-3")] == ["0.96", "[0.96,0.5]", "1e-3"]
+    words = (str(swept), f"[{swept},0.5]", "runs/0.96", "1e-3")
+    assert [shown(word) for word in words] == ["0.96", "[0.96,0.5]", "runs/0.96", "1e-3"]
     # 0.04 * 12.5 is a half in the decimal: the even count, whatever the float
     assert [keep_count(n, swept) for n in (25, 100, 1250, 62500)] == [1, 4, 50, 2500]
     assert keep_count(75, 0.1 + 0.2 + 0.1) == keep_count(75, 0.4)

@@ -1,4 +1,4 @@
-"""kill -9 in each stage, at three random instants each; the same command again ends as a run left alone, to the bit."""
+"""kill -9 in each stage, at two random instants each; the same command again ends as a run left alone, to the bit."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 STAGES = ("dense", "pruned", "finetuned", "evaluated")
 COMMAND = (
     "prune.py", "ratio=0.9", "model.widths=[8,8,8]", "training.epochs=8", "search.epochs=6", "finetune.epochs=8",
-    "training.ema=0.9", "attack.steps=200", "attack.restarts=4", "attack.batch_size=32", "select.steps=4",
+    "training.ema=0.9", "attack.steps=100", "attack.restarts=3", "attack.batch_size=32", "select.steps=4",
     "trainer=cpu",
 )  # fmt: skip
 
@@ -32,7 +32,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def finish(folder: Path) -> None:
-    assert start(folder).wait(600) == 0, (folder / "log").read_text()
+    assert start(folder).wait(1800) == 0, (folder / "log").read_text()
 
 
 def stage_folder(folder: Path, stage: str) -> Path | None:
@@ -43,7 +43,7 @@ def stage_folder(folder: Path, stage: str) -> Path | None:
 def kill_in(folder: Path, stage: str, after: float) -> bool:
     """Start the command, kill it ``after`` seconds into the stage; whether the stage was then unfinished."""
     process = start(folder)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 1200
     while time.monotonic() < deadline:
         at = stage_folder(folder, stage)
         begun = (
@@ -56,7 +56,7 @@ def kill_in(folder: Path, stage: str, after: float) -> bool:
         time.sleep(0.005)
     time.sleep(after)
     process.send_signal(signal.SIGKILL)
-    process.wait(30)
+    process.wait(600)
     at = stage_folder(folder, stage)
     return at is not None and not (at / "complete").exists()
 
@@ -83,7 +83,7 @@ def test_a_killed_run_ends_as_one_left_alone(tmp_path: Path) -> None:
     seconds = {path.parts[-3]: json.loads(path.read_text())["seconds"] for path in alone.glob("stages/*/*/result.json")}
     instants, caught = random.Random(0), dict.fromkeys(STAGES, 0)
     for stage in STAGES:
-        for share in (0.2, 0.8, 0.8):  # the first is in time also on a machine that has become faster meanwhile
+        for share in (0.2, 0.8):  # the first is in time also on a machine that has become faster meanwhile
             caught[stage] += kill_in(killed, stage, instants.uniform(0.05, share) * seconds[stage])
     finish(killed)
     print(f"kills that hit an unfinished stage: {caught}; stage seconds: {seconds}")  # noqa: T201 - shown with -s

@@ -15,6 +15,7 @@ from conftest import ROOT, TINY
 from omegaconf import OmegaConf
 
 from advprune.errors import UserError
+from advprune.processors import affinity
 from advprune.stages import grid
 from advprune.stages.job import RECORD, only_look
 from advprune.stages.launch import attempt, local, slurm
@@ -39,7 +40,7 @@ if words["ends"] == "waits":
         sys.exit(128 + signal.SIGTERM)
     signal.signal(signal.SIGTERM, saved)
     (folder / "waiting").touch()
-    time.sleep(60)
+    time.sleep(1200)
 time.sleep(0.3)
 (folder / "job.json").write_text(json.dumps({"number": int(words["number"]), "overrides": [], "row": {}, "value": 0.5}))
 """
@@ -75,7 +76,7 @@ def test_a_killed_job_takes_no_other_with_it(jobs: Any, tmp_path: Path, capsys: 
 
 
 def test_each_job_has_its_share(jobs: Any, tmp_path: Path) -> None:
-    cores = local.usable_cores()
+    cores = affinity()
     made = jobs("ends", "ends")
     local.Runner(local.shares(2, ["4", "7"], 1, cores)).run(made)
     found = [json.loads((job.folder / "share.json").read_text()) for job in made]
@@ -234,7 +235,7 @@ def test_a_grid_on_this_machine(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     for name, launched in (("first", True), ("second", False)):
         done = subprocess.run([*command, f"hydra.sweep.dir={tmp_path}/{name}"], cwd=ROOT, env=environment,
-                              capture_output=True, text=True, timeout=900)  # fmt: skip
+                              capture_output=True, text=True, timeout=2400)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         rows = json.loads((tmp_path / name / "table.json").read_text())
         assert [row["pruner"] for row in rows] == ["magnitude", "random"]

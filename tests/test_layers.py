@@ -11,6 +11,7 @@ SRC = ROOT / "src" / "advprune"
 PRIMITIVES = {
     *("atomic", "keys", "threat", "masks", "losses", "frozen", "errors", "units", "schedules", "sites", "seal"),
     *("preemption", "ranks", "rows", "allocator", "exact", "compiled", "prediction"),
+    *("signatures", "plain_files", "processors", "ranges"),
 }
 MIDDLE = {"objectives", "attacks", "pruners", "surgery", "quantizers", "datasets", "models", "bounds"}
 LEVEL = dict.fromkeys(PRIMITIVES, 0) | dict.fromkeys(MIDDLE, 1) | {"modules": 2, "loggers": 2, "stages": 3, "report": 3}
@@ -50,6 +51,11 @@ def test_imports_point_down(path: Path) -> None:
             or (layer, target) == ("stages", "report")
         )
         assert same or down, f"{path.name}:{line}: {layer} imports {target}, which is not below it"
+
+
+def test_contributing_names_every_package() -> None:
+    layers = (ROOT / "CONTRIBUTING.md").read_text().partition("## Layers")[2].partition("\n## ")[0]
+    assert [name for name in sorted(LEVEL.keys() - PRIMITIVES) if f"{name}/" not in layers] == []
 
 
 @pytest.mark.parametrize("path", sorted(SRC.rglob("__init__.py")), ids=lambda p: p.parent.name)

@@ -82,7 +82,7 @@ def sync(folder: Path, server: WandbServer) -> str:
     command = [str(Path(sys.executable).with_name("wandb")), "sync", "--yes", str(folder)]
     environment = os.environ | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     ran = subprocess.run(
-        command, env=environment, cwd=folder.parent, capture_output=True, text=True, timeout=120, check=False
+        command, env=environment, cwd=folder.parent, capture_output=True, text=True, timeout=1200, check=False
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stderr
@@ -142,7 +142,7 @@ def test_a_later_attempt_tells_the_run_whole(tmp_path: Path, server: WandbServer
         "logger.point('pruned', {'epoch': 1, 'step': 10, 'loss': 1.0}); os.kill(os.getpid(), signal.SIGKILL)"
     )
     own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # not this process's helper
-    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=own, check=False, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=own, check=False, timeout=1200)
     assert killed.returncode == -signal.SIGKILL
     (broken,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     time.sleep(1.1)  # names of runs have seconds

@@ -1,4 +1,4 @@
-"""One store and many processes: 16 that start the same grid at once, and 4 of which one is killed again and again."""
+"""One store and many processes: 8 that start the same grid at once, and 4 of which one is killed again and again."""
 
 import json
 import multiprocessing
@@ -19,7 +19,7 @@ from test_kill import contents
 
 pytestmark = pytest.mark.slow
 
-PROCESSES = 16
+PROCESSES = 8
 #: What takes seconds to import: once, in the process that the others are forked off.
 STAGES = ("dense", "pruned", "finetuned", "evaluated")
 PRELOADED = [*(f"advprune.stages.{name}" for name in ("rehearsal", *STAGES)), "hydra", "pandas", "scipy.stats"]
@@ -67,7 +67,7 @@ def complete(folder: Path) -> set[str]:
     return {str(path.parent.relative_to(folder / "stages")) for path in folder.glob("stages/*/*/complete")}
 
 
-def test_sixteen_processes_make_each_stage_once(tmp_path: Path) -> None:
+def test_processes_at_once_make_each_stage_once(tmp_path: Path) -> None:
     words = ("pruner=magnitude", "ratio=0.5,0.9", "training.epochs=1", "finetune.epochs=1")
     processes = [start(tmp_path, number, *words) for number in range(PROCESSES)]
     for process in processes:
@@ -87,10 +87,10 @@ ORDERS = (
     ("magnitude,hydra", "0,1"),
 )
 STAGES_IN_ALL = 2 + 2 + 4 + 4 + 4  # dense and its evaluation for two seeds; pruned, finetuned, evaluated for four jobs
-KILLS = 20
+KILLS = 8
 
 
-def test_a_grid_killed_twenty_times_ends_as_one_left_alone(tmp_path: Path) -> None:
+def test_a_grid_killed_again_and_again_ends_as_one_left_alone(tmp_path: Path) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     longer = ("ratio=0.9", "training.epochs=5", "search.epochs=4", "finetune.epochs=5", "attack.batch_size=32")
     grids = [(f"pruner={pruners}", f"seed={seeds}", *longer) for pruners, seeds in ORDERS]
@@ -104,12 +104,12 @@ def test_a_grid_killed_twenty_times_ends_as_one_left_alone(tmp_path: Path) -> No
     makers = 0
     for _ in range(KILLS):
         wait_for_a_maker(killed, processes)
-        time.sleep(instants.uniform(0, 2) * whole / KILLS)
+        time.sleep(instants.uniform(0, 1) * whole / KILLS)
         making = [n for n, process in enumerate(processes) if holds_a_stage(killed, process.pid)]
         number = instants.choice(making or range(len(processes)))  # most are waiting, or starting again
         makers += bool(making)
         processes[number].kill()
-        processes[number].join(30)
+        processes[number].join(600)
         assert processes[number].exitcode in (-signal.SIGKILL, 0)
         processes[number] = start(killed, number, *grids[number])
     for process in processes:
@@ -127,7 +127,7 @@ def test_a_grid_killed_twenty_times_ends_as_one_left_alone(tmp_path: Path) -> No
 
 def wait_for_a_maker(folder: Path, processes: list[BaseProcess]) -> None:
     """Until one of them makes a stage, however long they take to start; not once there is nothing left to make."""
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 1200
     while len(complete(folder)) < STAGES_IN_ALL and not any(holds_a_stage(folder, p.pid) for p in processes):
         assert time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
         time.sleep(0.02)

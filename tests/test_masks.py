@@ -122,12 +122,12 @@ def test_nan_and_an_impossible_count_are_errors():
 def test_top_k_is_many_times_faster_than_a_sort():
     scores = torch.rand(2_000_000)
 
-    def seconds(call):
+    def seconds(call):  # of the processor: other processes may want it too
         times = []
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             call()
-            times.append(time.perf_counter() - start)
+            times.append(time.process_time() - start)
         return min(times)
 
     assert seconds(lambda: top_k(scores, 20_000)) < seconds(lambda: torch.sort(scores)) / 2

@@ -258,5 +258,5 @@ def test_free_grows_with_the_batch_and_keeps_what_it_has():
 
 @pytest.mark.parametrize("option", [{"replays": 0}, {"rel_step": 0.0}])
 def test_a_wrong_option_of_free_is_an_error(option):
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="is not possible: it must be"):
         Free(threat=Linf(EPS), **option)

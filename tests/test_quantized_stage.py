@@ -111,9 +111,12 @@ def test_training_in_8_bits_moves_weights_and_keeps_zeros(job: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("quantizer=ptq_static", "quantizer.runs=int4"), "runs=int4 is not known: give fake_quant or int8"),
+        (
+            ("quantizer=ptq_static", "quantizer.runs=int4"),
+            "runs=int4 is not possible: it must be one of fake_q",
+        ),
         (("quantizer=ptq_static", "quantizer.images=0"), "images=0 is not possible"),
-        (("quantizer=ptq_static", "quantizer.levels=300"), "levels=300 must be from 1 to 255"),
+        (("quantizer=ptq_static", "quantizer.levels=300"), "levels=300 is not possible: it must be at least 1"),
         (("quantizer.runs=int8",), "says how to quantize, but nothing is"),
     ],
 )

@@ -203,7 +203,7 @@ def test_what_cannot_be_quantized_is_named() -> None:
         quantize(Odd(nn.GELU()))
     with pytest.raises(UserError, match="layer flatten is a flatten, which"):
         quantize(Odd(nn.ReLU()))
-    with pytest.raises(UserError, match="levels=256 must be from 1 to 255"):
+    with pytest.raises(UserError, match="levels=256 is not possible: it must be at least 1 and at most 255"):
         quantize(NETWORKS["small_cnn"](), levels=256)
     with pytest.raises(UserError, match="reached no quantizer"):
         calibrate(quantize(NETWORKS["small_cnn"]()), [])

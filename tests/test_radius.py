@@ -49,8 +49,10 @@ def test_shares_of_images_whose_right_class_is_proved_so_far(rows, tmp_path: Pat
     assert found["hydra 0.9"].certified(0.0) == [0.5, 0.5]  # wrong and abstained images are proved nowhere
     assert found["hydra 0.9"].abstained == {0: 0.25, 1: 0.25}
     assert found["dense"].mean_radius() == pytest.approx((0.5 + 0.3) / 2)
-    assert found["dense"].interval(0.5) == pytest.approx([0.75 - 12.7062 * 0.25, 0.75 + 12.7062 * 0.25], abs=1e-4)
-    assert found["magnitude 0.9"].interval(0.2) == pytest.approx([0.5101, 1.0], abs=1e-4)  # Wilson, 4 of 4
+    assert found["dense"].interval(0.5) == pytest.approx(
+        [-2.4666, 3.9331], abs=1e-4
+    )  # hypot of 12.7 / 4 with 0.5062, 0.2041
+    assert found["magnitude 0.9"].interval(0.2) == pytest.approx([0.3958, 1.0], abs=1e-4)  # Wilson, 4 of 4
 
 
 def test_points_and_files(rows, tmp_path: Path, capsys) -> None:

@@ -27,7 +27,7 @@ def test_a_logger_hears_the_processes_of_its_job() -> None:
     content = pickle.dumps(logger)
     process = multiprocessing.get_context("spawn").Process(target=_elsewhere, args=(content,), daemon=True)
     process.start()
-    process.join(60)
+    process.join(600)
     assert process.exitcode == 0
     assert inner.told == [("dense", epoch) for epoch in range(50)]
     logger.close(failed=False)

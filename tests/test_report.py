@@ -2,13 +2,16 @@
 
 import csv
 import json
+import re
 import shutil
+from math import hypot
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from markupsafe import escape
+from scipy.stats import binomtest, t
 
 from advprune.keys import RECIPES
 from advprune.report.__main__ import main
@@ -16,10 +19,13 @@ from advprune.report.board import rank, shown
 from advprune.report.build import build
 from advprune.report.compare import comparisons, on_every_seed
 from advprune.report.entries import entries, method
-from advprune.report.found import Found, Reader, Run
+from advprune.report.found import Found, Run
+from advprune.report.plots import every
 from advprune.report.published import beside, published
+from advprune.report.store_reader import Reader
 from advprune.report.verdicts import read
 from advprune.report.words import learned
+from advprune.seal import seal
 from benchmarks.report import Synthetic, options_of
 
 IMAGES = 200
@@ -27,6 +33,19 @@ SHAPES = {"conv1.weight": (4, 1, 3, 3), "linear.weight": (10, 16)}
 #: How many of the images each is right on, by seed: always the first ones.
 RIGHT = {"hydra": {0: 150, 1: 160}, "magnitude": {0: 120, 1: 120}}
 DENSE = 170
+
+
+def write(path: Path, text: str) -> None:
+    """Write it, and a mark that goes with it, as whoever plants a file would."""
+    path.write_text(text)
+    seal(path.parent)
+
+
+def change(folder: Path, *, seal_again: bool = False, **facts: Any) -> None:
+    path = folder / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    if seal_again:
+        seal(folder)
 
 
 def first(count: int) -> list[bool]:
@@ -69,14 +88,16 @@ def test_seeds_are_pooled_by_their_options_and_the_parent_stands_beside(made: Pa
     rows = pooled(made / "stages")
     assert len(rows) == 4  # dense, hydra at two ratios, magnitude
     row = one(rows, "hydra", 0.9)  # no table says "hydra"
-    half = t.ppf(0.975, 1) * 0.025  # of two values, the standard error is half their distance
+    seeds = t.ppf(0.975, 1) * 0.025  # of two values, the standard error is half their distance
+    ends = [binomtest(count, IMAGES).proportion_ci(0.95, "wilsoncc") for count in (150, 160)]
+    below, above = 0.775 - (ends[0].low + ends[1].low) / 2, (ends[0].high + ends[1].high) / 2 - 0.775
     assert row["robust_acc"] == pytest.approx(0.775)
-    assert row["robust_acc_interval"] == pytest.approx([0.775 - half, 0.775 + half])
+    assert row["robust_acc_interval"] == pytest.approx([0.775 - hypot(seeds, below), 0.775 + hypot(seeds, above)])
     assert row["dense_robust_acc"] == pytest.approx(DENSE / IMAGES)
     assert sorted(row["runs"]) == [0, 1]
     alone = one(rows, "hydra", 0.99)
     assert (alone["seeds"], alone["robust_acc"]) == (1, 0.25)
-    assert alone["robust_acc_interval"] == pytest.approx([0.1951, 0.3143], abs=1e-4)  # Wilson of 50 of 200
+    assert alone["robust_acc_interval"] == pytest.approx([0.1929, 0.3170], abs=1e-4)  # Wilson, corrected, of 50 of 200
 
 
 def test_two_methods_are_compared_on_the_same_images(made: Path) -> None:
@@ -181,15 +202,33 @@ def test_words_are_those_of_the_command(made: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (lambda p: (p / "records.parquet").write_bytes(b"PAR1 and no more"), "records.parquet cannot be read"),
-        (lambda p: (p / "records.parquet").unlink(), "records.parquet cannot be read"),
-        (lambda p: (p / "result.json").write_text("{}"), "result.json cannot be read (it names no parent stage)"),
-        (lambda p: (p / "config.yaml").write_text("a: [1"), "config.yaml cannot be read"),
+        (lambda p: write(p / "records.parquet", "PAR1 and no more"), "records.parquet cannot be read"),
+        (lambda p: (p / "records.parquet").write_bytes(b"PAR1 and no more"), "records.parquet is damaged"),
+        (lambda p: (p / "records.parquet").unlink(), "records.parquet is gone"),
+        (lambda p: write(p / "result.json", "{}"), "result.json cannot be read (it names no parent stage)"),
+        (lambda p: write(p / "result.json", "[" * 100_000), "result.json cannot be read (it is nested too deeply)"),
+        (lambda p: change(p, clean_acc=0.99), "result.json is damaged"),
+        (
+            lambda p: change(p, seal_again=True, clean_acc=0.99),
+            "clean_ok 0.325000, its result.json 200 images and clean_ok 0.99",
+        ),
+        (lambda p: change(p, seal_again=True, clean_acc=99), "result.json cannot be read (its clean_acc is 99"),
+        (lambda p: change(p, seal_again=True, images="many"), "result.json cannot be read (its images is 'many'"),
+        (lambda p: change(p, seal_again=True, parent=None), "names no network that it evaluated"),
+        (lambda p: change(p, seal_again=True, robust_acc=float("nan")), "result.json cannot be read (NaN is no number"),
+        (lambda p: (p / "config.yaml").write_text(""), "config.yaml is damaged"),
+        (lambda p: write(p / "config.yaml", ""), "config.yaml cannot be read (it is empty)"),
+        (lambda p: write(p / "config.yaml", "a: [1"), "config.yaml cannot be read"),
+        (lambda p: write(p / "config.yaml", "[" * 2_000 + "]" * 2_000), "config.yaml cannot be read"),
+        (lambda p: write(p / "config.yaml", "a: &a [1, 1]\nb: [*a, *a]"), "config.yaml cannot be read (it has aliases"),
+        (lambda p: write(p / "config.yaml", "dataset: 3"), "config.yaml cannot be read (its dataset is"),
+        (lambda p: (p / "complete").write_text("["), "complete is damaged"),
     ],
 )
 def test_a_damaged_run_is_named_and_the_others_untouched(
-    made: Path, damaged: Path, tmp_path: Path, damage: Any, named: str
+    made: Path, damaged: Path, tmp_path: Path, damage: Any, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(every, "draw", lambda given: ([], []))
     run = next(run for run in Reader(made / "stages").runs() if run.final.result.get("ratio") == 0.99)
     damage(damaged / "evaluated" / run.evaluated.key)
     report = build(damaged, tmp_path / "report", [])
@@ -197,17 +236,18 @@ def test_a_damaged_run_is_named_and_the_others_untouched(
     assert named in problem
     assert run.evaluated.key in problem
     assert "delete" in problem
+    assert "left out" in problem
     told = json.loads((tmp_path / "report" / "leaderboard.json").read_text())
     assert sorted((row["pruner"] or "", row["robust_acc"]) for row in told["rows"]) == [
         ("", pytest.approx(0.85)), ("hydra", pytest.approx(0.775)), ("magnitude", pytest.approx(0.6)),
     ]  # fmt: skip
-    assert named in (tmp_path / "report" / "index.html").read_text()
+    assert escape(named) in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_records_that_contradict_their_result_are_left_out(made: Path, damaged: Path) -> None:
     run = next(run for run in Reader(damaged).runs() if run.final.result.get("ratio") == 0.99)
     path = run.evaluated.folder / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"robust_acc": 0.26}))
+    change(path.parent, seal_again=True, robust_acc=0.26)
     with pytest.raises(ValueError, match=r"has 200 images and robust_ok 0\.250000, its result\.json .* 0\.260000"):
         read(next(run for run in Reader(damaged).runs() if run.final.result.get("ratio") == 0.99))
 
@@ -225,7 +265,9 @@ def test_what_an_older_recipe_made_is_not_mixed_in(made: Path, tmp_path: Path, m
     monkeypatch.setitem(RECIPES, "pruned", RECIPES["pruned"] + 1)
     report = build(made / "stages", tmp_path / "report", [])
     assert report.runs == 2  # the dense parent on two seeds
-    assert "5 evaluations are not reported" in report.left_out[0]
+    (problem,) = report.problems
+    assert "5 evaluations are not reported" in problem
+    assert len(re.findall(r"\b[0-9a-f]{16}\b", problem)) == 5  # each is named
 
 
 def test_half_a_stage_is_not_there(damaged: Path) -> None:
@@ -233,7 +275,32 @@ def test_half_a_stage_is_not_there(damaged: Path) -> None:
     (run.evaluated.folder / "complete").unlink()
     reader = Reader(damaged)
     assert run.evaluated.key not in {run.evaluated.key for run in reader.runs()}
-    assert reader.problems == []
+    (problem,) = reader.problems
+    assert "1 evaluations are not finished" in problem
+    assert run.evaluated.key in problem
+
+
+def test_a_stage_made_from_itself_is_named(damaged: Path) -> None:
+    """Its own parent, and two that are each other's."""
+    run = next(run for run in Reader(damaged).runs() if run.final.result.get("ratio") == 0.99)
+    pruned, tuned = run.line[1].folder, run.line[2].folder
+    for parent in (pruned.name, tuned.name):
+        change(pruned, seal_again=True, parent=parent)
+        reader = Reader(damaged)
+        assert len(reader.runs()) == 6
+        (problem,) = reader.problems
+        assert "from itself" in problem
+
+
+def test_what_was_made_from_a_damaged_stage_is_named_with_it(damaged: Path) -> None:
+    reader = Reader(damaged)
+    runs = reader.runs()
+    dense = next(run.dense for run in runs if run.seed == 1)
+    lost = {run.evaluated.key for run in runs if run.dense.key == dense.key}
+    change(dense.folder, kept="last")
+    reader = Reader(damaged)
+    assert {run.evaluated.key for run in reader.runs()} == {run.evaluated.key for run in runs} - lost
+    assert all(any(key in problem for problem in reader.problems) for key in lost)
 
 
 def test_the_files(made: Path, tmp_path: Path) -> None:
@@ -241,7 +308,7 @@ def test_the_files(made: Path, tmp_path: Path) -> None:
     assert (report.runs, report.compared, report.problems) == (7, 1, [])
     markdown = (report.folder / "leaderboard.md").read_text()
     assert "All: data set digits, model small_cnn" in markdown
-    assert "| 77.5 [45.7, 100.0] |" in markdown
+    assert "| 77.5 [45.1, 100.0] |" in markdown
     latex = (report.folder / "leaderboard.tex").read_text()
     assert all(rule in latex for rule in ("\\toprule", "\\midrule", "\\bottomrule", "small\\_cnn", "robust \\%"))
     assert "small_cnn" not in latex

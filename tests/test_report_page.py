@@ -47,7 +47,7 @@ def browser() -> Iterator[Any]:
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     opened = webdriver.Chrome(options=options, service=Service(driver))
-    opened.set_script_timeout(60)
+    opened.set_script_timeout(600)
     yield opened
     opened.quit()
 

@@ -11,7 +11,7 @@ import torch
 from advprune import masks as mask_values
 from advprune.modules.files import save_weights
 from advprune.report.build import build
-from advprune.report.found import Found, Reader, Run
+from advprune.report.found import Found, Run
 from advprune.report.plots import sparsity
 from advprune.report.plots.layers import layers
 from advprune.report.plots.material import Material
@@ -19,6 +19,7 @@ from advprune.report.plots.overlap import kept, overlap
 from advprune.report.plots.pareto import front
 from advprune.report.plots.style import Looks, Plot, slug
 from advprune.report.published import beside
+from advprune.report.store_reader import Reader
 from benchmarks.report import Synthetic, options_of
 
 SHAPES = {"conv1.weight": (4, 1, 3, 3), "linear.weight": (10, 16)}

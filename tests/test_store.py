@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,31 @@ def make_once(root: Path, tally: Path) -> None:
         if not store.done(STAGE):
             with tally.open("a") as file:
                 file.write("made\n")
-            time.sleep(0.05)
             store.finish(STAGE, {"value": 1})
+
+
+def make_once_of_several(root: Path, tally: Path, gate: Any, arrived: Any) -> None:
+    """As ``make_once``, but the maker goes on only when all others have come: to wait, or beside it."""
+    counted = []
+
+    def arrive(_: float) -> None:
+        if not counted:
+            counted.append(True)
+            with arrived.get_lock():
+                arrived.value += 1
+
+    store = Store(root)
+    gate.wait(300)
+    with store.claim(STAGE, waiting=arrive):
+        arrive(0)
+        if store.done(STAGE):
+            return
+        with tally.open("a") as file:
+            file.write("made\n")
+        deadline = time.monotonic() + 300
+        while arrived.value < gate.parties and time.monotonic() < deadline:
+            time.sleep(0.01)
+        store.finish(STAGE, {"value": 1})
 
 
 def test_a_stage_is_done_only_after_its_mark(tmp_path: Path) -> None:
@@ -44,12 +68,17 @@ def test_a_stage_is_done_only_after_its_mark(tmp_path: Path) -> None:
 
 
 def test_processes_make_a_stage_once(tmp_path: Path) -> None:
+    """All of them are at the lock before the first has made it: one that excludes nobody fails this every time."""
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=make_once, args=(tmp_path / "store", tmp_path / "tally")) for _ in range(6)]
+    gate, arrived = context.Barrier(6), context.Value("i", 0)
+    given = (tmp_path / "store", tmp_path / "tally", gate, arrived)
+    workers = [context.Process(target=make_once_of_several, args=given) for _ in range(gate.parties)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(600)
+        assert worker.exitcode == 0
+    assert arrived.value == gate.parties
     assert (tmp_path / "tally").read_text() == "made\n"
 
 
@@ -61,7 +90,7 @@ def test_a_maker_that_is_killed_is_replaced(tmp_path: Path) -> None:
         time.sleep(0.01)
     os.kill(maker.pid, signal.SIGKILL)
     make_once(tmp_path / "store", tmp_path / "tally")
-    maker.join(5)
+    maker.join(600)
     assert Store(tmp_path / "store").done(STAGE)
 
 

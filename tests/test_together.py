@@ -85,7 +85,7 @@ def test_cells() -> None:
     cells = {column.heading: column.cell for column in COLUMNS}
     smaller = ROW | {"params": 1, "macs": 1, "dense_params": 2, "dense_macs": 4}
     assert (cells["sparsity"](ROW), cells["params, MACs"](smaller)) == ("0.5000", "50.00, 25.00 %")
-    assert cells["attack"](ROW) == "pgd\n8/255"
+    assert cells["attack"](ROW) == "pgd\nlinf 8/255"
     assert cells["attack"](ROW | {"attack": "rotation", "eps": None, "perturbation": "30°"}) == "rotation\n(30°)"
     assert cells["robust"](ROW) == "50.0\n[40.0, 60.0]"
     failed = {column.heading: column.failed({"names": {"model": "m"}, "ratio": 0.5, "seed": 3}) for column in COLUMNS}

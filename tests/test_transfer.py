@@ -215,14 +215,14 @@ def test_every_strategy_on_digits_is_counted(folder: Path, words: tuple[str, ...
     ("words", "message"),
     [
         (("compression=64", "pruner.classifier=false"), "compression=64 is not possible: .* give compression below"),
-        (("compression=0.5",), "original : remaining, at least 1"),
+        (("compression=0.5",), "compression=0.5 is not possible: it must be at least 1"),
         (("compression=2", "ratio=0.5"), "two answers to one question"),
         (("ratio=null",), "ratio=null leaves nothing"),
         (("pruner=hydra", "pruner.biases=true"), "pruner.biases is for a pruner that computes"),
         (("pruner.score=abs",), "pruner.score=abs is not looked at"),
         (("pruner.select=quantile", "pruner.scope=erk"), "prunes once, by scope=layer or global"),
         (("pruner.select=bernoulli",), "goes with pruner=random alone"),
-        (("pruner.remove=both",), "pruner.remove='both' is not possible"),
+        (("pruner.remove=both",), "pruner.remove=both is not possible"),
         (("pruner=gradient", "pruner.criterion.mode=both"), "pruner.criterion.mode='both'"),
     ],
 )

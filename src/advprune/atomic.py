@@ -11,7 +11,8 @@ PART = ".part"
 def replace(path: Path, content: bytes | str, *, durable: bool = True) -> None:
     """Let ``content`` take the place of ``path`` in one step; a full disk or a kill leaves what was there before.
 
-    Processes that write the same file at once do not mix: each has a part of its own, and the last rename stays.
+    Processes that write the same file at once do not mix: each has a part of its own, and the last rename stays. A link
+    in the place of either is replaced, and not written through.
 
     Args:
         durable: also have it on the disk itself before it takes the place, so that a power cut leaves one of the two.
@@ -20,7 +21,9 @@ def replace(path: Path, content: bytes | str, *, durable: bool = True) -> None:
     """
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
-        with part.open("wb") as file:
+        with suppress(FileNotFoundError):  # a killed writer's, or a link that somebody planted
+            part.unlink()
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             if durable:
                 file.flush()

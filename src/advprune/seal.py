@@ -5,13 +5,17 @@ checksum is CRC-32: against disks, not against people, and several times faster 
 """
 
 import json
+import stat
 import zlib
 from collections.abc import Collection
 from pathlib import Path
 
 from advprune.atomic import PART, replace
+from advprune.plain_files import read_json
 
 MARK = "complete"
+#: What every finished folder has.
+RESULT = "result.json"
 
 
 def seal(folder: Path) -> None:
@@ -42,19 +46,24 @@ def damaged(folder: Path, *, read: bool, unread: Collection[str] = ()) -> str | 
         read: compare each file's checksum, and not its size alone. ``result.json``, which is small, always is.
         unread: names of files of which the size is enough all the same.
     """
+    mark = folder / MARK
     try:
-        text = (folder / MARK).read_text()
-        for name, facts in json.loads(text or "{}").items():  # empty: made before marks held anything
+        files = read_json(mark)
+        if not isinstance(files, dict) or RESULT not in files or any(Path(name).name != name for name in files):
+            raise ValueError("it names no result")
+        for name, facts in files.items():
             path = folder / name
-            size = path.stat().st_size
-            if size != facts["bytes"]:
-                return f"{path} is damaged: it has {size} bytes and not {facts['bytes']}"
-            if (name == "result.json" or (read and name not in unread)) and _checksum(path) != facts["crc32"]:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return f"{path} is damaged: it is no file"
+            if status.st_size != facts["bytes"]:
+                return f"{path} is damaged: it has {status.st_size} bytes and not {facts['bytes']}"
+            if (name == RESULT or (read and name not in unread)) and _checksum(path) != facts["crc32"]:
                 return f"{path} is damaged: its checksum is another one than when it was written"
     except FileNotFoundError as error:
         return f"{error.filename} is gone"
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return f"{folder / MARK} is damaged: it is not the mark that was written"
+    except (ValueError, TypeError, KeyError):
+        return f"{mark} is damaged: it is not the mark that was written"
     return None
 
 

@@ -4,12 +4,14 @@ Images are float tensors (N, C, H, W) in [0, 1]; ``eps`` is in the same units, s
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from advprune.errors import UserError
+from advprune.ranges import Quotient
 from advprune.rows import drawn
 from advprune.units import fraction
 
@@ -36,7 +38,7 @@ class Linf:
     eps: float
     norm: ClassVar[str] = "linf"
 
-    def __init__(self, eps: float | str):
+    def __init__(self, eps: Annotated[float, Gt(0), Le(1)] | Quotient):
         object.__setattr__(self, "eps", _radius(eps, 1))
 
     def sample(self, x: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ class L2:
     eps: float
     norm: ClassVar[str] = "l2"
 
-    def __init__(self, eps: float | str):
+    def __init__(self, eps: Annotated[float, Gt(0), Le(10)] | Quotient):
         object.__setattr__(self, "eps", _radius(eps, 10))
 
     def sample(self, x: Tensor) -> Tensor:

@@ -1,8 +1,21 @@
 """Numbers as papers write them, and one spelling for each."""
 
+import re
 from fractions import Fraction
 
 from advprune.errors import UserError
+
+_QUOTIENT = re.compile(r"\s*-?\d+(\.\d+)?\s*/\s*\d+(\.\d+)?\s*")
+
+
+def is_quotient(text: str) -> bool:
+    """Whether a text is a quotient such as ``8/255``."""
+    return bool(_QUOTIENT.fullmatch(text)) and float(text.partition("/")[2]) != 0
+
+
+def quotient(text: str) -> float:
+    """Its value."""
+    return fraction(text)
 
 
 def fraction(value: str | float) -> float:

@@ -93,14 +93,14 @@ class Server:
         programs = {name: f"{self.root}/usr/sbin/{name}-wlm" for name in ("slurmctld", "slurmd", "slurmstepd")}
         self._daemon([programs["slurmctld"], *conf])
         self._daemon([programs["slurmd"], *conf, "-d", programs["slurmstepd"]])
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if self.ask("sinfo", "--noheader", "--format=%T").strip() == "idle":
                 return
             time.sleep(0.5)
         logs = "".join(path.read_text()[-500:] for path in self.folder.glob("slurm*.log"))
         self.stop()
-        raise UnavailableError(f"SLURM did not start within a minute: {logs}")
+        raise UnavailableError(f"SLURM did not start within five minutes: {logs}")
 
     def stop(self) -> None:
         """End all jobs and both daemons."""

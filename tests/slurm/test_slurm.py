@@ -51,7 +51,7 @@ class Told:
         return out
 
 
-def until(holds: Callable[[], Any], what: str, seconds: float = 900) -> Any:
+def until(holds: Callable[[], Any], what: str, seconds: float = 1800) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := holds():
@@ -113,7 +113,7 @@ def test_a_grid_survives(slurm: Server, tmp_path: Path) -> None:
         told.ask("sinfo")
         told.ask("squeue")
         told.ask("scontrol", "update", f"nodename={slurm.host}", "state=resume")
-        assert grid_process.wait(1200) == 1
+        assert grid_process.wait(2400) == 1
     finally:
         grid_process.kill()
         told.say((tmp_path / "out").read_text())
@@ -124,7 +124,7 @@ def test_a_grid_survives(slurm: Server, tmp_path: Path) -> None:
     assert len(json.loads((grid / "table.json").read_text())) == 7
 
     again = subprocess.run(
-        command(tmp_path, "second"), cwd=ROOT, env=environment(slurm), capture_output=True, text=True, timeout=1200
+        command(tmp_path, "second"), cwd=ROOT, env=environment(slurm), capture_output=True, text=True, timeout=2400
     )
     told.say(again.stdout)
     assert again.returncode == 0, again.stdout + again.stderr
@@ -154,7 +154,7 @@ def _as_one_left_alone(folder: Path, row: dict[str, Any]) -> None:
 def test_a_partition_that_is_not_there(slurm: Server, tmp_path: Path) -> None:
     refused = subprocess.run(
         command(tmp_path, "grid", "hydra.launcher.partition=nosuch"),
-        cwd=ROOT, env=environment(slurm), capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=environment(slurm), capture_output=True, text=True, timeout=1200,
     )  # fmt: skip
     assert refused.returncode == 1
     assert refused.stderr.startswith(
@@ -166,7 +166,7 @@ def test_a_partition_that_is_not_there(slurm: Server, tmp_path: Path) -> None:
 def test_a_cancelled_job_does_not_come_back(slurm: Server, tmp_path: Path) -> None:
     left = subprocess.run(
         command(tmp_path, "grid", "hydra.launcher.wait=false", "training.epochs=4000", "ratio=0.5", "seed=0"),
-        cwd=ROOT, env=environment(slurm), capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=environment(slurm), capture_output=True, text=True, timeout=1200,
     )  # fmt: skip
     assert left.returncode == 0, left.stderr
     assert "2 of 2 jobs have not ended yet" in left.stdout

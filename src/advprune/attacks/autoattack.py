@@ -7,10 +7,10 @@ images still standing, so that it is known which of them broke what. ``engine=fa
 import importlib.metadata
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyautoattack
 import torch
@@ -24,10 +24,12 @@ from advprune.attacks.watched import Watched
 from advprune.errors import UserError
 from advprune.frozen import frozen, rng_kept
 from advprune.prediction import is_right
+from advprune.ranges import Seed
 from advprune.threat import Threat
 
 VERSIONS = ("standard", "plus", "rand", "custom")
-ATTACKS = ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
+Part = Literal["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
+ATTACKS: tuple[str, ...] = get_args(Part)
 LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}  # the DLR losses look at the third and the fourth logit
 
 
@@ -38,8 +40,8 @@ def autoattack(
     *,
     threat: Threat,
     version: Literal["standard", "plus", "rand", "custom"] = "standard",
-    attacks: list[str] | None = None,
-    seed: int = 0,
+    attacks: list[Part] | None = None,
+    seed: Seed = 0,
     engine: Literal["fast"] | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
     trail: list[tuple[str, Tensor]] | None = None,
@@ -124,7 +126,7 @@ def _run_package(
 
 
 def _package(
-    model: nn.Module, device: torch.device, threat: Threat, version: str, attacks: list[str] | None, seed: int
+    model: nn.Module, device: torch.device, threat: Threat, version: str, attacks: Sequence[str] | None, seed: int
 ) -> pyautoattack.AutoAttack:
     return pyautoattack.AutoAttack(
         model,
@@ -137,7 +139,7 @@ def _package(
     )
 
 
-def _check_options(version: str, attacks: list[str] | None, x: Tensor) -> None:
+def _check_options(version: str, attacks: Sequence[str] | None, x: Tensor) -> None:
     if version not in VERSIONS:
         raise UserError(f"autoattack: version={version!r} is not one of {', '.join(VERSIONS)}")
     if (version == "custom") != bool(attacks):
@@ -151,7 +153,7 @@ def _check_options(version: str, attacks: list[str] | None, x: Tensor) -> None:
         raise UserError(f"autoattack takes float32 images, not {x.dtype}; convert model and images with .float()")
 
 
-def _check_engine(engine: str | None, precision: str | None, version: str, attacks: list[str] | None) -> None:
+def _check_engine(engine: str | None, precision: str | None, version: str, attacks: Sequence[str] | None) -> None:
     if engine not in (None, "fast"):
         raise UserError(f"autoattack: engine={engine!r} is not fast, or null for pyautoattack")
     if engine is None and precision is not None:

@@ -5,9 +5,11 @@ changes a bit; the published set's draws are not known, so this is a set of its 
 """
 
 from collections.abc import Callable, Iterable
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from advprune.attacks.common import blur, digital, noise, weather
@@ -16,7 +18,10 @@ from advprune.attacks.draws import generators, places
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.prediction import is_right
+from advprune.ranges import Seed
 
+#: How strong a corruption is.
+Severity: TypeAlias = Annotated[int, Ge(1), Le(5)]
 MAIN: dict[str, Callable[[Array, int, Draws], Array]] = {
     f.__name__: f
     for f in (
@@ -60,8 +65,8 @@ def corruptions(
     y: Tensor,
     *,
     names: list[str] | None = None,
-    severities: list[int],
-    seed: int = 0,
+    severities: list[Severity],
+    seed: Seed = 0,
     positions: Tensor | None = None,
     verdicts: dict[str, Tensor] | None = None,
 ) -> Tensor:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.prediction import lead
 
@@ -54,15 +53,3 @@ def worst(model: nn.Module, candidates: Iterable[Tensor], y: Tensor) -> Tensor:
             chosen = torch.where(better.view(-1, 1, 1, 1), second, chosen)
             highest, second = torch.where(better, value, highest), next(versions, None)
     return chosen
-
-
-def check_worst_of(attack: str, worst_of: int, fill: float = 0.0) -> None:
-    """Refuse fewer than one draw, and a fill value that is no pixel.
-
-    Raises:
-        UserError: naming the option.
-    """
-    if worst_of < 1:
-        raise UserError(f"{attack}: worst_of={worst_of} must be at least 1; 1 is a random draw")
-    if not 0 <= fill <= 1:
-        raise UserError(f"{attack}: fill={fill} is no pixel; it must be in [0, 1]")

@@ -5,13 +5,16 @@ belongs to the image: the worst of K contains the one that ``worst_of=1`` would 
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from advprune.attacks.draws import check_worst_of, integers, places, uniform, worst
+from advprune.attacks.draws import integers, places, uniform, worst
 from advprune.errors import UserError
+from advprune.ranges import Count, Seed, Share, refuse_outside
 
 
 def translation(
@@ -19,10 +22,10 @@ def translation(
     x: Tensor,
     y: Tensor,
     *,
-    pixels: int,
-    worst_of: int = 1,
-    fill: float = 0.0,
-    seed: int = 0,
+    pixels: Annotated[int, Ge(0), Le(4095)],
+    worst_of: Count = 1,
+    fill: Share = 0.0,
+    seed: Seed = 0,
     positions: Tensor | None = None,
 ) -> Tensor:
     """Shift each image by whole pixels, uniform in [-pixels, pixels] down and to the right.
@@ -41,7 +44,7 @@ def translation(
     Raises:
         UserError: if the image would be gone, or an option is out of range.
     """
-    check_worst_of("translation", worst_of, fill)
+    refuse_outside(translation, pixels=pixels, worst_of=worst_of, fill=fill)
     if not 0 <= pixels < min(x.shape[-2:]):
         raise UserError(f"translation: pixels={pixels} must be from 0 to {min(x.shape[-2:]) - 1} on these images")
     shares = uniform("translation", seed, places(positions, len(x)), worst_of, 2)
@@ -65,10 +68,10 @@ def rotation(
     x: Tensor,
     y: Tensor,
     *,
-    degrees: float,
-    worst_of: int = 1,
-    fill: float = 0.0,
-    seed: int = 0,
+    degrees: Annotated[float, Ge(0), Le(180)],
+    worst_of: Count = 1,
+    fill: Share = 0.0,
+    seed: Seed = 0,
     positions: Tensor | None = None,
 ) -> Tensor:
     """Turn each image about its centre by an angle uniform in [-degrees, degrees].
@@ -87,9 +90,7 @@ def rotation(
     Raises:
         UserError: if an option is out of range.
     """
-    check_worst_of("rotation", worst_of, fill)
-    if not 0 <= degrees <= 180:
-        raise UserError(f"rotation: degrees={degrees} must be in [0, 180]")
+    refuse_outside(rotation, degrees=degrees, worst_of=worst_of, fill=fill)
     shares = uniform("rotation", seed, places(positions, len(x)), worst_of, 1)[..., 0]
     angles = ((2 * shares - 1) * degrees).to(x.device, x.dtype)
     return worst(model, (rotate(x, angle, fill=fill) for angle in angles), y)

@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from advprune.attacks.draws import check_worst_of, integers, places, uniform, worst
+from advprune.attacks.draws import integers, places, uniform, worst
 from advprune.errors import UserError
+from advprune.ranges import Count, Natural, Seed, Share, refuse_outside
 
 
 def occlusion(
@@ -18,10 +19,10 @@ def occlusion(
     x: Tensor,
     y: Tensor,
     *,
-    size: int | Literal["half"] = "half",
-    worst_of: int = 1,
-    fill: float = 0.0,
-    seed: int = 0,
+    size: Natural | Literal["half"] = "half",
+    worst_of: Count = 1,
+    fill: Share = 0.0,
+    seed: Seed = 0,
     positions: Tensor | None = None,
 ) -> Tensor:
     """Cover a square of each image.
@@ -40,7 +41,7 @@ def occlusion(
     Raises:
         UserError: if the square does not fit, or an option is out of range.
     """
-    check_worst_of("occlusion", worst_of, fill)
+    refuse_outside(occlusion, size=size, worst_of=worst_of, fill=fill)
     height, width = x.shape[-2:]
     size = min(height, width) // 2 if size == "half" else size
     if not 0 <= size <= min(height, width):

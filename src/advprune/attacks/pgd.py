@@ -15,12 +15,12 @@ from advprune.exact import exactly
 from advprune.frozen import frozen
 from advprune.losses import Loss, cross_entropy
 from advprune.prediction import is_right
+from advprune.ranges import Count, Length, Share, refuse_outside
 from advprune.rows import drawn
 from advprune.threat import Threat
 
 #: Radii that all steps together are long, where no length is given (Madry et al., section 4).
 REACH = 2.5
-STARTS = ("uniform", "gaussian", "none")
 
 
 def pgd(
@@ -29,12 +29,12 @@ def pgd(
     y: Tensor,
     *,
     threat: Threat,
-    steps: int = 50,
-    rel_step: float | None = None,
+    steps: Count = 50,
+    rel_step: Length | None = None,
     loss: Loss = cross_entropy,
     start: Literal["uniform", "gaussian", "none"] = "uniform",
-    start_noise: float = 0.001,
-    restarts: int = 1,
+    start_noise: Share = 0.001,
+    restarts: Count = 1,
 ) -> Tensor:
     """Climb ``loss`` inside the ball around ``x``.
 
@@ -108,13 +108,8 @@ def _judge(model: nn.Module, x_adv: Tensor, y: Tensor, loss: Loss) -> tuple[Tens
 
 
 def _check(steps: int, rel_step: float | None, loss: Loss, start: str, start_noise: float, restarts: int) -> None:
-    if start not in STARTS:
-        raise UserError(f"pgd: start={start!r} is not one of {', '.join(STARTS)}")
     if not callable(loss):
         raise UserError(f"pgd: loss={loss!r} is not a function; name one of advprune.losses, such as cross_entropy")
-    if steps < 1 or restarts < 1:
-        raise UserError(f"pgd: steps={steps} and restarts={restarts} must be at least 1")
-    if (rel_step is not None and rel_step <= 0) or start_noise < 0:
-        raise UserError(f"pgd: rel_step={rel_step} is a share of eps above 0, start_noise={start_noise} at least 0")
+    refuse_outside(pgd, steps=steps, rel_step=rel_step, start=start, start_noise=start_noise, restarts=restarts)
     if start == "none" and restarts > 1:
         raise UserError(f"pgd: start=none repeats the same attack restarts={restarts} times; use start=uniform")

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advprune.attacks.corruptions import ALL, MAIN, check, judged
+from advprune.attacks.corruptions import ALL, MAIN, Severity, check, judged
 from advprune.errors import UserError
 
 
@@ -23,7 +23,7 @@ def published_corruptions(
     *,
     root: str,
     names: list[str] | None = None,
-    severities: list[int],
+    severities: list[Severity],
     positions: Tensor,
     verdicts: dict[str, Tensor] | None = None,
 ) -> Tensor:

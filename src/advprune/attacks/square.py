@@ -8,8 +8,8 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
 from advprune.attacks.watched import Watched
-from advprune.errors import UserError
 from advprune.frozen import frozen, rng_kept
+from advprune.ranges import Count, Seed, refuse_outside
 from advprune.threat import Threat
 
 #: AutoAttack's queries, for which it does not rescale the paper's schedule of 10,000: for them, neither does this.
@@ -17,7 +17,7 @@ AUTOATTACK = 5000
 
 
 def square(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries: int = AUTOATTACK, seed: int = 0
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries: Count = AUTOATTACK, seed: Seed = 0
 ) -> Tensor:
     """Try random squares until an image is lost or its queries are used up.
 
@@ -33,8 +33,7 @@ def square(
     Raises:
         UserError: if ``n_queries`` is below 1.
     """
-    if n_queries < 1:
-        raise UserError(f"square: n_queries={n_queries} must be at least 1")
+    refuse_outside(square, n_queries=n_queries)
     if len(x) == 0:
         return x.clone()
     watched = Watched(model, x, y, threat)

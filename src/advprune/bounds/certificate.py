@@ -17,6 +17,7 @@ from advprune.bounds.interval import ibp
 from advprune.bounds.linear import crown, crown_ibp
 from advprune.frozen import frozen
 from advprune.prediction import predict
+from advprune.ranges import Count
 from advprune.threat import Threat
 
 
@@ -61,7 +62,7 @@ def certify_ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, posit
 
 
 def certify_crown_ibp(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, rows: int | None = None
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, rows: Count | None = None
 ) -> Certificate:
     """By the better of interval bounds and one linear pass over them; see ``certify_ibp`` and ``linear.crown_ibp``."""
 
@@ -73,7 +74,7 @@ def certify_crown_ibp(
 
 
 def certify_crown(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, rows: int | None = 20_000
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, rows: Count | None = 20_000
 ) -> Certificate:
     """By linear bounds of every layer; see ``certify_ibp`` and ``linear.crown``."""
     return _of_margins(model, x, y, threat, lambda net, images: crown(net, images, y, threat=threat, rows=rows))

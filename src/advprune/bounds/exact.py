@@ -20,6 +20,7 @@ from advprune.bounds.ops import Relu
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.prediction import predict
+from advprune.ranges import Count, Positive, refuse_outside
 from advprune.threat import Threat
 
 #: What the solver may be wrong by: its own tolerances are 1e-6 and 1e-7.
@@ -27,8 +28,8 @@ TOLERANCE = 1e-5
 
 
 def verify_exact(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, seconds: float = 60.0,
-    neurons: int = 500,
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, seconds: Positive = 60.0,
+    neurons: Count = 500,
 ) -> Certificate:  # fmt: skip
     """Prove or refute each image; what the limits leave open abstains.
 
@@ -43,10 +44,9 @@ def verify_exact(
     Raises:
         UserError: for another norm, another operation, or limits below 1.
     """
-    if threat.norm != "linf" or seconds <= 0 or neurons < 1:
-        raise UserError(
-            f"verify_exact: norm={threat.norm}, seconds={seconds}, neurons={neurons}: it needs linf and positive limits"
-        )
+    refuse_outside(verify_exact, seconds=seconds, neurons=neurons)
+    if threat.norm != "linf":
+        raise UserError(f"verify_exact proves for linf, and the threat is {threat.norm}: give threat=linf")
     net = precise(model)
     with frozen(net), torch.no_grad():
         images = x.double()

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from advprune.bounds.boxes import Interval, input_region, minimum, specification, with_label
 from advprune.bounds.graph import Step, trace
 from advprune.frozen import lent
+from advprune.ranges import Share
 from advprune.threat import Threat
 
 
-def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: float = 1.0) -> Tensor:
+def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share = 1.0) -> Tensor:
     """Lower bounds of the margins f_y - f_j on every image that ``threat`` allows.
 
     Args:
@@ -31,7 +32,7 @@ def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: float 
         return with_label(last_layer(steps, boxes, y), y)
 
 
-def logit_bounds(model: nn.Module, x: Tensor, *, threat: Threat, scale: float = 1.0) -> Interval:
+def logit_bounds(model: nn.Module, x: Tensor, *, threat: Threat, scale: Share = 1.0) -> Interval:
     """The interval of each logit, (N, K); see ``ibp``."""
     with lent(model) as net:
         return propagate(trace(net), input_region(x, threat, scale))[-1]

@@ -11,14 +11,14 @@ from advprune.bounds.boxes import Interval, input_region, minimum, specification
 from advprune.bounds.graph import Step, trace
 from advprune.bounds.interval import last_layer, propagate
 from advprune.bounds.ops import Relu, Slope
-from advprune.errors import UserError
 from advprune.frozen import lent
+from advprune.ranges import Count, Share, refuse_outside
 from advprune.threat import Threat
 
 
 def crown_ibp(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: float = 1.0, beta: float = 1.0,
-    slope: Slope = "adaptive", rows: int | None = None,
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share = 1.0, beta: Share = 1.0,
+    slope: Slope = "adaptive", rows: Count | None = None,
 ) -> Tensor:  # fmt: skip
     """``beta`` times the linear bounds plus ``1 - beta`` times the interval bounds of the margins f_y - f_j.
 
@@ -36,7 +36,7 @@ def crown_ibp(
     Raises:
         UserError: see ``interval.ibp``; or if ``beta`` or ``rows`` is out of range.
     """
-    _check(rows, beta)
+    refuse_outside(crown_ibp, rows=rows, beta=beta)
     with lent(model) as net:
         steps = trace(net)
         boxes = propagate(steps, input_region(x, threat, scale))
@@ -46,8 +46,8 @@ def crown_ibp(
 
 
 def crown(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: float = 1.0, slope: Slope = "adaptive",
-    rows: int | None = 20_000,
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share = 1.0, slope: Slope = "adaptive",
+    rows: Count | None = 20_000,
 ) -> Tensor:  # fmt: skip
     """Linear bounds of the margins, the regions of the layers between from linear bounds too: tighter, and far slower.
 
@@ -60,7 +60,7 @@ def crown(
     Returns:
         (N, K), zero at the label. Differentiable.
     """
-    _check(rows, 1.0)
+    refuse_outside(crown, rows=rows)
     with lent(model) as net:
         steps = trace(net)
         boxes = tightened(steps, input_region(x, threat, scale), slope, rows)
@@ -125,10 +125,3 @@ def _margins(steps: list[Step], boxes: list[Interval], y: Tensor, slope: Slope, 
     coef = specification(y, logits.shape[1], logits)
     each = coef.shape[1] if rows is None else max(rows // max(len(y), 1), 1)
     return torch.cat([lower_bound(steps, boxes, len(steps) - 1, some, slope) for some in coef.split(each, 1)], 1)
-
-
-def _check(rows: int | None, beta: float) -> None:
-    if rows is not None and rows < 1:
-        raise UserError(f"rows={rows} go back at once: give a number from 1 up, or null for all")
-    if not 0 <= beta <= 1:
-        raise UserError(f"beta={beta} is the share of the linear bounds, in [0, 1]")

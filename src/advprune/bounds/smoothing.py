@@ -9,8 +9,10 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 from statistics import NormalDist
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Lt
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ from advprune.bounds.layers import refuse_training
 from advprune.errors import UserError
 from advprune.frozen import frozen, lent
 from advprune.prediction import NO_CLASS, predict
+from advprune.ranges import Count, Length, Seed, refuse_outside
 from advprune.threat import Threat
 
 #: Numbers of noise drawn by one call: of an image's shape alone, never of the batch.
@@ -26,8 +29,9 @@ DRAW = 2**22
 
 
 def certify_smoothing(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, sigma: float = 0.25, n0: int = 100,
-    n: int = 10_000, alpha: float = 0.001, forward_size: int = 10_000, early: bool = False, seed: int = 0,
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, sigma: Length = 0.25,
+    n0: Count = 100, n: Count = 10_000, alpha: Annotated[float, Gt(0), Lt(0.5)] = 0.001, forward_size: Count = 10_000,
+    early: bool = False, seed: Seed = 0,
 ) -> Certificate:  # fmt: skip
     """The smoothed class of each image and the L2 radius it holds in, each with probability 1 - ``alpha``.
 
@@ -151,16 +155,11 @@ class _Sampler:
 
 
 def _check(sigma: float, n0: int, n: int, alpha: float, forward_size: int) -> None:
-    if not sigma > 0:
-        raise UserError(f"certify_smoothing: sigma={sigma} is the noise's standard deviation, above 0, such as 0.25")
-    if n0 < 1 or n < n0:
+    refuse_outside(certify_smoothing, sigma=sigma, n0=n0, n=n, alpha=alpha, forward_size=forward_size)
+    if n < n0:
         raise UserError(
             f"certify_smoothing: n={n} samples bound what n0={n0} chose: give 1 <= n0 <= n, as 100 and 10000"
         )
-    if not 0 < alpha < 0.5:
-        raise UserError(f"certify_smoothing: alpha={alpha} is the probability of a wrong certificate, in (0, 0.5)")
-    if forward_size < 1:
-        raise UserError(f"certify_smoothing: forward_size={forward_size} noisy images go at once: at least 1")
 
 
 def _check_reach(wanted: float, threat: Threat, sigma: float, n: int, alpha: float) -> None:

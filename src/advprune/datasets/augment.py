@@ -3,11 +3,14 @@
 (torchvision's v2 transforms, given a batch, move all its images alike.)
 """
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor
 
-from advprune.errors import UserError
+from advprune.ranges import refuse_outside
 
 
 class CropFlip:
@@ -21,9 +24,8 @@ class CropFlip:
         UserError: if ``crop`` is negative.
     """
 
-    def __init__(self, *, crop: int = 0, flip: bool = False) -> None:
-        if crop < 0:
-            raise UserError(f"dataset.augment.crop={crop} is not possible: give pixels of padding from 0 up")
+    def __init__(self, *, crop: Annotated[int, Ge(0), Le(1024)] = 0, flip: bool = False) -> None:
+        refuse_outside(CropFlip, crop=crop)
         self.crop, self.flip = crop, flip
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:

@@ -13,6 +13,7 @@ from advprune.datasets.loader import EvalLoader, TrainLoader
 from advprune.datasets.other_test import load_test
 from advprune.datasets.splits import Split, hold_out, subset
 from advprune.errors import UserError
+from advprune.ranges import Count, Held, Seed
 from advprune.rows import Share
 
 
@@ -39,6 +40,7 @@ class ImageData(pl.LightningDataModule):
     """
 
     name: str
+    least = 2  # images that a last training batch must have to stand alone
 
     def __init__(
         self,
@@ -48,14 +50,14 @@ class ImageData(pl.LightningDataModule):
         channels: int | None = None,
         image_size: int | None = None,
         augment: CropFlip | None = None,
-        validation: int | float = 0.1,
-        batch_size: int = 128,
-        train_images: int | None = None,
+        validation: Held = 0.1,
+        batch_size: Count = 128,
+        train_images: Count | None = None,
         extra: str | None = None,
         test: str | None = None,
-        val_images: int | None = None,
-        repeats: int = 1,
-        seed: int = 0,
+        val_images: Count | None = None,
+        repeats: Count = 1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.name = name
@@ -97,6 +99,9 @@ class ImageData(pl.LightningDataModule):
             kept = kept[subset(len(kept), self.train_images, option="dataset.train_images")]
         if self.val_images is not None and self.val_images < len(held):
             held = held[subset(len(held), self.val_images, option="val_images")]
+        if found["num_classes"] < 2 or len(kept) < 2:
+            what = "one class only" if found["num_classes"] < 2 else "one image to train on"
+            raise UserError(f"dataset={self.name} leaves {what}: a classifier is trained on at least two of each")
         if self.test is not None:
             test = load_test(self.test, **found)
         splits = {"train": pool.take(kept), "val": pool.take(held), "test": test}
@@ -172,6 +177,7 @@ class ImageData(pl.LightningDataModule):
             "seed": self.seed,
             "repeats": self.repeats,
             "share": self.share,
+            "least": self.least,
         }
         return TrainLoader(train, augment=self.augment, extra=extra, **options)
 

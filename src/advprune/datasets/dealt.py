@@ -22,6 +22,17 @@ def parts_of(share: Share, counts: list[int]) -> list[Any]:
     return found
 
 
+def bounds(count: int, batch_size: int, least: int) -> list[tuple[int, int]]:
+    """Where each batch of a training epoch begins and ends in its order.
+
+    A last batch of fewer than ``least`` images joins the one before it: BatchNorm cannot train on a single value.
+    """
+    starts = list(range(0, count, batch_size))
+    if len(starts) > 1 and count - starts[-1] < least:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], count], strict=True))
+
+
 def chunks(indices: Tensor, batch_size: int, share: Share, *, whole: bool) -> list[tuple[Tensor, int]]:
     """What a rank sees of an evaluation: the indices of each of its batches, and how many the whole batch has.
 

@@ -3,34 +3,73 @@
 import hashlib
 import logging
 import os
+import struct
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import Progress
 
+from advprune.atomic import replace
+from advprune.datasets.arrays import load_array
+from advprune.datasets.image_modes import eight_bits
+from advprune.datasets.patience import PATIENCE, held
 from advprune.errors import UserError
 
 log = logging.getLogger(__name__)
-MODES = {1: "L", 3: "RGB"}
+#: What the file with the checksum of a cached one is called.
+SUM = ".sha256"
+#: Of what ``eight_bits`` makes of an image: raised whenever that changes, so that no older cache is taken for it.
+READING = 2
+#: What Pillow raises on files that are damaged, no images, or unreasonably large.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 BLOCK = 64  # images a thread takes at once: one at a time, the bar costs as much as decoding
 
 
 def open_image(path: str | Path, channels: int) -> Image.Image:
-    """Decode one image, in grey (1 channel) or colour (3).
+    """Decode one image in 8 bits, in grey (1 channel) or colour (3), see ``image_modes.py``.
 
     Raises:
-        UserError: naming the file, if it is not an image or not a whole one.
+        UserError: naming the file, if it is not an image, not a whole one, or of a mode whose range is not known.
     """
     try:
+        # a file, not its path: Pillow maps a TIFF of a path into memory, and garbles it if its orientation is 5 to 8
+        with Path(path).open("rb") as file, Image.open(file) as image:
+            return eight_bits(image, channels)
+    except UNREADABLE as reason:
+        raise UserError(f"{path} cannot be read as an image: {_cause(path, reason)}") from None
+
+
+def count_frames(path: str | Path) -> int:
+    """How many pictures a file holds; 1 if it cannot be read, which is said when it is decoded."""
+    try:
         with Image.open(path) as image:
-            return image.convert(MODES[channels])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as reason:
-        raise UserError(f"{path} cannot be read as an image ({reason}): replace it or delete it") from None
+            return int(getattr(image, "n_frames", 1))
+    except UNREADABLE:
+        return 1
+
+
+def _cause(path: str | Path, reason: BaseException) -> str:
+    """Why an image cannot be read, and the cure."""
+    if isinstance(reason, FileNotFoundError):
+        return "it is not there; a link may lead nowhere, or it was removed meanwhile"
+    if isinstance(reason, PermissionError):
+        return "this user may not read it; change its permissions (chmod a+r)"
+    if isinstance(reason, UnidentifiedImageError):
+        return (
+            f"it is {'no image that Pillow knows' if Path(path).stat().st_size else 'empty'}; replace it or delete it"
+        )
+    if isinstance(reason, Image.DecompressionBombError):
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller or delete it"
+    words = " ".join(str(reason).split()) or type(reason).__name__
+    return words if "; " in words else f"{words}; replace it or delete it"
 
 
 def decode(paths: Sequence[str], *, channels: int, image_size: int, workers: int) -> np.ndarray:
@@ -87,14 +126,14 @@ def decode_cached(
     shape = (len(paths), channels, image_size, image_size)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(stored.with_suffix(".lock")):
+        lock = stored.with_suffix(".lock")
+        with held(lock, sign=lambda: None) as mine:  # decoding once more does no harm, if the other one is stuck
             images = _stored(stored, shape)
             if images is None:
+                if not mine:
+                    log.warning("another process has %s for %.0f s: the images are decoded here", lock, PATIENCE)
                 images = decode(paths, channels=channels, image_size=image_size, workers=workers)
-                part = stored.with_suffix(f".{os.getpid()}.part")
-                with part.open("wb") as file:
-                    np.save(file, images)
-                part.replace(stored)
+                _store(stored, images)
     except OSError as reason:
         raise UserError(
             f"dataset.cache={cache} cannot be written ({reason}): give another folder, or null for none"
@@ -102,20 +141,38 @@ def decode_cached(
     return images
 
 
+def _store(path: Path, images: np.ndarray) -> None:
+    """Write the images, and then their checksum beside them."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.save(file, images)
+    part.replace(path)
+    replace(path.with_suffix(SUM), _checksum(images), durable=False)
+
+
 def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     if not path.is_file():
         return None
     try:
-        images = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as reason:
-        log.warning("%s is damaged (%s); the images are decoded again", path, reason)
-        return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
+        images = load_array(path)
+        whole = images.shape == shape and images.dtype == np.uint8 and images.flags.c_contiguous
+        if whole and _checksum(images) == path.with_suffix(SUM).read_text():
+            return images
+        reason = "it is not what was written"
+    except (ValueError, OSError) as error:
+        reason = str(error)
+    log.warning("%s is damaged (%s): the images are decoded again", path, reason)
+    return None
+
+
+def _checksum(images: np.ndarray) -> str:
+    return hashlib.sha256(images.data).hexdigest()
 
 
 def _stamp(paths: Sequence[str], channels: int, image_size: int) -> str:
-    digest = hashlib.sha256(f"{channels}/{image_size}\n".encode())
+    digest = hashlib.sha256(f"{READING}/{channels}/{image_size}\n".encode())
     for path in paths:
         status = os.stat(path)  # noqa: PTH116  60,000 of them: a Path each would take as long again
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}"  # the second cannot be set back
+        digest.update(f"{path}\0{status.st_size}\0{times}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]

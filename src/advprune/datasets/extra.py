@@ -1,12 +1,11 @@
 """Further training images from an .npz, such as the pseudo-labelled ones of robust self-training (arXiv 1905.13736)."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from advprune.datasets.arrays import load_arrays
 from advprune.datasets.splits import Split
 from advprune.errors import UserError
 
@@ -22,11 +21,10 @@ def load_extra(path: str, *, num_classes: int, channels: int, image_size: int) -
     if not Path(path).is_file():
         raise UserError(f"dataset.extra={path} is not there: give an .npz with {LAYOUT}, or null for none")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            images, labels = archive["images"], archive["labels"]
+        images, labels = load_arrays(Path(path), ("images", "labels"))
     except KeyError as missing:
         raise UserError(f"dataset.extra={path} does not fit, {missing}: it must hold {LAYOUT}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError) as reason:
+    except (OSError, ValueError) as reason:
         raise UserError(f"dataset.extra={path} cannot be read ({reason}): give an .npz with {LAYOUT}") from None
     if images.shape[1:] == (image_size, image_size, channels):
         images = images.transpose(0, 3, 1, 2)

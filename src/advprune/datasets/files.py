@@ -4,19 +4,19 @@ Training takes a random part of each (8 to 100 % of its area, Szegedy et al., ht
 and mirrors every second; evaluation resizes the shorter side to 8/7 of ``size`` and crops the middle (224 of 256).
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from advprune.datasets.dealt import chunks, tagged
+from advprune.datasets.dealt import bounds, chunks, tagged
 from advprune.datasets.decode import open_image
 from advprune.datasets.loader import Epochs, Resumable, check_batches, mixed_seed, pixels
+from advprune.datasets.workers import batches
 from advprune.errors import UserError
 from advprune.rows import WHOLE, Share
 
@@ -79,31 +79,10 @@ class Decoded(Dataset):
             return self.transform(image), int(self.files.labels[index])
 
 
-def collate(samples: list[tuple[Tensor, int] | str]) -> tuple[Tensor, Tensor] | str:
-    """One batch; or the first thing that is wrong with it."""
-    good = []
-    for sample in samples:
-        if isinstance(sample, str):
-            return sample
-        good.append(sample)
-    return torch.stack([image for image, _ in good]), torch.tensor([label for _, label in good])
-
-
-def stream(decoded: Decoded, batches: list[list[Key]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def stream(decoded: Decoded, keys: list[list[Key]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Decode batches ahead of their use: (x float32 (B, C, S, S) in [0, 1], y int64 (B,)) on the files' device."""
     device = torch.device(decoded.files.device)
-    loader = DataLoader(
-        decoded,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # else it draws from, and so moves, the run's own
-    )
-    for batch in loader:
-        if isinstance(batch, str):
-            raise UserError(batch)
-        images, labels = batch
+    for images, labels in batches(decoded, keys, workers, pin=device.type == "cuda"):
         yield pixels(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
 
 
@@ -122,25 +101,26 @@ class FileTrainLoader(Resumable):
         workers: int,
         repeats: int = 1,
         share: Share = WHOLE,
+        least: int = 2,
     ) -> None:
         check_batches(batch_size, repeats)
         self.share = share
         self.decoded = Decoded(files, training=True, flip=flip)
-        self.batch_size, self.workers, self.repeats = batch_size, workers, repeats
+        self.workers, self.repeats = workers, repeats
+        self.bounds = bounds(len(files), batch_size, least)
         self.sampler = Epochs(seed)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.decoded.files) / self.batch_size) * self.repeats
+        return len(self.bounds) * self.repeats
 
     def __iter__(self) -> Iterator[Any]:
         whole, within = divmod(self.begin(), self.repeats)  # of what was given before, batches and repeats of one
         order = torch.randperm(len(self.decoded.files), generator=self.sampler.generator()).tolist()
         seeds = (self.sampler.seed, self.sampler.epoch)
         keys: list[Key] = [(index, mixed_seed(*seeds, index)) for index in order]
-        batches = [keys[start : start + self.batch_size] for start in range(0, len(keys), self.batch_size)]
-        batches = batches[whole:]
-        mine = [[batch[row] for row in self.share.of(len(batch)).tolist()] for batch in batches]
-        for place, (all_rows, (x, y)) in enumerate(zip(batches, stream(self.decoded, mine, self.workers), strict=True)):
+        left = [keys[start:stop] for start, stop in self.bounds[whole:]]
+        mine = [[batch[row] for row in self.share.of(len(batch)).tolist()] for batch in left]
+        for place, (all_rows, (x, y)) in enumerate(zip(left, stream(self.decoded, mine, self.workers), strict=True)):
             for _ in range(within if place == 0 else 0, self.repeats):
                 self.given += 1
                 yield (x, y) if self.share.whole else (x, y, len(all_rows))
@@ -173,6 +153,6 @@ class FileEvalLoader:
 
     def __iter__(self) -> Iterator[Any]:
         mine = self._chunks()
-        batches: list[list[Key]] = [[(index, None) for index in chunk.tolist()] for chunk, _ in mine]
-        for (chunk, count), (x, y) in zip(mine, stream(self.decoded, batches, self.workers), strict=True):
+        keys: list[list[Key]] = [[(index, None) for index in chunk.tolist()] for chunk, _ in mine]
+        for (chunk, count), (x, y) in zip(mine, stream(self.decoded, keys, self.workers), strict=True):
             yield tagged(x, y, chunk.to(x.device), count, self.positions, self.share)

@@ -3,23 +3,32 @@
 Up to 64 pixels, images are decoded once and live on the device as uint8; above, they are decoded and cropped each time.
 """
 
+import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
+from advprune import ranks
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.base import ImageData
-from advprune.datasets.decode import MODES, decode_cached, open_image
+from advprune.datasets.decode import count_frames, decode_cached, open_image
 from advprune.datasets.files import FileEvalLoader, Files, FileTrainLoader
-from advprune.datasets.listing import list_images, test_folder
+from advprune.datasets.listing import SUFFIXES, list_split, test_folder
 from advprune.datasets.splits import Split
 from advprune.errors import UserError
+from advprune.processors import usable_processors
+from advprune.ranges import Count, Held, Seed, Side, refuse_outside
 
 #: Largest image size that is kept in memory.
 SMALL = 64
+#: How many of the files that may hold several pictures are asked whether they do.
+LOOKED_INTO = 100
+
+log = logging.getLogger(__name__)
 
 
 class ImageFolder(ImageData):
@@ -42,38 +51,33 @@ class ImageFolder(ImageData):
         *,
         name: str,
         root: str,
-        image_size: int = 224,
-        channels: int = 3,
+        image_size: Side = 224,
+        channels: Literal[1, 3] = 3,
         num_classes: int | None = None,
         cache: str | None = None,
-        workers: int | None = None,
+        workers: Annotated[int, Ge(0), Le(1024)] | None = None,
         augment: CropFlip | None = None,
-        validation: int | float = 0.1,
-        batch_size: int = 128,
-        train_images: int | None = None,
+        validation: Held = 0.1,
+        batch_size: Count = 128,
+        train_images: Count | None = None,
         extra: str | None = None,
-        val_images: int | None = None,
-        repeats: int = 1,
-        seed: int = 0,
+        val_images: Count | None = None,
+        repeats: Count = 1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(
             name=name, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment,
             validation=validation, batch_size=batch_size, train_images=train_images, extra=extra, val_images=val_images,
             repeats=repeats, seed=seed,
         )  # fmt: skip
-        if channels not in MODES:
-            raise UserError(f"dataset.channels={channels} is not possible: give 3 for colour or 1 for grey")
-        if image_size < 1:
-            raise UserError(f"dataset.image_size={image_size} is not possible: give pixels from 1 up")
+        refuse_outside(ImageFolder, channels=channels, image_size=image_size, workers=workers)
         if extra is not None and image_size > SMALL:
             raise UserError(
                 f"dataset.extra is for images up to {SMALL} pixels: drop it, or give dataset.image_size={SMALL}"
             )
-        if workers is not None and workers < 0:
-            raise UserError(f"dataset.workers={workers} is not possible: give a number from 0 up, or null")
         self.root, self.cache = Path(root).expanduser(), cache
         self.size, self.grey_or_colour = image_size, channels
-        self.workers = min(os.cpu_count() or 1, 16) if workers is None else workers
+        self.workers = min(usable_processors(), 16) if workers is None else workers
 
     def load(self) -> tuple[Any, Any]:
         """The images of ``train`` and of ``test`` (or ``val``).
@@ -101,9 +105,13 @@ class ImageFolder(ImageData):
         return Split(whole[:count], pool.labels), Split(whole[count:], test.labels)
 
     def _list(self, split: str) -> Files:
-        paths, labels = list_images(self.root, split)
+        found = list_split(self.root, split)
         folder = os.path.abspath(self.root / split)  # noqa: PTH100  strings are joined: there may be a million
-        return Files([f"{folder}/{path}" for path in paths], torch.tensor(labels), self.grey_or_colour, self.size)
+        paths = [f"{folder}/{path}" for path in found.paths]
+        if ranks.first():
+            _tell_left_out(folder, found.left_out)
+            _tell_frames(paths)
+        return Files(paths, torch.tensor(found.labels), self.grey_or_colour, self.size)
 
     def describe(self, images: Any) -> dict[str, int]:
         """``num_classes`` by the folders, ``channels`` and ``image_size`` as asked for."""
@@ -121,6 +129,7 @@ class ImageFolder(ImageData):
             "seed": self.seed,
             "repeats": self.repeats,
             "share": self.share,
+            "least": self.least,
         }
         return FileTrainLoader(train, flip=flip, workers=self.workers, **options)
 
@@ -130,3 +139,25 @@ class ImageFolder(ImageData):
             return super().make_eval_loader(images, batch_size, indices, positions=positions)
         options: dict[str, Any] = {"batch_size": batch_size, "workers": self.workers, "share": self.share}
         return FileEvalLoader(images, indices=indices, positions=positions, **options)
+
+
+def _tell_left_out(folder: str, names: list[str]) -> None:
+    """Say which files of a split are not used."""
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        files = "1 file is" if len(names) == 1 else f"{len(names)} files are"
+        log.warning(
+            "%s: %s left out (%s%s), for only images in class folders are used, named %s",
+            folder, files, ", ".join(sorted(names)[:5]), more, ", ".join(SUFFIXES),
+        )  # fmt: skip
+
+
+def _tell_frames(paths: list[str]) -> None:
+    """Say if files hold more than the one picture that is used; of many, the first are asked."""
+    asked = [path for path in paths if path.lower().endswith((".gif", ".tif", ".tiff", ".webp"))][:LOOKED_INTO]
+    several = [path for path in asked if count_frames(path) > 1]
+    if several:
+        log.warning(
+            "%s holds several pictures, as %d of %d such files do: the first picture of each is used",
+            several[0], len(several), len(asked),
+        )  # fmt: skip

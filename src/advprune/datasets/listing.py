@@ -3,24 +3,46 @@
 Only the standard library is imported, so that a stage's key can be made of a tree without loading torch.
 """
 
-import hashlib
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from advprune.datasets.manifest import Checksums, joined
 from advprune.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 LAYOUT = "lay it out as <root>/train/<class>/<image> and <root>/test/<class>/<image> (or val/), and give dataset.root="
-HEAD = 1 << 14
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What one split of a tree holds.
+
+    Attributes:
+        paths: of the images, relative to the split's folder, with forward slashes: class by class, sorted within.
+        labels: of the images.
+        left_out: other files, relative as ``paths``, which are no images by their names; hidden ones are not counted.
+    """
+
+    paths: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def class_names(root: str | Path) -> list[str]:
     """The classes of the tree: the folders of ``root/train``, sorted. A class's label is its place in this list.
 
     Raises:
-        UserError: if there are none.
+        UserError: if there are fewer than two.
     """
-    return _folders(Path(root).expanduser() / "train")
+    folder = Path(root).expanduser() / "train"
+    names, _ = _folders(folder)
+    if len(names) < 2:
+        raise UserError(
+            f"{folder} has one class folder only, {names[0]}, and a classifier needs at least two: add the others; "
+            f"if the classes are inside {names[0]}, {LAYOUT}"
+        )
+    return names
 
 
 def test_folder(root: str | Path) -> str:
@@ -36,92 +58,117 @@ def test_folder(root: str | Path) -> str:
 
 
 def list_images(root: str | Path, split: str) -> tuple[list[str], list[int]]:
-    """All images of one split, class by class and sorted within.
+    """All images of one split, and their labels: ``list_split`` without what is left out."""
+    found = list_split(root, split)
+    return found.paths, found.labels
 
-    Returns:
-        Paths relative to ``root/split``, with forward slashes, and their labels.
+
+def list_split(root: str | Path, split: str) -> Listing:
+    """List the images of one split, and what lies beside them.
 
     Raises:
-        UserError: if there are no classes, not the training set's, or one without images.
+        UserError: if there are too few classes, not the training set's, or one without images; if a folder cannot be
+            read, or lies in itself.
     """
     folder, classes = Path(root).expanduser() / split, class_names(root)
-    odd = set(classes) ^ set(_folders(folder))
-    if odd:
-        raise UserError(
-            f"{folder} has not the same class folders as train: {', '.join(sorted(odd)[:5])} "
-            f"({len(odd)} in all) is in one of them only; give both the same"
-        )
-    paths: list[str] = []
-    labels: list[int] = []
+    names, beside = _folders(folder)
+    _check_same(folder, classes, names)
+    found = Listing(left_out=beside)
     for label, name in enumerate(classes):
-        found = sorted(_images(folder / name, f"{name}/"))
-        if not found:
+        before = len(found.left_out)
+        images: list[str] = []
+        _walk(folder / name, f"{name}/", images, found.left_out, {_identity(folder)})
+        if not images:
+            others = found.left_out[before:]
+            what = f"only other files, such as {others[0]}" if others else "no file"
             raise UserError(
-                f"{folder / name} has no image ({', '.join(SUFFIXES)}): put some there, or remove the folder"
+                f"{folder / name} has {what}, and each class needs an image ({', '.join(SUFFIXES)}) in every split: "
+                f"put one there, or remove the folder {name} from both train and {test_folder(root)}"
             )
-        paths += found
-        labels += [label] * len(found)
-    return paths, labels
+        found.paths.extend(sorted(images))
+        found.labels.extend([label] * len(images))
+    return found
 
 
-def fingerprint(path: str | Path) -> str:
-    """A hash of data that stays the same when the data moves, to be used in a result's identity instead of the path.
+def _check_same(folder: Path, classes: list[str], names: list[str]) -> None:
+    """Refuse a split whose class folders are not those of train."""
+    missing, unknown = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
+    if not missing and not unknown:
+        return
+    said = [f"{what} {', '.join(some[:5])}{f' ({len(some)} in all)' if len(some) > 5 else ''}"
+            for what, some in (("lacks", missing), ("alone has", unknown)) if some]  # fmt: skip
+    split = folder.name
+    raise UserError(
+        f"{folder} has not the same class folders as train: {split} {', and '.join(said)}; give both the same "
+        f"(letter case counts), with images in each, or remove these folders from both train and {split}"
+    )
 
-    Of a tree: the split, class and name of every image that is used, and the first 16 KiB of each class's first image,
-    so that a corrupted or re-encoded copy under the same names differs. Of a file: its bytes.
+
+def fingerprint(root: str | Path, split: str, sums: Checksums) -> str:
+    """A hash of one split's images, by class, name and content, that stays the same when the tree moves.
 
     Raises:
-        UserError: as ``list_images``; or if ``path`` is not there.
+        UserError: as ``list_images``; or if an image cannot be read.
     """
-    path = Path(path).expanduser()
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    digest = hashlib.sha256()
-    class_names(path)  # first, as the clearer message for a wrong path
-    for split in ("train", test_folder(path)):
-        paths, labels = list_images(path, split)
-        digest.update("".join(f"{split}/{name}\n" for name in paths).encode("utf-8", "surrogateescape"))
-        for place, label in enumerate(labels):
-            if place == 0 or label != labels[place - 1]:
-                with (path / split / paths[place]).open("rb") as file:
-                    digest.update(file.read(HEAD))
-    return digest.hexdigest()
+    names, _ = list_images(root, split)
+    return joined(names, sums.of(Path(root).expanduser() / split, names))
 
 
-def arrays_fingerprint(root: str | Path) -> str:
-    """A hash of a folder's .npy files, from their names, sizes and first 16 KiB.
+def arrays_fingerprint(root: str | Path, sums: Checksums) -> str:
+    """A hash of a folder's .npy files, by name and content.
 
     Raises:
         UserError: if there are none.
     """
-    digest, files = hashlib.sha256(), sorted(Path(root).expanduser().glob("*.npy"))
-    if not files:
+    folder = Path(root).expanduser()
+    names = sorted(path.name for path in folder.glob("*.npy"))
+    if not names:
         raise UserError(f"{root} has no .npy files; give attack.root=FOLDER, the one with labels.npy in it")
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(f"{path.name}/{path.stat().st_size}/".encode() + file.read(HEAD))
-    return digest.hexdigest()
+    return joined(names, sums.of(folder, names))
 
 
-def _folders(folder: Path) -> list[str]:
+def _folders(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders in ``folder``, sorted, and of the files; hidden ones are not counted."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not there: {LAYOUT}")
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    entries = [entry for entry in _entries(folder) if not entry.name.startswith(".")]
+    names = sorted(entry.name for entry in entries if _is_folder(entry))
     if not names:
         raise UserError(f"{folder} has no class folders: {LAYOUT}")
-    return names
+    return names, sorted({entry.name for entry in entries} - set(names))
 
 
-def _images(folder: Path | str, prefix: str) -> list[str]:
-    found: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                found += _images(entry.path, f"{prefix}{entry.name}/")
-            elif entry.name.lower().endswith(SUFFIXES):
-                found.append(prefix + entry.name)
-    return found
+def _walk(folder: Path | str, prefix: str, images: list[str], others: list[str], above: set[tuple[int, int]]) -> None:
+    """Collect images and other files of a folder and those in it; ``above`` are the folders that it lies in."""
+    here = _identity(folder)
+    if here in above:
+        raise UserError(f"{folder} is a link to a folder that it lies in itself: remove the link")
+    for entry in _entries(folder):
+        if entry.name.startswith("."):
+            continue
+        if _is_folder(entry):
+            _walk(entry.path, f"{prefix}{entry.name}/", images, others, above | {here})
+        elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or not Path(entry.path).exists()):
+            images.append(prefix + entry.name)  # a link that leads nowhere, too: it is named when it is decoded
+        else:
+            others.append(prefix + entry.name)  # also a pipe or a device, whatever its name: opening it may never end
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be read ({error.strerror}): change that, or remove it") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise UserError(f"{entry.path} cannot be followed ({error.strerror}): remove it") from None
+
+
+def _identity(folder: Path | str) -> tuple[int, int]:
+    status = os.stat(folder)  # noqa: PTH116  a Path for each costs more than the call
+    return status.st_dev, status.st_ino

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advprune.datasets.augment import CropFlip
-from advprune.datasets.dealt import chunks, parts_of, tagged
+from advprune.datasets.dealt import bounds, chunks, parts_of, tagged
 from advprune.datasets.splits import Split
 from advprune.errors import UserError
 from advprune.rows import WHOLE, Share
@@ -74,7 +74,7 @@ class Resumable:
 
 
 class TrainLoader(Resumable):
-    """Shuffled, augmented batches; the last one is smaller, none is dropped.
+    """Shuffled, augmented batches; the last one is smaller, none is dropped. A last image alone joins the batch before.
 
     Iterating gives (x float32 (B, C, H, W) in [0, 1], y int64 (B,)) on the device of ``split``, for the epoch that
     ``sampler`` is in. With extra images each batch has as many of them as of the set's own, which come first; an epoch
@@ -88,6 +88,7 @@ class TrainLoader(Resumable):
         extra: further (pseudo-labelled) images of the same shape; each epoch goes through them in a new order.
         repeats: how often each batch is given, as free adversarial training wants.
         share: of a rank among several: its rows of each batch, and a third entry: how many rows the whole batch has.
+        least: rows that a last batch must have to stand alone, extra ones counted.
     """
 
     batch_sampler = None  # Lightning asks any loader that has a sampler for it
@@ -102,10 +103,12 @@ class TrainLoader(Resumable):
         extra: Split | None = None,
         repeats: int = 1,
         share: Share = WHOLE,
+        least: int = 2,
     ) -> None:
         check_batches(batch_size, repeats)
         self.split, self.extra, self.share = split, extra, share
-        self.batch_size, self.repeats = batch_size, repeats
+        self.repeats = repeats
+        self.bounds = bounds(len(split), batch_size, math.ceil(least / 2) if extra else least)
         self.augment = augment or CropFlip()
         self.sampler = Epochs(seed)
 
@@ -116,16 +119,16 @@ class TrainLoader(Resumable):
         return self
 
     def __len__(self) -> int:
-        return math.ceil(len(self.split) / self.batch_size) * self.repeats
+        return len(self.bounds) * self.repeats
 
     def __iter__(self) -> Iterator[Any]:
         # a generator draws at its first batch: Lightning makes the iterator before it says which epoch it is
         generator, count, first = self.sampler.generator(), len(self.split), self.begin()
         sources = [self._drawn(split, count, generator) for split in (self.split, self.extra) if split]
-        for place, start in enumerate(range(0, count, self.batch_size)):
+        for place, (start, stop) in enumerate(self.bounds):
             if (place + 1) * self.repeats <= first:
                 continue
-            cut = slice(start, start + self.batch_size)
+            cut = slice(start, stop)
             counts = [len(order[cut]) for _, order, _ in sources]
             parts = [
                 (split.take(order[cut][rows]), moves[cut][rows])

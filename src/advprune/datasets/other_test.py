@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from advprune.datasets.arrays import load_array
 from advprune.datasets.splits import Split
 from advprune.errors import UserError
 
@@ -38,8 +39,8 @@ def load_test(path: str, *, num_classes: int, channels: int, image_size: int) ->
 
 def _load(path: Path) -> NDArray[np.generic]:
     try:
-        return np.load(path, allow_pickle=False)
+        return load_array(path)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}: give dataset.test={LAYOUT}; or null for the set's own") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or no .npy file ({error}); copy or download it again") from None

@@ -6,6 +6,7 @@ Images for training and validation / for testing: 60,000 / 10,000 (MNIST, Fashio
 
 import http.client
 import inspect
+import socket
 import tarfile
 import zlib
 from pathlib import Path
@@ -13,16 +14,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torchvision import datasets
 
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.base import ImageData
+from advprune.datasets.patience import PATIENCE, held, written
 from advprune.datasets.published import Published, published
 from advprune.datasets.splits import Split
 from advprune.errors import UserError
+from advprune.ranges import Count, Held, Seed
 
 DOWNLOAD_ERRORS = (OSError, RuntimeError, http.client.HTTPException, EOFError, tarfile.TarError, zlib.error)
+#: Seconds that a server may say nothing for.
+SILENCE = 60.0
 READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, EOFError)
 
 
@@ -46,14 +50,14 @@ class TorchvisionImages(ImageData):
         channels: int | None = None,
         image_size: int | None = None,
         augment: CropFlip | None = None,
-        validation: int | float = 5000,
-        batch_size: int = 128,
-        train_images: int | None = None,
+        validation: Held = 5000,
+        batch_size: Count = 128,
+        train_images: Count | None = None,
         extra: str | None = None,
         test: str | None = None,
-        val_images: int | None = None,
-        repeats: int = 1,
-        seed: int = 0,
+        val_images: Count | None = None,
+        repeats: Count = 1,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(
             name=name, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment,
@@ -83,7 +87,12 @@ class TorchvisionImages(ImageData):
         """Let one process download what is missing while others wait for it."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock):
+            with held(lock, sign=lambda: written(self.root)) as mine:
+                if files.missing() and not mine:
+                    raise UserError(
+                        f"another process has {lock} to download dataset={self.name}, and nothing came for "
+                        f"{PATIENCE:.0f} s: end it, or remove that file, and give the command again"
+                    )
                 if files.missing():
                     self._download(files)
         except DOWNLOAD_ERRORS as reason:
@@ -95,12 +104,14 @@ class TorchvisionImages(ImageData):
         damaged = files.damaged()
         if damaged:
             raise UserError(files.explain_damaged(damaged))
-        complete = False
+        complete, before = False, socket.getdefaulttimeout()
+        socket.setdefaulttimeout(SILENCE)  # torchvision sets none, and would wait for a server that says nothing
         try:
             for train in (True, False):
                 self._open(train=train, download=True)
             complete = True
         finally:
+            socket.setdefaulttimeout(before)
             if not complete:
                 files.remove_partial()
 

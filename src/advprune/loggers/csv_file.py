@@ -21,7 +21,8 @@ class CsvFile(Logger):
     def open(self, job: Job) -> None:
         """Begin the file anew: all of the job's curves follow, those of an earlier, killed attempt too."""
         job.output.mkdir(parents=True, exist_ok=True)
-        self.file = (job.output / FILE).open("w", newline="")
+        (job.output / FILE).unlink(missing_ok=True)  # a link in its place is not written through
+        self.file = (job.output / FILE).open("x", newline="")
         self.writer = csv.writer(self.file)
         self._write([("name", "epoch", "step", "value")])
 

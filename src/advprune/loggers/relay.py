@@ -5,7 +5,11 @@ import threading
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
+from advprune.errors import UserError
 from advprune.loggers.base import Finished, Logger, Row
+
+#: Seconds until a job that answers nothing counts as stuck.
+PATIENCE = 1800.0
 
 
 class Relay(Logger):
@@ -31,6 +35,11 @@ class Relay(Logger):
         if self.line is None:
             self.line = Client(self.address, authkey=self.key)
         self.line.send((event, args))
+        if not self.line.poll(PATIENCE):
+            raise UserError(
+                f"the command that started this rank has not taken up what it has to log for {PATIENCE:.0f} s: it is "
+                "stopped or overloaded; the same command goes on from the last checkpoint"
+            )
         self.line.recv()
 
 

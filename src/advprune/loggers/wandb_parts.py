@@ -16,7 +16,8 @@ def lasting(row: dict[str, Any]) -> dict[str, Any]:
 def flat(row: dict[str, Any]) -> dict[str, Any]:
     """What of a row fits into cells, an interval as two."""
     kept = lasting(row)
-    return {name: value for name, value in kept.items() if isinstance(value, str | bool)} | numbers(kept)
+    words = {name: value for name, value in kept.items() if isinstance(value, str | bool)}
+    return words | {"doubts": "; ".join(kept.get("doubts") or [])} | numbers(kept)
 
 
 def add(artifact: Any, stage: Finished, *names: str) -> None:

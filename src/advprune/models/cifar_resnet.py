@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from advprune.errors import UserError
 from advprune.models.normalize import Normalize
+from advprune.ranges import Depth, Width, refuse_outside
 
 Shortcut = Literal["A", "B", "projection"]
 
@@ -97,15 +98,14 @@ class CifarResNet(nn.Module):
         image_size: int,
         mean: list[float],
         std: list[float],
-        depth: int,
-        width: int = 16,
+        depth: Depth,
+        width: Width = 16,
         shortcut: Shortcut = "A",
     ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6 != 0:
             raise UserError(f"model.depth={depth} must be 6n + 2, such as 20, 32, 44, 56 or 110")
-        if shortcut not in ("A", "B", "projection"):
-            raise UserError(f"model.shortcut={shortcut} is unknown: choose A, B or projection")
+        refuse_outside(CifarResNet, width=width, shortcut=shortcut)
         count = (depth - 2) // 6
         self.normalize = Normalize(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=shortcut == "projection")

@@ -12,6 +12,7 @@ from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 from torchvision.models.googlenet import GoogLeNet as Torchvision
 
 from advprune.models.normalize import Normalize
+from advprune.ranges import ShareBelowOne
 
 UNSETTLED = (
     "weights of a GoogLeNet do not say the strides they were trained at, and those of small images were taken: set "
@@ -58,7 +59,7 @@ class GoogLeNet(Torchvision):
         image_size: int,
         mean: list[float],
         std: list[float],
-        dropout: float = 0.2,
+        dropout: ShareBelowOne = 0.2,
         small_images: bool | None = None,
     ) -> None:
         small = image_size <= 64 if small_images is None else small_images

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenetv2
 
 from advprune.models.normalize import Normalize
+from advprune.ranges import Factor, ShareBelowOne
 
 # (expansion, channels, blocks, stride) of each stage: table 2 of the paper.
 STAGES = [
@@ -45,8 +46,8 @@ class MobileNetV2(mobilenetv2.MobileNetV2):
         image_size: int,
         mean: list[float],
         std: list[float],
-        width: float = 1.0,
-        dropout: float = 0.2,
+        width: Factor = 1.0,
+        dropout: ShareBelowOne = 0.2,
         small_images: bool | None = None,
     ) -> None:
         small = image_size <= 64 if small_images is None else small_images

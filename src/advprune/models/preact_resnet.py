@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.models.normalize import Normalize
+from advprune.ranges import Depth, Width
 
 Shortcut = Literal["activated", "raw"]
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -82,8 +83,8 @@ class PreActResNet(nn.Module):
         image_size: int,
         mean: list[float],
         std: list[float],
-        depth: int = 18,
-        width: int = 64,
+        depth: Depth = 18,
+        width: Width = 64,
         final_norm: bool = True,
         shortcut: Shortcut | None = None,
     ) -> None:

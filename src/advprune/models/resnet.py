@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.models.normalize import Normalize
+from advprune.ranges import Depth, Width
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
@@ -66,8 +67,8 @@ class ResNet(nn.Module):
         image_size: int,
         mean: list[float],
         std: list[float],
-        depth: int = 18,
-        width: int = 64,
+        depth: Depth = 18,
+        width: Width = 64,
     ) -> None:
         super().__init__()
         if depth not in BLOCKS:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from advprune.models.normalize import Normalize
+from advprune.ranges import Depth, Factor
 
 
 class Bottleneck(resnet.Bottleneck):
@@ -45,8 +46,8 @@ class ResNet50(resnet.ResNet):
         image_size: int,
         mean: list[float],
         std: list[float],
-        blocks: list[int],
-        width: float = 1.0,
+        blocks: list[Depth],
+        width: Factor = 1.0,
     ) -> None:
         super().__init__(Bottleneck, list(blocks), num_classes, width_per_group=round(64 * width))
         self.normalize = Normalize(mean, std, in_channels)

@@ -12,6 +12,7 @@ from torch import nn
 from advprune.errors import UserError
 from advprune.models.initial import he_fan_out
 from advprune.models.normalize import Normalize
+from advprune.ranges import Width, refuse_outside
 
 
 def small_cnn(
@@ -21,7 +22,7 @@ def small_cnn(
     image_size: int,
     mean: list[float],
     std: list[float],
-    widths: list[int],
+    widths: list[Width],
 ) -> nn.Sequential:
     """Build the network.
 
@@ -39,8 +40,9 @@ def small_cnn(
     Raises:
         UserError: if ``widths`` is not three positive numbers.
     """
-    if len(widths) != 3 or min(widths) < 1:
-        raise UserError(f"model.widths={list(widths)} must be three positive numbers of filters, such as [24,48,48]")
+    if len(widths) != 3:
+        raise UserError(f"model.widths={list(widths)} must be three numbers of filters, such as [24,48,48]")
+    refuse_outside(small_cnn, widths=widths)
     side = (image_size + 1) // 2
     model = nn.Sequential(
         OrderedDict(

@@ -6,10 +6,14 @@ https://arxiv.org/abs/2206.07406 has it: convolutions with a bias, dropout, one 
 32x32 skip the max-pools that would leave less than the classifier needs; no parameter changes.
 """
 
+from typing import Annotated
+
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from advprune.models.initial import he_fan_out
 from advprune.models.normalize import Normalize
+from advprune.ranges import Width
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -34,7 +38,7 @@ class VGG16BN(nn.Module):
         image_size: int,
         mean: list[float],
         std: list[float],
-        hidden: int = 256,
+        hidden: Width = 256,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(mean, std, in_channels)
@@ -109,7 +113,7 @@ class VGGBNDrop(nn.Module):
         image_size: int,
         mean: list[float],
         std: list[float],
-        dropout: float = 1.0,
+        dropout: Annotated[float, Ge(0), Lt(2)] = 1.0,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(mean, std, in_channels)

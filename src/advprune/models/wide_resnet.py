@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 from advprune.models.initial import he_fan_out
 from advprune.models.normalize import Normalize
+from advprune.ranges import Depth, ShareBelowOne, Width, refuse_outside
 
 
 class WideBlock(nn.Module):
@@ -88,15 +89,14 @@ class WideResNet(nn.Module):
         image_size: int,
         mean: list[float],
         std: list[float],
-        depth: int,
-        widen: int,
-        dropout: float = 0.0,
+        depth: Depth,
+        widen: Width,
+        dropout: ShareBelowOne = 0.0,
     ) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6 != 0:
             raise UserError(f"model.depth={depth} must be 6n + 4, such as 16, 28 or 34")
-        if widen < 1:
-            raise UserError(f"model.widen={widen} must be at least 1, such as 4 or 10")
+        refuse_outside(WideResNet, depth=depth, widen=widen, dropout=dropout)
         count = (depth - 4) // 6
         self.normalize = Normalize(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)

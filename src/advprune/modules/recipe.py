@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from advprune.ranges import Count, Positive, ShareBelowOne, Weight
 
 
 class Optimizer(Enum):
@@ -37,14 +42,14 @@ class Recipe:
         clip: largest gradient norm; none if null.
     """
 
-    epochs: int = 1
-    learning_rate: float = 0.1
-    batch_size: int = 128
+    epochs: Annotated[int, Ge(1), Le(100_000)] = 1
+    learning_rate: Weight = 0.1
+    batch_size: Count = 128
     optimizer: Optimizer = Optimizer.sgd
-    momentum: float = 0.9
+    momentum: ShareBelowOne = 0.9
     nesterov: bool | None = None
-    weight_decay: float = 5e-4
+    weight_decay: Weight = 5e-4
     schedule: Schedule = Schedule.cosine
-    warmup_epochs: float = 0.0
-    ema: float | None = None
-    clip: float | None = None
+    warmup_epochs: Weight = 0.0
+    ema: Annotated[float, Gt(0), Lt(1)] | None = None
+    clip: Positive | None = None

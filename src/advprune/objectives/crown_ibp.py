@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from advprune.objectives.ibp import between, check, mixed, reached
+from advprune.objectives.ibp import between, check_schedule, mixed, reached
+from advprune.ranges import Share, refuse_outside
 
 
 def crown_ibp(
@@ -17,12 +18,12 @@ def crown_ibp(
     *,
     progress: float,
     bound: Callable[..., Tensor],
-    hold: float = 0.0,
-    ramp: float = 0.5,
-    kappa_start: float = 0.0,
-    kappa_end: float = 0.0,
-    beta_start: float = 1.0,
-    beta_end: float = 0.0,
+    hold: Share = 0.0,
+    ramp: Share = 0.5,
+    kappa_start: Share = 0.0,
+    kappa_end: Share = 0.0,
+    beta_start: Share = 1.0,
+    beta_end: Share = 0.0,
 ) -> Tensor:
     """kappa * CE(f(x), y) + (1 - kappa) * CE(-(beta * linear + (1 - beta) * interval bounds), y), means over the batch.
 
@@ -40,8 +41,9 @@ def crown_ibp(
     Raises:
         UserError: if an option is not one of those above.
     """
-    check("crown_ibp", hold, ramp, kappa_start=kappa_start, kappa_end=kappa_end, beta_start=beta_start,
-          beta_end=beta_end)  # fmt: skip
+    refuse_outside(crown_ibp, hold=hold, ramp=ramp, kappa_start=kappa_start, kappa_end=kappa_end,
+                   beta_start=beta_start, beta_end=beta_end)  # fmt: skip
+    check_schedule(hold, ramp)
     share = reached(progress, hold, ramp)
     beta = between(beta_start, beta_end, share)
     return mixed(

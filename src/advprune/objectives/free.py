@@ -7,13 +7,16 @@ not on others) and their perturbation would never leave zero.
 """
 
 from functools import partial
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from advprune import ranks
 from advprune.errors import UserError
+from advprune.ranges import Length, refuse_outside
 from advprune.rows import place
 from advprune.threat import Threat
 
@@ -32,10 +35,9 @@ class Free(nn.Module):
         UserError: if ``replays`` is below 1 or ``rel_step`` is not above 0.
     """
 
-    def __init__(self, *, threat: Threat, replays: int = 4, rel_step: float = 1.0):
+    def __init__(self, *, threat: Threat, replays: Annotated[int, Ge(1), Le(1000)] = 4, rel_step: Length = 1.0):
         super().__init__()
-        if replays < 1 or rel_step <= 0:
-            raise UserError(f"free: replays={replays} must be at least 1, rel_step={rel_step} above 0")
+        refuse_outside(Free, replays=replays, rel_step=rel_step)
         self.threat = threat
         self.replays = replays
         self.rel_step = rel_step

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.errors import UserError
+from advprune.ranges import Share, refuse_outside
 from advprune.schedules import eps_ramp
 
 
@@ -19,10 +20,10 @@ def ibp(
     *,
     progress: float,
     bound: Callable[..., Tensor],
-    hold: float = 0.0,
-    ramp: float = 0.5,
-    kappa_start: float = 1.0,
-    kappa_end: float = 0.0,
+    hold: Share = 0.0,
+    ramp: Share = 0.5,
+    kappa_start: Share = 1.0,
+    kappa_end: Share = 0.0,
 ) -> Tensor:
     """kappa * CE(f(x), y) + (1 - kappa) * CE(worst-case logits, y), means over the batch.
 
@@ -44,7 +45,8 @@ def ibp(
     Raises:
         UserError: if an option is not one of those above.
     """
-    check("ibp", hold, ramp, kappa_start=kappa_start, kappa_end=kappa_end)
+    refuse_outside(ibp, hold=hold, ramp=ramp, kappa_start=kappa_start, kappa_end=kappa_end)
+    check_schedule(hold, ramp)
     share = reached(progress, hold, ramp)
     return mixed(model, x, y, between(kappa_start, kappa_end, share), lambda: bound(model, x, y, scale=share))
 
@@ -66,14 +68,11 @@ def mixed(model: nn.Module, x: Tensor, y: Tensor, kappa: float, margins: Callabl
     return x.new_zeros(()) + natural + robust
 
 
-def check(name: str, hold: float, ramp: float, **shares: float) -> None:
-    """Refuse a schedule that never reaches its end, and weights that are no shares.
+def check_schedule(hold: float, ramp: float) -> None:
+    """Refuse a schedule that never reaches its end.
 
     Raises:
         UserError: naming the option.
     """
-    if hold < 0 or ramp < 0 or hold + ramp > 1:
-        raise UserError(f"{name}: hold={hold} and ramp={ramp} are shares of training, together at most 1")
-    for option, value in shares.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"{name}: {option}={value} is a share, in [0, 1]")
+    if hold + ramp > 1:
+        raise UserError(f"hold={hold:g} and ramp={ramp:g} are shares of training: together they must be at most 1")

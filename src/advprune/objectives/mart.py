@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune.errors import UserError
 from advprune.losses import kl
+from advprune.ranges import Weight, refuse_outside
 
 
 def mart(
@@ -20,7 +20,7 @@ def mart(
     *,
     progress: float,
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
-    beta: float = 5.0,
+    beta: Weight = 5.0,
 ) -> Tensor:
     """Mean over the batch of BCE(f(x_adv), y) + beta * KL(p || p_adv) * (1 - p_y).
 
@@ -38,8 +38,7 @@ def mart(
     Raises:
         UserError: if ``beta`` is negative.
     """
-    if beta < 0:
-        raise UserError(f"mart: beta={beta} is a weight, at least 0")
+    refuse_outside(mart, beta=beta)
     x_adv = attack(model, x, y)
     probs, logits_adv = model(x).softmax(1), model(x_adv)
     doubt = 1 - probs.gather(1, y[:, None]).squeeze(1)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.errors import UserError
+from advprune.ranges import Count, Natural, Share, Weight, refuse_outside
 from advprune.rows import some
 from advprune.schedules import eps_ramp, iw
 
@@ -23,11 +24,11 @@ def mixtrain(
     *,
     progress: float,
     bound: Callable[..., Tensor],
-    images: int = 5,
-    probability: float = 0.8,
-    clock: int = 60,
-    ramp: int = 15,
-    weight: float = 0.1,
+    images: Count = 5,
+    probability: Share = 0.8,
+    clock: Count = 60,
+    ramp: Natural = 15,
+    weight: Weight = 0.1,
     normalised: bool = False,
 ) -> Tensor:
     """CE(f(x), y), and with a probability plus a weight times CE(worst-case logits, y) of a few of the images.
@@ -53,11 +54,9 @@ def mixtrain(
     Raises:
         UserError: if an option is out of range.
     """
-    if images < 1 or clock < 1 or not 0 <= ramp <= clock or not 0 <= probability <= 1 or weight < 0:
-        raise UserError(
-            f"mixtrain: images={images} and clock={clock} are at least 1, ramp={ramp} within the clock, "
-            f"probability={probability} in [0, 1], weight={weight} at least 0"
-        )
+    refuse_outside(mixtrain, images=images, probability=probability, clock=clock, ramp=ramp, weight=weight)
+    if ramp > clock:
+        raise UserError(f"mixtrain: ramp={ramp} is not possible: it must be at most clock, which is {clock}")
     epoch = math.floor(progress * clock)
     present = iw(epoch, ramp, start=weight)
     whole = 1 + present if normalised else 1.0

@@ -8,18 +8,19 @@ Differ from the authors' code only in noise per step and image, never shared bet
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.losses import kl
+from advprune.ranges import Length, Weight, refuse_outside
 from advprune.rows import drawn
 
 Form = Literal["gaussian", "stability", "smoothadv", "consistency", "macer"]
-FORMS = ("gaussian", "stability", "smoothadv", "consistency", "macer")
 #: MACER's temperature of the soft vote, and the radius (over sigma / 2) beyond which nothing is gained.
 TEMPERATURE, FARTHEST = 16.0, 8.0
 
@@ -30,11 +31,11 @@ def smoothing(
     y: Tensor,
     *,
     progress: float,
-    sigma: float = 0.25,
+    sigma: Length = 0.25,
     form: Form = "stability",
-    samples: int = 1,
-    beta: float = 6.0,
-    entropy: float = 0.5,
+    samples: Annotated[int, Ge(1), Le(100_000)] = 1,
+    beta: Weight = 6.0,
+    entropy: Weight = 0.5,
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The loss of the form, a mean over the batch; noisy pixels are not clipped.
@@ -116,10 +117,7 @@ def _quantile(probability: Tensor) -> Tensor:
 
 
 def _check(sigma: float, form: str, samples: int, attack: object) -> None:
-    if form not in FORMS:
-        raise UserError(f"smoothing: form={form} is not one of {', '.join(FORMS)}")
-    if not sigma > 0:
-        raise UserError(f"smoothing: sigma={sigma} is the noise's standard deviation, above 0, such as 0.25")
+    refuse_outside(smoothing, sigma=sigma, form=form, samples=samples)
     least = {"consistency": 2, "macer": 2}.get(form, 1)
     if samples < least:
         raise UserError(f"smoothing: samples={samples} is too few for form={form}: give at least {least}")

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune.errors import UserError
 from advprune.exact import exactly
 from advprune.frozen import frozen
 from advprune.losses import kl
+from advprune.ranges import Weight, refuse_outside
 
 
 def trades(
@@ -24,7 +24,7 @@ def trades(
     *,
     progress: float,
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
-    beta: float = 6.0,
+    beta: Weight = 6.0,
 ) -> Tensor:
     """CE(f(x), y) + beta * KL(softmax f(x) || softmax f(x_adv)), both means over the batch.
 
@@ -43,8 +43,7 @@ def trades(
     Raises:
         UserError: if ``beta`` is negative.
     """
-    if beta < 0:
-        raise UserError(f"trades: beta={beta} is a weight, at least 0")
+    refuse_outside(trades, beta=beta)
     with frozen(model), torch.no_grad(), exactly():
         target = model(x).softmax(1)
     x_adv = attack(model, x, target)

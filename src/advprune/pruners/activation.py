@@ -14,13 +14,14 @@ from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.masks import Scores, prunable
 from advprune.pruners.eligible import Eligible
+from advprune.ranges import Count
 
 
 def activation(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
-    count: int | None = None,
+    count: Count | None = None,
     eligible: Eligible = prunable,
 ) -> Scores:
     """Score each parameter by |w * mean |input||, the mean over images and places.

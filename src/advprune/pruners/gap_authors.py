@@ -18,6 +18,7 @@ from advprune.masks import Scores, prunable
 from advprune.pruners.contract import moves_statistics
 from advprune.pruners.eligible import Eligible
 from advprune.pruners.gradient import Score, add, check_score, scored
+from advprune.ranges import Count, Length, Quotient
 from advprune.units import fraction
 
 
@@ -28,9 +29,9 @@ def gap_authors(
     *,
     scope: Literal["global", "layer"] = "global",
     score: Score | None = None,
-    eps: float | str = "8/255",
-    step: float | str = "2/255",
-    steps: int = 10,
+    eps: Length | Quotient = "8/255",
+    step: Length | Quotient = "2/255",
+    steps: Count = 10,
     random_start: bool = True,
     leak: bool = True,
     eligible: Eligible = prunable,

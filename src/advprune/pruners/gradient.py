@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 from advprune.masks import Scores, prunable
 from advprune.pruners.eligible import Eligible
+from advprune.ranges import Count
 
 Score = Literal["signed", "abs", "weighted", "weighted_signed"]
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -30,7 +31,7 @@ def gradient(
     *,
     score: Score = "weighted",
     attack: Attack | None = None,
-    count: int | None = None,
+    count: Count | None = None,
     mode: Literal["train", "eval"] = "eval",
     predicted_labels: bool = False,
     eligible: Eligible = prunable,

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from advprune.masks import Scores, prunable
 from advprune.pruners.eligible import Eligible
+from advprune.ranges import Seed
 
 
 def random(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, seed: int, eligible: Eligible = prunable
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, seed: Seed, eligible: Eligible = prunable
 ) -> Scores:
     """Score each eligible parameter by a number drawn uniformly from [0, 1).
 

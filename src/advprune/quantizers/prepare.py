@@ -8,16 +8,19 @@ what dynamic means: the range is each image's own, not the batch's, so that a pr
 import copy
 import operator
 from collections.abc import Iterable
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from advprune.errors import UserError
 from advprune.quantizers.fake_quant import ActivationQuant, QuantConv2d, QuantLinear, follow
+from advprune.ranges import refuse_outside
 
+Levels: TypeAlias = Annotated[int, Ge(1), Le(255)]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 WEIGHTED = (nn.Conv2d, nn.Linear)
 ACTIVATIONS = (nn.ReLU, nn.ReLU6)
@@ -41,7 +44,9 @@ def standardises(module: nn.Module) -> bool:
     return all(isinstance(getattr(module, name, None), Tensor) for name in ("mean", "std"))
 
 
-def quantize(model: nn.Module, *, ranges: Literal["static", "dynamic"] = "static", levels: int = 127) -> fx.GraphModule:
+def quantize(
+    model: nn.Module, *, ranges: Literal["static", "dynamic"] = "static", levels: Levels = 127
+) -> fx.GraphModule:
     """A fake-quantized copy of ``model``; static ranges still have to be calibrated.
 
     Args:
@@ -51,8 +56,7 @@ def quantize(model: nn.Module, *, ranges: Literal["static", "dynamic"] = "static
     Raises:
         UserError: naming the layer that cannot be quantized, or a number of levels out of range.
     """
-    if not 1 <= levels <= 255:
-        raise UserError(f"quantizer.levels={levels} must be from 1 to 255; 127 is safe on every processor")
+    refuse_outside(quantize, ranges=ranges, levels=levels)
     float_copy = copy.deepcopy(model).eval()
     net = fx.GraphModule(float_copy, _graph(float_copy))
     _check(net)

@@ -23,7 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
         given = _parser().parse_args(words)
         if not given.store.is_dir():
             raise UserError(f"there is no folder {given.store}; give --store FOLDER, the one that store= names")
-        report = build(given.store, given.out or given.store.parent / "report", given.tables or tables_of(given.store))
+        report = build(
+            given.store,
+            given.out.resolve() if given.out else given.store.parent / "report",
+            given.tables or tables_of(given.store),
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from advprune.report.columns import eps
+from advprune.report.doubts import strength
 from advprune.report.entries import method, verdict
 
 Row = dict[str, Any]
@@ -55,9 +56,19 @@ def _threat(row: Row) -> str:
     return row["norm"] if row["eps"] is None else eps(row)
 
 
+def _part(row: Row) -> int | None:
+    """How many test images there are, where not all were attacked."""
+    return None if row.get("of") in (None, row["images"]) else int(row["of"])
+
+
+def _doubts(row: Row) -> str:
+    return "; ".join(row.get("doubts") or [])
+
+
 FIELDS = (
     Field("dataset", "data set", _of("dataset")),
     Field("model", "model", _of("model")),
+    Field("foreign", "weights from", _of("foreign")),
     Field("objective", "objective", _of("objective")),
     Field("method", "pruner", method),
     Field("ratio", "ratio", _of("ratio"), lambda ratio: f"{ratio:g}"),
@@ -65,7 +76,11 @@ FIELDS = (
     Field("unit", "removes", _of("unit")),
     Field("attack", "attack", _of("attack")),
     Field("threat", "threat", _threat),
+    Field("strength", "strength", strength),
     Field("source", "examples of", _of("source")),
+    Field("images", "images", _of("images")),
+    Field("of", "of", _part),
+    Field("seeds", "seeds", _of("seeds")),
     _share("clean_acc", "clean %"),
     _share("robust_acc", "robust %"),
     _share("certified_acc", "certified %"),
@@ -76,8 +91,7 @@ FIELDS = (
     Field("macs", "MACs", lambda row: row.get("costs", {}).get("macs"), lambda macs: f"{macs:.4g}"),
     Field("seconds_128", "ms a batch of 128", lambda row: row.get("costs", {}).get("seconds_128"),
           lambda seconds: f"{1000 * seconds:.3g}"),
-    Field("images", "images", _of("images")),
-    Field("seeds", "seeds", _of("seeds")),
+    Field("doubts", "doubts", _doubts),
     Field("protocol", "published in", _of("protocol")),
 )  # fmt: skip
 
@@ -91,12 +105,25 @@ def shown(rows: list[Row]) -> tuple[list[Field], str]:
 
 
 #: Columns that need not be there where all rows say the same.
-FRAME = ("dataset", "model", "objective", "unit", "attack", "threat", "source", "images", "seeds")
+FRAME = ("dataset", "model", "foreign", "objective", "unit", "attack", "threat", "source")
 
 
 def fair(row: Row) -> tuple[Any, ...]:
     """What two rows must share for their shares to be compared at all."""
-    names = ("dataset", "model", "objective", "attack", "norm", "eps", "source", "images", "ratio", "unit", "quantizer")
+    names = (
+        "dataset",
+        "model",
+        "foreign",
+        "objective",
+        "attack",
+        "norm",
+        "eps",
+        "source",
+        "images",
+        "ratio",
+        "unit",
+        "quantizer",
+    )
     return tuple(row.get(name) for name in names)
 
 

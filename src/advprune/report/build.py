@@ -7,27 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from advprune.atomic import replace
 from advprune.errors import UserError
 from advprune.report import verdicts
 from advprune.report.board import rank
 from advprune.report.compare import comparisons
 from advprune.report.entries import entries
-from advprune.report.found import Reader, Run
+from advprune.report.found import Run
+from advprune.report.intervals import described
 from advprune.report.page.render import page
 from advprune.report.pairs import plain, with_cells
 from advprune.report.plots import every
 from advprune.report.plots.material import Material
 from advprune.report.plots.style import Plot
 from advprune.report.published import beside
+from advprune.report.store_reader import Reader
 from advprune.report.words import learned
-from advprune.report.write import as_json, facts, latex, markdown, put, table
+from advprune.report.write import as_json, facts, latex, markdown, table
 
 PAGE = "index.html"
 BOARD = "leaderboard"
-OLDER = (
-    "{} evaluations are not reported: their keys are not those that this code gives to their options, which it changed "
-    "the meaning of since; their commands make them anew"
-)
 
 
 @dataclass
@@ -60,8 +59,6 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> Report:
     reader = Reader(store)
     runs, records = _readable(reader, report)
     report.problems += reader.problems
-    if reader.older:
-        report.left_out.append(OLDER.format(reader.older))
     if not runs:
         raise UserError(_nothing(store, report.problems))
     told = [rows for path in tables if (rows := _table(path, report)) is not None]
@@ -101,9 +98,10 @@ def _nothing(store: Path, problems: list[str]) -> str:
 
 def _table(path: Path, report: Report) -> list[dict[str, Any]] | None:
     try:
-        rows = json.loads(path.read_text())
-        return [row for row in rows if "evaluated" in row["files"]]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        rows = [row for row in json.loads(path.read_text()) if isinstance(row["files"]["evaluated"], str)]
+        _sizes([rows])
+        return rows
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         report.problems.append(f"{path} is not a table that a job wrote ({error}): its words are not used")
         return None
 
@@ -120,20 +118,29 @@ def _sizes(tables: list[list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
 
 def _write(report: Report, given: Material, compared: list[dict[str, Any]], plots: list[Plot], store: Path) -> None:
     out, rows = report.folder, [*given.rows, *given.published]
+    for folder in (out, out / "plots"):
+        if folder.is_symlink():
+            where = folder.readlink()
+            raise UserError(f"{folder} is a link to {where}: nothing is written through it; delete it, or use --out")
     (out / "plots").mkdir(parents=True, exist_ok=True)
     finished, names = time.strftime("%Y-%m-%d %H:%M:%S %z"), sorted(f"{plot.name}.svg" for plot in plots)
     for name in set(_earlier(out)) - set(names):  # of an earlier report, of what is not there any more
         (out / "plots" / Path(name).name).unlink(missing_ok=True)
     for plot in plots:
-        put(out / "plots" / f"{plot.name}.svg", plot.file())
+        replace(out / "plots" / f"{plot.name}.svg", plot.file())
     told = {"finished": finished, "store": str(store), "runs": report.runs, "problems": report.problems}
-    told |= {"plots": names, "left_out": report.left_out, "comparisons": plain(compared)}
-    put(out / f"{BOARD}.json", as_json(told | facts(rows, given.runs)))
-    put(out / f"{BOARD}.md", markdown(rows))
-    put(out / f"{BOARD}.csv", table(rows).to_csv(index=False))
-    put(out / f"{BOARD}.tex", latex(rows, "Accuracy in percent on test images, with 95\\,\\% intervals."))
+    told |= {
+        "plots": names,
+        "intervals": described({row["seeds"] for row in given.rows}),
+        "left_out": report.left_out,
+        "comparisons": plain(compared),
+    }
+    replace(out / f"{BOARD}.json", as_json(told | facts(rows, given.runs)))
+    replace(out / f"{BOARD}.md", markdown(rows))
+    replace(out / f"{BOARD}.csv", table(rows))
+    replace(out / f"{BOARD}.tex", latex(rows, "Accuracy in percent on test images, with 95 % intervals."))
     about = {"report": report, "store": str(store), "finished": finished, "out": out}
-    put(out / PAGE, page(rows, compared, plots, given.runs, **about))
+    replace(out / PAGE, page(rows, compared, plots, given.runs, **about))
 
 
 def _earlier(out: Path) -> list[str]:

@@ -6,10 +6,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from scipy.stats import binomtest
-
 from advprune.errors import UserError
-from advprune.report.pool import t_interval
+from advprune.report.intervals import over_images, over_seeds
 
 #: What tells two lines apart beside pruner and ratio; what all lines have in common is the title.
 WORDS = ("dataset", "model", "objective", "attack", "norm")
@@ -46,13 +44,9 @@ class Line:
         return [sum(r >= radius for r in radii) / len(radii) for radii in self.radii.values()]
 
     def interval(self, radius: float) -> list[float]:
-        """95 %: Student's t over the seeds; of one seed Wilson's over its images."""
-        shares = self.certified(radius)
-        if len(shares) > 1:
-            return t_interval(shares)
-        (radii,) = self.radii.values()
-        low, high = binomtest(round(shares[0] * len(radii)), len(radii)).proportion_ci(0.95, method="wilson")
-        return [float(low), float(high)]
+        """95 %, over the images and the seeds."""
+        counts = [(sum(r >= radius for r in radii), len(radii)) for radii in self.radii.values()]
+        return over_seeds([right / of for right, of in counts], [over_images(right, of) for right, of in counts])
 
     def mean_radius(self) -> float:
         """The average certified radius, where what is not certified counts 0; mean over seeds."""
@@ -69,7 +63,7 @@ def lines(rows: Iterable[dict[str, Any]]) -> list[Line]:
     for row in rows:
         if row.get("certified_acc") is None:
             continue
-        words = tuple(str("l2" if name == "norm" and row.get("smoothed") else row[name]) for name in WORDS)
+        words = tuple(str("l2" if name == "norm" and row.get("smoothed") else row[name] or "") for name in WORDS)
         if "dense_records" not in row:
             raise UserError("a table of an older version: give its grid's command again, which finds all and writes it")
         ours = [("", None, row["dense_records"])]
@@ -117,8 +111,8 @@ def points(found: list[Line]) -> list[dict[str, Any]]:
     return [
         {
             "line": names[id(line)], "pruner": line.pruner or "dense", "ratio": line.ratio, "radius": radius,
-            "certified_acc": mean(line.certified(radius)), "low": line.interval(radius)[0],
-            "high": line.interval(radius)[1], "least": min(line.certified(radius)),
+            "certified_acc": mean(line.certified(radius)), "low": max(line.interval(radius)[0], 0.0),
+            "high": min(line.interval(radius)[1], 1.0), "least": min(line.certified(radius)),
             "most": max(line.certified(radius)), "seeds": len(line.radii),
             "images": len(next(iter(line.radii.values()))),
         }

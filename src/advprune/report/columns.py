@@ -37,17 +37,22 @@ def accuracy(row: Row, name: str) -> str:
 
 
 def eps(row: Row) -> str:
-    """The budget as papers write it: in 255ths where that is a whole number; or what the attack calls its own."""
+    """The norm and the budget as papers write it: in 255ths where that is a whole number; or the attack's own words."""
     if row.get("perturbation"):
         return f"({row['perturbation']})"
     levels = row["eps"] * 255
     size = f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{row['eps']:g}"
-    return size if row["norm"] == "linf" else f"{row['norm']} {size}"
+    return f"{row['norm']} {size}"
 
 
 def pruned(rows: list[Row]) -> bool:
-    """Whether these jobs prune."""
-    return rows[0].get("pruner") is not None and rows[0]["ratio"] is not None
+    """Whether any of these jobs prunes."""
+    return any(row.get("pruner") is not None and row["ratio"] is not None for row in rows)
+
+
+def foreign(rows: list[Row]) -> bool:
+    """Whether any of these networks, or its parent, was read from a file."""
+    return any(row.get("foreign") for row in rows)
 
 
 def moved(rows: list[Row]) -> bool:
@@ -122,9 +127,10 @@ JUDGED = ("clean", "robust", "certified")
 HEADINGS = {"target_acc": "target right", "both_correct": "both right", "transfer_rate": "transfer rate"}
 COLUMNS = (
     Column("model", lambda row: row["model"], failed=_chosen("model"), words=True),
-    Column("pruner", lambda row: row["pruner"], pruned, _chosen("pruner"), words=True),
-    Column("ratio", lambda row: f"{row['ratio']:g}", pruned, _asked),
-    Column("sparsity", _gone, lambda rows: pruned(rows) and not smaller(rows)),
+    Column("weights from", lambda row: row.get("foreign") or "", foreign, words=True),
+    Column("pruner", lambda row: row.get("pruner") or "–", pruned, _chosen("pruner"), words=True),
+    Column("ratio", lambda row: "–" if row["ratio"] is None else f"{row['ratio']:g}", pruned, _asked),
+    Column("sparsity", _gone, lambda rows: (pruned(rows) or foreign(rows)) and not smaller(rows)),
     Column("params, MACs", _gone, lambda rows: pruned(rows) and smaller(rows)),
     Column("quantizer", lambda row: quantizer(row) or "–", quantized, _chosen("quantizer"), words=True),
     Column("attack", _attack, failed=_chosen("attack"), words=True),

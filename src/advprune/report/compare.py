@@ -15,7 +15,7 @@ from statistics import mean
 from typing import Any
 
 from advprune.report.found import Found, Run
-from advprune.report.pool import t_interval
+from advprune.report.intervals import of_difference, over_seeds
 from advprune.report.verdicts import Verdicts, discordant
 
 LEVEL = 0.05
@@ -70,7 +70,7 @@ def comparisons(runs: Iterable[tuple[Run, Verdicts]]) -> list[dict[str, Any]]:
 
     Returns:
         A dict each: ``axis``, ``of`` and ``against`` (the runs, by seed), ``difference`` in shares (of minus against,
-        mean over seeds) and its t ``interval`` over seeds (None of one), ``only_of`` and ``only_against`` (images,
+        mean over seeds) and its ``interval`` over images and seeds, ``only_of`` and ``only_against`` (images,
         over all seeds), ``images``, ``p``, ``q``, ``stands``.
     """
     alike: dict[str, list[tuple[Run, Verdicts]]] = defaultdict(list)
@@ -94,10 +94,11 @@ def comparisons(runs: Iterable[tuple[Run, Verdicts]]) -> list[dict[str, Any]]:
 def _compared(axis: str, seeds: list[tuple[Run, Run, int, int, int]]) -> dict[str, Any]:
     """One comparison over its seeds."""
     differences = [(only_a - only_b) / images for _, _, images, only_a, only_b in seeds]
+    bounds = [of_difference(only_a, only_b, images) for _, _, images, only_a, only_b in seeds]
     return {
         "axis": axis,
         "of": {a.seed: a for a, *_ in seeds}, "against": {b.seed: b for _, b, *_ in seeds},
-        "difference": mean(differences), "interval": t_interval(differences) if len(seeds) > 1 else None,
+        "difference": mean(differences), "interval": over_seeds(differences, bounds),
         "only_of": sum(only for *_, only, _ in seeds), "only_against": sum(only for *_, only in seeds),
         "images": seeds[0][2], "seeds": len(seeds),
         "p": on_every_seed([(only_a, only_b) for *_, only_a, only_b in seeds]),

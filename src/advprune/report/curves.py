@@ -5,6 +5,7 @@
 reads the tables of grids run with attack=pgd and attack=transfer, and writes OUT/<quantity>.png and OUT/matched.json.
 """
 
+import io
 import json
 import sys
 from collections.abc import Iterable
@@ -16,8 +17,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from advprune.atomic import replace
 from advprune.errors import UserError
-from advprune.report.pool import t_interval
+from advprune.report.intervals import of_unpaired, over_seeds
 
 #: Column, of which attack, title.
 QUANTITIES = (
@@ -26,8 +28,9 @@ QUANTITIES = (
     ("target_acc", "transfer", "accuracy on the dense parent's examples"),
     ("transfer_rate", "transfer", "wrong where the source is fooled (both clean-right)"),
 )
-#: strategy -> compression -> seed -> quantity -> share
+#: strategy -> compression -> seed -> quantity -> share, and the two ends of its interval over the images
 Curves = dict[str, dict[float, dict[int, dict[str, float]]]]
+ENDS = ("_low", "_high")
 
 
 def strategy(row: dict[str, Any]) -> str:
@@ -42,7 +45,9 @@ def curves(rows: Iterable[dict[str, Any]]) -> Curves:
         point = found.setdefault(strategy(row), {}).setdefault(round(row["compression"], 1), {})
         kind = "transfer" if row.get("source") else "pgd"
         own = point.setdefault(row["seed"], {})
-        own |= {name: row[name] for name, of, _ in QUANTITIES if of == kind and row.get(name) is not None}
+        for name in (name for name, of, _ in QUANTITIES if of == kind and row.get(name) is not None):
+            bounds = zip(ENDS, row[f"{name}_interval"], strict=True)
+            own |= {name: row[name]} | {f"{name}{end}": bound for end, bound in bounds}
     return found
 
 
@@ -62,29 +67,36 @@ def matched(found: Curves, ours: str) -> list[dict[str, Any]]:
     (clean, transferred) points of that seed, where the clean accuracy of ``ours`` is among them.
 
     Returns:
-        A row each: rival, compression, clean accuracy, difference (in shares), its t interval over seeds, how many.
+        A row each: rival, compression, clean accuracy, difference (in shares), its interval over images and seeds, and
+        how many seeds.
     """
     told = []
     for rival in found:
         if rival == ours:
             continue
         for compression, seeds in sorted(found[ours].items()):
-            differences, clean = [], []
+            differences, bounds, clean = [], [], []
             for seed, own in seeds.items():
-                points = [(at[seed]["clean_acc"], at[seed]["target_acc"]) for at in found[rival].values() if seed in at]
-                other = interpolated(points, own["clean_acc"])
-                if other is not None:
+                theirs = [at[seed] for at in found[rival].values() if seed in at]
+                read = [
+                    interpolated([(at["clean_acc"], at[f"target_acc{end}"]) for at in theirs], own["clean_acc"])
+                    for end in ("", *ENDS)
+                ]
+                if None not in read:
+                    other, *of_other = [float(value) for value in read if value is not None]
+                    of_own = [own[f"target_acc{end}"] for end in ENDS]
                     differences.append(own["target_acc"] - other)
+                    bounds.append(of_unpaired(own["target_acc"], of_own, other, of_other))
                     clean.append(own["clean_acc"])
             if differences:
-                interval = t_interval(differences) if len(differences) > 1 else None
+                interval = over_seeds(differences, bounds)
                 at = {"of": ours, "rival": rival, "compression": compression, "clean_acc": mean(clean)}
                 told.append(at | {"difference": mean(differences), "interval": interval, "seeds": len(differences)})
     return told
 
 
 def draw(found: Curves, column: str, title: str, path: Path) -> None:
-    """One quantity over compression: mean over seeds, a bar from the least to the most."""
+    """One quantity over compression: mean over seeds, and its interval over images and seeds."""
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -94,20 +106,24 @@ def draw(found: Curves, column: str, title: str, path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(6.4, 4.8), layout="constrained")
     for name, points in found.items():
-        values = {c: [100 * own[column] for own in seeds.values() if column in own]
-                  for c, seeds in sorted(points.items())}  # fmt: skip
-        values = {c: shares for c, shares in values.items() if shares}
-        middle = [mean(shares) for shares in values.values()]
-        spread = [[m - min(v) for m, v in zip(middle, values.values(), strict=True)],
-                  [max(v) - m for m, v in zip(middle, values.values(), strict=True)]]  # fmt: skip
-        axes.errorbar(list(values), middle, spread, marker="o", markersize=4, capsize=2, label=name,
+        known = {c: [own for own in seeds.values() if column in own] for c, seeds in sorted(points.items())}
+        known = {c: seeds for c, seeds in known.items() if seeds}
+        middle = [100 * mean(own[column] for own in seeds) for seeds in known.values()]
+        ends = [
+            over_seeds([own[column] for own in seeds], [[own[f"{column}{end}"] for end in ENDS] for own in seeds])
+            for seeds in known.values()
+        ]
+        spread = [[abs(m - 100 * end[side]) for m, end in zip(middle, ends, strict=True)] for side in (0, 1)]
+        axes.errorbar(list(known), middle, spread, marker="o", markersize=4, capsize=2, label=name,
                       linestyle="-" if name.startswith("gap") else "--")  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="compression (original : remaining parameters)")
     axes.set_title(f"{title}, %", fontsize=10, loc="left")  # too long to stand beside the axis
     figure.legend(loc="outside lower center", ncols=2, fontsize=7)  # over the curves it would cover points
-    figure.savefig(path, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150)
+    replace(path, drawn.getvalue())
     pyplot.close(figure)
 
 
@@ -125,13 +141,13 @@ def main(arguments: list[str]) -> None:
     for column, _, title in QUANTITIES:
         draw(found, column, title, out / f"{column}.png")
     rows = [row for name in found if name.startswith("gap") for row in matched(found, name)]
-    (out / "matched.json").write_text(json.dumps({"matched": rows, "curves": found}, indent=1))
+    replace(out / "matched.json", json.dumps({"matched": rows, "curves": found}, indent=1))
     table = Table("of", "against", "compression", "clean", "transferred: points more", "seeds")
     for row in rows:
-        interval = "" if row["interval"] is None else " [{:+.1f}, {:+.1f}]".format(*(100 * i for i in row["interval"]))
+        interval = " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in row["interval"]))
         table.add_row(row["of"], row["rival"], f"{row['compression']:g}", f"{100 * row['clean_acc']:.1f}",
                       f"{100 * row['difference']:+.1f}{interval}", str(row["seeds"]))  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False).print(table)
 
 
 if __name__ == "__main__":

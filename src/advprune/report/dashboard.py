@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from advprune.atomic import replace
 from advprune.errors import UserError
 from advprune.loggers import wandb_login
 from advprune.report import panels
 
 FILE = "wandb_report.json"
 TITLE = "Adversarial pruning: what robustness costs"
-PINNED = ("pruner", "ratio", "model", "objective", "attack", "seed")
+PINNED = ("pruner", "ratio", "model", "objective", "attack", "norm", "eps", "seed")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +46,7 @@ def publish(entity: str, project: str, folder: Path, *, send: bool) -> list[str]
         said += _send(made, kept)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(kept | {"spec": specification(made)}, indent=1))
+        replace(path, json.dumps(kept | {"spec": specification(made)}, indent=1))
     except OSError as error:
         raise UserError(f"{path} could not be written ({error.strerror}); give another --out FOLDER") from None
     return said
@@ -60,7 +61,8 @@ def report(entity: str, project: str) -> Any:
     wr = _library()
     runs = wr.Runset(
         name="jobs", filters="JobType in ['prune', 'train', 'attack']",
-        pinned_columns=["run:displayName", *(f"config:{name}.value" for name in PINNED), "summary:robust_acc"],
+        pinned_columns=["run:displayName", *(f"config:{name}.value" for name in PINNED), "summary:robust_acc",
+                        "summary:strength", "summary:doubts"],
     )  # fmt: skip
     pooled = wr.Runset(name="seeds pooled", groupby=["config.pruner", "config.ratio"])
     words = (

@@ -5,13 +5,15 @@ from collections import defaultdict
 from statistics import mean
 from typing import Any
 
+from advprune.report.doubts import doubts_of
 from advprune.report.found import Run
 from advprune.report.pool import pool
 from advprune.report.rows import SIZES, TRANSFER
 from advprune.report.words import Names, differences, words
 
 #: What an entry is called; two that are called the same but are not get what tells them apart.
-CALLED = ("dataset", "model", "objective", "pruner", "ratio", "quantizer", "attack", "norm", "eps", "source")
+CALLED = ("dataset", "model", "objective", "pruner", "ratio", "quantizer", "attack", "norm", "eps", "source",
+          "foreign")  # fmt: skip
 #: Shares, the one that ranks last.
 MEASURED = ("clean_acc", "certified_acc", "robust_acc")
 
@@ -24,18 +26,21 @@ def entry(run: Run, names: Names) -> dict[str, Any]:
     told: dict[str, Any] = words(run, names) | {
         "ratio": ratio, "seed": run.seed, "identity": run.identity, "run": run.evaluated.key,
         "network": Run(run.line[:-1]).identity, "judged": json.dumps(run.evaluated.identity, sort_keys=True),
-        "sparsity": 0.0 if pruned is None else final.get("sparsity", pruned.result["sparsity"]),
+        "sparsity": final.get("sparsity", 0.0 if pruned is None else pruned.result["sparsity"]),
+        "foreign": run.dense.result.get("foreign"),
         "unit": None if pruned is None else pruned.options["pruner"].get("unit") or "weights",
         **{name: final[name] for name in SIZES if name in final},
         "eps": None if own else after["threat"]["eps"], "norm": None if own else after["threat"]["norm"],
         "perturbation": own, "images": after["images"], "of": after["of"],
-        "checkpoint": "last" if final.get("kept") == "last" else "best",
+        "checkpoint": final.get("kept"),
         "smoothed": after.get("smoothed"), "after_each": after.get("after_each"),
         "seconds": sum(stage.result["seconds"] for stage in run.line),
         "doubts": list(dict.fromkeys(doubt for s in reversed(run.line) for doubt in s.result.get("doubts", []))),
+        "ranks": final.get("ranks"), "batch_norm": final.get("batch_norm"),
     }  # fmt: skip
     shares = (*MEASURED, *TRANSFER)
-    return told | {f"{name}{end}": after.get(f"{name}{end}") for name in shares for end in ("", "_interval")}
+    told |= {f"{name}{end}": after.get(f"{name}{end}") for name in shares for end in ("", "_interval")}
+    return told | {"doubts": doubts_of(told)}
 
 
 def entries(runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -59,9 +64,17 @@ def entries(runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]) -> 
     for row in pooled:
         group = sorted(groups[row["identity"]], key=lambda run: run.seed)
         row["runs"] = {run.seed: run.evaluated.key for run in group}
+        row["commands"] = {run.seed: command for run in group if (command := _command(run))}
         row["costs"] = _costs([_size(run, sizes) for run in group])
     _tell_apart(pooled, groups)
     return sorted(pooled, key=_rank)
+
+
+def _command(run: Run) -> str | None:
+    """The command that makes the run's last stage again, as its provenance has it."""
+    made = run.evaluated.result.get("provenance")
+    command = made.get("command") if isinstance(made, dict) else None
+    return command if isinstance(command, str) else None
 
 
 def _judged(run: Run) -> tuple[str, str]:
@@ -98,8 +111,8 @@ def _tell_apart(rows: list[dict[str, Any]], groups: dict[str, list[Run]]) -> Non
 
 
 def method(row: dict[str, Any]) -> str:
-    """What is compared: the pruner, or dense; with its quantizer, and with what tells it from its namesakes."""
-    parts = (row["pruner"] or "dense", row["quantizer"], row["options"])
+    """What is compared: the pruner, or the file, or dense; with its quantizer, and what tells it from its namesakes."""
+    parts = (row["pruner"] or row.get("foreign") or "dense", row["quantizer"], row["options"])
     return " ".join(str(part) for part in parts if part)
 
 

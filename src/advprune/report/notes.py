@@ -2,17 +2,19 @@
 
 from typing import Any
 
-from advprune.report.columns import moved, smaller
+from advprune.report.columns import eps, moved, smaller
+from advprune.report.doubts import attributed
+from advprune.report.intervals import described
 
 
 def notes(rows: list[dict[str, Any]]) -> list[str]:
     """What a reader of these pooled rows must know, a sentence each."""
     seeds = {row["seeds"] for row in rows}
-    kept = " and ".join(sorted({row["checkpoint"] for row in rows}))
+    kept = " and ".join(sorted({row["checkpoint"] for row in rows if row["checkpoint"]}))
+    counted = "sparsity: zeros counted among prunable ones"
     said = [
-        (1 in seeds, "[…]: 95 % Wilson interval over the images (one seed)"),
-        (bool(seeds - {1}), "[…]: 95 % t interval over seeds"),
-        (True, f"weights kept: {kept} on validation images; sparsity: zeros counted among prunable ones"),
+        *((True, f"[…]: {sentence}") for sentence in described(seeds)),
+        (True, f"weights kept: {kept} on validation images; {counted}" if kept else counted),
         (smaller(rows), "params, MACs: what is left of the dense network, which got smaller (a lone number: zeros)"),
         (
             any(row.get("zeros") and "macs" not in row for row in rows),
@@ -25,10 +27,6 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
             "certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong; "
             "clean: without noise; at every radius: python -m advprune.report.radius OUT TABLE.json",
         ),
-        (
-            any(_overstates(row) for row in rows),
-            "PGD and its like overstate robustness: publish numbers made with attack=autoattack",
-        ),
         (any(row.get("precision") for row in rows), "some networks were trained in bf16; all are measured in fp32"),
         (
             moved(rows),
@@ -36,17 +34,15 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
             "of the images both have right and on which the source is fooled",
         ),
     ]
-    for row in rows:
-        if row.get("batch_norm") not in (None, "synchronised"):
-            said.append(
-                (True, f"trained on {row['ranks']} ranks, BatchNorm {row['batch_norm']}: not what one would train")
-            )
     versions = sorted({version for row in rows for version in row.get("code", [])})
     if len(versions) > 1:
         which = f"{len(versions)} versions of the code ({', '.join(versions)})"
         said.append((True, f"made by {which}; one that changes results does not find older ones"))
-    doubts = sorted({doubt for row in rows for doubt in row["doubts"]})
-    return [sentence for holds, sentence in said if holds] + [f"doubt: {doubt}" for doubt in doubts]
+    return [sentence for holds, sentence in said if holds] + attributed(rows, _with_attack)
+
+
+def _with_attack(row: dict[str, Any]) -> str:
+    return f"{_which(row)}, {row['attack'].split(' ')[0]} {eps(row)}"
 
 
 def _sizes(row: dict[str, Any]) -> str:
@@ -82,8 +78,3 @@ def _mean(row: dict[str, Any]) -> str:
         f"{_which(row)}, {attack}: mean accuracy {mean:.1f} over {len(row['alone'])} kinds and severities, "
         f"dense {dense:.1f}; robust means right under every one of them"
     )
-
-
-def _overstates(row: dict[str, Any]) -> bool:
-    ball = row.get("robust_acc") is not None and not row.get("perturbation")
-    return ball and "autoattack" not in row["attack"]

@@ -32,7 +32,7 @@ def _cells(pair: Row, a: Row, b: Row) -> dict[str, Cell]:
         "ratio": (a["ratio"], "" if a["ratio"] is None else f"{a['ratio']:g}"),
         "differ in": _word(pair["axis"]), "better": _word(_side(pair, a)), "than": _word(_side(pair, b)),
         "points": (abs(pair["difference"]), f"{100 * abs(pair['difference']):.1f}"),
-        "95 % over seeds": _word(_interval(pair)),
+        "95 %": _word(_interval(pair)),
         "only better right": (better, str(better)), "only worse right": (worse, str(worse)),
         "images": (pair["images"], str(pair["images"])), "seeds": (pair["seeds"], str(pair["seeds"])),
         "p": (pair["p"], _probability(pair["p"])), "q": (pair["q"], _probability(pair["q"])),
@@ -49,8 +49,6 @@ def _side(pair: Row, row: Row) -> str:
 
 
 def _interval(pair: Row) -> str:
-    if pair["interval"] is None:
-        return ""
     low, high = sorted(pair["interval"] if pair["difference"] >= 0 else [-end for end in pair["interval"]])
     return f"[{percent(max(low, -1))}, {percent(min(high, 1))}]"
 

@@ -1,10 +1,10 @@
-"""Jobs that differ in their seed alone become one row: n, mean and a t interval over seeds."""
+"""Jobs that differ in their seed alone become one row: n, mean and an interval over seeds and images."""
 
-import math
 from collections.abc import Callable, Hashable
-from functools import cache
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
+
+from advprune.report.intervals import over_seeds
 
 SHARES = (
     *("dense_clean_acc", "dense_robust_acc", "dense_certified_acc", "dense_mean_acc"),
@@ -36,7 +36,7 @@ def identity(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def pool(rows: list[dict[str, Any]], same: Callable[[dict[str, Any]], Hashable] = identity) -> list[dict[str, Any]]:
-    """One row for each of ``same``, in the order they come; of a single seed, itself with its Wilson intervals."""
+    """One row for each of ``same``, in the order they come; of a single seed, itself with its intervals."""
     groups: dict[Hashable, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(same(row), []).append(row)
@@ -54,21 +54,10 @@ def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for name in SHARES:
         measured = [r for r in rows if r.get(name) is not None]
         if measured:
-            values = [r[name] for r in measured]
-            # of one seed alone (the others had no image that counts) there is only the interval over its images
-            interval = t_interval(values) if len(values) > 1 else measured[0].get(f"{name}_interval")
-            row |= {name: mean(values), f"{name}_interval": interval}
+            row[name] = mean(r[name] for r in measured)
+            bounded = [r for r in measured if r.get(f"{name}_interval") is not None]
+            if bounded:
+                row[f"{name}_interval"] = over_seeds(
+                    [r[name] for r in bounded], [r[f"{name}_interval"] for r in bounded]
+                )
     return row
-
-
-def t_interval(values: list[float]) -> list[float]:
-    """The 95 % interval of the mean of at least two values, by Student's t (quantile from scipy)."""
-    half = _quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return [mean(values) - half, mean(values) + half]
-
-
-@cache  # scipy takes milliseconds, and a report asks for thousands
-def _quantile(freedom: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, freedom))

@@ -6,7 +6,7 @@ reads the radius of each image from the records of jobs run with attack=certify_
 writes OUT/radius.png, OUT/radius.csv and OUT/radius.json. Give it from the folder the jobs were run in.
 """
 
-import csv
+import io
 import json
 import sys
 import textwrap
@@ -17,7 +17,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from advprune.atomic import replace
 from advprune.errors import UserError
+from advprune.report.cells import csv_text
 from advprune.report.certified import Line, lines, points, titles
 
 #: Radii of the printed table, as Cohen et al. have them.
@@ -26,7 +28,7 @@ STYLES = ("-", "--", ":", "-.")
 
 
 def draw(found: list[Line], path: Path) -> None:
-    """Certified accuracy over radius: a colour a ratio, a stroke a pruner; a band from the least seed to the most."""
+    """Certified accuracy over radius: a colour a ratio, a stroke a pruner; a band for the 95 % interval."""
     try:
         import matplotlib
     except ModuleNotFoundError:
@@ -47,14 +49,16 @@ def draw(found: list[Line], path: Path) -> None:
                     "linestyle": STYLES[pruners.index(line.pruner) % len(STYLES)]}  # fmt: skip
         radii = [row["radius"] for row in own]
         axes.plot(radii, [row["certified_acc"] for row in own], label=names[id(line)], linewidth=1.5, **look)
-        ends = ([row["least"] for row in own], [row["most"] for row in own])
+        ends = ([row["low"] for row in own], [row["high"] for row in own])
         axes.fill_between(radii, *ends, color=look["color"], alpha=0.12, linewidth=0)
     axes.set(xlabel=f"radius ({found[0].words[-1]})", ylabel="certified accuracy", ylim=(0, 1))
     axes.set_title(textwrap.fill(title, 95), fontsize=8)  # as wide as the axes at this size
     axes.set_xlim(0, max(row["radius"] for row in rows))
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=7)
-    figure.savefig(path, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150)
+    replace(path, drawn.getvalue())
     pyplot.close(figure)
 
 
@@ -70,7 +74,7 @@ def show(found: list[Line]) -> None:
         table.add_row(names[id(line)], *(f"{100 * mean(line.certified(radius)):.1f}" for radius in radii),
                       f"{line.mean_radius():.3f}", f"{100 * mean(line.abstained.values()):.1f}",
                       f"{images}" + (f" × {len(line.radii)} seeds" if len(line.radii) > 1 else ""))  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False).print(table)
 
 
 def main(arguments: list[str]) -> None:
@@ -85,11 +89,8 @@ def main(arguments: list[str]) -> None:
     found = lines(row for path in arguments[1:] for row in json.loads(Path(path).read_text()))
     out.mkdir(parents=True, exist_ok=True)
     rows = points(found)
-    (out / "radius.json").write_text(json.dumps(rows, indent=1))
-    with (out / "radius.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    replace(out / "radius.json", json.dumps(rows, indent=1))
+    replace(out / "radius.csv", csv_text(rows[0], rows))
     draw(found, out / "radius.png")
     show(found)
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from advprune.report.doubts import doubts_of, strength
+
 #: The cells of a transfer attack.
 TRANSFER = ("target_acc", "both_correct", "transfer_rate")
 #: Of networks that are smaller, not only sparser.
@@ -22,13 +24,16 @@ def row_of(
         options: resolved.
     """
     final, dense = results[plan.final.key], results[plan.dense.key]
-    after, before = results[plan.evaluated.key], results[plan.evaluated_dense.key]
+    after = results[plan.evaluated.key]
+    before = (
+        {} if plan.final.key == plan.dense.key else results[plan.evaluated_dense.key]
+    )  # a lone network has no parent
     metric = options["select"]["metric"]
     row: dict[str, Any] = {
-        **names,
-        "ratio": final.get("ratio", options.get("ratio")), "compression": final.get("compression"),
+        **names, "objective": names.get("objective"), "pruner": names.get("pruner"),
+        "ratio": final.get("ratio"), "compression": final.get("compression"),
         "seed": options["seed"],
-        "sparsity": final.get("sparsity"), "zeros": final.get("zeros"),
+        "sparsity": final.get("sparsity"), "zeros": final.get("zeros", final.get("sparsity")),
         **{name: final[name] for name in SIZES if name in final},
         "eps": after["threat"]["eps"], "norm": after["threat"]["norm"],
         "perturbation": after.get("perturbation"), "alone": after.get("alone"), "mean_acc": after.get("mean_acc"),
@@ -38,11 +43,10 @@ def row_of(
         **_shares("", after, ("robust_acc", "certified_acc")),
         "abstained": after.get("abstained"), "smoothed": after.get("smoothed"),
         "after_each": after.get("after_each"),
-        "source": _source(options, names.get("source_model")) if "target_acc" in after else None,
+        "source": _source(plan, options, names.get("source_model")) if "target_acc" in after else None,
         **{name: after[name] for name in after if name.startswith(TRANSFER)},
-        "dense_clean_acc": before["clean_acc"], "dense_clean_acc_interval": before["clean_acc_interval"],
-        **_shares("dense_", before, ("robust_acc", "certified_acc")),
-        "kept": final.get("kept"), "checkpoint": "last" if final.get("kept") == "last" else "best",
+        **_shares("dense_", before, ("clean_acc", "robust_acc", "certified_acc")),
+        "kept": final.get("kept"), "checkpoint": final.get("kept"),
         "validation": final.get("validation", {}).get(metric),
         "float_bytes": final.get("float_bytes"), "int8_bytes": final.get("int8_bytes"),
         "foreign": dense.get("foreign"),
@@ -50,14 +54,14 @@ def row_of(
         "ranks": final.get("ranks"), "batch_norm": final.get("batch_norm"),
         "precision": final.get("precision"),
         "code": sorted({results[stage.key].get("provenance", {}).get("code", "unknown") for stage in plan.stages()}),
-        "doubts": [*after["doubts"], *doubts_of(plan.final.line(), results)],
+        "doubts": [*said_of(plan.final.line(), results), *after["doubts"]],
         "files": {stage.kind: str(store.folder(stage)) for stage in (plan.dense, plan.final, plan.evaluated)},
         "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
     }  # fmt: skip
-    return row
+    return row | {"doubts": doubts_of(row), "strength": strength(row)}
 
 
-def doubts_of(stages: Iterable[Any], results: Mapping[str, dict[str, Any]]) -> list[str]:
+def said_of(stages: Iterable[Any], results: Mapping[str, dict[str, Any]]) -> list[str]:
     """What the stages that made a network say against it, each sentence once."""
     return list(dict.fromkeys(doubt for stage in stages for doubt in results[stage.key].get("doubts", [])))
 
@@ -67,9 +71,11 @@ def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict
     return {f"{prefix}{name}{end}": result.get(f"{name}{end}") for name in names for end in ("", "_interval")}
 
 
-def _source(options: dict[str, Any], model: str | None) -> str:
-    """Whose examples a transfer attack used."""
-    path, seed = options.get("source"), options.get("source_seed")
-    words = [Path(path).name] if path else [] if model else ["dense"]
+def _source(plan: Any, options: dict[str, Any], model: str | None) -> str:
+    """Whose examples a transfer attack used: a file's, those of another model, or of the dense parent."""
+    origin, seed = plan.evaluated.examples.parent, options.get("source_seed")
+    file = origin.options.get("weights")
+    own = "self" if options.get("source") == "self" else None
+    words = [own or Path(file).name] if own or file else [] if model else ["dense"]
     words += [model] if model else []
     return " ".join(words if seed is None else [*words, f"seed {seed}"])

@@ -1,6 +1,5 @@
 """The table at the end of a job and of a grid: on the terminal by rich, and beside the jobs as CSV and JSON."""
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -11,7 +10,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from advprune.atomic import replace
+from advprune.report.cells import csv_text
 from advprune.report.columns import COLUMNS
+from advprune.report.failures import cause
 from advprune.report.notes import notes
 from advprune.report.pool import pool
 
@@ -24,7 +26,7 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
     """
     rows = [record["row"] for record in records if "row" in record]
     failed = [record for record in records if "failed" in record]
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names and paths are the user's, and print as they are
     if rows:
         pooled = pool(rows)
         table = _table(pooled, failed)
@@ -32,12 +34,12 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
             console.width = max(80, Measurement.get(console, console.options.update(max_width=10**4), table).maximum)
         console.print(table)
         for note in notes(pooled):
-            console.print(f"[dim]·[/] {note}", highlight=False)
+            console.print(Text.assemble(("·", "dim"), f" {note}"))
         _write(rows, folder)
     for record in failed:
         job = f" {' '.join(record['overrides'])}" if len(records) > 1 else ""
-        sentence = Text.assemble(("error", "bold red"), f"{job}: {_brief(record['failed'])}")
-        console.print(sentence, soft_wrap=True)
+        sentence = Text.assemble(("error", "bold red"), f"{job}: {cause(record['failed'])}")
+        Console(stderr=True).print(sentence, soft_wrap=True)
     if len(records) > 1 and failed:
         console.print(f"{len(failed)} of {len(records)} jobs failed; the same command tries only those again")
     if rows:
@@ -59,21 +61,24 @@ def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
 
 
 def _title(rows: list[dict[str, Any]]) -> str:
-    sets, goals = ({row[name] for row in rows} for name in ("dataset", "objective"))
-    return f"{', '.join(sorted(sets))}, trained with {', '.join(sorted(goals))}; accuracy in % on test images"
+    sets = {row["dataset"] for row in rows}
+    return f"{', '.join([*sorted(sets), *_training(rows)])}; accuracy in % on test images"
 
 
-def _brief(failure: str) -> str:
-    return failure.strip().splitlines()[-1]
+def _training(rows: list[dict[str, Any]]) -> list[str]:
+    """What these networks were trained with; of those read from files only what came after, for no more is known."""
+    here = sorted({row["objective"] for row in rows if row["objective"] and not row.get("foreign")})
+    after = sorted({row["objective"] for row in rows if row["objective"] and row.get("foreign")})
+    return ([f"trained with {', '.join(here)}"] if here else []) + (
+        [f"from a file and then trained with {', '.join(after)}"] if after else []
+    )
 
 
 def _write(rows: list[dict[str, Any]], folder: Path) -> None:
-    (folder / "table.json").write_text(json.dumps(rows, indent=1))
+    """Replace both files: a link that lies in their place is not written through."""
+    replace(folder / "table.json", json.dumps(rows, indent=1))
     flat = [{k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()} for row in rows]
-    with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in flat for name in row)))
-        writer.writeheader()
-        writer.writerows(flat)
+    replace(folder / "table.csv", csv_text(dict.fromkeys(name for row in flat for name in row), flat))
 
 
 def _close(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:

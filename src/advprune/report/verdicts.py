@@ -37,16 +37,19 @@ def read(run: Run) -> Verdicts:
             name = next((name for name in VERDICTS if name in present), None)
             if name is None:
                 raise ValueError(f"it has none of the columns {', '.join(VERDICTS)}")
-            table = file.read(columns=["image", "label", name], use_threads=False)
-        images, labels, right = (table.column(i).to_numpy() for i in range(3))
+            recounted = [column for column in (name, "clean_ok") if column in present]
+            table = file.read(columns=["image", "label", *recounted], use_threads=False)
+        images, labels = (table.column(i).to_numpy() for i in range(2))
+        counted = {column: table.column(column).to_numpy() for column in recounted}
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are of these kinds
         raise ValueError(_left_out(run, f"{path} cannot be read ({str(error).splitlines()[0]})")) from None
-    share = run.evaluated.result[name.replace("_ok", "_acc")]
-    if len(right) != run.evaluated.result["images"] or abs(right.mean() - share) > ROUNDING:
-        said = f"{run.evaluated.result['images']} images and {name} {share:.6f}"
-        raise ValueError(
-            _left_out(run, f"{path} has {len(right)} images and {name} {right.mean():.6f}, its result.json {said}")
-        )
+    for column, flags in counted.items():
+        count, share = run.evaluated.result["images"], run.evaluated.result.get(column.replace("_ok", "_acc"))
+        if len(flags) != count or share is None or abs(flags.mean() - share) > ROUNDING:
+            said = f"{count} images and {column} {share if share is None else format(share, '.6f')}"
+            counts = f"{len(flags)} images and {column} {flags.mean():.6f}"
+            raise ValueError(_left_out(run, f"{path} has {counts}, its result.json {said}"))
+    right = counted[name]
     digest = hashlib.blake2b(images.astype(np.int64).tobytes() + labels.astype(np.int64).tobytes(), digest_size=16)
     return Verdicts(name, np.packbits(right.astype(bool)), len(right), digest.hexdigest())
 

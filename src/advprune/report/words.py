@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from advprune.keys import canonical
+from advprune.report.attack_words import called
 from advprune.report.found import Found, Run
 
 GROUPS = ("dataset", "model", "objective", "pruner", "quantizer", "attack")
@@ -15,7 +16,9 @@ def of_group(run: Run, group: str) -> Any:
     """The options that a group contributed to this run; None if it has no such part."""
     if group in ("dataset", "attack"):
         return run.evaluated.options[group]
-    kinds = {"model": "dense", "objective": "dense", "pruner": "pruned", "quantizer": "quantized"}
+    if group == "objective":  # of the first stage that trained: no file's network was trained by any of ours
+        return next((s.options["objective"] for s in run.line if {"training", "recipe"} & s.options.keys()), None)
+    kinds = {"model": "dense", "pruner": "pruned", "quantizer": "quantized"}
     stage = run.stage(kinds[group])
     return None if stage is None else stage.options.get(group)
 
@@ -41,9 +44,8 @@ def words(run: Run, names: Names) -> dict[str, str | None]:
     told: dict[str, str | None] = {"source": None}
     for group in GROUPS:
         options = of_group(run, group)
-        told[group] = None if options is None else names.get((group, _text(options))) or built(options)
-    if told["objective"] is None:
-        told["objective"] = f"weights {run.dense.result.get('foreign')}"
+        own = called(run.evaluated.options) if group == "attack" else None
+        told[group] = None if options is None else names.get((group, _text(options))) or own or built(options)
     if "target_acc" in run.evaluated.result:
         recorded = None if run.source is None else network(run.source, names)
         told["source"] = recorded or names.get(("source", run.evaluated.key), "not recorded")
@@ -55,7 +57,7 @@ def network(line: tuple[Found, ...], names: Names) -> str:
     run = Run(line)
     pruned = run.stage("pruned")
     if pruned is None:
-        return "dense"
+        return str(run.dense.result.get("foreign") or "dense")
     pruner = names.get(("pruner", _text(pruned.options["pruner"]))) or built(pruned.options["pruner"])
     return f"{pruner} {run.final.result.get('ratio', pruned.result['ratio']):g}"
 

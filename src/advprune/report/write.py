@@ -1,45 +1,36 @@
-"""The leaderboard as files: Markdown, CSV, LaTeX, JSON. Each is replaced in one step."""
+"""The leaderboard as files: Markdown, CSV, LaTeX, JSON."""
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 from advprune.report.board import FIELDS, shown
+from advprune.report.cells import csv_text, latex_cell, markdown_cell
+from advprune.report.doubts import strength
 from advprune.report.found import Found, Run
 from advprune.report.published import protocols
 
 #: What is of use while a report is made.
-INTERNAL = frozenset({"identity", "network", "judged", "run", "seed"})
-NUMBERS = ("ratio", "sparsity", "macs", "seconds_128", "images", "seeds")
-
-
-def put(path: Path, text: str) -> None:
-    """Write a file whole or not at all, so that two reports at once leave one of them."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+INTERNAL = frozenset({"identity", "network", "judged", "run", "seed", "commands"})
+NUMBERS = ("ratio", "sparsity", "macs", "seconds_128", "images", "of", "seeds")
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """A table that renders on any forge; ``|`` in a cell is escaped."""
+    """Write a table that renders on any forge, and under it the commands that make its rows again."""
     fields, same = shown(rows)
     lines = [[field.heading for field in fields], ["---"] * len(fields)]
-    lines += [[field.cell(row).replace("|", "\\|") for field in fields] for row in rows]
-    notes = [f"All: {same}.", ""] if same else []
+    lines += [[markdown_cell(field.cell(row)) for field in fields] for row in rows]
+    notes = [f"All: {markdown_cell(same)}.", ""] if same else []
     notes += [f"| {' | '.join(line)} |" for line in lines]
     papers = protocols(rows).values()
+    again = list(dict.fromkeys(command for row in rows for command in row.get("commands", {}).values()))
     return "\n".join([*notes, *(["", "Published, under their own protocols:", ""] if papers else []),
-                      *(f"* {protocol}" for protocol in papers), ""])  # fmt: skip
+                      *(f"* {protocol}" for protocol in papers),
+                      *(["", "The commands that make these rows again:", ""] if again else []),
+                      *(f"    {' '.join(command.split())}" for command in again), ""])  # fmt: skip
 
 
-def table(rows: list[dict[str, Any]]) -> Any:
-    """All columns as values, a pandas DataFrame; shares in [0, 1], and the ends of their intervals in columns."""
-    import pandas as pd
-
+def table(rows: list[dict[str, Any]]) -> str:
+    """Write all columns as values in CSV; shares in [0, 1], and the ends of their intervals in columns."""
     told = []
     for row in rows:
         flat: dict[str, Any] = {"published": bool(row.get("published"))}
@@ -50,31 +41,29 @@ def table(rows: list[dict[str, Any]]) -> Any:
             if field.interval:
                 low, high = row.get(f"{field.name}_interval") or (None, None)
                 flat |= {f"{field.name}_low": low, f"{field.name}_high": high}
-        told.append(flat | {"runs": " ".join(row["runs"].values())})
-    return pd.DataFrame(told).dropna(axis="columns", how="all")
+        told.append(
+            flat | {"runs": " ".join(row["runs"].values()), "command": " && ".join(row.get("commands", {}).values())}
+        )
+    filled = dict.fromkeys(name for row in told for name, value in row.items() if value not in (None, ""))
+    return csv_text([name for name in told[0] if name in filled], told)
 
 
 def latex(rows: list[dict[str, Any]], caption: str) -> str:
-    """A table with booktabs rules; what is in its cells is escaped, intervals are set small."""
-    import pandas as pd
-
+    """Write a table with booktabs rules; each cell is escaped, and doubts stand in a column that breaks lines."""
     fields, same = shown(rows)
     fields = [field for field in fields if field.name != "protocol"]
-    if same:
-        caption = f"{caption} All: {_escaped(same)}."
-    frame = pd.DataFrame([[field.cell(row) for field in fields] for row in rows], columns=[f.heading for f in fields])
-    style = frame.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
     numeric = {*NUMBERS, *(field.name for field in fields if field.interval)}
-    columns = "".join("r" if field.name in numeric else "l" for field in fields)
-    return "% \\usepackage{booktabs}\n" + style.to_latex(
-        hrules=True, column_format=columns, caption=caption, position="t", position_float="centering"
-    )
-
-
-def _escaped(text: str) -> str:
-    for special in "&%$#_{}":
-        text = text.replace(special, f"\\{special}")
-    return text
+    columns = "".join("p{6cm}" if f.name == "doubts" else "r" if f.name in numeric else "l" for f in fields)
+    lines = [[latex_cell(field.heading) for field in fields]]
+    lines += [[latex_cell(field.cell(row)) for field in fields] for row in rows]
+    head, *body = [" & ".join(line) + " \\\\" for line in lines]
+    told = f"{latex_cell(caption)} All: {latex_cell(same)}." if same else latex_cell(caption)
+    again = dict.fromkeys(command for row in rows for command in row.get("commands", {}).values())
+    return "\n".join([
+        "% \\usepackage{booktabs}", *(f"% {' '.join(command.split())}" for command in again),
+        "\\begin{table}[t]", "\\centering", f"\\caption{{{told}}}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule",
+        head, "\\midrule", *body, "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
+    ])  # fmt: skip
 
 
 def facts(rows: list[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Any]:
@@ -82,10 +71,15 @@ def facts(rows: list[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Any]:
     told = []
     for row in rows:
         made = [
-            {"seed": seed, "evaluated": key, "stages": [stage.key for stage in runs[key].line]}
+            {
+                "seed": seed,
+                "evaluated": key,
+                "stages": [stage.key for stage in runs[key].line],
+                "command": row["commands"].get(seed),
+            }
             for seed, key in row["runs"].items()
         ]
-        kept = {name: value for name, value in row.items() if name not in INTERNAL}
+        kept = {name: value for name, value in row.items() if name not in INTERNAL} | {"strength": strength(row)}
         told.append(kept | {"published": bool(row.get("published")), "runs": made})
     stages = {stage.key: stage for run in runs.values() for stage in run.line}
     return {"rows": told, "stages": {key: _stage(stage) for key, stage in stages.items()}}

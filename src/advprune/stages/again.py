@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from advprune.atomic import replace
+from advprune.errors import UserError
 from advprune.stages.compose import Composer
 from advprune.stages.content import looked_at_once
 from advprune.stages.job import RECORD, only_look
@@ -50,6 +51,7 @@ class FoundFirstLauncher(Launcher):
         folder = Path(str(self.config.hydra.sweep.dir))
         self._write_jobs(folder, job_overrides)
         composer, returns = Composer(self.loader, self.config, job_overrides), dict[int, JobReturn]()
+        self._check_folders(len(job_overrides))
         with looked_at_once():
             for place, overrides in enumerate(job_overrides):
                 found = self._look(composer, folder, list(overrides), initial_job_idx + len(returns))
@@ -66,8 +68,24 @@ class FoundFirstLauncher(Launcher):
         folder.mkdir(parents=True, exist_ok=True)
         replace(folder / JOBS, json.dumps(self.jobs, indent=1))
 
+    def _check_folders(self, jobs: int) -> None:
+        """Refuse to put several jobs into one folder, where each would overwrite the record of the one before.
+
+        Raises:
+            UserError: naming the option.
+        """
+        subdir = str(self._subdir())
+        if jobs > 1 and "${" not in subdir:
+            raise UserError(
+                f"hydra.sweep.subdir={subdir} is one folder for all {jobs} jobs: leave it out, or name the job in it, "
+                "as 'hydra.sweep.subdir=${hydra.job.num}' does"
+            )
+
+    def _subdir(self) -> Any:
+        return OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"]  # type: ignore[call-overload,index]
+
     def _numbered(self) -> bool:
-        return OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"] == SUBDIR  # type: ignore[call-overload,index]
+        return bool(self._subdir() == SUBDIR)
 
     def _look(self, composer: Composer, folder: Path, overrides: list[str], number: int) -> JobReturn | None:
         """Run the job if it has nothing to make; composing it also refuses, at once, options that do not exist."""

@@ -41,6 +41,20 @@ def wanted(net: nn.Module, options: dict[str, Any]) -> float:
     return ratio_for(net, chosen(net, options["pruner"]), options["compression"])
 
 
+def scores_of(
+    criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: dict[str, Any]
+) -> dict[str, Any]:
+    """Score what may be removed.
+
+    Raises:
+        UserError: if the criterion breaks its contract, see ``contract.ask``.
+    """
+    shapes = {name: parameter.shape for name, parameter in chosen(model, pruner).items()}
+    takes = "eligible" in inspect.signature(criterion).parameters
+    given = {"eligible": _eligible(pruner)} if takes else {}
+    return contract.ask(criterion, model, batches, shapes=shapes, **given)
+
+
 def masks_of(
     criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: dict[str, Any], ratio: float,
     within: Masks | None,
@@ -50,11 +64,8 @@ def masks_of(
     Raises:
         UserError: if the criterion scores too little, or the ratio cannot be spent.
     """
-    shapes = {name: parameter.shape for name, parameter in chosen(model, pruner).items()}
-    takes = "eligible" in inspect.signature(criterion).parameters
-    given = {"eligible": _eligible(pruner)} if takes else {}
     with ranks.apart():  # each rank scores on the same images; what differs by rounding is averaged
-        scores = contract.ask(criterion, model, batches, shapes=shapes, **given)
+        scores = scores_of(criterion, model, batches, pruner)
     scores = ranks.averaged(scores)
     if pruner.get("remove") == "largest":
         scores = {name: -score for name, score in scores.items()}

@@ -15,7 +15,7 @@ def build(node: dict[str, Any], **given: Any) -> Any:
         UserError: the one that the target raised, without Hydra's wrapping.
     """
     try:
-        return instantiate(node, **given)
+        return instantiate(node, _convert_="all", **given)  # lists and dicts, not OmegaConf's
     except InstantiationException as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, UserError):

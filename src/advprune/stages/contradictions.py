@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from advprune.errors import UserError
 from advprune.keys import canonical, dataset_identity
+from advprune.report.stage_files import options_in
 from advprune.seal import MARK, damaged, unseal
 
 if TYPE_CHECKING:
@@ -39,15 +40,19 @@ def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder:
         other = json.loads((path.parent / "result.json").read_text())
         if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
-        options = _options(path.parent)
-        if options.get("runs") != stage.options.get("runs"):  # another face of a quantized network is another network
-            continue
-        if _data(options["dataset"]) != _data(stage.options["dataset"]):
-            continue
         wrong = damaged(path.parent, read=True)
         if wrong:
             log.warning("%s: it was not compared, and is made again by the command that made it", wrong)
             unseal(path.parent)
+            continue
+        try:
+            options = options_in((path.parent / "config.yaml").read_text())
+        except (OSError, ValueError) as error:
+            log.warning("%s cannot be read (%s): it was not compared", path.parent / "config.yaml", error)
+            continue
+        if options.get("runs") != stage.options.get("runs"):  # another face of a quantized network is another network
+            continue
+        if _data(options["dataset"]) != _data(stage.options["dataset"]):
             continue
         theirs = {"name": _name(options["attack"]), "threat": other["threat"],
                   "records": pd.read_parquet(path.parent / "records.parquet")}  # fmt: skip
@@ -70,14 +75,6 @@ def _compare(proof: dict[str, Any], attack: dict[str, Any], network: "Stage") ->
             f"{network.key}: image {first['image']} is certified within {proof['threat']['eps']:g}, and wrong "
             f"at {first['distance']:g}; one of the two is defective: trust neither, and report it with this message"
         )
-
-
-def _options(folder: Path) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=True)
-    assert isinstance(plain, dict)
-    return {str(name): value for name, value in plain.items()}
 
 
 def _data(dataset: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from advprune.atomic import replace
 from advprune.quantizers import int8
 from advprune.stages import quantized, saved
 from advprune.stages.plan import Plan
@@ -26,6 +27,9 @@ def deliver(plan: Plan, store: Store, output: Path, options: dict[str, Any]) -> 
 
 def _export(plan: Plan, store: Store, output: Path, kind: str) -> str:
     output.mkdir(parents=True, exist_ok=True)
+    for path in (output / f"model.{end}" for end in ("onnx", "onnx.data", "safetensors")):
+        if path.is_symlink():  # libraries would write through it
+            path.unlink()
     if plan.final.kind == "quantized":
         return str(_export_int8(plan, store, output, kind))
     net = saved.load(plan.final, store.folder(plan.final))
@@ -35,7 +39,7 @@ def _export(plan: Plan, store: Store, output: Path, kind: str) -> str:
         path = export.safetensors(net, output / "model.safetensors")
     structure = store.folder(plan.final) / "structure.json"
     if structure.exists():
-        (output / "structure.json").write_bytes(structure.read_bytes())
+        replace(output / "structure.json", structure.read_bytes())
     return str(path)
 
 
@@ -44,7 +48,7 @@ def _export_int8(plan: Plan, store: Store, output: Path, kind: str) -> Path:
     folder = store.folder(plan.final)
     if kind == "safetensors":
         path = output / "model.safetensors"
-        path.write_bytes((folder / "int8.safetensors").read_bytes())
+        replace(path, (folder / "int8.safetensors").read_bytes())
         return path
     assert plan.final.parent is not None
     faces = quantized.load(plan.final, folder, runs="fake_quant").faces

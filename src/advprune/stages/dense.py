@@ -1,21 +1,20 @@
 """The stage ``dense``: the unpruned parent, trained or read from a file."""
 
-import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from advprune import ranks
+from advprune.masks import prunable, sparsity
 from advprune.models import foreign
-from advprune.models.unsettled import unsettled
 from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
 from advprune.modules.files import load_weights, save_weights
 from advprune.modules.training import RobustTraining
-from advprune.stages import parts, rounds, saved
+from advprune.stages import inputs, parts, rounds, saved
 from advprune.stages.fit import Where, fit
 from advprune.stages.plan import Stage
 from advprune.surgery import structure
 
-log = logging.getLogger(__name__)
 #: Share of the epochs after which weights are kept for rewinding (Frankle et al. 2020, https://arxiv.org/abs/1912.05671).
 EARLY = 0.1
 
@@ -32,28 +31,22 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     if "weights" in options:
         ranks.only_first()
         net = parts.network(options, seed=0)
-        _foreign(net, Path(options["weights"]), folder)
+        loaded = _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
-        facts = {"foreign": Path(options["weights"]).name, "sha256": options["sha256"]}
-        return facts | _doubts(net, facts["foreign"])
+        counted = sparsity(prunable(net)).overall
+        told = {"sparsity": counted, "zeros": counted}  # of the weights as they came: nobody else knows it
+        return told | {"foreign": Path(options["weights"]).name, "sha256": options["sha256"], **asdict(loaded)}
     passes = rounds.passes(options["training"]["epochs"], parts.objective(options))
     early = KeepEarly(folder / "early.safetensors", early_pass(passes))
     net = parts.network(options, seed=options["seed"])
     return train(net, stage, folder, where, "dense", options["training"], callbacks=[early])
 
 
-def _doubts(net: Any, name: str) -> dict[str, Any]:
-    """What the file leaves open, said now, and in every row that the weights have a part in."""
-    for sentence in unsettled(net):
-        log.warning("%s: %s", name, sentence)
-    return {"doubts": [f"{name}: {sentence}" for sentence in unsettled(net)]}
-
-
-def _foreign(net: Any, path: Path, folder: Path) -> None:
+def _foreign(net: Any, path: Path, folder: Path) -> foreign.Loaded:
     """Load foreign weights strictly; a ``structure.json`` beside them says what a smaller network lost."""
     if saved.shape_like(net, foreign.read(path), path.parent):
         structure.load(path.with_name(structure.FILE)).save(folder / structure.FILE)
-    foreign.load(net, path)
+    return foreign.load(net, path)
 
 
 def train(
@@ -73,6 +66,7 @@ def train(
     )
     best = KeepBest(folder / "best.safetensors", options["select"]["metric"])
     datamodule = parts.data(options, batch_size=recipe.batch_size, repeats=replays)
+    inputs.check_choice(options["select"]["keep"], datamodule.sizes["val"])
     fit(where, module, datamodule, folder / "work", f"{title} {stage.key}", epochs=epochs, callbacks=[best, *callbacks])
     facts = where.facts(training=True)
     ranks.only_first()

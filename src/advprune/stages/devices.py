@@ -1,6 +1,5 @@
 """The devices of a job, counted and refused at the door if there are fewer; and a rank's way to the others."""
 
-import os
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from pytorch_lightning.plugins.environments import (
 
 from advprune import ranks
 from advprune.errors import UserError
+from advprune.processors import usable_processors
 
 
 def on_gpu(trainer: dict[str, Any]) -> bool:
@@ -73,5 +73,4 @@ def join(trainer: dict[str, Any]) -> None:
 
 def threads(trainer: dict[str, Any]) -> int | None:
     """Threads of the processor that each of several ranks on one machine gets; None leaves it to torch."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(cores // trainer["devices"], 1) if trainer["devices"] > 1 else None
+    return max(usable_processors() // trainer["devices"], 1) if trainer["devices"] > 1 else None

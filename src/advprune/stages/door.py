@@ -1,81 +1,119 @@
-"""The door: every option is checked before anything is loaded or trained: a typo costs a second and not a night.
+"""Check every option before anything is loaded or trained: a typo costs a second and not a night.
 
-A configuration node with a ``_target_`` is held against the signature of what it names: unknown keys, missing keys,
-and values of another type than the annotation says (by pydantic, strictly) are each one sentence.
+What an option may be is said once, as an annotation: a method's own in its signature, the others in ``schema.py``.
 """
 
 import difflib
 import inspect
 import typing
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from hydra.utils import get_object
-from pydantic import TypeAdapter, ValidationError
 
 from advprune.errors import UserError
-from advprune.keys import canonical
-from advprune.stages import world
+from advprune.ranges import members, needs, shown
+from advprune.stages import schema, world
 from advprune.stages.plan import of_phase
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
-#: Keys that the frame itself reads and does not pass on, by group.
-FRAME = {
-    "attack": frozenset({"images", "batch_size", "eps", "perturbation", "content_id"}),
-    "objective": frozenset({"select", "keep", "phases"}),
-    "quantizer": frozenset({"images", "epochs", "learning_rate", "runs"}),
-    "dataset": frozenset({"num_classes", "channels", "image_size", "mean", "std", "eps", "attack_steps", "epochs",
-                          "batch_size", "learning_rate", "content", "content_id", "extra_id", "test_id"}),
-}  # fmt: skip
-#: Arguments that the frame gives; an option need not.
+#: Arguments that the harness gives; an option need not.
 GIVEN = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
                    "channels", "seed", "trail", "verdicts", "positions", "work", "facts", "val_images", "repeats",
                    "batch_size", "name", "eligible", "source", "sites"})  # fmt: skip
 
 
 def check_numbers(options: dict[str, Any]) -> None:
-    """The rules that need no code to be loaded.
+    """Check all that needs no method to be imported.
 
     Raises:
-        UserError: on a ratio, an image count or a budget out of range.
+        UserError: naming the option, what was given and what is allowed.
     """
+    known: Any
+    command = "attack" if "checkpoint" in options else "prune" if "pruner" in options else "train"
     ratio = options.get("ratio")
-    if ratio is not None and not 0 <= ratio < 1:
-        hint = f"; for {ratio:g} % write ratio={ratio / 100:g}" if 1 < ratio < 100 else ""
-        raise UserError(f"ratio={ratio:g} is not possible: ratio is the share of weights removed, in [0, 1){hint}")
-    compression = options.get("compression")
-    if compression is not None and not compression >= 1:
-        raise UserError(f"compression={compression:g} is not possible: it is original : remaining, at least 1")
-    if "ratio" in options and ratio is None and compression is None:
-        raise UserError("ratio=null leaves nothing to prune to: give ratio, the share removed, or compression")
-    images = options["attack"].get("images")
-    if images is not None and (not isinstance(images, int) or isinstance(images, bool) or images < 1):
+    if isinstance(ratio, int | float) and 1 < ratio < 100:
         raise UserError(
-            f"attack.images={images} is not possible: give a number of test images from 1 up, or null for all"
+            f"ratio={ratio:g} is not possible: ratio is the share of weights removed, in [0, 1); for {ratio:g} % write "
+            f"ratio={ratio / 100:g}"
         )
-    eps, own = options["attack"].get("eps"), options["attack"].get("perturbation")
+    _check_fields("", options, schema.COMMANDS[command])
+    for group, known in (("select", schema.Select), ("trainer", schema.Trainer), ("pruner", schema.Pruner)):
+        if options.get(group) is not None or group in ("select", "trainer"):
+            _check_fields(group, options.get(group), known)
+    for group, known in schema.HARNESS.items():
+        node = options.get(group) or {}
+        if group != "quantizer" or node.get("_target_") is not None:
+            own = {field.name for field in fields(known)}
+            _check_fields(group, {name: value for name, value in node.items() if name in own}, known)
+    if options.get("export") not in (None, "safetensors", "onnx"):
+        raise UserError(f"export={shown(options['export'])} is not possible: it must be safetensors, onnx or null")
+    _check_budget(options, ratio)
+    _check_attack(options)
+    for phase in ("training", "search", "finetune"):
+        _check_recipe(phase, options[phase])
+    world.check(options.get("trainer") or {})
+    _check_quantizer(options.get("quantizer") or {})
+
+
+def _check_fields(path: str, node: Any, known: Any) -> None:
+    """Hold the values of a node against the annotations of a dataclass, the nodes inside it included."""
+    place = f"{path}." if path else ""
+    if not isinstance(node, dict):
+        raise UserError(f"{path}={shown(node)} is not possible: it is a group of options, {place}NAME=VALUE each")
+    hints = schema.hints(known)
+    for name, value in node.items():
+        if name in RESERVED:
+            continue
+        if name not in hints:
+            raise UserError(_no_option(path, str(name), sorted(hints)))
+        inner = next((member for member in members(hints[name]) if is_dataclass(member)), None)
+        if inner is not None:
+            if value is not None or type(None) not in members(hints[name]):
+                _check_fields(f"{place}{name}", value, inner)
+        elif hints[name] is not Any:
+            said = needs(f"{place}{name}", value, hints[name])
+            if said:
+                raise UserError(said)
+    for field in fields(known):
+        if field.name not in node and field.default is MISSING and field.default_factory is MISSING:
+            raise UserError(f"{place}{field.name} is missing: give {place}{field.name}=…")
+
+
+def _no_option(path: str, name: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    meant = f"did you mean {f'{path}.' if path else ''}{close[0]}? " if close else ""
+    return f"{path or 'this command'} has no option {name}: {meant}it has {', '.join(allowed)}"
+
+
+def _check_budget(options: dict[str, Any], ratio: float | None) -> None:
+    if "ratio" in options and ratio is None and options.get("compression") is None:
+        raise UserError("ratio=null leaves nothing to prune to: give ratio, the share removed, or compression")
+
+
+def _check_attack(options: dict[str, Any]) -> None:
+    attack = options["attack"]
+    eps, own = attack.get("eps"), attack.get("perturbation")
     if eps is not None and own is not None:
         raise UserError(f"attack.eps={eps} is not looked at: this attack has a perturbation set of its own ({own})")
-    if "inner" in options["attack"] and "source" in options["attack"]:
-        raise UserError(f"attack.source={options['attack']['source']} is not an option; write source=… without attack.")
+    if "inner" in attack and "source" in attack:
+        raise UserError(f"attack.source={attack['source']} is not an option; write source=… without attack.")
     unread = [name for name in ("source", "source_seed", "source_model") if options.get(name) is not None]
-    if unread and "inner" not in options["attack"]:
+    if unread and "inner" not in attack:
         raise UserError(f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or leave it out")
-    for phase in ("training", "search", "finetune"):
-        recipe = options[phase]
-        for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0)):
-            if recipe[name] < least:
-                raise UserError(f"{phase}.{name}={recipe[name]} is not possible: it must be at least {least}")
-    world.check(options.get("trainer") or {})
-    _check_deliveries(options)
-    _check_quantizer(options.get("quantizer") or {})
-    select = options["select"]
-    if select["keep"] not in ("best", "last"):
-        raise UserError(f"select.keep={select['keep']} is not known: give best or last")
 
 
-def _check_deliveries(options: dict[str, Any]) -> None:
-    if options.get("export") not in (None, "safetensors", "onnx"):
-        raise UserError(f"export={options['export']} is not possible: give safetensors or onnx, or null for none")
+def _check_recipe(phase: str, recipe: dict[str, Any]) -> None:
+    """What of a phase's options fits together."""
+    if recipe["warmup_epochs"] > recipe["epochs"]:
+        raise UserError(
+            f"{phase}.warmup_epochs={recipe['warmup_epochs']:g} is not possible: it must be at most {phase}.epochs, "
+            f"which is {recipe['epochs']}"
+        )
+    if recipe["nesterov"] and not recipe["momentum"]:
+        raise UserError(
+            f"{phase}.nesterov=true needs a momentum: give {phase}.momentum above 0, or {phase}.nesterov=null"
+        )
 
 
 def _check_quantizer(quantizer: dict[str, Any]) -> None:
@@ -83,17 +121,12 @@ def _check_quantizer(quantizer: dict[str, Any]) -> None:
         given = [f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None]
         if given:
             raise UserError(f"{given[0]} says how to quantize, but nothing is: give quantizer=ptq_static or another")
-        return
-    if quantizer["runs"] not in ("int8", "fake_quant"):
-        raise UserError(f"quantizer.runs={quantizer['runs']} is not known: give fake_quant or int8")
-    for name, least in (("images", 1), ("epochs", 0)):
-        if not isinstance(quantizer[name], int) or quantizer[name] < least:
-            raise UserError(f"quantizer.{name}={quantizer[name]} is not possible: it must be at least {least}")
 
 
 def frame_free(group: str, node: dict[str, Any]) -> dict[str, Any]:
-    """The node without the keys that the frame reads itself."""
-    return {key: value for key, value in node.items() if key not in FRAME.get(group, frozenset())}
+    """The node without the keys that the harness reads itself."""
+    read = {field.name for field in fields(schema.HARNESS[group])} if group in schema.HARNESS else set()
+    return {key: value for key, value in node.items() if key not in read}
 
 
 def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
@@ -106,10 +139,6 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
         if options.get(group) and options[group].get("_target_", group) is not None:
             _check_node(group, frame_free(group, options[group]))
     phases = (options.get("objective") or {}).get("phases") or {}
-    if phases.keys() - {"search", "finetune"}:
-        raise UserError(
-            f"objective.phases has {', '.join(phases)}: only search and finetune differ from dense training"
-        )
     for phase in phases:
         _check_node(f"objective.phases.{phase}", frame_free("objective", of_phase(options["objective"], phase)))
 
@@ -131,22 +160,20 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
     parameters = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    allowed = [name for name in parameters if name not in GIVEN or name in node]
+    called = {name for name, p in parameters.items() if node.get("_partial_") and p.kind is not p.KEYWORD_ONLY}
+    allowed = [name for name in parameters if name not in (GIVEN | called) or name in node]
     for name in node.keys() - RESERVED - parameters.keys():
-        close = difflib.get_close_matches(name, allowed, n=1)
-        meant = f" (did you mean {close[0]}?)" if close else ""
-        raise UserError(f"{path} has no option {name!r}{meant}; {target.__name__} takes {', '.join(allowed)}")
-    for name, parameter in parameters.items():
-        nouns = (
-            node.get("_partial_") and parameter.kind is not parameter.KEYWORD_ONLY
-        )  # (model, x, y) come with the call
-        if name not in node and parameter.default is parameter.empty and name not in GIVEN and not nouns:
+        raise UserError(_no_option(path, name, allowed))
+    for name, parameter in parameters.items():  # (model, x, y) come with the call
+        if name not in node and parameter.default is parameter.empty and name not in GIVEN and name not in called:
             raise UserError(f"{path}.{name} is missing; {target.__name__} needs it: give {path}.{name}=…")
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     for name in node.keys() - RESERVED:
         filled_in = name in GIVEN and node[name] is None  # null leaves it to the frame
         if name in hints and not filled_in and not _holds_target(node[name]):
-            _check_type(f"{path}.{name}", node[name], hints[name])
+            said = needs(f"{path}.{name}", node[name], hints[name])
+            if said:
+                raise UserError(said)
 
 
 def _import(path: str, dotted: str) -> Any:
@@ -160,19 +187,3 @@ def _holds_target(value: Any) -> bool:
     if isinstance(value, dict):
         return "_target_" in value or any(_holds_target(item) for item in value.values())
     return isinstance(value, list) and any(_holds_target(item) for item in value)
-
-
-def _check_type(path: str, value: Any, annotation: Any) -> None:
-    numeric = canonical(value) if isinstance(value, str) else value  # 8/255 is a number
-    for candidate in (value, numeric):
-        try:
-            TypeAdapter(annotation).validate_python(candidate, strict=True)
-            return
-        except ValidationError:
-            continue
-    if typing.get_origin(annotation) is typing.Literal:
-        raise UserError(
-            f"{path}={value!r} is not known: give one of {', '.join(map(str, typing.get_args(annotation)))}"
-        )
-    wanted = str(annotation).replace("typing.", "") if typing.get_origin(annotation) else annotation.__name__
-    raise UserError(f"{path}={value!r} has the wrong type: it must be {wanted}")

@@ -17,6 +17,11 @@ from advprune.surgery.budget import dense
 from advprune.surgery.cost import layers, total
 from advprune.surgery.subnet import Subnet
 
+NO_EARLY_WEIGHTS = (
+    "pruner.recovery=rewind goes back to early weights, and this dense network came from a file; "
+    "use finetune or scratch, or train the dense network here"
+)
+
 
 def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
     """Train the surviving weights: from where pruning left them, from early in training, or from scratch."""
@@ -96,8 +101,5 @@ def _early(stage: Stage, folder: Path) -> Path:
     """The early weights of the dense ancestor."""
     path = _dense(stage, folder) / "early.safetensors"
     if not path.exists():
-        raise UserError(
-            "pruner.recovery=rewind goes back to early weights, and this dense network came from a file; "
-            "use finetune or scratch, or train the dense network here"
-        )
+        raise UserError(NO_EARLY_WEIGHTS)
     return path

@@ -125,6 +125,8 @@ def fit(
     last = work / "last.ckpt"
     goes_on = ranks.said(str(last) if last.exists() else None)
     same_everywhere(datamodule)
+    if ranks.size() > 1 and where.batch_norm != "synchronised":  # a rank's BatchNorm sees its own rows alone
+        datamodule.least = 2 * ranks.size()
     run = trainer(
         where, title, max_epochs=epochs, gradient_clip_val=module.recipe.clip,
         callbacks=[*callbacks, *reports, *average, curves, StopWhenAsked(last), saved],

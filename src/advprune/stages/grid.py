@@ -5,9 +5,12 @@
 
 import atexit
 import json
+import logging
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,17 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from advprune import preemption
+from advprune.errors import UserError
+from advprune.report.failures import cause
 from advprune.report.table import show
 from advprune.stages import words, world
-from advprune.stages.again import place_of
+from advprune.stages.again import JOBS, place_of
+from advprune.stages.command import explained, understand
 from advprune.stages.job import RECORD
 from advprune.stages.renew import renew
 from advprune.stages.told_grid import tell as tell_logger
 
+log = logging.getLogger(__name__)
 EXIT = {"code": 0}
 #: What a launcher writes beside the jobs: one record each, before they run.
 LAUNCHED = "launched.json"
@@ -35,25 +42,64 @@ class Grid(Callback):
         if world.started()[0]:
             return
         path = Path(config.hydra.runtime.output_dir) / RECORD
-        tell([json.loads(path.read_text())] if path.exists() else [], path.parent)
+        with failing_aloud(path.parent):
+            tell([json.loads(path.read_text())] if path.exists() else [], path.parent)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """All jobs of a grid, in their order."""
         if world.started()[0]:
             return
         folder = Path(config.hydra.sweep.dir)
-        found = records(folder)
-        tell(found, folder)
-        tell_logger(found, folder)
-        if config.get("report", True):
-            renew(Path(config.store), folder / "table.json")
+        with failing_aloud(folder):
+            found = records(folder)
+            tell(found, folder)
+            _count(found, folder)
+            tell_logger(found, folder)
+            if config.get("report", True):
+                renew(Path(config.store).expanduser(), folder / "table.json")
+
+
+@contextmanager
+def failing_aloud(folder: Path) -> Iterator[None]:
+    """Inside, whatever is raised becomes one sentence on stderr and exit code 1: Hydra swallows it, and exits with 0.
+
+    Args:
+        folder: where the table was to be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        EXIT["code"] = 1
+        print(f"error: {_sentence(error, folder)}", file=sys.stderr)  # noqa: T201
+        log.debug("the end of the command", exc_info=True)
+
+
+def _sentence(error: Exception, folder: Path) -> str:
+    """What went wrong at the end of a command, and that its results are safe."""
+    if isinstance(error, OSError):
+        what = f"{error.filename or folder} could not be written ({error.strerror})"
+    elif isinstance(error, UserError):
+        return str(error)
+    else:
+        what = f"the table in {folder} could not be made ({type(error).__name__}: {cause(str(error))})"
+    return f"{what}; the results are in the store, and the same command tells them again"
+
+
+def _count(found: list[dict[str, Any]], folder: Path) -> None:
+    """Fail if jobs left no record: a table with fewer rows than jobs must not look whole."""
+    path = folder / JOBS
+    asked = len(json.loads(path.read_text())) if path.exists() else 0
+    if len(found) < asked:
+        EXIT["code"] = 1
+        gone = f"{asked - len(found)} of {asked} jobs left no {RECORD} under {folder}: they are not in the table"
+        print(f"error: {gone}; leave hydra.sweep.subdir out, or give each job a folder of its own", file=sys.stderr)  # noqa: T201
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
     """What each job of the grid in ``folder`` wrote down; of those that have not begun, what the launcher did."""
     launched = folder / LAUNCHED
     waiting = json.loads(launched.read_text()) if launched.exists() else []
-    begun = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/{RECORD}"))]
+    begun = [json.loads(path.read_text()) for path in sorted(folder.rglob(RECORD))]
     found = {record["number"]: record for record in [*waiting, *begun]}
     return sorted(found.values(), key=place_of(folder))
 
@@ -75,15 +121,15 @@ def tell(records: list[dict[str, Any]], folder: Path) -> None:
 def launch(main: Any) -> None:
     """Run a command's ``main`` and exit: 0, 1 if a job failed, 130 after Ctrl-C, 128 + signal if asked to stop."""
     preemption.listen()
+    flags, own = understand(sys.argv[1:], main)
     if world.started()[0]:  # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
-        own = tempfile.mkdtemp(prefix="advprune_rank_")
-        atexit.register(shutil.rmtree, own, ignore_errors=True)
-        given = [f"hydra.run.dir={own}", f"hydra.sweep.dir={own}", "hydra.job_logging.root.level=WARNING"]
-        last = max((at for at, word in enumerate(sys.argv) if "=" in word and word[0] != "-"), default=0)
-        sys.argv[last + 1 : last + 1] = given  # beside other options: Hydra takes no -m between them
-    sys.argv[1:] = words.for_jobs(sys.argv[1:])
+        folder = tempfile.mkdtemp(prefix="advprune_rank_")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        own += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", "hydra.job_logging.root.level=WARNING"]
+    sys.argv[1:] = words.for_jobs([*own, *flags])
     try:
-        main()
+        with explained(own, main):
+            main()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
         sys.exit(130)

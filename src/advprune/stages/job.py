@@ -22,8 +22,9 @@ from advprune.errors import UserError
 from advprune.loggers.base import Logger
 from advprune.report.rows import row_of
 from advprune.stages import door, world
+from advprune.stages.described import before_planning, described
 from advprune.stages.make import missing
-from advprune.stages.options import GROUPS, names, resolve, spelled
+from advprune.stages.options import GROUPS, names, resolve, spelled, typed_path
 from advprune.stages.plan import Plan
 from advprune.stages.store import Store
 from advprune.stages.told import all_of, group, replay, told_to
@@ -60,12 +61,17 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
     record: dict[str, Any] = {
-        "names": names(),
+        "names": before_planning(names(), cfg.get("checkpoint")),
         "overrides": list(hydra.overrides.task),
         "number": _number(),
     }
     try:
-        record |= {"ratio": spelled(cfg.get("ratio")), "seed": cfg.seed, "store": cfg.store, "group": group(output)}
+        record |= {
+            "ratio": None if cfg.get("checkpoint") else spelled(cfg.get("ratio")),
+            "seed": cfg.seed,
+            "store": typed_path(cfg.store),
+            "group": group(output),
+        }
         record["logger"] = OmegaConf.to_container(cfg.logger, resolve=True)
         record["row"] = _finish(cfg, plan_of, output, record)
     except NotFoundError:
@@ -96,6 +102,7 @@ def _finish(
     options = resolve(cfg)
     door.check_numbers(options)
     plan = plan_of(options)
+    record["names"] = described(record["names"], plan)
     door.check_signatures(options, ("logger",))
     store = Store(options["store"])
     delivers = bool(options.get("sizes") or options.get("export"))
@@ -104,6 +111,7 @@ def _finish(
         raise NotFoundError
     making = bool(todo) or world.started()[1] > 1  # ranks that others started ask the store together
     if making:
+        check_place(store.root)
         if world.started()[0] == 0:  # without a row: so others see that it has begun, should it be killed
             _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
         door.check_signatures(options, GROUPS)
@@ -141,6 +149,21 @@ def _row(
 
         row |= deliver(plan, store, output, options)
     return row
+
+
+def check_place(store: Path) -> None:
+    """Refuse a store in which nothing can be made.
+
+    Raises:
+        UserError: with the system's reason.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            system_sentence(error)
+            or f"store={store} cannot be a folder ({error.strerror}): give another place, store=FOLDER"
+        ) from None
 
 
 def system_sentence(error: OSError) -> str | None:

@@ -107,9 +107,13 @@ class _Watch:
 
     def _sign(self) -> tuple[int, ...]:
         try:
-            lock, beside = (self.folder / LOCK).stat(), (self.folder / HOLDER).stat()
+            lock = (self.folder / LOCK).stat()
         except FileNotFoundError:
             return ()
+        try:
+            beside = (self.folder / HOLDER).stat()
+        except FileNotFoundError:  # a holder that ended between its lock and its name
+            return (lock.st_ino,)
         return lock.st_ino, beside.st_ino, beside.st_mtime_ns
 
     def look(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from advprune.atomic import replace
 from advprune.keys import RECIPES
+from advprune.stages.content import refuse_changed
 from advprune.stages.plan import Plan, Stage
 from advprune.stages.store import Store
 from advprune.stages.told import finished, names, replay
@@ -94,10 +95,12 @@ def _make(stage: Stage, store: Store, folder: Any, where: "Where") -> None:
     from advprune.stages.provenance import provenance
 
     log.info("making %s %s", stage.kind, stage.key)
+    refuse_changed(stage.options, store.root)  # since the job was planned: the stages before this one may take days
     store.begin(stage)
     replace(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})))
     begun = time.monotonic()
     result = _maker(stage)(stage, folder, _parent(stage, store), where)
+    refuse_changed(stage.options, store.root)
     seconds = time.monotonic() - begun
     facts = {"stage": stage.kind, "key": stage.key, "parent": stage.parent.key if stage.parent else None,
              "recipe": RECIPES[stage.kind]}  # fmt: skip

@@ -1,6 +1,7 @@
 """The job's options as plain values, and the names that its table shows."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,6 +15,9 @@ from advprune.units import number
 
 #: A float with more digits than a person writes: what a range steps to, such as 0.9600000000000001.
 _SWEPT = re.compile(r"\d*\.\d{12,}(e[-+]?\d+)?", re.IGNORECASE)
+#: Options that name a file or a folder: at the root, and inside any group.
+PATHS = frozenset({"store", "dense", "checkpoint", "source"})
+INNER_PATHS = frozenset({"root", "content", "cache", "extra", "test", "folder"})
 GROUPS = ("dataset", "model", "objective", "threat", "pruner", "quantizer", "attack")
 
 
@@ -28,7 +32,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    return judged(_one_budget({str(key): spelled(value) for key, value in plain.items()}))
+    return judged(_one_budget(_where_typed({str(key): spelled(value) for key, value in plain.items()})))
 
 
 def spelled(value: Any) -> Any:
@@ -38,6 +42,25 @@ def spelled(value: Any) -> Any:
     if isinstance(value, list):
         return [spelled(inner) for inner in value]
     return number(value) if isinstance(value, float) else value
+
+
+def _where_typed(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with paths that mean what they mean where the command was typed, whatever the working folder is."""
+    return {
+        name: typed_path(value) if name in PATHS and (name, value) != ("source", "self")
+        else {key: typed_path(inner) if key in INNER_PATHS else inner for key, inner in value.items()}
+        if isinstance(value, dict) else value
+        for name, value in options.items()
+    }  # fmt: skip
+
+
+def typed_path(path: Any) -> Any:
+    """A path without ``~``, and absolute where Hydra has changed the working folder; what is no text stays."""
+    if not isinstance(path, str):
+        return path
+    home = str(Path(path).expanduser()) if path.startswith("~") else path
+    typed_in = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else None
+    return str(Path(typed_in, home)) if typed_in and Path(typed_in) != Path.cwd() else home
 
 
 def _one_budget(options: dict[str, Any]) -> dict[str, Any]:

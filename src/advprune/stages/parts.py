@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from advprune.attacks.pgd import pgd
+from advprune.keys import without
 from advprune.modules.recipe import Optimizer, Recipe, Schedule
 from advprune.stages.build import build
 from advprune.stages.door import frame_free
@@ -38,7 +39,7 @@ def objective(options: dict[str, Any]) -> Any:
 
 def attack(options: dict[str, Any]) -> Any:
     """The attack, bound."""
-    return build(frame_free("attack", options["attack"]))
+    return build(without(frame_free("attack", options["attack"]), "content_id"))
 
 
 def threat(options: dict[str, Any]) -> Any:

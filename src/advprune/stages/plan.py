@@ -6,23 +6,37 @@ from typing import Any
 
 from advprune.errors import UserError
 from advprune.keys import key
+from advprune.signatures import bound
 from advprune.stages import world
 from advprune.stages.content import network_options, weights_identity, with_content
 from advprune.stages.judged import judged_threat
 
 #: What the training phases share.
 CONTEXT = ("dataset", "objective", "threat", "select")
+#: What a data set is given by the job, and no option of its own need say.
+JOBS = frozenset({"seed", "batch_size", "val_images", "repeats"})
 TRANSFER = "advprune.attacks.transfer.transfer"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One cacheable step: its kind, the resolved options that decide its result, and what it is made from."""
+    """One cacheable step: its kind, the resolved options that decide its result, and what it is made from.
+
+    The options are those that things are called with: defaults that no option says are filled in.
+    """
 
     kind: str
     options: dict[str, Any]
     parent: "Stage | None" = None
     examples: "Stage | None" = None  # that are judged, of a transfer attack
+
+    def __post_init__(self) -> None:
+        options = bound(self.options)
+        if "dataset" in options:  # what the job gives it is in the stage's own options
+            said = self.options["dataset"].keys()
+            data = {name: value for name, value in options["dataset"].items() if name in said or name not in JOBS}
+            options["dataset"] = data
+        object.__setattr__(self, "options", options)
 
     @cached_property
     def key(self) -> str:
@@ -131,6 +145,12 @@ def _phase(options: dict[str, Any], pruner: dict[str, Any]) -> dict[str, Any]:
         return {"search": options["search"]}
     rounds = pruner["schedule"] != "one_shot" and pruner.get("epochs_per_round") != 0
     return {"between": options["finetune"]} if rounds else {}
+
+
+def plan_attack(options: dict[str, Any]) -> Plan:
+    """What ``attack.py`` looks at: the network in the file ``checkpoint``, or what prune.py makes of the same words."""
+    file = options.get("checkpoint")
+    return plan_pruned(options) if file is None else plan_dense(options, weights=file)
 
 
 def plan_pruned(options: dict[str, Any]) -> Plan:

@@ -2,52 +2,22 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from advprune.bounds.certificate import proves
 from advprune.errors import UserError
 from advprune.models import foreign
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, parts, proofs, rounds, saved, shrinkable, sparse_parent, unread
+from advprune.stages import budget, dry_calls, inputs, parts, proofs, rounds, saved, shrinkable, sparse_parent, unread
 from advprune.stages.build import build
-from advprune.stages.content import network_options, with_content
+from advprune.stages.content import classes_of, network_options, with_content
 from advprune.stages.dense import early_pass
 from advprune.stages.door import frame_free
 from advprune.stages.judged import judged_threat
 from advprune.stages.plan import of_phase
-
-
-class Search(BaseModel):
-    """How a learned pruner's scores start and what BatchNorm does meanwhile."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    init: Literal["scaled", "kaiming", "magnitude"]
-    bn: Literal["train", "freeze_affine", "freeze_all"]
-
-
-class Pruner(BaseModel):
-    """The options every pruner has; see ``conf/pruner/base.yaml``."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    criterion: dict[str, Any] | None
-    scope: Literal["layer", "global", "erk"]
-    unit: Literal["filters", "blocks"] | None
-    budget: Literal["parameters", "macs", "filters", "blocks"] | None
-    floor: int | None
-    round_to: int | None
-    schedule: Literal["one_shot", "linear", "exponential", "cubic"]
-    rounds: int
-    epochs_per_round: int
-    recovery: Literal["finetune", "rewind", "scratch"]
-    search: Search | None
-    score: str | None
-    remove: Literal["smallest", "largest"] | None
-    select: Literal["quantile", "bernoulli"] | None
-    biases: bool | None
-    classifier: bool | None
+from advprune.surgery import export
 
 
 def _rehearse_quantizer(options: dict[str, Any]) -> None:
@@ -68,6 +38,9 @@ def rehearse(options: dict[str, Any]) -> None:
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
     """
+    if options["dataset"]["num_classes"] is None:  # the folder says how many
+        options = with_content(options)
+    inputs.check(options, fresh)
     for threat in (options["threat"], judged_threat(options)):
         _fits_pixels(parts.threat({"threat": threat}), options["dataset"])
     attack = parts.attack(options)
@@ -78,6 +51,14 @@ def rehearse(options: dict[str, Any]) -> None:
             "quantizer=ptq_static or another, or attack=pgd"
         )
     parts.objective(options)
+    dry_calls.call_attack(attack, options)
+    dry_calls.call_objective(options)
+    dry_calls.check_images(options)
+    net = fresh(options) if classes_of(options["dataset"]) is not None else None
+    if net is not None:
+        dry_calls.call_network(options, net)
+    if options.get("export") == "onnx":
+        export.check_packages()
     if options["dataset"]["num_classes"] is not None:  # else only the data says what the network is
         proofs.rehearse_objective(options, fresh)
         proofs.rehearse_certifier(attack, options, fresh)
@@ -85,13 +66,12 @@ def rehearse(options: dict[str, Any]) -> None:
     if options.get("pruner") is None:
         return
     pruner = options["pruner"]
-    try:
-        Pruner.model_validate(pruner)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"pruner.{name}={first['input']!r} is not possible: {first['msg']}") from None
+    if pruner["criterion"] is not None and "_target_" not in pruner["criterion"]:
+        raise UserError(
+            "pruner.criterion names no function: choose one with pruner=…, or pruner/criterion=… of filters"
+        )
     unread.check(options, fresh)
+    dry_calls.check_start(options)
     if pruner["recovery"] == "rewind":
         _rewinds(options)
     ratio = options["ratio"]
@@ -104,6 +84,8 @@ def rehearse(options: dict[str, Any]) -> None:
     rounds.check(options, parts.objective({"objective": of_phase(options["objective"], phase)}))
     if pruner["criterion"] is not None:
         build(pruner["criterion"])
+        if net is not None:
+            dry_calls.call_criterion(options, net)
     if pruner["unit"] is not None:
         shrinkable.check(options, fresh(options), ratio)
 
@@ -123,7 +105,8 @@ def _fits_pixels(threat: Any, dataset: dict[str, Any]) -> None:
 def _no_proof_inside(attack: partial[Any]) -> None:
     """Refuse a certifier where examples are wanted: inside a transfer attack, or among those that worst_of tries."""
     members = {"inner": attack.keywords.get("inner")}
-    members |= {f"attacks.{name}": member for name, member in (attack.keywords.get("attacks") or {}).items()}
+    several = attack.keywords.get("attacks")  # of worst_of by name; autoattack's are the names of its parts
+    members |= {f"attacks.{name}": one for name, one in several.items()} if isinstance(several, dict) else {}
     for name, member in members.items():
         if member is not None and proves(member):
             raise UserError(
@@ -147,12 +130,7 @@ def _from_file(options: dict[str, Any]) -> nn.Module:
 
 
 def _rewinds(options: dict[str, Any]) -> None:
-    """Refuse to rewind where there are no early weights, or where they would be the initial ones."""
-    if options.get("dense") is not None:
-        raise UserError(
-            "pruner.recovery=rewind goes back to early weights, and the dense network comes from a file, which has "
-            "none; use pruner.recovery=finetune or scratch, or train the dense network here"
-        )
+    """Refuse to rewind where the early weights would be the initial ones."""
     epochs, objective = (
         options["training"]["epochs"],
         parts.objective({"objective": of_phase(options["objective"], None)}),

@@ -1,23 +1,27 @@
-"""The types of the options at the root, so that ``ratio=99%`` is refused and not passed on as a string.
+"""The options of a command and what each may be; those of a method stand in the signature of the method itself.
 
-Groups (dataset, model, attack, …) are checked against the signatures of what they build: see ``door.py``.
+The root is a typed configuration of Hydra's, so that ``ratio=99%`` is refused and not passed on as a string. The
+classes below it say what the harness reads of a group's own file: ``Dataset.num_classes``, ``Attack.images``.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+import typing
+from dataclasses import dataclass, field, is_dataclass
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Le, Lt
 from hydra.core.config_store import ConfigStore
 
 from advprune.modules.recipe import Recipe
+from advprune.ranges import Count, Natural, Quotient, Seed, Share, Side, Weight, Width
 
 
 @dataclass
-class Train:
+class TrainOptions:
     """The root of ``train.py``."""
 
-    seed: int = 0
+    seed: Seed = 0
     source: str | None = None
-    source_seed: int | None = None
+    source_seed: Seed | None = None
     source_model: Any = None
     store: str = "multirun/stages"
     report: bool = True
@@ -36,11 +40,11 @@ class Train:
 
 
 @dataclass
-class Prune(Train):
+class PruneOptions(TrainOptions):
     """The root of ``prune.py``."""
 
-    ratio: float | None = 0.99
-    compression: float | None = None
+    ratio: Annotated[float, Ge(0), Lt(1)] | None = 0.99
+    compression: Annotated[float, Ge(1), Le(1e9)] | None = None
     dense: str | None = None
     pruner: Any = None
     sizes: bool = False
@@ -48,13 +52,166 @@ class Prune(Train):
 
 
 @dataclass
-class Attack(Prune):
+class AttackOptions(PruneOptions):
     """The root of ``attack.py``."""
 
     checkpoint: str | None = None
 
 
+@dataclass
+class Select:
+    """How the kept epoch is chosen."""
+
+    keep: Literal["best", "last"]
+    metric: Literal["clean_acc", "robust_acc"]
+    images: Count | None
+    steps: Count
+
+
+@dataclass
+class Trainer:
+    """Where a job runs and how fast."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"]
+    devices: Annotated[int, Ge(1), Le(4096)] | None
+    nodes: Annotated[int, Ge(1), Le(4096)]
+    threads: Annotated[int, Ge(1), Le(4096)] | None
+    precision: Literal["fp32", "bf16"]
+    memory_format: Literal["contiguous", "channels_last"] | None
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None
+    allocator: Literal["keep", "system"]
+    batch_norm: Literal["synchronised", "local", "rank0"]
+    retries: Annotated[int, Ge(0), Le(100)]
+
+
+@dataclass
+class Search:
+    """How a learned pruner's scores start and what BatchNorm does meanwhile."""
+
+    init: Literal["scaled", "kaiming", "magnitude"]
+    bn: Literal["train", "freeze_affine", "freeze_all"]
+
+
+@dataclass
+class Pruner:
+    """The options every pruner has; see ``conf/pruner/base.yaml``."""
+
+    criterion: dict[str, Any] | None
+    scope: Literal["layer", "global", "erk"]
+    unit: Literal["filters", "blocks"] | None
+    budget: Literal["parameters", "macs", "filters", "blocks"] | None
+    floor: Width | None
+    round_to: Width | None
+    schedule: Literal["one_shot", "linear", "exponential", "cubic"]
+    rounds: Annotated[int, Ge(1), Le(10_000)]
+    epochs_per_round: Annotated[int, Ge(1), Le(100_000)]
+    recovery: Literal["finetune", "rewind", "scratch"]
+    search: Search | None
+    score: str | None
+    remove: Literal["smallest", "largest"] | None
+    select: Literal["quantile", "bernoulli"] | None
+    biases: bool | None
+    classifier: bool | None
+
+
+@dataclass
+class Attack:
+    """What is read of every attack by the harness."""
+
+    images: Count | None = None
+    batch_size: Count = 256
+    eps: Annotated[float, Gt(0), Le(10)] | Quotient | None = None
+    perturbation: str | None = None
+    content_id: Any = None
+
+
+@dataclass
+class Objective:
+    """What is read of every objective by the harness."""
+
+    select: Literal["clean_acc", "robust_acc"] = "clean_acc"
+    keep: Literal["best", "last"] = "best"
+    phases: dict[Literal["search", "finetune"], Any] | None = None
+
+
+@dataclass
+class Quantizer:
+    """What is read of every quantizer by the harness."""
+
+    images: Count = 1
+    epochs: Natural = 0
+    learning_rate: Weight | None = None
+    runs: Literal["fake_quant", "int8"] = "fake_quant"
+
+
+@dataclass
+class Radii:
+    """The customary eps of each norm."""
+
+    linf: Annotated[float, Gt(0), Le(1)] | Quotient = 1.0
+    l2: Annotated[float, Gt(0), Le(10)] | Quotient = 1.0
+
+
+@dataclass
+class Epochs:
+    """How long each phase takes."""
+
+    dense: Annotated[int, Ge(1), Le(100_000)] = 1
+    search: Annotated[int, Ge(1), Le(100_000)] = 1
+    finetune: Annotated[int, Ge(1), Le(100_000)] = 1
+
+
+@dataclass
+class Rates:
+    """The learning rate of each phase."""
+
+    dense: Weight = 0.1
+    search: Weight = 0.1
+    finetune: Weight = 0.1
+
+
+@dataclass
+class Dataset:
+    """What a data set says of its images, and suggests to the other groups."""
+
+    num_classes: Annotated[int, Ge(2), Le(100_000)] | None = None
+    channels: Annotated[int, Ge(1), Le(64)] | None = None
+    image_size: Side | None = None
+    mean: list[Share] | None = None
+    std: list[Annotated[float, Gt(0), Le(1)]] | None = None
+    eps: Radii = field(default_factory=Radii)
+    attack_steps: Count = 1
+    epochs: Epochs = field(default_factory=Epochs)
+    batch_size: Count = 128
+    learning_rate: Rates = field(default_factory=Rates)
+    content: str | None = None
+    content_id: Any = None
+    extra_id: Any = None
+    test_id: Any = None
+    train_id: Any = None
+    files: dict[str, Any] | None = None
+    verify: bool = False
+
+
+COMMANDS = {"train": TrainOptions, "prune": PruneOptions, "attack": AttackOptions}
+#: What the harness reads of a group itself and does not pass on; see ``door.py``.
+HARNESS = {"attack": Attack, "objective": Objective, "quantizer": Quantizer, "dataset": Dataset}
+
+
+def hints(schema: Any) -> dict[str, Any]:
+    """The annotations of a schema's fields, with their ranges."""
+    return typing.get_type_hints(schema, include_extras=True)
+
+
+def annotation_of(command: str, name: str) -> Any:
+    """What a root option may be, by its dotted name; None if nothing is said of it."""
+    schema: Any = COMMANDS[command]
+    for part in name.split("."):
+        schema = hints(schema).get(part) if is_dataclass(schema) else None
+    return None if schema is None or is_dataclass(schema) or schema is Any else schema
+
+
 def register() -> None:
     """Make the schemas known to Hydra; the scripts call it before they compose."""
-    for schema in (Train, Prune, Attack):
-        ConfigStore.instance().store(name=f"{schema.__name__.lower()}_schema", node=schema)
+    for command, schema in COMMANDS.items():
+        ConfigStore.instance().store(name=f"{command}_schema", node=schema)

@@ -15,14 +15,17 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from advprune.keys import WHERE
+from advprune.keys import SUGGESTED, WHERE
 from advprune.loggers.base import Finished, Guarded, Job, Logger
+from advprune.report.columns import eps
 from advprune.stages.build import build
+from advprune.stages.described import described, file_of, used
 from advprune.stages.judged import judged_threat
 from advprune.stages.plan import Plan, Stage
 from advprune.stages.provenance import code_version
 from advprune.stages.store import Store
 from advprune.stages.words import command, typed
+from advprune.units import fraction
 
 log = logging.getLogger(__name__)
 #: The file in a stage's folder that ``modules/curves.py`` writes.
@@ -87,13 +90,19 @@ def replay(found: Finished, logger: Logger) -> None:
 
 
 def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Job:
-    ratio = options.get("ratio")
-    what = [shown.get("pruner", "dense"), *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"])]
-    where = [shown["attack"], shown["model"], shown["dataset"], f"seed {options['seed']}"]
+    shown, options = described(shown, plan), used(options, plan)
+    ratio, file = options.get("ratio"), file_of(plan.dense)
+    what = [shown.get("pruner") or file or "dense", *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"])]
+    threat = judged_threat(options)
+    norm = str(threat.get("_target_", "")).rpartition(".")[2].lower()
+    own = options["attack"].get("perturbation") is not None or threat.get("eps") is None
+    budget = [] if own else [eps({"norm": norm, "eps": fraction(threat["eps"])})]
+    where = [shown["attack"], *budget, shown["model"], shown["dataset"], f"seed {options['seed']}"]
     named = names(plan)
     config = {
-        **shown, "ratio": ratio, "seed": options["seed"], "eps": judged_threat(options).get("eps"),
-        "options": _plain({name: value for name, value in options.items() if name not in ("logger", "store")}),
+        **shown, "ratio": ratio, "weights": file, "seed": options["seed"], "eps": threat.get("eps"), "norm": norm,
+        "options": _plain({name: value for name, value in options.items() if name not in ("logger", "store")}
+                          | {"dataset": {n: v for n, v in options["dataset"].items() if n not in SUGGESTED}}),
         "keys": {named[stage.key]: stage.key for stage in plan.stages()}, "final": named[plan.final.key],
         "code": code_version(), "command": command(), "host": socket.gethostname(),
         "python": platform.python_version(), "output": str(output),

@@ -2,17 +2,16 @@
 
 from typing import Any
 
-from scipy.stats import binomtest
-
 from advprune.modules.examples import cells
 from advprune.prediction import NO_CLASS
+from advprune.report.intervals import over_images
 
 #: Points of robust accuracy that Square may take off what gradient attacks left, before gradients are distrusted.
 MASKED = 0.05
 
 
 def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
-    """Shares and their 95 % Wilson intervals (scipy) from the records' columns."""
+    """Count shares and bound them over the images, from the records' columns."""
     images = len(columns["image"])
     result: dict[str, Any] = {"images": images}
     if "clean_pred" in columns:
@@ -45,8 +44,7 @@ def share(name: str, right: int, images: int) -> dict[str, Any]:
     """A share and its interval, as two entries; of no images there is none."""
     if not images:
         return {name: None, f"{name}_interval": None}
-    low, high = binomtest(right, images).proportion_ci(0.95, method="wilson")
-    return {name: right / images, f"{name}_interval": [float(low), float(high)]}
+    return {name: right / images, f"{name}_interval": over_images(right, images)}
 
 
 def suspicions(result: dict[str, Any]) -> list[str]:

@@ -6,8 +6,10 @@ word waits for its job, and is read with that job's pruner.
 """
 
 import re
+import shlex
 import sys
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -32,8 +34,14 @@ def typed(word: str) -> str:
 
 
 def command() -> str:
-    """This process's command as it was given."""
-    return " ".join(map(typed, sys.argv))
+    """Write the command that gives this job alone, of a grid too, quoted so that it can be pasted into a shell.
+
+    Outside of a job of Hydra's, as in the process of a rank, it is this process's own.
+    """
+    if not HydraConfig.initialized():
+        return shlex.join(map(typed, sys.argv))
+    hydra = HydraConfig.get()
+    return shlex.join(["python", f"{hydra.job.name}.py", *map(typed, hydra.overrides.task)])
 
 
 def _group(override: Override) -> str:

@@ -5,15 +5,8 @@ from typing import Any
 
 from advprune.errors import UserError
 
-MODES = ("synchronised", "local", "rank0")
-#: Options of the trainer that are one of a few words; the first is the default.
-WORDS = {
-    "batch_norm": MODES,
-    "precision": ("fp32", "bf16"),
-    "memory_format": (None, "contiguous", "channels_last"),
-    "compile": (None, "default", "reduce-overhead", "max-autotune"),
-    "allocator": ("keep", "system"),
-}
+#: Of ``trainer.batch_norm``; the first changes no result.
+SYNCHRONISED = "synchronised"
 
 
 def started() -> tuple[int, int]:
@@ -39,29 +32,20 @@ def identity(trainer: dict[str, Any] | None) -> dict[str, Any]:
     rank's images only; nothing by default. What changes no more than the last bits of a sum is not in it.
     """
     trainer = trainer or {}
-    mode, ranks = trainer.get("batch_norm") or MODES[0], asked(trainer)
-    spread = {} if mode == MODES[0] or ranks == 1 else {"batch_norm": {"mode": mode, "ranks": ranks}}
+    mode, ranks = trainer.get("batch_norm") or SYNCHRONISED, asked(trainer)
+    spread = {} if mode == SYNCHRONISED or ranks == 1 else {"batch_norm": {"mode": mode, "ranks": ranks}}
     precision = trainer.get("precision", "fp32")
     return spread | ({} if precision == "fp32" else {"precision": precision})
 
 
 def check(trainer: dict[str, Any]) -> None:
-    """The rules that need no device to be looked at.
+    """Check what of the options fits together, without looking at a device.
 
     Raises:
         UserError: naming the option.
     """
-    for name in ("devices", "nodes", "retries"):
-        value, least = trainer.get(name, 1), 0 if name == "retries" else 1
-        counted = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        if not counted and not (name == "devices" and value is None):
-            raise UserError(f"trainer.{name}={value} is not possible: give a number from {least} up")
-    for name, allowed in WORDS.items():
-        words = ", ".join("null" if word is None else word for word in allowed)
-        if trainer.get(name, allowed[0]) not in allowed:
-            raise UserError(f"trainer.{name}={trainer[name]} is not known: give one of {words}")
-    mode, ranks = trainer.get("batch_norm", MODES[0]), asked(trainer)
-    if ranks is None and mode != MODES[0]:
+    mode, ranks = trainer.get("batch_norm", SYNCHRONISED), asked(trainer)
+    if ranks is None and mode != SYNCHRONISED:
         raise UserError(
             f"trainer.batch_norm={mode} makes the result depend on the number of ranks: give trainer.devices=…, too"
         )

@@ -19,6 +19,17 @@ def safetensors(model: nn.Module, path: Path) -> Path:
     return path
 
 
+def check_packages() -> None:
+    """Refuse to write ONNX where a package is missing.
+
+    Raises:
+        UserError: naming it, and how to install it.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"export=onnx needs {', '.join(missing)}: pip install 'advprune[onnx]'")
+
+
 def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
     """Write an ONNX file with a free batch size, and check its logits against the model's.
 
@@ -28,9 +39,7 @@ def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
     Raises:
         UserError: if a package is missing, or onnxruntime's logits differ by more than 1e-4 of the largest.
     """
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"export=onnx needs {', '.join(missing)}: pip install 'advprune[onnx]'")
+    check_packages()
     import onnxruntime
 
     x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))

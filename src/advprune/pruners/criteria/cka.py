@@ -12,10 +12,13 @@ from advprune.frozen import frozen
 from advprune.masks import Scores
 from advprune.pruners.criteria.sight import Batches, Sites, limited
 from advprune.pruners.criteria.silence import without
+from advprune.ranges import Count
 from advprune.sites import FilterSite
 
 
-def cka(model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = 256, at_once: int = 2048) -> Scores:
+def cka(
+    model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = 256, at_once: Count = 2048
+) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:

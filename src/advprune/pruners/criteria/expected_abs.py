@@ -4,9 +4,10 @@ from torch import nn
 
 from advprune.masks import Scores
 from advprune.pruners.criteria.sight import Batches, Sites, of_maps
+from advprune.ranges import Count
 
 
-def expected_abs(model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = None) -> Scores:
+def expected_abs(model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = None) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:

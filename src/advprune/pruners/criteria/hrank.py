@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from advprune.masks import Scores
 from advprune.pruners.criteria.ranks import ranks
 from advprune.pruners.criteria.sight import Batches, Sites, of_maps
+from advprune.ranges import Count
 from advprune.sites import BlockSite
 
 
-def hrank(model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = 500) -> Scores:
+def hrank(model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = 500) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:

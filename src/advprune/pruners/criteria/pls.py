@@ -5,20 +5,32 @@ together; a filter scores its VIP. Blocks: one regression for each on its sum, a
 mean(VIP) / std(VIP), the paper's, which ranks as the code's mean(VIP) does.
 """
 
+from typing import Annotated, TypeAlias
+
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from sklearn.cross_decomposition import PLSRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advprune.masks import Scores
 from advprune.pruners.criteria.sight import Batches, Sites, limited, outputs
+from advprune.ranges import Count
 from advprune.sites import FilterSite
 
 POOL = 8
+Components: TypeAlias = Annotated[int, Ge(1), Le(100)]
 
 
-def pls(model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = 5000, components: int = 2) -> Scores:
+def pls(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    sites: Sites,
+    images: Count | None = 5000,
+    components: Components = 2,
+) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:

@@ -5,10 +5,11 @@ from torch import nn
 
 from advprune.masks import Scores
 from advprune.pruners.criteria.sight import Batches, Sites
+from advprune.ranges import Seed
 from advprune.sites import FilterSite
 
 
-def random(model: nn.Module, batches: Batches, *, sites: Sites, seed: int) -> Scores:
+def random(model: nn.Module, batches: Batches, *, sites: Sites, seed: Seed) -> Scores:
     """Score filters or blocks by numbers drawn uniformly from [0, 1).
 
     Args:

@@ -12,11 +12,12 @@ from advprune.frozen import frozen
 from advprune.losses import cross_entropy
 from advprune.masks import Scores
 from advprune.pruners.criteria.sight import Batches, Sites, limited, watched
+from advprune.ranges import Count
 from advprune.sites import FilterSite
 
 
 def taylor(
-    model: nn.Module, batches: Batches, *, sites: Sites, images: int | None = 1000, normalise: bool = True
+    model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = 1000, normalise: bool = True
 ) -> Scores:
     """Score filters or blocks; larger = keep.
 

@@ -72,11 +72,31 @@ async function follow() {
     const link = element("a", stage.folder, { href: encodeURI(stage.folder) });
     details.append(element("summary", `${stage.kind} ${name}`), element("p", "folder "), element("pre", stage.config, { tabIndex: 0 }));
     details.querySelector("p").append(link, element("span", ` · ${stage.made}`));
+    if (stage.command) {
+      const again = element("p", "made by "), button = element("button", "copy command", { type: "button", className: "copy" });
+      button.dataset.command = stage.command;
+      again.append(element("code", stage.command), " ", button);
+      details.querySelector("pre").before(again);
+    }
     body.append(details);
   }
   if (!body.firstChild) body.append(element("p", "This report has no such run."));
   if (!dialog.open) dialog.showModal();
 }
+function copied(button) {
+  const said = () => { button.textContent = "copied"; setTimeout(() => { button.textContent = "copy command"; }, 1500); };
+  const select = () => { // a page from a file may have no clipboard: the command is shown, to be copied by hand
+    const shown = element("code", button.dataset.command);
+    button.replaceWith(shown);
+    getSelection().selectAllChildren(shown);
+  };
+  if (!navigator.clipboard) return select();
+  navigator.clipboard.writeText(button.dataset.command).then(said, select);
+}
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button.copy");
+  if (button) copied(button);
+});
 document.addEventListener("click", (event) => { opener = event.target.closest("a[href^='#run=']") ?? opener; });
 dialog.addEventListener("close", () => {
   if (location.hash.startsWith("#run=")) history.replaceState(null, "", location.pathname + location.search);

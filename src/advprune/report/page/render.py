@@ -9,9 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from advprune.keys import SUGGESTED
 from advprune.report.board import Field, shown
 from advprune.report.found import Found, Run
 from advprune.report.plots.style import Plot, slug
@@ -22,7 +24,10 @@ HERE = files("advprune.report.page")
 PICKED = ("dataset", "model", "objective", "method", "attack", "data set", "differ in", "stands")
 Row = dict[str, Any]
 VERDICTS = {False: "nowrap", True: "nowrap stands"}
-CELL: dict[str, Any] = {"text": "", "small": "", "link": "", "value": None, "kind": "", "runs": ()}
+CELL: dict[str, Any] = {"text": "", "small": "", "link": "", "value": None, "kind": "", "runs": (), "heading": ""}
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+#: What a cell of this column looks like.
+KINDS = {"protocol": "wide", "doubts": "wide doubts"}
 
 
 def page(rows: list[Row], compared: list[Row], plots: list[Plot], runs: dict[str, Run], **told: Any) -> str:
@@ -79,20 +84,13 @@ def _is_number(value: Any) -> bool:
 
 def _cell(field: Field, row: Row, *, number: bool) -> dict[str, Any]:
     value = field.value(row)
-    stands = field.name == "versus" and str(value).endswith(", stands")
-    kind = (
-        "number"
-        if number
-        else VERDICTS[stands]
-        if field.name == "versus"
-        else "wide"
-        if field.name == "protocol"
-        else ""
-    )
+    kind = "number" if number else KINDS.get(field.name, "")
+    if field.name == "versus":
+        kind = VERDICTS[str(value).endswith(", stands")]
     text, small = field.parts(row)
     link = f"#protocol-{row['protocol_id']}" if field.name == "protocol" and text else ""
     told = {"text": text, "small": small, "link": link, "value": _sorted_by(value) if number else None}
-    return CELL | told | {"kind": kind}
+    return CELL | told | {"kind": kind, "heading": field.heading}
 
 
 def _sorted_by(value: float | None) -> str:
@@ -101,7 +99,10 @@ def _sorted_by(value: float | None) -> str:
 
 def _runs(row: Row, rows: list[Row]) -> list[dict[str, Any]]:
     """The last column: none if no row has runs."""
-    return [CELL | {"kind": "of-runs", "runs": list(row["runs"].items())}] if any(r["runs"] for r in rows) else []
+    if not any(r["runs"] for r in rows):
+        return []
+    runs = [(seed, key, row.get("commands", {}).get(seed) or "") for seed, key in row["runs"].items()]
+    return [CELL | {"kind": "of-runs", "runs": runs, "heading": "runs"}]
 
 
 def _pairs(compared: list[Row]) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def _pair_cell(row: Row, name: str, *, number: bool) -> dict[str, Any]:
     value, text = row["cells"][name]
     kind = "number" if number else VERDICTS[row["stands"]] if name == "stands" else ""
     kind = "nowrap" if text.startswith("[") else kind
-    return CELL | {"text": text, "value": _sorted_by(value) if number else None, "kind": kind}
+    return CELL | {"text": text, "value": _sorted_by(value) if number else None, "kind": kind, "heading": name}
 
 
 def _configs(runs: dict[str, Run], out: Path) -> str:
@@ -140,4 +141,14 @@ def _stage(stage: Found, out: Path) -> dict[str, Any]:
     made = stage.result.get("provenance") or {}
     said = [f"{stage.result['seconds']:.1f} s", made.get("code"), made.get("host"), made.get("finished")]
     folder = Path(os.path.relpath(stage.folder.resolve(), out.resolve())).as_posix()
-    return {"kind": stage.kind, "folder": folder, "config": stage.config, "made": ", ".join(filter(None, said))}
+    told = {"kind": stage.kind, "folder": folder, "made": ", ".join(str(fact) for fact in said if fact)}
+    return told | {"config": _recipe(stage), "command": str(made.get("command") or "")}
+
+
+def _recipe(stage: Found) -> str:
+    """The stage's options as YAML, without what its data set suggests to others: the stage holds what it took."""
+    dataset = stage.options.get("dataset")
+    if not isinstance(dataset, dict):
+        return stage.config
+    used = {name: value for name, value in dataset.items() if name not in SUGGESTED}
+    return str(yaml.dump(stage.options | {"dataset": used}, Dumper=DUMPER, sort_keys=False, allow_unicode=True))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from advprune.report.columns import eps
 from advprune.report.entries import method
 from advprune.report.found import Run
+from advprune.report.intervals import described
 from advprune.report.plots.style import Looks
 
 Row = dict[str, Any]
@@ -69,6 +70,4 @@ def spread(row: Row, name: str) -> tuple[float, float]:
 
 def bars(rows: Iterable[Row]) -> str:
     """What the error bars of these rows are."""
-    seeds = {row["seeds"] for row in rows if row["seeds"]}
-    said = [("95 % Wilson interval over images", 1 in seeds), ("95 % t interval over seeds", bool(seeds - {1}))]
-    return "Bars: " + ", or ".join(text for text, holds in said if holds) + "."
+    return "Bars: " + "; ".join(described({row["seeds"] for row in rows if row["seeds"]})) + "."

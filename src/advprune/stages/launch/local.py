@@ -15,6 +15,7 @@ from signal import SIGUSR1, SIGUSR2, Signals
 from typing import Any
 
 from advprune.errors import UserError
+from advprune.processors import affinity, usable_processors
 from advprune.stages.launch.jobs import Job
 
 #: What a job ends with when it was asked to make room, and is to go on later.
@@ -22,18 +23,21 @@ GOES_ON = {128 + SIGUSR1, 128 + SIGUSR2}
 Share = tuple[list[int], list[str]]
 
 
-def shares(at_once: int | None, gpus: list[str], gpus_per_job: int, cores: list[int]) -> list[Share]:
+def shares(
+    at_once: int | None, gpus: list[str], gpus_per_job: int, cores: list[int], processors: int | None = None
+) -> list[Share]:
     """The cores and GPUs of each job that runs at the same time.
 
     Args:
         at_once: how many; None: one a GPU (or ``gpus_per_job`` GPUs), or one a core where there is no GPU.
         gpus: that may be used, as ``CUDA_VISIBLE_DEVICES`` names them.
         cores: that may be used.
+        processors: how many of them this process may keep busy at once, if fewer.
 
     Raises:
         UserError: if there is not a GPU for each.
     """
-    most = len(gpus) // gpus_per_job if gpus and gpus_per_job else len(cores)
+    most = len(gpus) // gpus_per_job if gpus and gpus_per_job else processors or len(cores)
     if gpus and gpus_per_job and (most < 1 or (at_once or 0) > most):
         raise UserError(
             f"hydra.launcher.jobs={at_once or 1} with {gpus_per_job} GPUs each is not possible, with {len(gpus)} here: "
@@ -56,11 +60,6 @@ def visible_gpus(given: list[Any] | None) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [str(place) for place in range(len(told.stdout.splitlines()))]
-
-
-def usable_cores() -> list[int]:
-    """The cores this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 class Runner:
@@ -106,7 +105,8 @@ class Runner:
         say(f"{job.title}; {how} ({time.monotonic() - begun:.0f} s)")
 
     def _process(self, job: Job, cores: list[int], gpus: list[str]) -> int:
-        environment = os.environ | {"OMP_NUM_THREADS": str(len(cores)), "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+        environment = os.environ | {"OMP_NUM_THREADS": str(min(len(cores), usable_processors())),
+                                    "CUDA_VISIBLE_DEVICES": ",".join(gpus)}  # fmt: skip
         job.folder.mkdir(parents=True, exist_ok=True)
         with log_of(job).open("ab") as log:
             # a session of its own: Ctrl-C reaches this process only, which asks the job to save before it ends
@@ -151,6 +151,7 @@ def say(line: str) -> None:
 def run(jobs: list[Job], options: dict[str, Any]) -> None:
     """Run the jobs as ``conf/hydra/launcher/local.yaml`` says."""
     gpus = [] if options["accelerator"] == "cpu" else visible_gpus(options["gpus"])
-    each = shares(options["jobs"], gpus, options["gpus_per_job"], usable_cores())[: len(jobs)]
+    each = shares(options["jobs"], gpus, options["gpus_per_job"], affinity(), usable_processors())
+    each = each[: len(jobs)]
     say(f"{len(jobs)} jobs, {len(each)} at a time; what each prints is in its folder, output.log")
     Runner(each).run(jobs)

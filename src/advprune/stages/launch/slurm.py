@@ -16,6 +16,8 @@ from advprune.stages.launch.local import brief, say
 
 #: Options of ``conf/hydra/launcher/slurm.yaml`` that are not of a job, but of its submission.
 OURS = ("python", "max_num_timeout", "wait", "poll_s")
+#: Seconds without an answer of squeue until it is not asked any more.
+SILENCE = 6 * 3600.0
 #: Why jobs wait when all is well: for others, or for the time after a requeue.
 USUAL = {"None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency"}
 #: What sbatch calls the others, where it is not the same.
@@ -97,11 +99,15 @@ def submit(jobs: list[Job], logs: Path, options: dict[str, Any]) -> dict[str, Jo
 def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
     """Wait until SLURM has none of the jobs any more; write down those that ended without saying how."""
     waiting, missed, said = dict(submitted), set[str](), set[str]()
+    heard = time.monotonic()
     while waiting:
         time.sleep(every)
         queued = in_queue()
         if queued is None:
+            if time.monotonic() - heard > SILENCE:
+                raise UserError(f"squeue has not answered for {SILENCE / 3600:g} hours: SLURM may be down")
             continue
+        heard = time.monotonic()
         for why in sorted({queued[name] for name in waiting if name in queued} - USUAL - said):
             say(f"SLURM holds jobs back: {why}")
             said.add(why)

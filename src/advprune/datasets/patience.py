@@ -1,0 +1,53 @@
+"""Wait for another process that prepares a set's files, as long as it gets on with it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+#: Seconds without a sign of life until a process that holds a lock is not waited for any longer.
+PATIENCE = 600.0
+
+
+@contextmanager
+def held(lock: Path, *, sign: Callable[[], object], patience: float = PATIENCE) -> Iterator[bool]:
+    """Hold a file lock, once the process that has it lets go; the system lets go for one that dies.
+
+    Args:
+        lock: its file.
+        sign: anything that changes while the holder gets on, such as the size of what it writes.
+        patience: seconds without a change until it is not waited for any longer, as on another host that died.
+
+    Yields:
+        Whether the lock is held.
+    """
+    mine = FileLock(lock)
+    seen, since = sign(), time.monotonic()
+    while True:
+        try:
+            mine.acquire(timeout=min(5.0, patience / 4))
+            break
+        except Timeout:
+            now = sign()
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > patience:
+                yield False
+                return
+    try:
+        yield True
+    finally:
+        mine.release()
+
+
+def written(folder: Path) -> int:
+    """Bytes of all files in a folder and those in it, some of which may go meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size
+        except OSError:
+            continue
+    return total

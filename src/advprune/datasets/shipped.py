@@ -1,0 +1,47 @@
+"""Tell by MD5 whether the files of a published set are the published ones, before anything is loaded: no torch."""
+
+import struct
+import zlib
+from pathlib import Path
+
+from advprune.datasets.manifest import Checksums, joined
+
+ARCHIVE = ".gz"
+
+
+def changed_files(root: str | Path, files: dict[str, str], sums: Checksums) -> str | None:
+    """A checksum of all files if one of them is not as published; None if they are, or are still to be downloaded.
+
+    Args:
+        files: {path under ``root``: MD5 of the published file}. A path that ends in ``.gz`` stands for the file that
+            was unpacked from it: of that one no MD5 was published, but it must be what the archive beside it holds.
+        sums: of MD5.
+    Raises:
+        UserError: if a file cannot be read.
+    """
+    folder = Path(root).expanduser()
+    read = {name.removesuffix(ARCHIVE): name for name in files}
+    if not all((folder / name).is_file() for name in read):
+        return None
+    found = sums.of(folder, list(read))
+    if all(_published(folder, name, own, files, sums) for name, own in zip(read.values(), found, strict=True)):
+        return None
+    return joined([Path(name).name for name in read], found)
+
+
+def _published(folder: Path, name: str, own: str, files: dict[str, str], sums: Checksums) -> bool:
+    if not name.endswith(ARCHIVE):
+        return own == files[name]
+    archive = folder / name
+    if not archive.is_file() or sums.of(folder, [name])[0] != files[name]:
+        return False
+    return _holds(archive, folder / name.removesuffix(ARCHIVE))
+
+
+def _holds(archive: Path, unpacked: Path) -> bool:
+    """Whether a gzip archive ends with the CRC-32 and the size of this file."""
+    with archive.open("rb") as file:
+        file.seek(-8, 2)
+        crc, size = struct.unpack("<II", file.read(8))
+    content = unpacked.read_bytes()
+    return (zlib.crc32(content), len(content) & 0xFFFFFFFF) == (crc, size)

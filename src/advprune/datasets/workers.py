@@ -1,0 +1,119 @@
+"""Processes that decode batches ahead of their use: none is waited for without an end, and each end has a sentence."""
+
+import logging
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from advprune.errors import UserError
+
+log = logging.getLogger(__name__)
+#: Seconds without a batch until the workers count as stuck, on a disk that does not answer for instance.
+PATIENCE = 600.0
+#: What torch says of a worker that died; the rest of its sentence says how.
+DEAD = ("DataLoader worker", "exited unexpectedly")
+CURE = "give dataset.workers=0, or fewer workers, or a smaller batch_size"
+
+Sample = tuple[Tensor, int] | str
+#: A batch as it travels from a worker: tensors in shared memory, or arrays through a pipe; or what is wrong with it.
+Parcel = tuple[Tensor, Tensor] | tuple[np.ndarray, np.ndarray] | str
+
+
+def collate(samples: list[Sample]) -> Parcel:
+    """Make one batch of samples; or give the first thing that is wrong with them."""
+    good = []
+    for sample in samples:
+        if isinstance(sample, str):
+            return sample
+        good.append(sample)
+    images = torch.stack([image for image, _ in good])
+    labels = torch.tensor([label for _, label in good])
+    if torch.utils.data.get_worker_info() is None:
+        return images, labels
+    try:
+        return images.share_memory_(), labels.share_memory_()
+    except (RuntimeError, OSError):  # no shared memory is left; unnoticed, torch would lose the batch and wait for ever
+        return images.numpy(), labels.numpy()
+
+
+def batches(
+    decoded: Dataset, keys: list[Any], workers: int, *, pin: bool, patience: float = PATIENCE
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Decode batches, in the order of ``keys``.
+
+    Args:
+        decoded: gives a sample for a key.
+        keys: of each batch, a list of them.
+        workers: processes; 0 decodes here.
+        pin: whether batches are put where a GPU fetches them from faster.
+        patience: seconds to wait for a batch.
+
+    Raises:
+        UserError: what a sample says is wrong; or that a worker died, or gave nothing for too long.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        decoded, batch_sampler=keys, num_workers=workers, collate_fn=collate, pin_memory=pin,
+        timeout=2 * patience if workers else 0,
+        generator=torch.Generator(),  # else it draws from, and so moves, the run's own
+    )  # fmt: skip
+    before = set(multiprocessing.active_children())
+    waited = _answered(iter(loader), patience, lambda: set(multiprocessing.active_children()) - before)
+    piped = False
+    for parcel in waited if workers else loader:
+        if isinstance(parcel, str):
+            raise UserError(parcel)
+        images, labels = parcel
+        if isinstance(images, np.ndarray) and not piped:
+            piped = True
+            log.warning(
+                "/dev/shm is too small for the batches of dataset.workers=%d: they travel through pipes, which is "
+                "slower; give it more (docker run --shm-size=8g), or %s", workers, CURE.removeprefix("give "),
+            )  # fmt: skip
+        yield torch.as_tensor(images), torch.as_tensor(labels)
+
+
+def _answered(loader: Iterator[Parcel], patience: float, alive: Callable[[], set[Any]]) -> Iterator[Parcel]:
+    """What the loader gives; its own errors in a sentence.
+
+    torch's timeout does not cover a worker that stops while it hands a batch over; one that is killed is noticed.
+
+    Args:
+        alive: the workers that were started for it.
+    """
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        for worker in alive():  # one that is stopped, or waits for a disk, would not end by being asked to
+            worker.kill()
+
+    while True:
+        watch = threading.Timer(patience, give_up)
+        watch.daemon = True
+        watch.start()
+        try:
+            parcel = next(loader)
+        except StopIteration:
+            return
+        except (RuntimeError, OSError, EOFError) as error:  # the last two from a pipe that nobody writes to any more
+            said = " ".join(str(error).split())
+            if late.is_set():
+                raise UserError(
+                    f"the workers that decode images gave nothing for {patience:.0f} s: is the disk of dataset.root "
+                    f"answering? If it is only slow, {CURE}"
+                ) from None
+            if isinstance(error, RuntimeError) and not any(word in said for word in DEAD):
+                raise
+            raise UserError(
+                f"a worker that decodes images was ended from outside ({said}), as the system does when memory or "
+                f"/dev/shm is short: {CURE}"
+            ) from None
+        finally:
+            watch.cancel()
+        yield parcel

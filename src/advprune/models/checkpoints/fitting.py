@@ -1,0 +1,189 @@
+"""Which network of ``conf/model`` has the names and shapes of a file: built without memory, on torch's meta device."""
+
+import importlib
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor, nn
+
+from advprune.models.checkpoints.meta import Builder, Options, choices, shapes_of
+from advprune.models.checkpoints.names import Match, match, shared
+
+CONF = Path(__file__).resolve().parents[4] / "conf" / "model"
+GIVEN = ("num_classes", "in_channels", "image_size", "mean", "std")
+#: Sides of images that networks whose linear layers depend on them are tried with.
+SIDES = (32, 28, 8, 64, 96, 128, 224)
+#: Share of the names that a network must have in common with a file, for its options to be tried.
+ALIKE = 0.3
+DEPTHS = (18, 34, 50, 101, 152)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A network that fits.
+
+    Args:
+        words: that choose it on the command line.
+        demands: what else must be chosen: the classes and channels of the data set.
+    """
+
+    words: str
+    demands: list[str]
+
+
+def fitting(theirs: dict[str, Tensor], model: nn.Module) -> Choice | None:
+    """Find the network with the fewest options changed that the weights fit, or None.
+
+    Args:
+        theirs: the file's weights, in plain form.
+        model: the network they did not fit, for the classes and channels of its data set.
+    """
+    wide = [tensor for tensor in theirs.values() if tensor.ndim == 4]
+    last = [tensor for tensor in theirs.values() if tensor.ndim == 2]
+    if not last:
+        return None
+    first = wide[0].shape[1] if wide else 1
+    data = {"num_classes": last[-1].shape[0], "in_channels": first, "image_size": SIDES[0],
+            "mean": [0.5] * first, "std": [0.5] * first}  # fmt: skip
+    for target, members in _families().items():
+        module, _, name = target.rpartition(".")
+        builder = getattr(importlib.import_module(module), name)
+        smallest = min(members.values(), key=lambda options: options.get("depth", 0))
+        fitted = _fitted(builder, smallest, data, theirs)
+        if fitted is not None:
+            return Choice(_words(members, fitted), _demands(data, model))
+    return None
+
+
+def _families() -> dict[str, dict[str, Options]]:
+    """The members of ``conf/model`` with their options, by what builds them."""
+    families: dict[str, dict[str, Options]] = {}
+    for path in sorted(CONF.glob("*.yaml")):
+        options = {name: value for name, value in yaml.safe_load(path.read_text()).items() if name not in GIVEN}
+        families.setdefault(options.pop("_target_"), {})[path.stem] = options
+    return families
+
+
+def _words(members: dict[str, Options], fitted: Options) -> str:
+    """The words for the member that the fewest options of are to be changed."""
+    changed = {
+        member: [f"model.{name}={_word(value)}" for name, value in fitted.items() if options[name] != value]
+        for member, options in members.items()
+    }
+    nearest = min(changed, key=lambda member: (len(changed[member]), len(member), member))
+    return " ".join([f"model={nearest}", *changed[nearest]])
+
+
+def _demands(data: Options, model: nn.Module) -> list[str]:
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    demands = []
+    if layers and isinstance(layers[-1], nn.Linear) and layers[-1].out_features != data["num_classes"]:
+        demands.append(f"a dataset of {data['num_classes']} classes")
+    if layers and isinstance(layers[0], nn.Conv2d) and layers[0].in_channels != data["in_channels"]:
+        demands.append(f"images of {data['in_channels']} channels")
+    return demands
+
+
+def _word(value: Any) -> str:
+    return str(value).replace(" ", "").lower() if isinstance(value, bool | list) else str(value)
+
+
+def _fitted(builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]) -> Options | None:
+    """The options with which the network has the file's names and shapes, or None."""
+    plain = shapes_of(builder, options, data)
+    if plain is None or shared(plain, theirs) < ALIKE:
+        return None
+    words = {name: values for name, values in choices(builder).items() if name in options}
+    for chosen in itertools.product(*words.values()):
+        given = {**options, **dict(zip(words, chosen, strict=True))}
+        for changed in _deep(builder, given, data, theirs):
+            fitted = _wide(builder, changed, data, theirs)
+            if fitted is not None:
+                return fitted
+    return None
+
+
+def _deep(builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]) -> Iterator[Options]:
+    """The options with the depth that gives as many layers as the file has."""
+    if "blocks" in options:
+        counts = [0] * len(options["blocks"])
+        for stage, block in (found.groups() for name in theirs for found in re.finditer(r"layer(\d)\.(\d+)\.", name)):
+            if 0 < int(stage) <= len(counts):
+                counts[int(stage) - 1] = max(counts[int(stage) - 1], int(block) + 1)
+        if all(counts):
+            yield {**options, "blocks": counts}
+        return
+    if not isinstance(options.get("depth"), int):
+        yield options
+        return
+    wanted, depth = _count(theirs), options["depth"]
+    here, next_one = (shapes_of(builder, {**options, "depth": d}, data) for d in (depth, depth + 6))
+    depths = [depth]
+    if here is not None and next_one is not None and _count(next_one) > _count(here):
+        step = (_count(next_one) - _count(here)) / 6
+        depths += [round(depth + (wanted - _count(here)) / step)]
+    else:
+        depths += [other for other in DEPTHS if other != depth]
+    for each in dict.fromkeys(depths):
+        own = shapes_of(builder, {**options, "depth": each}, data)
+        if own is not None and _count(own) == wanted:
+            yield {**options, "depth": each}
+
+
+def _count(weights: dict[str, Tensor]) -> int:
+    return sum(tensor.ndim in (2, 4) for tensor in weights.values())
+
+
+def _wide(builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]) -> Options | None:
+    """The options with the widths that give the file's shapes, or None."""
+    numbers = [name for name, value in options.items() if name != "depth" and _is_number(value)]
+    lists = [name for name, value in options.items() if isinstance(value, list) and name != "blocks"]
+    outputs = [tensor.shape[0] for tensor in theirs.values() if tensor.ndim in (2, 4)]
+    starts = [options, *({**options, name: outputs[: len(options[name])]} for name in lists)]
+    for start in starts:
+        for side in SIDES:
+            sized = {**data, "image_size": side}
+            own = shapes_of(builder, start, sized)
+            fit = None if own is None else match(own, theirs)
+            if fit is None or fit.missing or fit.unexpected or fit.ambiguous:
+                break
+            if fit.fits:
+                return start
+            widened = _widened(builder, start, numbers, sized, theirs, fit)
+            if widened is not None:
+                return widened
+            if not _of_size(fit):
+                break
+    return None
+
+
+def _of_size(fit: Match) -> bool:
+    """Whether a linear layer of another number of inputs is all that differs."""
+    return all(len(a) == len(b) == 2 and a[0] == b[0] for a, b in fit.differing.values())
+
+
+def _widened(
+    builder: Builder, start: Options, numbers: list[str], data: Options, theirs: dict[str, Tensor], fit: Match
+) -> Options | None:
+    """The one number that, scaled, gives the file's shapes."""
+    ratios = {a[0] / b[0] for a, b in fit.differing.values() if a and b and a[0] != b[0]}
+    for name, ratio in itertools.product(numbers, ratios):
+        value = start[name] * ratio
+        if isinstance(start[name], int):
+            if not math.isclose(value, round(value)):
+                continue
+            value = round(value)
+        own = shapes_of(builder, {**start, name: value}, data)
+        if own is not None and match(own, theirs).fits:
+            return {**start, name: value}
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,80 @@
+"""Find the weights in what a checkpoint holds: they lie in a nest, beside the optimizer, the epoch and the options."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from advprune.models.checkpoints.inert import tensor
+
+#: The usual names of the nest, the first preferred; "" is the file itself.
+NESTS = (
+    *("", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "params", "weights", "module"),
+    *("classifier", "best", "best_state_dict", "best_model", "last", "ema", "model_ema", "ema_state_dict"),
+    *("state_dict_ema", "swa", "swa_state_dict"),
+)
+DEEPEST = 4
+#: Nests that never hold a network's weights.
+ELSEWHERE = ("optim", "sched", "scaler", "amp", "rng", "callback", "loops", "hyper", "args", "config", "mask")
+LONGEST = 20
+
+
+@dataclass(frozen=True)
+class Nest:
+    """One mapping from names to tensors in the file.
+
+    Args:
+        name: where it lies, such as ``model.state_dict``; "" for the file itself.
+        weights: what is in it.
+        masks: what lies beside it under the name of masks.
+    """
+
+    name: str
+    weights: dict[str, Tensor]
+    masks: dict[str, Tensor]
+
+    @property
+    def rank(self) -> tuple[int, ...]:
+        """The smaller, the more usual."""
+        parts = self.name.split(".")
+        return max(NESTS.index(part) if part in NESTS else len(NESTS) for part in parts), len(parts)
+
+    @property
+    def known(self) -> bool:
+        """Whether all parts of its name are usual ones."""
+        return self.rank[0] < len(NESTS)
+
+
+def nests(payload: Any) -> list[Nest]:
+    """All mappings from names to tensors, the most usual name first."""
+    return sorted(_walk(payload, "", {}, 0, set()), key=lambda nest: nest.rank)
+
+
+def _walk(value: Any, name: str, masks: dict[str, Tensor], depth: int, seen: set[int]) -> Iterator[Nest]:
+    if depth > DEEPEST or id(value) in seen:
+        return
+    seen.add(id(value))
+    weights = _tensors(value)
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value[:LONGEST]))
+    if not isinstance(value, Mapping):
+        return
+    masks = masks | {k: t for key, inner in value.items() if "mask" in str(key) for k, t in _tensors(inner).items()}
+    if any(found.ndim > 0 and (_numbers(found) or len(weights) == len(value)) for found in weights.values()):
+        yield Nest(name, weights, masks)
+    for key, inner in value.items():
+        if not any(word in str(key).lower() for word in ELSEWHERE):
+            yield from _walk(inner, f"{name}.{key}".removeprefix("."), masks, depth + 1, seen)
+
+
+def _numbers(found: Tensor) -> bool:
+    return found.is_floating_point() or found.is_complex()
+
+
+def _tensors(value: Any) -> dict[str, Tensor]:
+    """The tensors and numpy arrays directly in a mapping."""
+    if not isinstance(value, Mapping):
+        return {}
+    arrays = {str(key): inner if isinstance(inner, Tensor) else tensor(inner) for key, inner in value.items()}
+    return {key: array for key, array in arrays.items() if array is not None}

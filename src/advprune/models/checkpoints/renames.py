@@ -1,0 +1,79 @@
+"""A network's tensors under another name in a file: found where one choice alone is possible."""
+
+from torch import Tensor
+
+from advprune.models.checkpoints.words import some
+
+OPTIONAL = "num_batches_tracked"
+"""BatchNorm's counter, which torch before 0.4.1 did not save and which a fixed momentum never reads."""
+
+
+def elsewhere(
+    missing: list[str], rest: list[str], own: dict[str, Tensor], left: dict[str, Tensor], prefix: str, notes: list[str]
+) -> dict[str, str]:
+    """Missing tensors that lie under another prefix, or under another name of the same place."""
+    found: dict[str, str] = {}
+    for name in missing:
+        fits = [r for r in rest if r.endswith(f".{name}") or r == name]
+        if len(fits) == 1 and left[fits[0]].shape == own[name].shape:
+            found[name] = fits[0]
+    if found:
+        notes.append(f"read {some([f'{theirs} as {ours}' for ours, theirs in found.items()], 2)}")
+    still = [name for name in missing if name not in found]
+    free = [name for name in rest if name not in found.values()]
+    renamed = _renamed(still, free, own, left, prefix)
+    if renamed:
+        pairs = dict.fromkeys(f"{t.rpartition('.')[0]} as {o.rpartition('.')[0]}" for o, t in renamed.items())
+        notes.append(f"read the layers {some(list(pairs), 6)}: the only ones of their shapes there")
+    return found | renamed
+
+
+def _renamed(
+    missing: list[str], rest: list[str], own: dict[str, Tensor], left: dict[str, Tensor], prefix: str
+) -> dict[str, str]:
+    """Whole layers under another name in the same block, where shapes leave one choice alone; all or none."""
+    ours, theirs = _layers(missing, own, ""), _layers(rest, left, prefix)
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for layer, tensors in ours.items():
+        shapes = {leaf: own[name].shape for leaf, name in tensors.items()}
+        fits = [
+            other
+            for other, leaves in theirs.items()
+            if {leaf: left[name].shape for leaf, name in leaves.items() if leaf != OPTIONAL} == shapes
+            and _same_place(layer, other)
+        ]
+        alike = [
+            name for name, leaves in ours.items()
+            if {leaf: own[n].shape for leaf, n in leaves.items()} == shapes and _same_place(name, layer)
+        ]  # fmt: skip
+        if len(fits) != 1 or len(alike) != 1 or fits[0] in taken:
+            return {}
+        taken.add(fits[0])
+        found |= {name: theirs[fits[0]][leaf] for leaf, name in tensors.items()}
+        if OPTIONAL in theirs[fits[0]] and f"{layer}.{OPTIONAL}" in own:
+            found[f"{layer}.{OPTIONAL}"] = theirs[fits[0]][OPTIONAL]
+    return found
+
+
+def _layers(names: list[str], tensors: dict[str, Tensor], prefix: str) -> dict[str, dict[str, str]]:
+    """The names by layer (without the prefix) and leaf."""
+    layers: dict[str, dict[str, str]] = {}
+    for name in names:
+        layer, _, leaf = name.removeprefix(prefix).rpartition(".")
+        layers.setdefault(layer, {})[leaf] = name
+    return layers
+
+
+def _same_place(a: str, b: str) -> bool:
+    """Whether two layers lie in one block, or one of them in a part of the block that is a word, such as ``head``."""
+    short, long = sorted((_block(a), _block(b)), key=len)
+    extra = long.removeprefix(f"{short}." if short else "")
+    return short == long or ((extra != long or not short) and "." not in extra and not extra.isdigit())
+
+
+def _block(layer: str) -> str:
+    parts = layer.split(".")
+    while len(parts) > 1 and parts[-1].isdigit():
+        parts.pop()
+    return ".".join(parts[:-1])

@@ -1,0 +1,171 @@
+"""What an option may be: a type and a range, declared once as an annotation; and the sentence about any other value.
+
+``steps: Count`` in the signature of an attack is all it takes: the command line, YAML files and Python callers are held
+to it. A number is finite unless its annotation says otherwise.
+"""
+
+import enum
+import functools
+import inspect
+import math
+import types
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeAlias
+
+from annotated_types import Ge, Gt, Le, Lt, Predicate
+
+from advprune.errors import UserError
+from advprune.units import is_quotient, quotient
+
+#: More of anything is a slip of the finger: a loop that long does not end.
+MOST = 10**9
+Count: TypeAlias = Annotated[int, Ge(1), Le(MOST)]
+Natural: TypeAlias = Annotated[int, Ge(0), Le(MOST)]
+Width: TypeAlias = Annotated[int, Ge(1), Le(65536)]
+Depth: TypeAlias = Annotated[int, Ge(1), Le(2000)]
+Side: TypeAlias = Annotated[int, Ge(1), Le(4096)]
+#: What torch, NumPy and Lightning all take.
+Seed: TypeAlias = Annotated[int, Ge(0), Le(2**32 - 1)]
+Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
+ShareBelowOne: TypeAlias = Annotated[float, Ge(0), Lt(1)]
+Positive: TypeAlias = Annotated[float, Gt(0)]
+#: Of a network's own widths.
+Factor: TypeAlias = Annotated[float, Gt(0), Le(64)]
+#: A length as a share of eps, or in pixel units: what is longer goes to the edge in any case.
+Length: TypeAlias = Annotated[float, Gt(0), Le(1000)]
+Weight: TypeAlias = Annotated[float, Ge(0)]
+#: Training images that are held out for validation: a number of them, or a share.
+Held: TypeAlias = Natural | ShareBelowOne
+#: ``8/255``, as papers write radii.
+Quotient: TypeAlias = Annotated[str, Predicate(is_quotient)]
+
+_WORDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
+_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+
+
+def needs(path: str, value: Any, annotation: Any) -> str | None:
+    """The sentence about a value that an annotation does not allow; None if it does.
+
+    Args:
+        path: what the user calls it, such as ``training.momentum``.
+    """
+    if _allowed(quotient(value) if isinstance(value, str) and is_quotient(value) else value, annotation):
+        return None
+    return f"{path}={shown(value)} is not possible: it must be {_short(value, annotation) or described(annotation)}"
+
+
+def refuse_outside(function: Any, **values: Any) -> None:
+    """Hold some arguments of a call from Python against the function's own annotations.
+
+    Raises:
+        UserError: the sentence of ``needs`` about the first that is not allowed.
+    """
+    for argument, value in values.items():
+        plain = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        said = _refusal(function, argument, plain)
+        if said:
+            raise UserError(said)
+
+
+def shown(value: Any) -> str:
+    """The value as a command line has it."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return repr(value) if isinstance(value, str) and not value.strip() else str(value)
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _refusal(function: Any, argument: str, value: Any) -> str | None:
+    """Once for each value, for a training step is no place to look at types; 1, 1.0 and True are told apart."""
+    own = list(value) if isinstance(value, tuple) else value
+    return needs(f"{function.__name__}: {argument}", own, _hints(function)[argument])
+
+
+@functools.cache
+def _hints(function: Any) -> dict[str, Any]:
+    made = function.__init__ if inspect.isclass(function) else function
+    return typing.get_type_hints(made, include_extras=True)
+
+
+def _allowed(value: Any, annotation: Any) -> bool:
+    from pydantic import ValidationError
+
+    if _is_enum(annotation):
+        return value in annotation.__members__ or isinstance(value, annotation)
+    if isinstance(value, str) and value.lower() in ("nan", "inf", "-inf"):
+        value = float(value)
+    try:
+        _adapter(annotation).validate_python(value, strict=True)
+    except (ValidationError, OverflowError):
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=512)
+def _adapter(annotation: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+    except PydanticUserError:  # a dataclass has a configuration of its own
+        return TypeAdapter(annotation)
+
+
+def _is_enum(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, enum.Enum)
+
+
+def _short(value: Any, annotation: Any) -> str | None:
+    """The range alone, where the value is a number of the right kind; with null, where that is allowed."""
+    if isinstance(value, str) and is_quotient(value):
+        value = quotient(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    union = members(annotation)
+    for member in union:
+        base, bounds = _parts(member, value)
+        if bounds and (base is float or (base is int and float(value).is_integer() and isinstance(value, int))):
+            return bounds + (", or null" if type(None) in union else "")
+    return None
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return tuple(inner for member in typing.get_args(annotation) for inner in members(member))
+    return (annotation,)
+
+
+def _parts(annotation: Any, value: float = 0) -> tuple[Any, str]:
+    if typing.get_origin(annotation) is not Annotated:
+        return annotation, ""
+    base, *metadata = typing.get_args(annotation)
+    ends = [(_WORDS[type(m)][1], getattr(m, _WORDS[type(m)][0])) for m in metadata if type(m) in _WORDS]
+    told = [f"{word} {end:.15g}" for word, end in ends if end != MOST or value > MOST]
+    return base, " and ".join(told)
+
+
+def described(annotation: Any) -> str:
+    """The annotation in words: ``a whole number, at least 1 and at most 1000, or null``."""
+    told = [word for member in members(annotation) if (word := _described(member))]
+    return ", or ".join(dict.fromkeys(told))
+
+
+def _described(annotation: Any) -> str:
+    base, bounds = _parts(annotation)
+    origin, inner = typing.get_origin(base), typing.get_args(base)
+    if any(isinstance(m, Predicate) for m in typing.get_args(annotation)[1:]) and base is str:
+        return "a fraction such as 8/255"
+    if origin is Literal:
+        return f"one of {', '.join(shown(word) for word in inner)}" if len(inner) > 1 else shown(inner[0])
+    if _is_enum(base):
+        return f"one of {', '.join(base.__members__)}"
+    if origin in (list, tuple):
+        kind = f"a list, each {_described(inner[0])}" if inner else "a list"
+        return kind
+    if origin is dict:
+        return "NAME: VALUE pairs"
+    name = _NAMES.get(base) or f"a {getattr(base, '__name__', str(base))}"
+    return f"{name}, {bounds}" if bounds else name

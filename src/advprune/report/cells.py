@@ -1,0 +1,54 @@
+"""Words of users in the cells of files that other programs read: each escaped for its reader, and on one line."""
+
+import csv
+from collections.abc import Iterable
+from io import StringIO
+from typing import Any
+
+#: What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), full-width forms included.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+LATEX = {
+    "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
+    **{special: f"\\{special}" for special in "&%$#_{}"},
+}  # fmt: skip
+
+
+def csv_cell(value: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would compute; numbers stay numbers."""
+    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
+        return f"'{value}"
+    return value
+
+
+def csv_text(names: Iterable[str], rows: Iterable[dict[str, Any]]) -> str:
+    """Write a CSV table; None is an empty cell."""
+    out = StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    names = list(names)
+    writer.writerow(map(csv_cell, names))
+    writer.writerows([csv_cell(row.get(name)) for name in names] for row in rows)
+    return out.getvalue()
+
+
+def latex_cell(text: str) -> str:
+    """Escape every character that LaTeX would act on."""
+    return "".join(LATEX.get(character, character) for character in _one_line(text))
+
+
+def markdown_cell(text: str) -> str:
+    """Escape what would end the cell, begin a tag or make a link."""
+    for special in ("\\", "|", "`"):
+        text = text.replace(special, f"\\{special}")
+    return _one_line(text).replace("<", "&lt;").replace("](", "]\\(")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text == text.strip()

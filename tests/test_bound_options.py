@@ -1,0 +1,92 @@
+"""A null, a deleted option and the default of a signature: what calls the same has one key, what does not has two."""
+
+import inspect
+import itertools
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from advprune.keys import TARGET, WHERE, identity
+from advprune.signatures import bound, defaults
+from advprune.stages.door import RESERVED
+from advprune.stages.plan import JOBS, Stage
+from advprune.stages.schema import HARNESS
+
+CONF = Path(__file__).parents[1] / "conf"
+#: Groups whose options decide results; the others say where and how visibly a job runs.
+GROUPS = ("attack", "dataset", "model", "objective", "pruner", "quantizer", "threat")
+
+
+def _nodes(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    if isinstance(node, dict):
+        if node.get(TARGET):
+            yield path, node
+        for name, inner in node.items():
+            yield from _nodes(inner, (*path, name))
+
+
+def _targets() -> Iterator[Any]:
+    for group, file in itertools.chain.from_iterable(
+        (((g, f) for f in sorted((CONF / g).rglob("*.yaml")))) for g in GROUPS
+    ):
+        whole = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+        whole.pop("defaults", None)
+        for path, node in _nodes(whole):
+            yield pytest.param(group if not path else "", node, id=".".join([str(file.relative_to(CONF)), *path]))
+
+
+def _key(group: str, node: dict[str, Any]) -> Any:
+    return identity("dense", Stage("dense", {group or "node": node}).options)
+
+
+def _called(group: str, node: dict[str, Any]) -> dict[str, Any]:
+    """The slow reference: what the imported signature is called with; beside it, what the frame reads."""
+    parameters = inspect.signature(get_object(node[TARGET])).parameters
+    harness = {field.name for field in fields(HARNESS[group])} if group in HARNESS else set()
+    frame = (harness - parameters.keys()) | RESERVED
+    known = {name: own.default for name, own in parameters.items() if own.default is not own.empty}
+    # of an argument without a default, null and nothing are one: the frame gives it, or the door refuses both
+    given = {name: value for name, value in node.items() if name not in frame and (value is not None or name in known)}
+    beside = {name: value for name, value in node.items() if name in frame and name != TARGET and value is not None}
+    return {name: value for name, value in (known | given).items() if name not in JOBS} | {"": beside}
+
+
+@pytest.mark.parametrize(("group", "node"), list(_targets()))
+def test_an_option_removed_or_null_has_the_same_key_only_if_the_same_is_called(
+    group: str, node: dict[str, Any]
+) -> None:
+    parameters = inspect.signature(get_object(node[TARGET])).parameters
+    own = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    assert defaults(node[TARGET]) == own
+    for name in [*node, *own]:
+        if name == TARGET or (group == "dataset" and name not in parameters) or name in JOBS | WHERE:
+            continue
+        without = {option: value for option, value in node.items() if option != name}
+        variants = [
+            without,
+            node | {name: None},
+            *([without | {name: own[name]}] if name in own and not callable(own[name]) else []),
+        ]
+        for one, other in itertools.combinations(variants, 2):
+            same_key = _key(group, one) == _key(group, other)
+            assert same_key == (_called(group, one) == _called(group, other)), name
+
+
+@pytest.mark.parametrize("criterion", ["kl", "cka", "hrank", "taylor", "pls"])
+def test_all_images_and_the_number_of_the_signature_are_two_keys(criterion: str) -> None:
+    node = OmegaConf.to_container(OmegaConf.load(CONF / "pruner" / "criterion" / f"{criterion}.yaml"))
+    deleted = {name: value for name, value in node.items() if name != "images"}
+    keys = [Stage("pruned", {"pruner": {"criterion": own}}).key for own in (node | {"images": None}, deleted)]
+    assert keys[0] != keys[1]
+
+
+def test_what_source_does_not_tell_is_imported() -> None:
+    """A dataclass's ``__init__`` is written by its decorator."""
+    assert defaults("advprune.modules.recipe.Recipe")["momentum"] == 0.9
+    assert defaults("no.such.module") == defaults("unqualified") == {}
+    assert bound({TARGET: "no.such.module", "a": None, "b": 1}) == {TARGET: "no.such.module", "b": 1}

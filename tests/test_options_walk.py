@@ -1,0 +1,126 @@
+"""Every option of every file of conf/ with values it cannot have: refused in a sentence, or meaningful."""
+
+import collections
+import copy
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import open_dict
+
+import attack
+import prune
+import train
+from advprune.errors import UserError
+from advprune.stages import door
+from advprune.stages.options import GROUPS, resolve
+from advprune.stages.rehearsal import rehearse
+
+assert all((attack, prune, train))  # their import registers the schemas
+CONF = ROOT / "conf"
+BAD: list[Any] = [-1, -0.5, 0, 10**30, 1e300, math.nan, math.inf, -math.inf, "nonsense", "", [], [1], {}, True, None]
+#: What says where something lies or what it is called: any text is one, and whether it is there is asked elsewhere.
+NAMES = {"name", "root", "content", "cache", "extra", "test", "perturbation", "store", "source", "project", "entity",
+         "folder", "dense", "checkpoint", "content_id", "source_model", "group"}  # fmt: skip
+NEEDS = {
+    "pruner/filters": ["ratio=0.5"], "pruner/hydra_filters": ["ratio=0.5"],
+    "pruner/blocks": ["ratio=0.3", "model=resnet20"], "attack/certify_smoothing": ["threat=l2"],
+}  # fmt: skip
+#: The group's own files; published_corruptions wants a folder of the user's, and a data set what it downloads.
+FILES = sorted(
+    path.relative_to(CONF).with_suffix("").as_posix()
+    for group in (*GROUPS, "trainer", "logger", "pruner/criterion")
+    for path in (CONF / group).glob("*.yaml")
+    if path.stem not in ("frame", "base", "published_corruptions", "none")
+)
+
+
+def options(*words: str) -> dict[str, Any]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("prune", ["trainer=cpu", *words])
+        with open_dict(cfg):
+            cfg.pop("hydra", None)
+    return resolve(cfg)
+
+
+def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places of a node's plain values and lists."""
+    if not isinstance(node, dict):
+        yield path
+        return
+    for name, value in node.items():
+        if not str(name).startswith("_") and name not in NAMES:
+            yield from leaves(value, (*path, name))
+
+
+def put(given: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(given)
+    node: Any = changed
+    for name in path[:-1]:
+        node = node[name]
+    node[path[-1]] = value
+    return changed
+
+
+def checked(given: dict[str, Any]) -> None:
+    door.check_numbers(given)
+    door.check_signatures(given, (*GROUPS, "logger"))
+
+
+def outcome(given: dict[str, Any], *, whole: bool) -> str:
+    """``refused``, ``accepted``, or what went wrong; everything else than UserError is a defect and gets through."""
+    begun = time.monotonic()
+    try:
+        checked(given)
+        if whole:
+            rehearse(given)
+        told = "accepted"
+    except UserError as error:
+        sentence = str(error)
+        assert "\n" not in sentence, sentence
+        assert len(sentence) > 20, sentence
+        told = "refused"
+    assert time.monotonic() - begun < 15
+    return told
+
+
+def _walk(file: str, *, whole: bool) -> collections.Counter[str]:
+    group, member = file.rsplit("/", 1)
+    words = (
+        ["pruner=filters", f"{group}={member}", "ratio=0.5"]
+        if "/" in group
+        else [f"{group}={member}", *NEEDS.get(file, [])]
+    )
+    base = options(*words)
+    checked(base)
+    top = group.split("/")[0]
+    node = base[top]["criterion"] if "/" in group else base[top]
+    start = (top, "criterion") if "/" in group else (top,)
+    counts: collections.Counter[str] = collections.Counter()
+    for path in leaves(node, start):
+        for value in BAD:
+            changed = put(base, path, value)
+            said = outcome(changed, whole=False)
+            where = f"{'.'.join(map(str, path))}={value!r}"
+            if isinstance(value, float) and not math.isfinite(value):
+                assert said == "refused", where
+            if whole and said == "accepted":
+                said = outcome(changed, whole=True)
+            counts[said] += 1
+            if said == "accepted":
+                ACCEPTED.append(where)
+    return counts
+
+
+ACCEPTED: list[str] = []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_option_takes_what_it_cannot_have(file: str) -> None:
+    assert sum(_walk(file, whole=False).values()) >= 0
