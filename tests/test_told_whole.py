@@ -47,8 +47,7 @@ def test_doubts_norm_strength_images_and_seeds_stand_in_every_format() -> None:
     rows = [row(), row(attack="autoattack", doubts=[], identity="j", **FULL)]
     names = [field.name for field in shown(rows)[0]]
     assert {"doubts", "strength", "images", "of", "seeds"} <= set(names)
-    assert names.index("seeds") < names.index("clean_acc")  # before the numbers,
-    assert not off the screen behind them
+    assert names.index("seeds") < names.index("clean_acc")  # before the numbers, not off the screen behind them
     (listed, full), text = list(csv.DictReader(io.StringIO(table(rows)))), markdown(rows)
     assert DOUBT in listed["doubts"]
     assert OVERSTATES in listed["doubts"]
@@ -127,7 +126,8 @@ def test_words_in_brackets_print_as_they_are(tmp_path: Path, capsys: pytest.Capt
     named = {
         "model": "[red]m[/red]", "dataset": "[bold]d", "objective": ":smile:", "pruner": None, "ratio": None, "seed": 0,
         "attack": "pgd", "eps": 0.15, "norm": "linf", "clean_acc": 0.5, "clean_acc_interval": [0.4, 0.6],
-        "images": 5, "of": 5, "seconds": 1.0, "checkpoint": "best", "doubts": ["[link=x]odd"], "quantizer": None, "made": 1,
+        "images": 5, "of": 5, "seconds": 1.0, "checkpoint": "best", "doubts": ["[link=x]odd"], "quantizer": None,
+        "made": 1,
         "found": 0, "this_command": 1.0, "files": {"dense": "st [red]x/dense", "evaluated": "st [red]x/evaluated/1"},
     }  # fmt: skip
     failed = {"failed": "no [green]file", "overrides": ["a=[1]"], "names": {"model": "[u]"}, "ratio": None, "seed": 1}
@@ -144,9 +144,9 @@ LAYERS = "RuntimeError: Error(s) in loading state_dict for Net:"
 FAILURES = {
     "ratio=99 is not possible": "ratio=99 is not possible",
     "cannot load:\n  conv1 is missing\n  fc is too much": "cannot load: conv1 is missing",
-    f"{TRACE}RuntimeError: CUDA error: assert\nFor debugging pass X=1\nCompile with Y": "RuntimeError: CUDA error: assert",
+    f"{TRACE}RuntimeError: CUDA error: assert\nFor debugging X=1\nCompile with Y": "RuntimeError: CUDA error: assert",
     f"{TRACE}{LAYERS}\n\tsize mismatch for fc.\n\tsize mismatch for g.": f"{LAYERS} size mismatch for fc.",
-    f"{TRACE}KeyError: 1\n\nDuring handling of it, another exception occurred:\n\n{TRACE}ValueError: b": "ValueError: b",
+    f"{TRACE}KeyError\n\nDuring handling of it, another exception occurred:\n\n{TRACE}ValueError: b": "ValueError: b",
     f"{TRACE}RuntimeError: Caught in worker 0.\nOriginal {TRACE}OSError: the disk is gone\nhelp: none": (
         "OSError: the disk is gone"
     ),
