@@ -376,7 +376,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "preact": ("preact_resnet18", {"width": 8, "final_norm": False}), "cnn": ("small_cnn", {"widths": [4, 6, 8]}),
     "vgg": ("vgg16_bn", {"hidden": 32}), "mobilenet": ("mobilenet_v2", {"width": 0.5}),
     "dm": ("dm_preact_resnet18", {"width": 8}), "cifar50": ("resnet50_cifar", {"width": 4}),
-    "imagenet": ("resnet18_imagenet", {}), "dm_wrn": ("dm_wrn_28_10", {"depth": 16, "widen": 1}),
+    "imagenet": ("resnet18_imagenet", {}), "dm_wrn": ("dm_wrn_28_10", {"depth": 16, "widen": 2}),
     "blocks": ("resnet50", {"blocks": [1, 2, 1, 1]}), "classes": ("resnet18", {"num_classes": 7, "width": 8}),
 }  # fmt: skip
 
