@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advprune.errors import UserError
-from advprune.models.dm_wide_resnet import check_options
 from advprune.models.initial import he_fan_out
 from advprune.models.normalize import Normalize
-from advprune.models.same_padding import Activation, activated, average, convolution, padded
+from advprune.models.same_padding import Activation, Border, activated, average, convolution, padded
+from advprune.ranges import Depth, Width, refuse_outside
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
@@ -75,15 +75,15 @@ class DMPreActResNet(nn.Module):
         image_size: int,
         mean: list[float],
         std: list[float],
-        depth: int = 18,
-        width: int = 64,
+        depth: Depth = 18,
+        width: Width = 64,
         activation: Activation = "swish",
-        padding: int = 0,
+        padding: Border = 0,
     ) -> None:
         super().__init__()
         if depth not in BLOCKS:
             raise UserError(f"model.depth={depth} is not a depth of this ResNet: choose 18 or 34")
-        check_options(activation, padding)
+        refuse_outside(DMPreActResNet, width=width, activation=activation, padding=padding)
         self.padding = padding
         sides = [image_size + 2 * padding]
         for _ in range(3):

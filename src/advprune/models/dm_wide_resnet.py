@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from advprune.errors import UserError
 from advprune.models.initial import he_fan_out
 from advprune.models.normalize import Normalize
-from advprune.models.same_padding import Activation, activated, average, convolution, padded
+from advprune.models.same_padding import Activation, Border, activated, average, convolution, padded
+from advprune.ranges import Depth, Width, refuse_outside
 
 
 class DMWideBlock(nn.Module):
@@ -96,17 +97,15 @@ class DMWideResNet(nn.Module):
         image_size: int,
         mean: list[float],
         std: list[float],
-        depth: int = 28,
-        widen: int = 10,
+        depth: Depth = 28,
+        widen: Width = 10,
         activation: Activation = "swish",
-        padding: int = 0,
+        padding: Border = 0,
     ) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6 != 0:
             raise UserError(f"model.depth={depth} must be 6n + 4, such as 28, 34 or 70")
-        if widen < 1:
-            raise UserError(f"model.widen={widen} must be at least 1, such as 10 or 16")
-        check_options(activation, padding)
+        refuse_outside(DMWideResNet, depth=depth, widen=widen, activation=activation, padding=padding)
         self.padding = padding
         side, count = image_size + 2 * padding, (depth - 4) // 6
         self.normalize = Normalize(mean, std, in_channels)
@@ -129,11 +128,3 @@ class DMWideResNet(nn.Module):
         x = F.pad(x, (self.padding,) * 4) if self.padding else x
         out = self.layer(self.init_conv(self.normalize(x)))
         return self.logits(self.flatten(self.pool(self.relu(self.batchnorm(out)))))
-
-
-def check_options(activation: str, padding: int) -> None:
-    """Refuse an activation or a padding that this family does not have."""
-    if activation not in ("swish", "relu"):
-        raise UserError(f"model.activation={activation} is unknown: choose swish or relu")
-    if padding < 0:
-        raise UserError(f"model.padding={padding} must be at least 0, such as 0 or 4")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from advprune.models.normalize import Normalize
+from advprune.ranges import Depth
 
 
 class ImageNetBlock(resnet.BasicBlock):
@@ -42,7 +43,7 @@ class ImageNetResNet(resnet.ResNet):
         image_size: int,
         mean: list[float],
         std: list[float],
-        blocks: list[int],
+        blocks: list[Depth],
     ) -> None:
         super().__init__(ImageNetBlock, list(blocks), num_classes)
         self.normalize = Normalize(mean, std, in_channels)

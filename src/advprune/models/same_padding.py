@@ -1,11 +1,14 @@
 """TensorFlow's SAME padding for 3x3 convolutions, and the activations of the networks that came from there."""
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Activation = Literal["swish", "relu"]
+Activation: TypeAlias = Literal["swish", "relu"]
+#: Pixels around an image.
+Border: TypeAlias = Annotated[int, Ge(0), Le(64)]
 
 
 def activated(name: Activation) -> nn.Module:
