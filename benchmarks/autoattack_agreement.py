@@ -1,7 +1,7 @@
 """Verdicts of attack.engine=fast beside pyautoattack's, image by image: python -m benchmarks.autoattack_agreement
 
 A robust, a natural, a pruned and a fake-quantized network, both norms, at radii where some images fall and some do not:
-small ones on 1,000 digits, which takes minutes (``pytest -m slow`` asks 60 of them); and with ``--images N``
+small ones on 1,000 digits, which takes minutes (``pytest -m slow`` asks 24 of them); and with ``--images N``
 networks of CIFAR-10, where an image that stands takes up to two minutes. ``--seeds`` also runs pyautoattack with
 another seed: how far it agrees with itself, for an image near the boundary falls by chance.
 """

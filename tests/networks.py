@@ -24,9 +24,13 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "wrn": ("wrn_28_4", {"depth": 22, "widen": 1}),
     "mobilenet_v2": ("mobilenet_v2", {"width": 0.5}),
     "resnet50": ("resnet50", {}),
+    "dm_wrn": ("dm_wrn_28_10", {"depth": 22, "widen": 1}),
+    "dm_preact": ("dm_preact_resnet18", {"depth": 34, "width": 8}),
+    "resnet50_cifar": ("resnet50_cifar", {"width": 8}),
+    "resnet18_imagenet": ("resnet18_imagenet", {"blocks": [2, 3, 2, 2]}),
 }
 RESIDUAL = ("resnet_a", "resnet_b", "resnet_projection", "resnet18", "preact_resnet18", "wrn", "mobilenet_v2",
-            "resnet50")  # fmt: skip
+            "resnet50", "dm_wrn", "dm_preact", "resnet50_cifar", "resnet18_imagenet")  # fmt: skip
 
 
 def network(model: str, **options: Any) -> nn.Module:

@@ -375,6 +375,8 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "shortcut": ("resnet20", {"shortcut": "projection"}), "wrn": ("wrn_28_10", {"depth": 16, "widen": 2}),
     "preact": ("preact_resnet18", {"width": 8, "final_norm": False}), "cnn": ("small_cnn", {"widths": [4, 6, 8]}),
     "vgg": ("vgg16_bn", {"hidden": 32}), "mobilenet": ("mobilenet_v2", {"width": 0.5}),
+    "dm": ("dm_preact_resnet18", {"width": 8}), "cifar50": ("resnet50_cifar", {"width": 4}),
+    "imagenet": ("resnet18_imagenet", {}), "dm_wrn": ("dm_wrn_28_10", {"depth": 16, "widen": 2}),
     "blocks": ("resnet50", {"blocks": [1, 2, 1, 1]}), "classes": ("resnet18", {"num_classes": 7, "width": 8}),
 }  # fmt: skip
 
@@ -383,7 +385,8 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_another_network_is_refused_with_the_words_that_choose_it(tmp_path: Path, layout: str) -> None:
     name, options = OTHERS[layout]
     theirs = network(name, **options)
-    torch.save({"state_dict": under("module.", theirs.state_dict())}, tmp_path / "weights.pt")
+    beside = {"mu": torch.full((1, 3, 1, 1), 0.5), "sigma": torch.full((1, 3, 1, 1), 0.25)}
+    torch.save({"state_dict": beside | under("module.", theirs.state_dict())}, tmp_path / "weights.pt")
     said = refusal(made(5), tmp_path / "weights.pt")
     cure = re.search(r"it fits model=(\w+)((?: model\.\S+=[^\s,]*(?:,\d+[,\]\d]*)*)*)", said)
     assert cure, said

@@ -97,7 +97,7 @@ def test_every_network_starts_with_normalize_and_can_be_traced_and_reloaded(name
         torch.testing.assert_close(model(constants(x)), expected)
 
     called = [node.target for node in traced.graph.nodes if node.op == "call_module"]
-    activations = [key for key in called if isinstance(model.get_submodule(key), nn.ReLU | nn.ReLU6)]
+    activations = [key for key in called if isinstance(model.get_submodule(key), nn.ReLU | nn.ReLU6 | nn.SiLU)]
     assert len(activations) == len(set(activations)) >= 3
     assert not any(getattr(module, "inplace", False) for module in model.modules())
 
@@ -184,12 +184,15 @@ def test_wrn_34_10_and_resnet_32_are_overrides():
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("resnet18", {"depth": 20}, "depth=20 .* 18 or 34"),
+        ("resnet18", {"depth": 20}, "depth=20 .* 18 or 34, or 50, 101 or 152"),
         ("preact_resnet18", {"depth": 50}, "depth=50 .* 18 or 34"),
         ("resnet20", {"depth": 18}, r"depth=18 must be 6n \+ 2"),
         ("resnet20", {"shortcut": "C"}, "shortcut=C .* one of A, B, projection"),
         ("wrn_28_4", {"depth": 27}, r"depth=27 must be 6n \+ 4"),
         ("wrn_28_4", {"widen": 0}, "widen=0"),
+        ("dm_wrn_28_10", {"depth": 27}, r"depth=27 must be 6n \+ 4"),
+        ("dm_wrn_28_10", {"activation": "gelu"}, "activation=gelu is not possible: it must be one of swish, relu"),
+        ("dm_preact_resnet18", {"padding": -1}, "padding=-1 is not possible: it must be .*at least 0"),
         ("small_cnn", {"widths": [24, 48]}, r"widths=\[24, 48\] must be three"),
         ("small_cnn", {"mean": [0.5]}, "the images have 3"),
         ("small_cnn", {"std": [0.5, 0.0, 0.5]}, "must be positive"),

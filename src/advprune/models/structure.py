@@ -13,15 +13,20 @@ from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 
 from advprune.models.cifar_resnet import Block
+from advprune.models.dm_preact_resnet import DMPreActBlock
+from advprune.models.dm_wide_resnet import DMWideBlock
+from advprune.models.imagenet_resnet import ImageNetBlock
 from advprune.models.preact_resnet import PreActBlock
-from advprune.models.resnet import BasicBlock
+from advprune.models.resnet import BasicBlock, NarrowBlock
 from advprune.models.resnet50 import Bottleneck
 from advprune.models.wide_resnet import WideBlock
 from advprune.sites import BlockSite, FilterSite
 
-BASIC = (Block, BasicBlock)
-PREACTIVATED = (PreActBlock, WideBlock)
-RESIDUAL = (*BASIC, *PREACTIVATED, Bottleneck, InvertedResidual)
+BASIC = (Block, BasicBlock, ImageNetBlock)
+SWISH = (DMWideBlock, DMPreActBlock)
+PREACTIVATED = (PreActBlock, WideBlock, *SWISH)
+THREE = (Bottleneck, NarrowBlock)
+RESIDUAL = (*BASIC, *PREACTIVATED, *THREE, InvertedResidual)
 
 
 def filter_sites(model: nn.Module) -> list[FilterSite]:
@@ -55,23 +60,36 @@ def block_sites(model: nn.Module) -> list[BlockSite]:
 
 
 def _block(name: str, block: nn.Module, *, first: bool) -> BlockSite:
-    count = 3 if isinstance(block, Bottleneck) else 2
-    convs = tuple(f"{name}.conv{number}" for number in range(1, count + 1))
+    count = 3 if isinstance(block, THREE) else 2
+    convs = tuple(f"{name}.{conv}" for conv in _convs(block, count))
     ends_in_norm = not isinstance(block, PREACTIVATED)
     norm = f"{name}.bn{count}" if ends_in_norm else None
     branch = norm if norm is not None else convs[-1]
     return BlockSite(name, name.rpartition(".")[0], convs, norm, branch, _keeps_shape(block) and not first)
 
 
+def _convs(block: nn.Module, count: int) -> list[str]:
+    """The names of a block's convolutions, without the shortcut's."""
+    if isinstance(block, DMWideBlock):
+        return ["conv_0", "conv_1"]
+    if isinstance(block, DMPreActBlock):
+        return ["conv_2d_1", "conv_2d_2"]
+    return [f"conv{number}" for number in range(1, count + 1)]
+
+
 def _keeps_shape(block: nn.Module) -> bool:
     """Whether the shortcut passes the input on as it is."""
-    if isinstance(block, Bottleneck):
+    if isinstance(block, Bottleneck | ImageNetBlock):
         return block.downsample is None
+    if isinstance(block, DMWideBlock):
+        return block.shortcut is None and block.stride == 1
+    if isinstance(block, DMPreActBlock):
+        return block.shortcut is None
     if isinstance(block, WideBlock):
         return block.convShortcut is None and block.conv1.stride == (1, 1)
     if isinstance(block, PreActBlock):
         return block.shortcut is None
-    assert isinstance(block, BASIC)
+    assert isinstance(block, (*BASIC, NarrowBlock))
     return isinstance(block.shortcut, nn.Sequential) and len(block.shortcut) == 0
 
 
@@ -81,8 +99,11 @@ def _in_block(name: str, block: nn.Module) -> list[FilterSite]:
             return []
         active, gate = f"{name}.conv.0.2", f"{name}.conv.1.2"
         return [FilterSite(f"{name}.conv.0.0", active, gate, f"{name}.conv.0.1")]
-    if isinstance(block, Bottleneck):
-        if block.downsample is not None:
+    if isinstance(block, SWISH):
+        conv, active = f"{name}.{_convs(block, 2)[0]}", f"{name}.relu_1"
+        return [FilterSite(conv, active, active, f"{name}.batchnorm_1")]
+    if isinstance(block, THREE):
+        if not _keeps_shape(block):
             return []
         return [FilterSite(f"{name}.conv{i}", f"{name}.relu{i}", f"{name}.relu{i}", f"{name}.bn{i}") for i in (1, 2)]
     number = 2 if isinstance(block, PREACTIVATED) else 1

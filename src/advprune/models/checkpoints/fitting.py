@@ -44,8 +44,9 @@ def fitting(theirs: dict[str, Tensor], model: nn.Module) -> Choice | None:
         theirs: the file's weights, in plain form.
         model: the network they did not fit, for the classes and channels of its data set.
     """
-    wide = [tensor for tensor in theirs.values() if tensor.ndim == 4]
-    last = [tensor for tensor in theirs.values() if tensor.ndim == 2]
+    layers = [tensor for name, tensor in theirs.items() if name.endswith("weight")]  # not a mean of (1, C, 1, 1)
+    wide = [tensor for tensor in layers if tensor.ndim == 4]
+    last = [tensor for tensor in layers if tensor.ndim == 2]
     if not last:
         return None
     first = wide[0].shape[1] if wide else 1
@@ -137,14 +138,14 @@ def _deep(builder: Builder, options: Options, data: Options, theirs: dict[str, T
 
 
 def _count(weights: dict[str, Tensor]) -> int:
-    return sum(tensor.ndim in (2, 4) for tensor in weights.values())
+    return sum(tensor.ndim in (2, 4) and name.endswith("weight") for name, tensor in weights.items())
 
 
 def _wide(builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]) -> Options | None:
     """The options with the widths that give the file's shapes, or None."""
     numbers = [name for name, value in options.items() if name != "depth" and _is_number(value)]
     lists = [name for name, value in options.items() if isinstance(value, list) and name != "blocks"]
-    outputs = [tensor.shape[0] for tensor in theirs.values() if tensor.ndim in (2, 4)]
+    outputs = [tensor.shape[0] for name, tensor in theirs.items() if tensor.ndim in (2, 4) and name.endswith("weight")]
     starts = [options, *({**options, name: outputs[: len(options[name])]} for name in lists)]
     for start in starts:
         for side in SIDES:
