@@ -28,7 +28,6 @@ from advprune.report.page.render import _recipe, page
 from advprune.report.write import as_json, facts, latex, markdown, table
 from advprune.stages import grid
 from advprune.stages.again import FoundFirstLauncher
-from advprune.stages.door import _check_word
 from advprune.stages.provenance import version_of
 from advprune.stages.words import command
 
@@ -227,12 +226,6 @@ def test_two_jobs_do_not_share_a_folder() -> None:
                 launcher._check_folders(2)
         else:
             launcher._check_folders(2)
-
-
-def test_the_metric_that_chooses_is_one_that_is_measured() -> None:
-    with pytest.raises(UserError, match=r"select\.metric=robust is not known \(did you mean robust_acc\?\)"):
-        _check_word("select.metric", "robust", ("clean_acc", "robust_acc"))
-    _check_word("select.metric", "clean_acc", ("clean_acc", "robust_acc"))
 
 
 def test_two_changed_trees_have_two_names(tmp_path: Path) -> None:
