@@ -136,7 +136,7 @@ def test_words_in_brackets_print_as_they_are(tmp_path: Path, capsys: pytest.Capt
     }  # fmt: skip
     failed = {"failed": "no [green]file", "overrides": ["a=[1]"], "names": {"model": "[u]"}, "ratio": None, "seed": 1}
     tables.show([{"row": named}, failed], tmp_path)
-    told = capsys.readouterr().out
+    told = "".join(capsys.readouterr())
     for text in ("[red]m[/red]", "[bold]d", ":smile:", "[link=x]odd", "no [green]file", "[u]"):
         assert text in told
     tables.show([{"row": named}], tmp_path)
@@ -226,6 +226,11 @@ def test_two_jobs_do_not_share_a_folder() -> None:
                 launcher._check_folders(2)
         else:
             launcher._check_folders(2)
+
+
+def test_the_metric_that_chooses_is_one_that_is_measured(job: Any) -> None:
+    told = job("select.metric=robust")["failed"]
+    assert told == "select.metric=robust is not possible: it must be one of clean_acc, robust_acc"
 
 
 def test_two_changed_trees_have_two_names(tmp_path: Path) -> None:
