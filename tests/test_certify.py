@@ -18,6 +18,7 @@ from advprune.bounds.exact import verify_exact
 from advprune.bounds.smoothing import certify_smoothing, least_hits, lower_confidence, radius_of
 from advprune.errors import UserError
 from advprune.models.hydra_cnn import cnn_small
+from advprune.seal import seal
 from advprune.stages.contradictions import refuse_contradictions
 from advprune.threat import L2, Linf
 
@@ -240,8 +241,26 @@ def evaluation(folder: Path, key: str, target: str, eps: float, columns: dict[st
     threat = {"norm": "linf", "eps": eps}
     (folder / key / "result.json").write_text(json.dumps({"parent": "abc", "threat": threat}))
     pd.DataFrame(columns).to_parquet(folder / key / "records.parquet")
-    (folder / key / "complete").touch()
+    seal(folder / key)
     return options
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_a_neighbours_damage_stops_no_evaluation(
+    tmp_path: Path, planted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One byte of its config.yaml, with its mark as it was, or with one that goes with it."""
+    attacked = {"image": [7], "robust_ok": [False], "distance": [0.1]}
+    evaluation(tmp_path, "one", "a.pgd", 0.1, attacked)
+    path = tmp_path / "one" / "config.yaml"
+    path.write_text("[" + path.read_text()[1:])
+    if planted:
+        seal(tmp_path / "one")
+    stage = SimpleNamespace(parent=SimpleNamespace(kind="dense", key="abc"),
+                            options={"dataset": {"name": "digits"}, "attack": {"_target_": "b.pgd"}})  # fmt: skip
+    refuse_contradictions(attacked, stage, tmp_path / "two", {"norm": "linf", "eps": 0.1})  # type: ignore[arg-type]
+    assert "config.yaml" in caplog.text
+    assert "was not compared" in caplog.text
 
 
 @pytest.mark.parametrize(

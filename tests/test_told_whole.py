@@ -5,11 +5,14 @@ import io
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
+from hydra.core.hydra_config import HydraConfig
 
 from advprune.atomic import replace
 from advprune.errors import UserError
@@ -20,11 +23,13 @@ from advprune.report.cells import csv_cell, csv_text, latex_cell, markdown_cell
 from advprune.report.columns import eps
 from advprune.report.doubts import OVERSTATES, attributed, doubts_of, strength
 from advprune.report.failures import cause
-from advprune.report.page.render import page
+from advprune.report.found import Found
+from advprune.report.page.render import _recipe, page
 from advprune.report.write import as_json, facts, latex, markdown, table
 from advprune.stages import grid
 from advprune.stages.again import FoundFirstLauncher
 from advprune.stages.provenance import version_of
+from advprune.stages.words import command
 
 DOUBT = "the network gives <b>every</b> image the same class"
 ROW: dict[str, Any] = {
@@ -46,7 +51,7 @@ def test_doubts_norm_strength_images_and_seeds_stand_in_every_format() -> None:
     rows = [row(), row(attack="autoattack", doubts=[], identity="j", **FULL)]
     names = [field.name for field in shown(rows)[0]]
     assert {"doubts", "strength", "images", "of", "seeds"} <= set(names)
-    assert names.index("seeds") < names.index("clean_acc")  # before the numbers, not off the screen behind them
+    assert names.index("seeds") < names.index("clean_acc")  # the screen shows them without scrolling
     (listed, full), text = list(csv.DictReader(io.StringIO(table(rows)))), markdown(rows)
     assert DOUBT in listed["doubts"]
     assert OVERSTATES in listed["doubts"]
@@ -101,7 +106,7 @@ def test_the_norm_stands_beside_every_eps() -> None:
     "text", ["=1+1", "+1 or so", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "=cmd|' /C calc'!A0"]
 )
 def test_a_spreadsheet_computes_nothing_of_a_users(text: str) -> None:
-    (read,) = csv.reader(io.StringIO(csv_text(["a"], [{"a": text}]).split("\n", 1)[1], newline=""))
+    (read,) = csv.reader(io.StringIO(csv_text(["a"], [{"a": text}]).split("\r\n", 1)[1], newline=""))
     assert read == [f"'{text}"]
 
 
@@ -109,7 +114,7 @@ def test_numbers_stay_numbers() -> None:
     assert [csv_cell(value) for value in (-1.5, "-1.5", "+2", "-1e-3", 0, None, "a=b", "-inf")] == [
         -1.5, "-1.5", "+2", "-1e-3", 0, None, "a=b", "-inf",
     ]  # fmt: skip
-    assert csv_text(["a", "b"], [{"a": "x,y", "b": None}]) == 'a,b\n"x,y",\n'
+    assert csv_text(["a", "b"], [{"a": "x,y", "b": None}]) == 'a,b\r\n"x,y",\r\n'
 
 
 def test_latex_and_markdown_are_escaped_whole() -> None:
@@ -123,15 +128,15 @@ def test_latex_and_markdown_are_escaped_whole() -> None:
 
 def test_words_in_brackets_print_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = {
-        "model": "[red]m[/red]", "dataset": "[bold]d", "objective": ":smile:", "pruner": None, "ratio": None, "seed": 0,
-        "attack": "pgd", "eps": 0.15, "norm": "linf", "clean_acc": 0.5, "clean_acc_interval": [0.4, 0.6],
+        "model": "[red]m[/red]", "dataset": "[bold]d", "objective": ":smile:", "pruner": None, "ratio": None,
+        "seed": 0, "attack": "pgd", "eps": 0.15, "norm": "linf", "clean_acc": 0.5, "clean_acc_interval": [0.4, 0.6],
         "images": 5, "of": 5, "seconds": 1.0, "checkpoint": "best", "doubts": ["[link=x]odd"], "quantizer": None,
-        "made": 1,
-        "found": 0, "this_command": 1.0, "files": {"dense": "st [red]x/dense", "evaluated": "st [red]x/evaluated/1"},
+        "made": 1, "found": 0, "this_command": 1.0,
+        "files": {"dense": "st [red]x/dense", "evaluated": "st [red]x/evaluated/1"},
     }  # fmt: skip
     failed = {"failed": "no [green]file", "overrides": ["a=[1]"], "names": {"model": "[u]"}, "ratio": None, "seed": 1}
     tables.show([{"row": named}, failed], tmp_path)
-    told = capsys.readouterr().out
+    told = "".join(capsys.readouterr())
     for text in ("[red]m[/red]", "[bold]d", ":smile:", "[link=x]odd", "no [green]file", "[u]"):
         assert text in told
     tables.show([{"row": named}], tmp_path)
@@ -143,9 +148,9 @@ LAYERS = "RuntimeError: Error(s) in loading state_dict for Net:"
 FAILURES = {
     "ratio=99 is not possible": "ratio=99 is not possible",
     "cannot load:\n  conv1 is missing\n  fc is too much": "cannot load: conv1 is missing",
-    f"{TRACE}RuntimeError: CUDA error: assert\nFor debugging X=1\nCompile with Y": "RuntimeError: CUDA error: assert",
+    f"{TRACE}RuntimeError: CUDA error: assert\nFor debugging X=1\nCompile Y": "RuntimeError: CUDA error: assert",
     f"{TRACE}{LAYERS}\n\tsize mismatch for fc.\n\tsize mismatch for g.": f"{LAYERS} size mismatch for fc.",
-    f"{TRACE}KeyError\n\nDuring handling of it, another exception occurred:\n\n{TRACE}ValueError: b": "ValueError: b",
+    f"{TRACE}KeyError: 1\n\nDuring handling of it, another occurred:\n\n{TRACE}ValueError: b": "ValueError: b",
     f"{TRACE}RuntimeError: Caught in worker 0.\nOriginal {TRACE}OSError: the disk is gone\nhelp: none": (
         "OSError: the disk is gone"
     ),
@@ -260,3 +265,21 @@ def test_a_planted_link_is_replaced_and_not_written_through(tmp_path: Path) -> N
     assert precious.read_text() == "mine"
     assert (tmp_path / "table.csv").read_text() == "new"
     assert not (tmp_path / "table.csv").is_symlink()
+
+
+def test_the_recipe_shown_is_the_one_that_was_used() -> None:
+    """A data set's suggestion of 100 epochs, which the stage overrode with 2, is not in it."""
+    dataset = {"name": "d", "epochs": {"training": 100}, "learning_rate": 0.1, "eps": {"linf": 0.15}, "validation": 0.1}
+    options = {"stage": "dense", "dataset": dataset, "training": {"epochs": 2, "learning_rate": 0.05}}
+    shown_as = _recipe(Found("dense", "k", Path(), options, {}, "as it lies"))
+    assert yaml.safe_load(shown_as) == options | {"dataset": {"name": "d", "validation": 0.1}}
+    assert "100" not in shown_as
+
+
+def test_a_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the job alone, and not of its grid."""
+    words = ["ratio=0.9", "store='st [red]x'", "attack.eps=choice(8/255)"]
+    job = SimpleNamespace(job=SimpleNamespace(name="prune"), overrides=SimpleNamespace(task=words))
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: job)
+    assert shlex.split(command()) == ["python", "prune.py", "ratio=0.9", "store='st [red]x'", "attack.eps=8/255"]

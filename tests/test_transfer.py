@@ -170,7 +170,9 @@ def test_sources_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     for name, message in [("five", "the file has 5 classes, the dataset 10"), ("colour", "the file is for 3 channels"),
                           ("size", "images of another size")]:  # fmt: skip
         assert message in failure(folder, *MOVED, *GAP, f"source={tmp_path}/{name}.safetensors")
-    proof = ("attack.inner._target_=advprune.bounds.certificate.certify_ibp", *(f"~attack.inner.{name}" for name in
+    proof = ("attack.inner._target_=advprune.bounds.certificate.certify_ibp",
+             "attack.inner.rel_step=1", *(  # Hydra deletes no null
+             f"~attack.inner.{name}" for name in
              ("steps", "rel_step", "start", "restarts")))  # fmt: skip
     assert "certify_ibp proves and makes no examples" in failure(folder, *GAP, "attack=transfer", *proof)
     assert "cannot be read from nowhere" in failure(folder, *MOVED, *GAP, "source=nowhere")

@@ -23,7 +23,7 @@ def csv_cell(value: Any) -> Any:
 def csv_text(names: Iterable[str], rows: Iterable[dict[str, Any]]) -> str:
     """Write a CSV table; None is an empty cell."""
     out = StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\r\n")  # so that both are quoted within a cell
     names = list(names)
     writer.writerow(map(csv_cell, names))
     writer.writerows([csv_cell(row.get(name)) for name in names] for row in rows)

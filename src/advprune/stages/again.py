@@ -7,6 +7,7 @@ that failed in a few jobs only these are sent again.
 """
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,10 @@ class FoundFirstLauncher(Launcher):
         folder = Path(str(self.config.hydra.sweep.dir))
         self._write_jobs(folder, job_overrides)
         composer, returns = Composer(self.loader, self.config, job_overrides), dict[int, JobReturn]()
-        self._check_folders(len(job_overrides))
+        try:
+            self._check_folders(len(job_overrides))
+        except UserError as error:  # of a launcher's exceptions Hydra prints the traceback
+            sys.exit(f"error: {error}")
         with looked_at_once():
             for place, overrides in enumerate(job_overrides):
                 found = self._look(composer, folder, list(overrides), initial_job_idx + len(returns))

@@ -23,7 +23,7 @@ HERE = files("advprune.report.page")
 #: Columns whose values a reader picks from a list.
 PICKED = ("dataset", "model", "objective", "method", "attack", "data set", "differ in", "stands")
 Row = dict[str, Any]
-VERDICTS = {False: "nowrap", True: "nowrap stands"}
+VERDICTS = {False: "", True: "stands"}
 CELL: dict[str, Any] = {"text": "", "small": "", "link": "", "value": None, "kind": "", "runs": (), "heading": ""}
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 #: What a cell of this column looks like.
