@@ -59,4 +59,7 @@ def test_both_radii_are_judged_of_one_network(job: Any, tmp_path: Path) -> None:
     farthest = [pd.read_parquet(f"{row['files']['evaluated']}/records.parquet")["distance"].max() for row in rows]
     assert farthest == pytest.approx([0.15, 0.3], abs=1e-6)
     wrong = job(*TINY, "attack.eps=8", command="train")
-    assert "eps=8 is not in (0, 1]" in wrong["failed"]
+    assert (
+        "attack.eps=8 is not possible: it must be above 0 and at most 1; eps is in [0, 1] pixel units"
+        in wrong["failed"]
+    )

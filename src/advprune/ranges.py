@@ -11,6 +11,7 @@ import math
 import types
 import typing
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt, Predicate
@@ -40,6 +41,17 @@ Held: TypeAlias = Natural | ShareBelowOne
 #: ``8/255``, as papers write radii.
 Quotient: TypeAlias = Annotated[str, Predicate(is_quotient)]
 
+
+@dataclass(frozen=True)
+class Hint:
+    """What the number means and how to write it: metadata of an annotation, told with the range."""
+
+    text: str
+
+
+#: Of a threat, in an option's annotation.
+PIXEL_UNITS = Hint("eps is in [0, 1] pixel units; for eight grey levels write 8/255")
+
 _WORDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 _NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
 
@@ -52,7 +64,14 @@ def needs(path: str, value: Any, annotation: Any) -> str | None:
     """
     if _allowed(quotient(value) if isinstance(value, str) and is_quotient(value) else value, annotation):
         return None
-    return f"{path}={shown(value)} is not possible: it must be {_short(value, annotation) or described(annotation)}"
+    wanted = _short(value, annotation) or described(annotation)
+    return f"{path}={shown(value)} is not possible: it must be {wanted}{_hint(annotation)}"
+
+
+def _hint(annotation: Any) -> str:
+    """What the annotation adds to its range, if it adds anything."""
+    metadata = (note for member in members(annotation) for note in typing.get_args(member)[1:])
+    return "".join(f"; {note.text}" for note in metadata if isinstance(note, Hint))
 
 
 def refuse_outside(function: Any, **values: Any) -> None:

@@ -11,7 +11,7 @@ from annotated_types import Gt, Le
 from torch import Tensor
 
 from advprune.errors import UserError
-from advprune.ranges import Quotient
+from advprune.ranges import PIXEL_UNITS, Quotient
 from advprune.rows import drawn
 from advprune.units import fraction
 
@@ -38,7 +38,7 @@ class Linf:
     eps: float
     norm: ClassVar[str] = "linf"
 
-    def __init__(self, eps: Annotated[float, Gt(0), Le(1)] | Quotient):
+    def __init__(self, eps: Annotated[float, Gt(0), Le(1), PIXEL_UNITS] | Quotient):
         object.__setattr__(self, "eps", _radius(eps, 1))
 
     def sample(self, x: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class L2:
     eps: float
     norm: ClassVar[str] = "l2"
 
-    def __init__(self, eps: Annotated[float, Gt(0), Le(10)] | Quotient):
+    def __init__(self, eps: Annotated[float, Gt(0), Le(10), PIXEL_UNITS] | Quotient):
         object.__setattr__(self, "eps", _radius(eps, 10))
 
     def sample(self, x: Tensor) -> Tensor:

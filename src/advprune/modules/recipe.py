@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Le, Lt
 
 from advprune.ranges import Count, Positive, ShareBelowOne, Weight
 
@@ -51,5 +51,5 @@ class Recipe:
     weight_decay: Weight = 5e-4
     schedule: Schedule = Schedule.cosine
     warmup_epochs: Weight = 0.0
-    ema: Annotated[float, Gt(0), Lt(1)] | None = None
+    ema: Annotated[float, Ge(0), Lt(1)] | None = None
     clip: Positive | None = None

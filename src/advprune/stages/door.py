@@ -135,12 +135,25 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
     Raises:
         UserError: naming the option, what was given and what is allowed.
     """
+    if "attack" in groups:
+        _check_attack_eps(options)
     for group in groups:
         if options.get(group) and options[group].get("_target_", group) is not None:
             _check_node(group, frame_free(group, options[group]))
     phases = (options.get("objective") or {}).get("phases") or {}
     for phase in phases:
         _check_node(f"objective.phases.{phase}", frame_free("objective", of_phase(options["objective"], phase)))
+
+
+def _check_attack_eps(options: dict[str, Any]) -> None:
+    """Hold the radius of the attack against the norm's range, under the name that the user gave it."""
+    eps = options["attack"].get("eps")
+    if eps is None:
+        return
+    norm = _import("threat", options["threat"]["_target_"])
+    said = needs("attack.eps", eps, typing.get_type_hints(norm.__init__, include_extras=True)["eps"])
+    if said:
+        raise UserError(said)
 
 
 def _check_node(path: str, node: Any) -> None:

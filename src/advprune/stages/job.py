@@ -111,7 +111,6 @@ def _finish(
         raise NotFoundError
     making = bool(todo) or world.started()[1] > 1  # ranks that others started ask the store together
     if making:
-        check_place(store.root)
         if world.started()[0] == 0:  # without a row: so others see that it has begun, should it be killed
             _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
         door.check_signatures(options, GROUPS)
@@ -119,6 +118,7 @@ def _finish(
         from advprune.stages.rehearsal import rehearse
 
         rehearse(options)
+        check_place(store.root)
     with told_to(options, plan, output, record["names"]) as logger:
         made = _make(plan, store, options, output, logger) if making else 0
         row = _row(plan, store, output, record["names"], options, delivers=delivers)

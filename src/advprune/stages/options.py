@@ -18,7 +18,8 @@ _SWEPT = re.compile(r"\d*\.\d{12,}(e[-+]?\d+)?", re.IGNORECASE)
 #: Options that name a file or a folder: at the root, and inside any group.
 PATHS = frozenset({"store", "dense", "checkpoint", "source"})
 INNER_PATHS = frozenset({"root", "content", "cache", "extra", "test", "folder"})
-GROUPS = ("dataset", "model", "objective", "threat", "pruner", "quantizer", "attack")
+#: In the order they are checked: other groups repeat the threat.
+GROUPS = ("threat", "dataset", "model", "objective", "pruner", "quantizer", "attack")
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from hydra.core.config_store import ConfigStore
 
 from advprune.modules.recipe import Recipe
-from advprune.ranges import Count, Natural, Quotient, Seed, Share, Side, Weight, Width
+from advprune.ranges import PIXEL_UNITS, Count, Hint, Natural, Quotient, Seed, Share, Side, Weight, Width
 
 
 @dataclass
@@ -43,7 +43,7 @@ class TrainOptions:
 class PruneOptions(TrainOptions):
     """The root of ``prune.py``."""
 
-    ratio: Annotated[float, Ge(0), Lt(1)] | None = 0.99
+    ratio: Annotated[float, Ge(0), Lt(1), Hint("ratio is the share of weights removed")] | None = 0.99
     compression: Annotated[float, Ge(1), Le(1e9)] | None = None
     dense: str | None = None
     pruner: Any = None
@@ -120,7 +120,7 @@ class Attack:
 
     images: Count | None = None
     batch_size: Count = 256
-    eps: Annotated[float, Gt(0), Le(10)] | Quotient | None = None
+    eps: Annotated[float, Gt(0), Le(10), PIXEL_UNITS] | Quotient | None = None
     perturbation: str | None = None
     content_id: Any = None
 
