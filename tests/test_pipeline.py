@@ -113,7 +113,11 @@ def test_averaged_weights_are_what_is_kept(job: Any) -> None:
         assert "failed" not in out, out.get("failed")
         return load_file(Path(out["row"]["files"]["finetuned"]) / f"{name}.safetensors")
 
-    plain, none, all_ = weights("last"), weights("last", "training.ema=0.0"), weights("last", "training.ema=0.999999999")
+    plain, none, all_ = (
+        weights("last"),
+        weights("last", "training.ema=0.0"),
+        weights("last", "training.ema=0.999999999"),
+    )
     first = weights("best", "training.ema=0.999999999")
     for name in plain:
         assert torch.equal(plain[name], none[name])
