@@ -106,7 +106,7 @@ def test_every_objective_trains(job: Any, objective: str) -> None:
 
 
 def test_averaged_weights_are_what_is_kept(job: Any) -> None:
-    """Decay 0 averages over the last step alone; a decay that is nearly 1 stays at the first step: all epochs are the same."""
+    """Decay 0 averages over the last step alone; decay that is nearly 1 stays at the first: all epochs are the same."""
 
     def weights(name: str, *overrides: str) -> dict[str, torch.Tensor]:
         out = job(*TINY, "pruner=magnitude", "ratio=0.5", *overrides)
