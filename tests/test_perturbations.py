@@ -114,9 +114,9 @@ def test_worst_of_passes_the_positions_on(net: nn.Module, images: tuple[Tensor, 
     [
         (translation, {"pixels": 32}, "pixels=32 must be from 0 to 31"),
         (translation, {"pixels": 1, "worst_of": 0}, "worst_of=0 is not possible: it must be at least 1"),
-        (rotation, {"degrees": 181.0}, "degrees=181.0 is not possible: it must be at least 0 and at most 180"),
+        (rotation, {"degrees": 181.0}, "degrees=181 is not possible: it must be at least 0 and at most 180"),
         (occlusion, {"size": 33}, "size=33 must be from 0 to 32"),
-        (occlusion, {"size": 3, "fill": 255.0}, "fill=255.0 is not possible: it must be at least 0 and at most 1"),
+        (occlusion, {"size": 3, "fill": 255.0}, "fill=255 is not possible: it must be at least 0 and at most 1"),
     ],
 )
 def test_bad_options_are_named(attack, options, message, net, images) -> None:  # type: ignore[no-untyped-def]

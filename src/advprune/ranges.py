@@ -91,6 +91,8 @@ def shown(value: Any) -> str:
     """The value as a command line has it."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
     return repr(value) if isinstance(value, str) and not value.strip() else str(value)
 
 

@@ -53,9 +53,8 @@ def explained(words: list[str], main: Any) -> Iterator[None]:
 
 
 def _sentence(error: Exception, words: list[str], main: Any) -> str | None:
-    if isinstance(error, OSError):
-        return system_sentence(error)
-    return refusals.sentence(error, words, _vocabulary(main, sys.argv[1:]))
+    said = refusals.sentence(error, words, _vocabulary(main, sys.argv[1:]))  # Hydra's of a missing file is an OSError
+    return system_sentence(error) if said is None and isinstance(error, OSError) else said
 
 
 def _vocabulary(main: Any, flags: list[str]) -> Vocabulary:
