@@ -62,6 +62,8 @@ def needs(path: str, value: Any, annotation: Any) -> str | None:
     Args:
         path: what the user calls it, such as ``training.momentum``.
     """
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return f"{path}={value:.3g} is not possible: no whole number here is so large"
     if _allowed(quotient(value) if isinstance(value, str) and is_quotient(value) else value, annotation):
         return None
     wanted = _short(value, annotation) or described(annotation)

@@ -7,6 +7,7 @@ does; differs from torchvision's by a ReLU module of its own for each use, which
 from torch import Tensor, nn
 from torchvision.models import resnet
 
+from advprune.errors import UserError
 from advprune.models.normalize import Normalize
 from advprune.ranges import Depth, Factor
 
@@ -49,6 +50,8 @@ class ResNet50(resnet.ResNet):
         blocks: list[Depth],
         width: Factor = 1.0,
     ) -> None:
+        if len(blocks) != 4:
+            raise UserError(f"model.blocks={list(blocks)} must be four numbers of blocks, such as [3,4,6,3]")
         super().__init__(Bottleneck, list(blocks), num_classes, width_per_group=round(64 * width))
         self.normalize = Normalize(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)

@@ -57,7 +57,7 @@ def classes_of(dataset: dict[str, Any]) -> int | None:
     """How many classes there are, of the user's own folder by its names; None where only reading the data tells."""
     if dataset["num_classes"] is not None or dataset.get("content") is None:
         return dataset["num_classes"]
-    return len(_seen(class_names, dataset["content"]))
+    return len(_seen(("classes", dataset["content"]), class_names, dataset["content"]))
 
 
 def network_options(options: dict[str, Any]) -> dict[str, Any]:

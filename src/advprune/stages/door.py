@@ -49,6 +49,9 @@ def check_numbers(options: dict[str, Any]) -> None:
     if options.get("export") not in (None, "safetensors", "onnx"):
         raise UserError(f"export={shown(options['export'])} is not possible: it must be safetensors, onnx or null")
     _check_budget(options, ratio)
+    dataset = options["dataset"]
+    if dataset.get("num_classes") is None and dataset.get("content") is None:
+        raise UserError("dataset.num_classes=null is for folders, whose names are the classes: give the number")
     _check_attack(options)
     for phase in ("training", "search", "finetune"):
         _check_recipe(phase, options[phase])

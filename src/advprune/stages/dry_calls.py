@@ -81,9 +81,18 @@ def call_criterion(options: dict[str, Any], net: nn.Module) -> None:
         UserError: if the criterion leaves something without a score, or refuses its options.
     """
     pruner = options["pruner"]
-    if pruner["criterion"] is None or pruner["unit"] is not None:
+    if pruner["criterion"] is None:
         return
     criterion: partial[Any] = build(pruner["criterion"])
+    structured = "sites" in inspect.signature(criterion).parameters
+    if structured != (pruner["unit"] is not None):
+        scored, unit = ("filters or blocks", "filters") if structured else ("single weights", "null")
+        raise UserError(
+            f"pruner.unit={pruner['unit'] or 'null'} does not fit {criterion.func.__name__}, which scores {scored}: "
+            f"give pruner.unit={unit}, or another criterion"
+        )
+    if structured:
+        return
     if "attack" in criterion.keywords:
         criterion = partial(criterion, attack=None)
     with rng_kept():

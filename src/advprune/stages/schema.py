@@ -175,10 +175,10 @@ class Dataset:
     """What a data set says of its images, and suggests to the other groups."""
 
     num_classes: Annotated[int, Ge(2), Le(100_000)] | None = None
-    channels: Annotated[int, Ge(1), Le(64)] | None = None
-    image_size: Side | None = None
-    mean: list[Share] | None = None
-    std: list[Annotated[float, Gt(0), Le(1)]] | None = None
+    channels: Annotated[int, Ge(1), Le(64)] = 1
+    image_size: Side = 8
+    mean: list[Share] = field(default_factory=list)
+    std: list[Annotated[float, Gt(0), Le(1)]] = field(default_factory=list)
     eps: Radii = field(default_factory=Radii)
     attack_steps: Count = 1
     epochs: Epochs = field(default_factory=Epochs)
