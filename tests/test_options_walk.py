@@ -25,8 +25,10 @@ assert all((attack, prune, train))  # their import registers the schemas
 CONF = ROOT / "conf"
 BAD: list[Any] = [-1, -0.5, 0, 10**30, 1e300, math.nan, math.inf, -math.inf, "nonsense", "", [], [1], {}, True, None]
 #: What says where something lies or what it is called: any text is one, and whether it is there is asked elsewhere.
-NAMES = {"name", "files", "root", "content", "cache", "extra", "test", "perturbation", "store", "source", "project", "entity",
-         "folder", "dense", "checkpoint", "content_id", "source_model", "group"}  # fmt: skip
+NAMES = {
+    *("name", "files", "root", "content", "cache", "extra", "test", "perturbation", "store", "source", "project"),
+    *("entity", "folder", "dense", "checkpoint", "content_id", "source_model", "group"),
+}
 NEEDS = {
     "pruner/filters": ["ratio=0.5"], "pruner/hydra_filters": ["ratio=0.5"],
     "pruner/blocks": ["ratio=0.3", "model=resnet20"], "attack/certify_smoothing": ["threat=l2"],
