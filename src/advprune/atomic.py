@@ -1,11 +1,24 @@
 """A file whole or not at all: written beside its place under another name, then renamed."""
 
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
+_FENCE: ContextVar[Callable[[Path], None] | None] = ContextVar("fence", default=None)
 #: How the name of a file that is still being written ends; it starts with a dot, and a killed writer leaves it.
 PART = ".part"
+
+
+@contextmanager
+def fenced(fence: Callable[[Path], None]) -> Iterator[None]:
+    """Within this, call ``fence(path)`` before any file takes its place; what it raises keeps the old one there."""
+    token = _FENCE.set(fence)
+    try:
+        yield
+    finally:
+        _FENCE.reset(token)
 
 
 def replace(path: Path, content: bytes | str, *, durable: bool = True) -> None:
@@ -20,6 +33,7 @@ def replace(path: Path, content: bytes | str, *, durable: bool = True) -> None:
         OSError: with the path, if it cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    fence = _FENCE.get()
     try:
         with suppress(FileNotFoundError):  # a killed writer's, or a link that somebody planted
             part.unlink()
@@ -28,6 +42,12 @@ def replace(path: Path, content: bytes | str, *, durable: bool = True) -> None:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        if fence is not None:  # as late as can be: the process may have slept until now
+            try:
+                fence(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
         part.replace(path)
     except OSError as error:
         with suppress(OSError):  # on a read-only disk even this is refused

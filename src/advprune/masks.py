@@ -9,9 +9,11 @@ from typing import cast
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from advprune.atomic import replace
 from advprune.errors import UserError
 from advprune.units import decimal
 
@@ -169,7 +171,7 @@ def check(model: nn.Module, masks: Masks) -> None:
 
 def save(masks: Masks, path: Path) -> None:
     """Write masks as a safetensors file of bool tensors, from any device."""
-    save_file({name: mask.cpu().contiguous() for name, mask in masks.items()}, path)
+    replace(path, serialise({name: mask.cpu().contiguous() for name, mask in masks.items()}))
 
 
 def load(path: Path) -> Masks:

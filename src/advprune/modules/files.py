@@ -1,6 +1,8 @@
 """Weights on disk: safetensors, whole or not at all."""
 
 import io
+import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,31 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read tensors written by ``save_weights``."""
     return load_file(path)
+
+
+#: What torch.load raises on bytes that are no checkpoint; the disk's own errors are not of it.
+BROKEN = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    struct.error,
+)
+#: What every checkpoint of Lightning's has, of what a resumed run needs.
+NEEDED = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step"}
+
+
+def broken_checkpoint(path: Path) -> str | None:
+    """Say why training cannot go on from this file; None if it can."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except BROKEN as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    missing = NEEDED - found.keys() if isinstance(found, dict) else NEEDED
+    return f"it has no {sorted(missing)[0]}" if missing else None
 
 
 class AtomicCheckpoint(TorchCheckpointIO):

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from advprune.atomic import replace
 from advprune.errors import UserError
+from advprune.plain_files import read_json
 from advprune.stages.compose import Composer
 from advprune.stages.content import looked_at_once
 from advprune.stages.job import RECORD, only_look
@@ -118,5 +119,5 @@ def place_of(folder: Path) -> Callable[[dict[str, Any]], int]:
     path = folder / JOBS
     if not path.exists():
         return lambda record: int(record["number"])
-    places = {tuple(job): place for place, job in reversed(list(enumerate(json.loads(path.read_text()))))}
+    places = {tuple(job): place for place, job in reversed(list(enumerate(read_json(path))))}
     return lambda record: places.get(tuple(record["overrides"]), len(places) + int(record["number"]))

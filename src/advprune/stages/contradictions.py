@@ -1,6 +1,5 @@
 """A certificate and an attack on one network cannot both be right about an image: found together, they stop the run."""
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from advprune.errors import UserError
 from advprune.keys import canonical, dataset_identity
 from advprune.report.stage_files import options_in
+from advprune.plain_files import parse_yaml, read_json, read_text
 from advprune.seal import MARK, damaged, unseal
 
 if TYPE_CHECKING:
@@ -35,9 +35,13 @@ def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder:
     assert stage.parent is not None
     mine = {"name": _name(stage.options["attack"]), "threat": threat, "records": pd.DataFrame(columns)}
     for path in sorted(folder.parent.glob(f"*/{MARK}")):
-        if damaged(path.parent, read=False):  # it is made again by whoever asks for it
+        if damaged(path.parent, read=True, unread=["records.parquet"]):  # whoever asks for it makes it again
             continue
-        other = json.loads((path.parent / "result.json").read_text())
+        try:
+            other, options = read_json(path.parent / "result.json"), parse_yaml(read_text(path.parent / "config.yaml"))
+        except (OSError, ValueError) as error:  # of its time, but not what a stage writes
+            log.warning("%s was not compared: %s", path.parent, error)
+            continue
         if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
         wrong = damaged(path.parent, read=True)

@@ -19,7 +19,7 @@ from advprune.loggers.base import Logger
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.callbacks import PlainProgress
 from advprune.modules.curves import Curves
-from advprune.modules.files import AtomicCheckpoint
+from advprune.modules.files import AtomicCheckpoint, broken_checkpoint
 from advprune.modules.mixed import Precision
 from advprune.modules.stopping import StopWhenAsked
 from advprune.stages import devices
@@ -28,6 +28,8 @@ from advprune.stages.reports import ReportEpochs
 from advprune.stages.speed import TINY_IMAGE, arranged
 from advprune.stages.told import CURVES
 from advprune.stages.trial import current
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def fit(
     trial = current() if where.reported is not None and where.reported in title else None
     reports = [] if trial is None else [ReportEpochs(trial)]
     last = work / "last.ckpt"
-    goes_on = ranks.said(str(last) if last.exists() else None)
+    goes_on = ranks.said(str(last) if ranks.first() and _is_whole(last) else None)
     same_everywhere(datamodule)
     if ranks.size() > 1 and where.batch_norm != "synchronised":  # a rank's BatchNorm sees its own rows alone
         datamodule.least = 2 * ranks.size()
@@ -138,6 +140,16 @@ def fit(
         interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
     if ranks.first():
         curves.save()
+
+
+def _is_whole(last: Path) -> bool:
+    """Whether there is a checkpoint to go on from; one that is damaged costs the work in it, and no more."""
+    if not last.is_file():
+        return False
+    wrong = broken_checkpoint(last)
+    if wrong:
+        log.warning("%s is damaged (%s): this phase of training starts again from its beginning", last, wrong)
+    return wrong is None
 
 
 def same_everywhere(datamodule: Any) -> None:

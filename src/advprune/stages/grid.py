@@ -4,7 +4,6 @@
 """
 
 import atexit
-import json
 import logging
 import shutil
 import sys
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from advprune import preemption
 from advprune.errors import UserError
+from advprune.plain_files import read_json
 from advprune.report.failures import cause
 from advprune.report.table import show
 from advprune.stages import words, world
@@ -43,7 +43,7 @@ class Grid(Callback):
             return
         path = Path(config.hydra.runtime.output_dir) / RECORD
         with failing_aloud(path.parent):
-            tell([json.loads(path.read_text())] if path.exists() else [], path.parent)
+            tell([read_json(path)] if path.exists() else [], path.parent)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """All jobs of a grid, in their order."""
@@ -54,7 +54,10 @@ class Grid(Callback):
             found = records(folder)
             tell(found, folder)
             _count(found, folder)
-            tell_logger(found, folder)
+            logger = OmegaConf.to_container(config.logger, resolve=True)
+            assert isinstance(logger, dict)
+            own = {str(name): value for name, value in logger.items()}
+            tell_logger(found, folder, own, Path(config.store).expanduser().parent)
             if config.get("report", True):
                 renew(Path(config.store).expanduser(), folder / "table.json")
 
@@ -88,7 +91,7 @@ def _sentence(error: Exception, folder: Path) -> str:
 def _count(found: list[dict[str, Any]], folder: Path) -> None:
     """Fail if jobs left no record: a table with fewer rows than jobs must not look whole."""
     path = folder / JOBS
-    asked = len(json.loads(path.read_text())) if path.exists() else 0
+    asked = len(read_json(path)) if path.exists() else 0
     if len(found) < asked:
         EXIT["code"] = 1
         gone = f"{asked - len(found)} of {asked} jobs left no {RECORD} under {folder}: they are not in the table"
@@ -98,8 +101,8 @@ def _count(found: list[dict[str, Any]], folder: Path) -> None:
 def records(folder: Path) -> list[dict[str, Any]]:
     """What each job of the grid in ``folder`` wrote down; of those that have not begun, what the launcher did."""
     launched = folder / LAUNCHED
-    waiting = json.loads(launched.read_text()) if launched.exists() else []
-    begun = [json.loads(path.read_text()) for path in sorted(folder.rglob(RECORD))]
+    waiting = read_json(launched) if launched.exists() else []
+    begun = [read_json(path) for path in sorted(folder.rglob(RECORD))]
     found = {record["number"]: record for record in [*waiting, *begun]}
     return sorted(found.values(), key=place_of(folder))
 

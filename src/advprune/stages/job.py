@@ -72,7 +72,6 @@ def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: st
             "store": typed_path(cfg.store),
             "group": group(output),
         }
-        record["logger"] = OmegaConf.to_container(cfg.logger, resolve=True)
         record["row"] = _finish(cfg, plan_of, output, record)
     except NotFoundError:
         return float("nan")
@@ -167,7 +166,7 @@ def check_place(store: Path) -> None:
 
 
 def system_sentence(error: OSError) -> str | None:
-    """A sentence for what the machine refuses; None for anything else."""
+    """A sentence for what the machine refuses; None for what it did not say of a file."""
     path = error.filename or "the store"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"no permission to write {path}; give another place: store=FOLDER, and hydra.run.dir=FOLDER for the logs"
@@ -175,6 +174,17 @@ def system_sentence(error: OSError) -> str | None:
         return f"the file system of {path} has no working file locks; put the store on another one: store=FOLDER"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {path} could not be written; free some space and give the same command again"
+    if error.errno == errno.EFBIG:
+        return f"{path} would be larger than files may be here: raise ulimit -f, and give the same command again"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+        return f"{path} is in the way ({error.strerror}): remove it, or give another place with store=FOLDER"
+    if error.errno in (errno.ENOENT, errno.ESTALE):
+        return (
+            f"{path} is not there, and cannot be made: it was deleted meanwhile, or its place is none for files; give "
+            "the same command again, or another place with store=FOLDER"
+        )
+    if error.errno is not None and error.filename is not None:
+        return f"{path} cannot be used: {error.strerror}; give another place with store=FOLDER, or free what is short"
     return None
 
 

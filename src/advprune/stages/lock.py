@@ -6,6 +6,7 @@ seconds by its own clock takes the lock's file away and starts with a new one. A
 before it marks anything as finished, that the lock is no longer its own, and gives up (``Held.check``).
 """
 
+import errno
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from typing import Any
 
 from advprune.atomic import replace
 from advprune.errors import UserError
+from advprune.plain_files import read_json
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"
@@ -66,6 +68,8 @@ def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
     while True:
         lock = FileLock(folder / LOCK)
         try:
+            if (folder / LOCK).is_dir():  # filelock would wait for it without an end
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder / LOCK))
             lock.acquire(timeout=min(5.0, PATIENCE / 4) if waited else 0.05)
             break
         except Timeout:
@@ -88,9 +92,10 @@ def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
 def holder(folder: Path) -> dict[str, Any]:
     """Who wrote its name beside the lock last: ``host``, ``pid`` and ``since``; empty if nobody."""
     try:
-        return json.loads((folder / HOLDER).read_text())
+        found = read_json(folder / HOLDER)
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def told(who: dict[str, Any]) -> str:

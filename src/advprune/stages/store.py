@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advprune.atomic import replace
+from advprune.atomic import fenced, replace
 from advprune.errors import UserError
+from advprune.plain_files import read_json
 from advprune.seal import damaged, seal, sealed, unseal
 from advprune.stages.lock import Held, hold
 
@@ -64,13 +65,16 @@ class Store:
         """
         path = self.folder(stage) / "result.json"
         try:
-            return json.loads(path.read_text())
+            return read_json(path)
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); delete its folder and give the command again") from None
 
     def begin(self, stage: "Stage") -> None:
         """From here on the stage is unfinished to everybody; to be called with the stage claimed."""
-        unseal(self.folder(stage))
+        folder = self.folder(stage)
+        self._still_ours(stage)
+        unseal(folder)
+        (folder / WORK).mkdir(exist_ok=True)
 
     def finish(self, stage: "Stage", result: dict[str, Any]) -> None:
         """Write the result and then the mark; the scratch folder goes last, when it is no longer needed.
@@ -79,11 +83,14 @@ class Store:
             UserError: if another process took the stage over meanwhile.
         """
         folder = self.folder(stage)
-        if stage.key in self.held:
-            self.held[stage.key].check()
+        self._still_ours(stage)
         replace(folder / "result.json", json.dumps(result, indent=1, sort_keys=True))
         seal(folder)
         shutil.rmtree(folder / WORK, ignore_errors=True)
+
+    def _still_ours(self, stage: "Stage") -> None:
+        if stage.key in self.held:
+            self.held[stage.key].check()
 
     def note(self, stage: "Stage", event: str, **facts: Any) -> None:
         """Append a line to the journal; lines of one write each, so that processes do not mix theirs."""
@@ -102,13 +109,16 @@ class Store:
         """Hold the stage's lock; ``waiting(seconds)`` is called now and then while another process has it.
 
         Yields:
-            The stage's folder, with its scratch folder made.
+            The stage's folder. Within, nothing is written into it once another process has taken it over.
         """
         folder = self.folder(stage)
-        (folder / WORK).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with hold(folder, waiting=waiting) as held:
             self.held[stage.key] = held
             try:
-                yield folder
+                with fenced(lambda path: held.check() if folder in path.parents else None):
+                    yield folder
             finally:
                 del self.held[stage.key]
+                if sealed(folder) and not held.ours:  # whoever took it over has finished, and needs no scratch folder
+                    shutil.rmtree(folder / WORK, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import logging
 import os
 import platform
@@ -18,6 +17,7 @@ from hydra.types import RunMode
 from advprune.keys import SUGGESTED, WHERE
 from advprune.loggers.base import Finished, Guarded, Job, Logger
 from advprune.report.columns import eps
+from advprune.plain_files import parse_yaml, read_json, read_text
 from advprune.stages.build import build
 from advprune.stages.described import described, file_of, used
 from advprune.stages.judged import judged_threat
@@ -79,7 +79,7 @@ def replay(found: Finished, logger: Logger) -> None:
     """Tell of a stage that was found: its curves, if it was made since they are kept, and what it says of itself."""
     path = found.folder / CURVES
     try:
-        phases = json.loads(path.read_text()) if path.exists() else {}
+        phases = read_json(path) if path.exists() else {}
     except (OSError, ValueError) as error:
         log.warning("%s is damaged (%s): its curves are not logged; the result is not of it", path, error)
         phases = {}
@@ -148,6 +148,7 @@ def _words(path: Path) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=4)
 def _read_words(path: Path, _: int) -> tuple[str, ...]:
     """Once a grid and not once a job: the file has every option there is."""
-    from omegaconf import OmegaConf
-
-    return tuple(typed(str(word)) for word in OmegaConf.select(OmegaConf.load(path), "hydra.overrides.task") or [])
+    try:
+        return tuple(typed(str(word)) for word in parse_yaml(read_text(path))["hydra"]["overrides"]["task"])
+    except (OSError, ValueError, LookupError, TypeError):  # not the file that Hydra writes
+        return ()

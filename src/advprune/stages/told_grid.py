@@ -10,23 +10,25 @@ from advprune.stages.build import build
 FILES = ("table.csv", "table.json")
 
 
-def tell(records: list[dict[str, Any]], folder: Path) -> None:
+def tell(records: list[dict[str, Any]], folder: Path, node: dict[str, Any], shared: Path) -> None:
     """Give the table of these jobs, in ``folder``, to their logger.
 
     Args:
-        records: the ``job.json`` of each.
+        records: the ``job.json`` of each. They were read from a folder, so nothing they name is called.
+        node: of the logger, from this command's own options.
+        shared: the folder beside the store.
     """
     rows = [record["row"] for record in records if "row" in record]
     told = next((record for record in records if "row" in record and record.get("group")), None)
     if told is None:
         return
     identity = hashlib.sha256(told["group"].encode()).hexdigest()[:16]
-    logger = Guarded(build(told["logger"]))
+    logger = Guarded(build(node))
     grid = Job(
         id=identity, name=f"table: {told['group']}", group=told["group"], kind="grid", tags=["table"], stages=[],
-        config={"jobs": len(records)}, output=folder, shared=Path(told["store"]).parent,
+        config={"jobs": len(records)}, output=folder, shared=shared,
     )  # fmt: skip
-    if told["logger"].get("_target_", "").endswith(".wandb"):  # the others' folders hold the table already
+    if node.get("_target_", "").endswith(".wandb"):  # the others' folders hold the table already
         logger.open(grid)
         logger.grid(rows, [folder / name for name in FILES if (folder / name).exists()])
         logger.close(failed=False)

@@ -9,6 +9,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from advprune.errors import UserError
+from advprune.stages.build import build
+
 VARIABLE = "ADVPRUNE_TRIAL"
 
 
@@ -39,17 +42,32 @@ def described(storage: str, study: str, trial: int, pruner: dict[str, Any]) -> s
     return json.dumps([storage, study, trial, pruner])
 
 
+def pruner_of(node: dict[str, Any]) -> Any:
+    """One of Optuna's own pruners: the node was read from a job's environment, and may name nothing else.
+
+    Raises:
+        UserError: if it does.
+    """
+    import optuna
+
+    module, _, name = str(node["_target_"]).rpartition(".")
+    if module != "optuna.pruners" or name not in optuna.pruners.__all__:
+        known = ", ".join(n for n in optuna.pruners.__all__ if n.endswith("Pruner") and n != "BasePruner")
+        raise UserError(
+            f"hydra.sweeper.pruner={node['_target_']} is none of Optuna's: give optuna.pruners. and {known}"
+        )
+    return build(node)
+
+
 class Trial:
     """The trial that this process's environment names."""
 
     def __init__(self, text: str) -> None:
         import optuna
 
-        from advprune.stages.build import build
-
         storage, study, number, pruner = json.loads(text)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        whole = optuna.load_study(study_name=study, storage=storage_of(storage), pruner=build(pruner))
+        whole = optuna.load_study(study_name=study, storage=storage_of(storage), pruner=pruner_of(pruner))
         self.trial = optuna.trial.Trial(whole, number)
 
     def report(self, value: float, epoch: int) -> bool:

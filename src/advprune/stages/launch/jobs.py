@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune import atomic
+from advprune.plain_files import read_json
 from advprune.stages.grid import LAUNCHED
 from advprune.stages.job import RECORD
 from advprune.stages.options import GROUPS
@@ -32,7 +33,7 @@ class Job:
     def record(self) -> dict[str, Any]:
         """What it wrote down; before that, what is known of it without it."""
         path = self.folder / RECORD
-        return json.loads(path.read_text()) if path.exists() else self.announced()
+        return read_json(path) if path.exists() else self.announced()
 
     def announced(self) -> dict[str, Any]:
         """Its record before it has begun."""
@@ -100,7 +101,7 @@ def quoted(text: str) -> str:
 def announce(jobs: list[Job], folder: Path) -> None:
     """Write the list of all jobs beside them, after those of an earlier batch: so a table knows who is missing."""
     path = folder / LAUNCHED
-    before = json.loads(path.read_text()) if path.exists() else []
+    before = read_json(path) if path.exists() else []
     told = [job.announced() | {"command": job.command} for job in jobs]
     folder.mkdir(parents=True, exist_ok=True)
     atomic.replace(path, json.dumps([*before, *told], indent=1))

@@ -23,7 +23,7 @@ from advprune.stages.build import build
 from advprune.stages.job import RECORD
 from advprune.stages.launch.jobs import quoted
 from advprune.stages.launch.local import say
-from advprune.stages.trial import VARIABLE, described, storage_of
+from advprune.stages.trial import VARIABLE, described, pruner_of, storage_of
 
 
 def space(overrides: list[Override]) -> dict[str, BaseDistribution]:
@@ -79,7 +79,7 @@ class Search:
         self.name, self.storage = folder.name, options["storage"] or str(folder.resolve() / "journal.log")
         self.study = optuna.create_study(
             storage=storage_of(self.storage), study_name=self.name, direction="maximize", load_if_exists=True,
-            pruner=build(options["pruner"]),
+            pruner=pruner_of(options["pruner"]),
         )  # fmt: skip
 
     def batches(self) -> Iterator[list[FrozenTrial]]:
