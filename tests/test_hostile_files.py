@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from advprune.stages.store import WORK, Store
 from advprune.stages.trial import pruner_of
 
 STAGE = Stage("dense", {"seed": 0})
-BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmnopqrstuv", "bcdefghijklmnopqrstuvw", strict=True))  # fmt: skip
+LETTERS = "abcdefghijklmnopqrstuvw"
+BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise(LETTERS))
 
 
 def test_json_and_yaml_of_bounded_depth_and_size(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from advprune.errors import UserError
 from advprune.keys import canonical, dataset_identity
+from advprune.plain_files import read_json, read_text
 from advprune.report.stage_files import options_in
-from advprune.plain_files import parse_yaml, read_json, read_text
 from advprune.seal import MARK, damaged, unseal
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 #: Room for the rounding of a distance, as in ``modules/judge.py``.
 SLACK = 1e-6
+RECORDS = "records.parquet"
 
 
 def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder: Path, threat: dict[str, Any]) -> None:
@@ -35,31 +36,27 @@ def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder:
     assert stage.parent is not None
     mine = {"name": _name(stage.options["attack"]), "threat": threat, "records": pd.DataFrame(columns)}
     for path in sorted(folder.parent.glob(f"*/{MARK}")):
-        if damaged(path.parent, read=True, unread=["records.parquet"]):  # whoever asks for it makes it again
+        if damaged(path.parent, read=True, unread=[RECORDS]):  # whoever asks for it makes it again
             continue
         try:
-            other, options = read_json(path.parent / "result.json"), parse_yaml(read_text(path.parent / "config.yaml"))
-        except (OSError, ValueError) as error:  # of its time, but not what a stage writes
-            log.warning("%s was not compared: %s", path.parent, error)
+            other = read_json(path.parent / "result.json")
+            options = options_in(read_text(path.parent / "config.yaml"))
+        except (OSError, ValueError) as error:  # whole, but not what a stage writes
+            log.warning("%s cannot be read (%s): it was not compared", path.parent, error)
             continue
         if other.get("parent") != stage.parent.key or not other.get("threat"):
+            continue
+        if options.get("runs") != stage.options.get("runs"):  # another face of a quantized network is another network
+            continue
+        if _data(options["dataset"]) != _data(stage.options["dataset"]):
             continue
         wrong = damaged(path.parent, read=True)
         if wrong:
             log.warning("%s: it was not compared, and is made again by the command that made it", wrong)
             unseal(path.parent)
             continue
-        try:
-            options = options_in((path.parent / "config.yaml").read_text())
-        except (OSError, ValueError) as error:
-            log.warning("%s cannot be read (%s): it was not compared", path.parent / "config.yaml", error)
-            continue
-        if options.get("runs") != stage.options.get("runs"):  # another face of a quantized network is another network
-            continue
-        if _data(options["dataset"]) != _data(stage.options["dataset"]):
-            continue
         theirs = {"name": _name(options["attack"]), "threat": other["threat"],
-                  "records": pd.read_parquet(path.parent / "records.parquet")}  # fmt: skip
+                  "records": pd.read_parquet(path.parent / RECORDS)}  # fmt: skip
         for proof, attack in ((mine, theirs), (theirs, mine)):
             _compare(proof, attack, stage.parent)
 

@@ -16,8 +16,8 @@ from hydra.types import RunMode
 
 from advprune.keys import SUGGESTED, WHERE
 from advprune.loggers.base import Finished, Guarded, Job, Logger
-from advprune.report.columns import eps
 from advprune.plain_files import parse_yaml, read_json, read_text
+from advprune.report.columns import eps
 from advprune.stages.build import build
 from advprune.stages.described import described, file_of, used
 from advprune.stages.judged import judged_threat
