@@ -17,7 +17,6 @@ from advprune.bounds.certificate import certify_crown, certify_crown_ibp, certif
 from advprune.bounds.exact import verify_exact
 from advprune.bounds.smoothing import certify_smoothing, least_hits, lower_confidence, radius_of
 from advprune.errors import UserError
-from advprune.seal import seal
 from advprune.models.hydra_cnn import cnn_small
 from advprune.seal import seal
 from advprune.stages.contradictions import refuse_contradictions

@@ -36,13 +36,15 @@ def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder:
     assert stage.parent is not None
     mine = {"name": _name(stage.options["attack"]), "threat": threat, "records": pd.DataFrame(columns)}
     for path in sorted(folder.parent.glob(f"*/{MARK}")):
-        if damaged(path.parent, read=True, unread=[RECORDS]):  # whoever asks for it makes it again
+        wrong = damaged(path.parent, read=True, unread=[RECORDS])
+        if wrong:
+            log.warning("%s: it was not compared, and is made again by the command that made it", wrong)
             continue
         try:
             other = read_json(path.parent / "result.json")
             options = options_in(read_text(path.parent / "config.yaml"))
         except (OSError, ValueError) as error:  # whole, but not what a stage writes
-            log.warning("%s cannot be read (%s): it was not compared", path.parent, error)
+            log.warning("result.json or config.yaml in %s (%s): it was not compared", path.parent, error)
             continue
         if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
