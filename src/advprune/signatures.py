@@ -68,9 +68,9 @@ def _parsed(dotted: str) -> tuple[ast.Module, str]:
 
 def _told(module: ast.Module, name: str) -> Defaults:
     for node in module.body:
-        if isinstance(node, ast.FunctionDef) and node.name == name and not node.decorator_list:
-            return _of_function(node)
-        if isinstance(node, ast.ClassDef) and node.name == name and not node.decorator_list:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return _of_function(module, node)
+        if isinstance(node, ast.ClassDef) and node.name == name:
             return _of_class(module, node)
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
@@ -80,24 +80,40 @@ def _told(module: ast.Module, name: str) -> Defaults:
 
 
 def _of_class(module: ast.Module, node: ast.ClassDef) -> Defaults:
-    """Of its ``__init__``, or of that of the class it comes from."""
+    """Of its ``__init__``, of its fields if it is a dataclass, or of the class it comes from."""
     for inner in node.body:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
-            return _of_function(inner)
+            return _of_function(module, inner)
+    if node.decorator_list:
+        if node.bases or not all("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            raise UntoldError(node.name)
+        fields = [inner for inner in node.body if isinstance(inner, ast.AnnAssign) and inner.value is not None]
+        return {ast.unparse(field.target): _value(module, field.value) for field in fields}
     if len(node.bases) == 1 and isinstance(node.bases[0], ast.Name):
         return _told(module, node.bases[0].id)
     raise UntoldError(node.name)
 
 
-def _of_function(node: ast.FunctionDef) -> Defaults:
+def _of_function(module: ast.Module, node: ast.FunctionDef) -> Defaults:
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args]
     pairs = [*zip(positional[len(positional) - len(arguments.defaults) :], arguments.defaults, strict=True),
              *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]  # fmt: skip
+    return {argument.arg: _value(module, value) for argument, value in pairs if value is not None}
+
+
+def _value(module: ast.Module, node: ast.expr | None) -> Any:
+    """What is written; of the name of a function, the node itself: it is no null, and stands in no configuration."""
+    assert node is not None
     try:
-        return {argument.arg: ast.literal_eval(value) for argument, value in pairs if value is not None}
-    except ValueError:  # a name, or a call
-        raise UntoldError(node.name) from None
+        return ast.literal_eval(node)
+    except ValueError:
+        if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).rpartition(".")[2].islower():
+            return node
+        for own in module.body:
+            if isinstance(own, ast.Assign) and isinstance(node, ast.Name) and node.id in map(ast.unparse, own.targets):
+                return _value(module, own.value)
+        raise UntoldError(ast.unparse(node)) from None
 
 
 def _imported(dotted: str) -> Defaults:
