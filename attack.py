@@ -6,9 +6,10 @@ Or any weights: python attack.py checkpoint=model.safetensors model=resnet18 dat
 import hydra
 from omegaconf import DictConfig
 
-from advprune.stages import job, schema
-from advprune.stages.grid import launch
-from advprune.stages.plan import plan_attack
+from advprune.config import schema
+from advprune.launch.grid import launch
+from advprune.pipeline import job
+from advprune.pipeline.plan import plan_attack
 
 schema.register()
 

@@ -3,9 +3,10 @@
 import hydra
 from omegaconf import DictConfig
 
-from advprune.stages import job, schema
-from advprune.stages.grid import launch
-from advprune.stages.plan import plan_pruned
+from advprune.config import schema
+from advprune.launch.grid import launch
+from advprune.pipeline import job
+from advprune.pipeline.plan import plan_pruned
 
 schema.register()
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advprune.quantizers.faces import Quantized
 from advprune.quantizers.prepare import calibrate, quantize
+from advprune.quantizers.variants import Quantized
 from advprune.threat import L2, Linf
 from benchmarks import _digits
 from benchmarks._turns import DEVICE

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from advprune.report.intervals import of_difference, over_images, over_seeds
+from advprune.report.data.intervals import of_difference, over_images, over_seeds
 
 Array = np.ndarray[Any, Any]
 SEEDS = (1, 2, 3, 5)

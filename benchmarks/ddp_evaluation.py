@@ -18,19 +18,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from advprune import ranks
 from advprune.attacks.pgd import pgd
 from advprune.datasets.loader import EvalLoader
 from advprune.datasets.splits import Split
+from advprune.distributed import collectives, devices
+from advprune.distributed.sharding import Shard
 from advprune.modules.evaluation import RobustEvaluation
-from advprune.rows import Share
-from advprune.stages import devices
-from advprune.stages.fit import Where, trainer
-from advprune.stages.start import on_ranks
+from advprune.pipeline.spawn import on_ranks
+from advprune.stages.training_phase import RunContext, trainer
 from advprune.threat import Linf
 
 IMAGES, BATCH, STEPS, ROUNDS = 1024, 64, 20, 5
-PLACE = Where({"accelerator": "cpu", "devices": 2}, {}, Path("unused"))
+PLACE = RunContext({"accelerator": "cpu", "devices": 2}, {}, Path("unused"))
 
 
 def evaluate(folder: str, name: str) -> None:
@@ -41,7 +40,7 @@ def evaluate(folder: str, name: str) -> None:
         nn.Flatten(), nn.Linear(512, 10),
     ).eval()  # fmt: skip
     pixels = torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
-    images, share = Split(pixels, torch.randint(10, (IMAGES,))), Share(ranks.rank(), ranks.size())
+    images, share = Split(pixels, torch.randint(10, (IMAGES,))), Shard(collectives.rank(), collectives.size())
     parts = Path(folder) / name
     parts.mkdir(exist_ok=True)
     ball = Linf("8/255")
@@ -60,10 +59,10 @@ def arithmetic() -> None:
 
 def timed(work: Callable[[], Any]) -> float:
     """Seconds until the last rank is done, all begun at once."""
-    ranks.everyones(None)
+    collectives.all_gather_object(None)
     begun = time.perf_counter()
     work()
-    ranks.everyones(None)
+    collectives.all_gather_object(None)
     return time.perf_counter() - begun
 
 
@@ -74,8 +73,8 @@ def measure(folder: str) -> dict[str, list[float]]:
 
     def alone(work: Callable[[], Any]) -> float:
         def first() -> None:
-            if ranks.first():
-                with ranks.apart():
+            if collectives.is_rank_zero():
+                with collectives.without_communication():
                     work()
 
         return timed(first)
@@ -86,7 +85,7 @@ def measure(folder: str) -> dict[str, list[float]]:
         seconds["two"].append(timed(lambda number=number: evaluate(folder, f"two_{number}")))
         seconds["arithmetic one"].append(alone(arithmetic))
         seconds["arithmetic two"].append(timed(arithmetic))
-    ranks.leave()
+    collectives.leave()
     return {name: values[1:] for name, values in seconds.items()}  # the first round warms up
 
 

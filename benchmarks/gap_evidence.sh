@@ -44,4 +44,4 @@ for seed in ${seeds//,/ }; do
   start "gap_layer_$seed" "${gap[@]}" pruner.scope=layer pruner.score=abs
 done
 wait
-python -m advprune.report.curves "$out/report" "$out"/{global,layer,gap_*}/{pgd,transfer}/table.json
+python -m advprune.report.curves.compression "$out/report" "$out"/{global,layer,gap_*}/{pgd,transfer}/table.json

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from advprune.seal import MARK
+from advprune.store.checksums import MARK
 from benchmarks.commands import ROOT, measure
 
 TINY = (
@@ -31,9 +31,9 @@ def fill(root: Path) -> int:
     from hydra import compose, initialize_config_dir
 
     import prune
-    from advprune.stages.options import resolve
-    from advprune.stages.plan import plan_pruned
-    from advprune.stages.store import Store
+    from advprune.config.resolve import resolve
+    from advprune.pipeline.plan import plan_pruned
+    from advprune.store.store import Store
 
     assert prune  # its import registers the schemas
     store = Store(root)

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.models.structure import filter_sites
+from advprune.pruners.criteria.feature_maps import outputs
 from advprune.pruners.criteria.hrank import hrank
-from advprune.pruners.criteria.ranks import ranks
-from advprune.pruners.criteria.sight import outputs
+from advprune.pruners.criteria.matrix_rank import ranks
 from benchmarks._turns import CIFAR
 
 IMAGES, BATCH, OURS, LOOPED, TURNS = 1000, 32, 96, 2, 5

@@ -26,8 +26,8 @@ from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
 from advprune.objectives.trades import trades
 from advprune.pruners.hydra import initial_scores, masks_of, straight_through
-from advprune.stages.fit import Where, trainer
-from advprune.stages.speed import arranged
+from advprune.stages.memory_layout import optimized_layout
+from advprune.stages.training_phase import RunContext, trainer
 from advprune.surgery.subnet import Subnet
 from benchmarks._turns import CIFAR, DEVICE
 from benchmarks.training_step import ATTACK
@@ -69,14 +69,14 @@ def epoch(phase: str) -> float:
     torch.manual_seed(0)
     module, clock, folder = module_of(phase, ResNet(**CIFAR)), Clock(), Path(tempfile.gettempdir())
     module.precision = "bf16"
-    where = Where({"accelerator": "cuda" if ON_GPU else "cpu", "devices": 1}, None, folder)  # type: ignore[arg-type]
+    where = RunContext({"accelerator": "cuda" if ON_GPU else "cpu", "devices": 1}, None, folder)  # type: ignore[arg-type]
     where.settle(32)
     run = trainer(where, phase, max_epochs=EPOCHS, callbacks=[clock], enable_checkpointing=False)
     images = Split(torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (IMAGES,)))
     loader = TrainLoader(
         images.to(run.strategy.root_device), batch_size=BATCH, seed=0, augment=CropFlip(crop=4, flip=True)
     )
-    with arranged(module.net, where.trainer, 32):
+    with optimized_layout(module.net, where.trainer, 32):
         run.fit(module, loader)
     return statistics.median(clock.seconds[1:])
 

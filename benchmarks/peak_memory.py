@@ -27,17 +27,17 @@ def resident(name: str) -> int:
 
 def measure(way: str) -> int:
     """Bytes at the peak of two steps; ``way`` is theirs, fp32 or bf16."""
-    from advprune import allocator
-    from advprune.stages.speed import arranged
+    from advprune.runtime import malloc
+    from advprune.stages.memory_layout import optimized_layout
     from benchmarks.training_step import ours, resnet18, theirs
 
     torch.set_num_threads(1)
     if way != "theirs":
-        allocator.keep()
+        malloc.keep()
     net = resnet18()
     x, y = torch.rand(int(BATCH), 3, 32, 32, device=DEVICE), torch.randint(10, (int(BATCH),), device=DEVICE)
     before = resident("VmRSS")
-    with arranged(net, {} if way != "theirs" else {"memory_format": "contiguous"}, 32):
+    with optimized_layout(net, {} if way != "theirs" else {"memory_format": "contiguous"}, 32):
         step = theirs(net, x, y) if way == "theirs" else ours(net, x, y, way)
         for _ in range(STEPS):
             step()

@@ -17,14 +17,16 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from advprune import masks as mask_values
-from advprune.atomic import replace
-from advprune.modules.files import save_weights
-from advprune.seal import seal
-from advprune.stages import evaluated, schema, verdicts
-from advprune.stages.options import resolve
-from advprune.stages.plan import Plan, Stage, plan_pruned
-from advprune.stages.provenance import provenance
-from advprune.stages.store import Store
+from advprune.config import schema
+from advprune.config.resolve import resolve
+from advprune.modules.weights_io import save_masks, save_weights
+from advprune.pipeline.plan import plan_pruned
+from advprune.runtime.atomic_write import write_atomically
+from advprune.stages import evaluated, evaluation_summary
+from advprune.store.checksums import write_manifest
+from advprune.store.provenance import provenance
+from advprune.store.stage import Plan, Stage
+from advprune.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES, SEEDS = 10_000, 5
@@ -58,14 +60,14 @@ class Synthetic:
         if self.finish(dense_stage, {"kept": "best"}):
             weights = {name: torch.zeros(shape) for name, shape in self.shapes.items()}
             save_weights(self.store.folder(dense_stage) / "model.safetensors", weights)
-            seal(self.store.folder(dense_stage))
+            write_manifest(self.store.folder(dense_stage))
         kept = {n: torch.from_numpy(random.random(s) > options["ratio"]) for n, s in self.shapes.items()}
         counted = mask_values.sparsity(kept)
         told = {"sparsity": counted.overall, "zeros": counted.overall, "layers": counted.layers,
                 "ratio": options["ratio"], "compression": 1 / (1 - counted.overall)}  # fmt: skip
         if self.finish(pruned, told):
-            mask_values.save(kept, self.store.folder(pruned) / "masks.safetensors")
-            seal(self.store.folder(pruned))
+            save_masks(kept, self.store.folder(pruned) / "masks.safetensors")
+            write_manifest(self.store.folder(pruned))
         self.finish(plan.final, told | {"kept": "best"})
         self.evaluate(plan.evaluated_dense, dense)
         self.evaluate(plan.evaluated, robust)
@@ -80,10 +82,15 @@ class Synthetic:
                    "robust_ok": right, "distance": np.full(len(right), 8 / 255)}  # fmt: skip
         lists = {name: column.tolist() for name, column in columns.items()}
         threat = {"norm": "linf", "eps": 8 / 255}
-        told = verdicts.summary(lists) | {"of": len(right), "threat": threat, "perturbation": None, "doubts": []}
+        told = evaluation_summary.summary(lists) | {
+            "of": len(right),
+            "threat": threat,
+            "perturbation": None,
+            "doubts": [],
+        }
         if self.finish(stage, told):
             evaluated._write_records(self.store.folder(stage) / "records.parquet", lists)
-            seal(self.store.folder(stage))
+            write_manifest(self.store.folder(stage))
 
     def finish(self, stage: Stage, result: dict[str, Any]) -> bool:
         """Write config, result and mark; whether it was not there yet."""
@@ -91,7 +98,9 @@ class Synthetic:
             return False
         folder = self.store.folder(stage)
         folder.mkdir(parents=True)
-        replace(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})))
+        write_atomically(
+            folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options}))
+        )
         facts = {"stage": stage.kind, "key": stage.key, "parent": stage.parent.key if stage.parent else None}
         self.store.finish(stage, result | facts | {"seconds": 1.0, "provenance": self.facts})
         return True

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from advprune import allocator
 from advprune.bounds.smoothing import certify_smoothing
 from advprune.models.resnet import ResNet
 from advprune.models.vgg import VGG16BN
+from advprune.runtime import malloc
 from advprune.threat import L2
 from benchmarks._turns import CIFAR, DEVICE, in_turns
 
@@ -46,7 +46,7 @@ def ratio(net: nn.Module, device: str, samples: int, forward_size: int, rounds: 
 def run(rounds: int = 3, device: str | None = None) -> list[dict[str, Any]]:
     """Measure; one row per network, with the keys what, against, bar, measured (times the cost)."""
     torch.set_num_threads(1)
-    allocator.keep()  # as every command does
+    malloc.keep()  # as every command does
     device = device or DEVICE
     samples, forward_size = (100_000, 10_000) if device == "cuda" else (250, 500)
     rows = []

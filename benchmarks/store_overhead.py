@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from advprune.loggers.base import Logger
-from advprune.modules.files import load_weights, save_weights
+from advprune.modules.weights_io import load_weights, save_weights
+from advprune.pipeline.executor import ensure_stages
 from advprune.stages import dense, evaluated, finetuned, pruned
-from advprune.stages.fit import Where
-from advprune.stages.make import find_or_make
-from advprune.stages.plan import Plan, Stage
-from advprune.stages.store import Store
+from advprune.stages.training_phase import RunContext
+from advprune.store.stage import Plan, Stage
+from advprune.store.store import Store
+from advprune.tracking.logger import Logger
 
 #: Parameters of a network, and files that its stages write. A stage of which 1 % is compared takes 10 s.
 NETWORKS = {"small_cnn": 30_000, "vgg16_bn": 15_300_000, "wrn_28_10": 36_500_000}
@@ -51,7 +51,7 @@ def measure(parameters: int) -> dict[str, float]:
                 stages.append(Stage(kind, {"seed": 0, "dataset": {}}, stages[-1] if stages else None))
                 plan = Plan(stages[0], stages[-1], stages[-1], stages[-1])
                 begun = time.perf_counter()
-                find_or_make(plan, Store(folder), Where({}, Logger(), Path(folder)))
+                ensure_stages(plan, Store(folder), RunContext({}, Logger(), Path(folder)))
                 spent[kind] = time.perf_counter() - begun - inside[kind]
     finally:
         for module, original in makers.items():

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from advprune import allocator
 from advprune.attacks.pgd import pgd
 from advprune.losses import kl
 from advprune.models.resnet import ResNet
-from advprune.modules.mixed import called
+from advprune.modules.autocast import autocast
 from advprune.objectives.trades import trades
 from advprune.pruners.hydra import initial_scores, straight_through
-from advprune.stages.speed import arranged
+from advprune.runtime import malloc
+from advprune.stages.memory_layout import optimized_layout
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 from benchmarks._turns import CIFAR, DEVICE, in_turns, place, seconds
@@ -67,7 +67,7 @@ def ours(net: nn.Module, x: Tensor, y: Tensor, precision: Any) -> Step:
         net.train()
         if isinstance(net, Subnet):
             net.refresh()
-        loss = trades(called(net, precision), x, y, progress=0.0, attack=ATTACK)
+        loss = trades(autocast(net, precision), x, y, progress=0.0, attack=ATTACK)
         steps.zero_grad()
         loss.backward()
         steps.step()
@@ -130,7 +130,7 @@ def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[di
     x = torch.rand(BATCH, 3, 32, 32, device=DEVICE)
     y = torch.randint(10, (BATCH,), device=DEVICE)
     nets = {"by default": make_ours(), "in bf16": make_ours()}
-    with arranged(nets["by default"], TRAINER, 32), arranged(nets["in bf16"], TRAINER, 32):
+    with optimized_layout(nets["by default"], TRAINER, 32), optimized_layout(nets["in bf16"], TRAINER, 32):
         calls = {"by default": ours(nets["by default"], x, y, "fp32"), "in bf16": ours(nets["in bf16"], x, y, "bf16")}
         turns = in_turns({"theirs": theirs(make_theirs(), x, y)} | calls, ROUNDS)
     taken = {name: statistics.median(values) for name, values in turns.items()}
@@ -153,7 +153,7 @@ def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[di
 
 def run() -> list[dict[str, Any]]:
     """Measure; rows with the keys what, against, bar, measured."""
-    allocator.keep()
+    malloc.keep()
     rate = matrix_rate()
     return [
         *compare("training step", resnet18, resnet18, rate),

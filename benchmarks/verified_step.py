@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advprune import allocator
 from advprune.bounds.interval import ibp as ibp_bound
 from advprune.bounds.linear import crown_ibp as crown_ibp_bound
 from advprune.models.hydra_cnn import cnn_large, cnn_small
 from advprune.objectives.crown_ibp import crown_ibp
 from advprune.objectives.ibp import ibp
 from advprune.objectives.natural import natural
+from advprune.runtime import malloc
 from advprune.threat import Linf
 from benchmarks._turns import CIFAR, DEVICE, in_turns
 
@@ -51,7 +51,7 @@ def step(net: nn.Module, goal: Goal, x: Tensor, y: Tensor, progress: float) -> C
 def run(rounds: int = 9, device: str | None = None) -> list[dict[str, Any]]:
     """Measure; one row per claim, with the keys what, against, bar, measured (times the cost)."""
     torch.set_num_threads(1)
-    allocator.keep()  # as every command does
+    malloc.keep()  # as every command does
     device = device or DEVICE
     count = 128  # the authors' batch
     x, y = torch.rand(count, 3, 32, 32, device=device), torch.randint(10, (count,), device=device)

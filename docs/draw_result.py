@@ -15,8 +15,8 @@ from typing import Any
 
 import matplotlib as mpl
 
-from advprune.report.columns import eps
-from advprune.report.pool import pool
+from advprune.report.data.seeds import pool
+from advprune.report.table.columns import eps
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart; a marker each for those who print in grey.
 LOOKS = {"hydra": ("#0072B2", "o"), "magnitude": ("#D55E00", "s"), "random": ("#555555", "^")}

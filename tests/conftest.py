@@ -51,8 +51,8 @@ def run_job(folder: Path, command: str, overrides: tuple[str, ...], store: Path)
     import attack
     import prune
     import train
-    from advprune.stages import job as jobs
-    from advprune.stages.plan import plan_attack, plan_dense, plan_pruned
+    from advprune.pipeline import job as jobs
+    from advprune.pipeline.plan import plan_attack, plan_dense, plan_pruned
 
     assert all((train, prune, attack))  # their import registers the schemas
     output = folder / "job"

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advprune import ranks
 from advprune.attacks.pgd import pgd
 from advprune.datasets.base import ImageData
 from advprune.datasets.splits import Split
-from advprune.loggers.base import Logger
+from advprune.distributed import collectives, devices
 from advprune.losses import kl
 from advprune.modules.pruning import MaskSearch
 from advprune.modules.recipe import Recipe
@@ -20,9 +19,9 @@ from advprune.objectives.free import Free
 from advprune.objectives.mixtrain import mixtrain
 from advprune.objectives.trades import trades
 from advprune.pruners import hydra
-from advprune.stages import devices
-from advprune.stages.fit import Where, fit, same_everywhere
+from advprune.stages.training_phase import RunContext, check_ranks_agree, fit
 from advprune.threat import L2, Linf
+from advprune.tracking.logger import Logger
 
 BALL = Linf(0.1)
 
@@ -60,9 +59,9 @@ def join(size: int) -> None:
     devices.join({"accelerator": "cpu", "devices": size})
 
 
-def where(size: int, folder: Path, mode: str) -> Where:
+def where(size: int, folder: Path, mode: str) -> RunContext:
     trainer = {"accelerator": "cpu", "devices": size, "batch_norm": mode}
-    return Where(trainer, Logger(), folder)
+    return RunContext(trainer, Logger(), folder)
 
 
 def inner(net: nn.Module, x: Tensor, target: Tensor) -> Tensor:
@@ -118,23 +117,23 @@ def all_of_it(size: int, folder: Path) -> dict[str, Any]:
         found[objective] = trained(size, folder / objective, objective, "synchronised")
     for mode in ("local", "rank0"):
         found[mode] = trained(size, folder / mode, "trades", mode)
-    ranks.leave()
+    collectives.leave()
     return found
 
 
 def words(size: int) -> dict[str, Any]:
     """What ranks say to each other."""
-    me = ranks.rank()
+    me = collectives.rank()
     mask = {"a": torch.arange(11) % (me + 2) == 0, "b": torch.full((2, 3), me == 0)}
     found: dict[str, Any] = {
-        "said": ranks.said(f"by {me}"), "everyones": ranks.everyones(me), "total": ranks.total(torch.tensor([1.0, me])),
-        "averaged": ranks.averaged({"s": torch.tensor([float(me)])})["s"], "handed_out": ranks.handed_out(mask),
+        "said": collectives.broadcast_object(f"by {me}"), "everyones": collectives.all_gather_object(me), "total": collectives.all_reduce_sum(torch.tensor([1.0, me])),
+        "averaged": collectives.averaged({"s": torch.tensor([float(me)])})["s"], "handed_out": collectives.broadcast_masks(mask),
     }  # fmt: skip
-    with ranks.apart():
-        found["apart"] = (ranks.size(), ranks.everyones(me), ranks.first())
+    with collectives.without_communication():
+        found["apart"] = (collectives.size(), collectives.all_gather_object(me), collectives.is_rank_zero())
     for name, call in {
-        "disagree": lambda: ranks.agree("code", me == 1, "install it"),
-        "data": lambda: same_everywhere(Noise(other=me == size - 1)),
+        "disagree": lambda: collectives.agree("code", me == 1, "install it"),
+        "data": lambda: check_ranks_agree(Noise(other=me == size - 1)),
     }.items():
         try:
             call()
@@ -153,18 +152,18 @@ def alone(folder: Path) -> dict[str, Any]:
 
 def uneven_sum(size: int) -> tuple[Tensor, Tensor, Tensor]:
     """BatchNorm over rows dealt out unevenly: the rank's outputs, and gradient and running variance."""
+    from advprune.distributed.sharding import Shard
     from advprune.modules.batch_norm import synchronised
-    from advprune.rows import Share
 
     join(size)
     x, norm = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double(), nn.BatchNorm2d(3).double()
-    mine = x[Share(ranks.rank(), size).of(5)].requires_grad_()
+    mine = x[Shard(collectives.rank(), size).of(5)].requires_grad_()
     with synchronised(norm):
         y = norm(mine)
         (y**3).sum().backward()
     assert mine.grad is not None and norm.running_var is not None  # noqa: PT018
     found = y.detach(), mine.grad, norm.running_var
-    ranks.leave()
+    collectives.leave()
     return found
 
 
@@ -176,12 +175,12 @@ def dies(size: int, how: str, folder: str) -> str:
     from advprune.errors import UserError
 
     join(size)
-    if ranks.rank() == 1:
+    if collectives.rank() == 1:
         (Path(folder) / "died").touch()
         if how == "sentence":
             raise UserError("the loss is nan; lower the learning rate")
         if how == "defect":
             raise ZeroDivisionError("somewhere deep")
         os.kill(os.getpid(), signal.SIGKILL)
-    ranks.everyones(None)
+    collectives.all_gather_object(None)
     return "never"

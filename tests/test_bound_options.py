@@ -13,11 +13,11 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from advprune.keys import TARGET, WHERE, identity
-from advprune.signatures import bound, defaults
-from advprune.stages.door import RESERVED
-from advprune.stages.plan import JOBS, Stage
-from advprune.stages.schema import HARNESS
+from advprune.config.schema import HARNESS
+from advprune.config.validate import RESERVED
+from advprune.store.keys import TARGET, WHERE, identity
+from advprune.store.signatures import bound, defaults
+from advprune.store.stage import JOBS, Stage
 
 CONF = Path(__file__).parents[1] / "conf"
 #: Groups whose options decide results; the others say where and how visibly a job runs.

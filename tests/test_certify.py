@@ -18,8 +18,8 @@ from advprune.bounds.exact import verify_exact
 from advprune.bounds.smoothing import certify_smoothing, least_hits, lower_confidence, radius_of
 from advprune.errors import UserError
 from advprune.models.hydra_cnn import cnn_small
-from advprune.seal import seal
-from advprune.stages.contradictions import refuse_contradictions
+from advprune.stages.consistency import refuse_contradictions
+from advprune.store.checksums import write_manifest
 from advprune.threat import L2, Linf
 
 
@@ -241,7 +241,7 @@ def evaluation(folder: Path, key: str, target: str, eps: float, columns: dict[st
     threat = {"norm": "linf", "eps": eps}
     (folder / key / "result.json").write_text(json.dumps({"parent": "abc", "threat": threat}))
     pd.DataFrame(columns).to_parquet(folder / key / "records.parquet")
-    seal(folder / key)
+    write_manifest(folder / key)
     return options
 
 
@@ -255,7 +255,7 @@ def test_a_neighbours_damage_stops_no_evaluation(
     path = tmp_path / "one" / "config.yaml"
     path.write_text("[" + path.read_text()[1:])
     if planted:
-        seal(tmp_path / "one")
+        write_manifest(tmp_path / "one")
     stage = SimpleNamespace(parent=SimpleNamespace(kind="dense", key="abc"),
                             options={"dataset": {"name": "digits"}, "attack": {"_target_": "b.pgd"}})  # fmt: skip
     refuse_contradictions(attacked, stage, tmp_path / "two", {"norm": "linf", "eps": 0.1})  # type: ignore[arg-type]

@@ -15,13 +15,13 @@ from PIL import Image
 from test_datasets import config
 from test_keys import OPTIONS
 
+from advprune.config.fingerprints import refuse_changed
 from advprune.datasets import manifest
 from advprune.datasets.arrays import load_array, load_arrays
 from advprune.datasets.decode import decode_cached
 from advprune.datasets.manifest import Checksums
 from advprune.errors import UserError
-from advprune.stages.content import refuse_changed
-from advprune.stages.plan import plan_dense
+from advprune.pipeline.plan import plan_dense
 
 Options = dict[str, Any]
 

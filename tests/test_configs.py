@@ -19,10 +19,10 @@ from omegaconf import open_dict
 import attack
 import prune
 import train
+from advprune.config import validate
+from advprune.config.resolve import GROUPS, resolve
 from advprune.errors import UserError
-from advprune.stages import door
-from advprune.stages.options import GROUPS, resolve
-from advprune.stages.rehearsal import rehearse
+from advprune.pipeline.dry_run import dry_run
 
 assert all((attack, prune, train))  # their import registers the schemas
 CONF = ROOT / "conf"
@@ -66,9 +66,9 @@ def options(command: str, *overrides: str) -> dict[str, Any]:
 
 def admit(given: dict[str, Any]) -> None:
     """What the door does before anything is loaded."""
-    door.check_numbers(given)
-    door.check_signatures(given, GROUPS)
-    rehearse(given)
+    validate.check_numbers(given)
+    validate.check_signatures(given, GROUPS)
+    dry_run(given)
 
 
 def first_job(words: str) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from advprune.attacks.common import blur, digital, edges, weather
 from advprune.attacks.common.pixels import clipped_zoom, filtered, sampled, streaked
 from advprune.attacks.corruptions import ALL, EXTRA, MAIN, NEAR, corrupt, corruptions
-from advprune.attacks.draws import generators
+from advprune.attacks.per_image_rng import generators
 from advprune.attacks.published import published_corruptions
 from advprune.errors import UserError
 

@@ -14,12 +14,12 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import prune
+from advprune.config.instantiate import build
 from advprune.errors import UserError
 from advprune.masks import keep_count, sparsity
 from advprune.models.structure import block_sites, filter_sites
-from advprune.pruners import blocks, contract, filters, scopes
-from advprune.stages import budget
-from advprune.stages.build import build
+from advprune.pruners import blocks, criterion_contract, filters, scopes
+from advprune.stages import masking
 from advprune.surgery.budget import dense
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -82,9 +82,9 @@ def test_a_pruners_criterion_keeps_the_contract(net: nn.Module, name: str) -> No
     pruner = pruner_of(f"pruner={name}")
     if pruner["unit"] is not None:
         pytest.skip("its criteria are a group of their own, below")
-    criterion, allowed = build(pruner["criterion"]), budget.chosen(net, pruner)
+    criterion, allowed = build(pruner["criterion"]), masking.removable(net, pruner)
     flags = [parameter.requires_grad for parameter in net.parameters()]
-    masks = twice(lambda: budget.masks_of(criterion, net, Images(), pruner, 0.7, None))
+    masks = twice(lambda: masking.compute_masks(criterion, net, Images(), pruner, 0.7, None))
     assert [parameter.requires_grad for parameter in net.parameters()] == flags
     kept = sum(sparsity({n: masks[n] for n in allowed}).kept.values())
     total = sum(parameter.numel() for parameter in allowed.values())
@@ -103,7 +103,7 @@ def test_a_criterion_of_units_keeps_the_contract(net: nn.Module, name: str, unit
     sites: list[Any] = filter_sites(net) if unit == "filters" else block_sites(net)
     whole = dense(net, filter_sites(net), block_sites(net), (3, 8, 8))
     shapes = {s.name: torch.Size([whole.widths[s.name]] if unit == "filters" else []) for s in sites}
-    found = twice(lambda: contract.ask(build(node), net, Images(), shapes=shapes, sites=sites))
+    found = twice(lambda: criterion_contract.ask(build(node), net, Images(), shapes=shapes, sites=sites))
     assert found.keys() == shapes.keys()
     if unit == "filters":
         kept = filters.uniform(found, 0.5, original=whole.widths)
@@ -117,7 +117,7 @@ def test_a_criterion_that_breaks_it_is_refused_by_name(criterion: Callable[..., 
     net = network("resnet20", depth=8, width=4).eval()
     pruner: dict[str, Any] = {"scope": "layer"}
     with pytest.raises(UserError, match=rf"the criterion {criterion.__name__} (changed|gives|scores) ") as error:
-        budget.masks_of(criterion, net, Images(), pruner, 0.5, None)
+        masking.compute_masks(criterion, net, Images(), pruner, 0.5, None)
     assert "\n" not in str(error.value)
 
 
@@ -125,15 +125,15 @@ def test_the_authors_statistics_may_move_and_nothing_else() -> None:
     net = network("resnet20", depth=8, width=4).eval()
     pruner = pruner_of("pruner=gap_authors", "pruner.criterion.steps=1")
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    budget.masks_of(build(pruner["criterion"]), net, Images(), pruner, 0.5, None)
+    masking.compute_masks(build(pruner["criterion"]), net, Images(), pruner, 0.5, None)
     assert any(not torch.equal(before[name], buffer) for name, buffer in net.named_buffers())
 
-    @contract.moves_statistics
+    @criterion_contract.moves_statistics
     def worse(model: nn.Module, batches: Iterable[Any]) -> Any:
         return broken.zeroes(model, batches)
 
     with pytest.raises(UserError, match=r"the criterion worse changed the weights conv1.weight"):
-        budget.masks_of(worse, net, Images(), {"scope": "layer"}, 0.5, None)
+        masking.compute_masks(worse, net, Images(), {"scope": "layer"}, 0.5, None)
 
 
 @pytest.mark.parametrize("scope", ["layer", "global", "erk"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from advprune.report.curves import QUANTITIES, curves, draw, interpolated, matched
+from advprune.report.curves.compression import QUANTITIES, curves, draw, interpolated, matched
 
 
 def rows(pruner: str, seed: int, points: dict[float, tuple[float, float]]) -> list[dict[str, Any]]:

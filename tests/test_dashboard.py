@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from advprune.report import dashboard
+from advprune.report.wandb_report import build
 
 pytest.importorskip("wandb_workspaces")
 
@@ -24,8 +24,8 @@ def panels(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_offline_it_writes_what_it_would_send(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert dashboard.main(["--entity", "me", "--project", "p", "--out", str(tmp_path)]) == 0
-    written = json.loads((tmp_path / dashboard.FILE).read_text())
+    assert build.main(["--entity", "me", "--project", "p", "--out", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / build.FILE).read_text())
     assert (written["entity"], written["project"]) == ("me", "p")
     assert "nothing was sent; the same command sends it later" in capsys.readouterr().out
     kinds = {panel["viewType"] for panel in panels(written["spec"])}
@@ -33,7 +33,7 @@ def test_offline_it_writes_what_it_would_send(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_its_curves_are_those_that_are_logged(tmp_path: Path) -> None:
-    spec = dashboard.specification(dashboard.report("me", "p"))
+    spec = build.specification(build.report("me", "p"))
     lines = [panel["config"] for panel in panels(spec) if panel["viewType"] == "Run History Line Plot"]
     named = {(line["xAxis"], *line["metrics"]) for line in lines}
     assert ("pruned/epoch", "pruned/mask_turnover") in named
@@ -50,13 +50,13 @@ def test_a_report_that_was_sent_is_brought_up_to_date(tmp_path: Path, monkeypatc
         kept["id"] = "42"
         return []
 
-    monkeypatch.setattr(dashboard, "_send", send)
+    monkeypatch.setattr(build, "_send", send)
     for project in ("p", "p", "q"):
-        dashboard.publish("me", project, tmp_path, send=True)
+        build.publish("me", project, tmp_path, send=True)
     assert sent == ["", "42", ""]
 
 
 def test_a_folder_that_cannot_be_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert dashboard.main(["--entity", "me", "--offline", "--out", str(tmp_path / "file")]) == 1
+    assert build.main(["--entity", "me", "--offline", "--out", str(tmp_path / "file")]) == 1
     assert "give another --out FOLDER" in capsys.readouterr().err

@@ -19,10 +19,10 @@ from conftest import ROOT, TINY, run_job
 from safetensors.torch import load_file
 from test_keys import OPTIONS, keys
 
+from advprune.distributed import devices, environment
 from advprune.errors import UserError
-from advprune.keys import key
-from advprune.stages import devices, world
-from advprune.stages.plan import plan_pruned
+from advprune.pipeline.plan import plan_pruned
+from advprune.store.keys import key
 
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 SMALL = (*TINY, "attack.batch_size=32", "ratio=0.5")
@@ -81,7 +81,7 @@ def test_a_sentence_comes_from_the_rank_to_the_table(job: Any) -> None:
 )
 def test_the_door(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        world.check(options)
+        environment.check(options)
 
 
 def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,15 +100,15 @@ def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_who_started_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert world.started() == (0, 1)
+    assert environment.launched_world() == (0, 1)
     monkeypatch.setenv("SLURM_PROCID", "3")
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    assert world.started() == (0, 1)  # a batch script that forgot srun
+    assert environment.launched_world() == (0, 1)  # a batch script that forgot srun
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    assert world.started() == (3, 4)
+    assert environment.launched_world() == (3, 4)
     with pytest.raises(UserError, match=r"4 processes were started for this job, but trainer.devices=1"):
-        world.check({"devices": 1, "nodes": 1})
-    world.check({"devices": 2, "nodes": 2})
+        environment.check({"devices": 1, "nodes": 1})
+    environment.check({"devices": 2, "nodes": 2})
 
 
 def test_ranks_are_in_the_key_only_where_the_result_depends_on_them() -> None:

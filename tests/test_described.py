@@ -14,13 +14,13 @@ from omegaconf import OmegaConf, open_dict
 from safetensors.torch import save_file
 
 from advprune.models.small_cnn import small_cnn
-from advprune.report.attack_words import CONF, called, members
+from advprune.pipeline.job_log import _job
+from advprune.pipeline.network_labels import described, used
+from advprune.pipeline.plan import plan_dense, plan_pruned
 from advprune.report.build import build
-from advprune.report.table import _title
-from advprune.report.words import words
-from advprune.stages.described import described, used
-from advprune.stages.plan import plan_dense, plan_pruned
-from advprune.stages.told import _job
+from advprune.report.data.attack_names import CONF, called, members
+from advprune.report.data.names import words
+from advprune.report.table.terminal import _title
 
 NAMES = {"dataset": "digits", "model": "small_cnn", "objective": "trades", "threat": "linf", "pruner": "hydra",
          "quantizer": "none", "attack": "pgd"}  # fmt: skip

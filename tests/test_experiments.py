@@ -11,10 +11,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import prune  # noqa: F401 - registers the schemas
-from advprune.report.published import published
-from advprune.stages import door
-from advprune.stages.options import GROUPS, resolve
-from advprune.stages.plan import of_phase, plan_pruned
+from advprune.config import validate
+from advprune.config.phases import of_phase
+from advprune.config.resolve import GROUPS, resolve
+from advprune.pipeline.plan import plan_pruned
+from advprune.report.data.published import published
 from advprune.units import fraction
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,8 +40,8 @@ def test_the_presets_of_the_paper_are_all_there() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_passes_the_door(preset: str) -> None:
     found = options(preset)
-    door.check_numbers(found)
-    door.check_signatures(found, GROUPS)
+    validate.check_numbers(found)
+    validate.check_signatures(found, GROUPS)
 
 
 def test_a_preset_is_the_same_for_train_py() -> None:

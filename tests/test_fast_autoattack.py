@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from advprune.attacks import autoattack as adapter
 from advprune.attacks.autoattack import autoattack
 from advprune.attacks.fast import apgd, square
-from advprune.attacks.fast.board import Board
+from advprune.attacks.fast.batching import Pool
 from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
 from advprune.attacks.fast.network import Searcher, searcher
-from advprune.attacks.fast.pool import Pool
 from advprune.attacks.fast.projections import to_hyperplane
+from advprune.attacks.fast.results import Board
 from advprune.errors import UserError
 from advprune.masks import prunable, top_k
 from advprune.modules.evaluation import RobustEvaluation

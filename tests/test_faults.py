@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY
 
-from advprune.modules.files import AtomicCheckpoint, load_weights, save_weights
+from advprune.modules.weights_io import AtomicCheckpoint, load_weights, save_weights
 
 FULL = Path("/dev/full")
 

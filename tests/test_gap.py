@@ -21,8 +21,8 @@ from advprune.pruners.gap_authors import gap_authors
 from advprune.pruners.gradient import gradient, scored
 from advprune.pruners.magnitude import magnitude
 from advprune.pruners.random import random
-from advprune.stages import budget
-from advprune.stages.verdicts import summary
+from advprune.stages import masking
+from advprune.stages.evaluation_summary import summary
 from advprune.surgery.apply import apply
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
@@ -87,7 +87,7 @@ def spent(values, f, *, end, select="quantile"):
     net = nn.Linear(len(values), 1, bias=False)
     pruner = {"scope": "global", "remove": end, "select": select}
     scores = torch.tensor([values], dtype=torch.float32)
-    masks = budget.masks_of(lambda model, batches: {"weight": scores}, net, [], pruner, 1 - f, None)
+    masks = masking.compute_masks(lambda model, batches: {"weight": scores}, net, [], pruner, 1 - f, None)
     return [i + 1 for i, on in enumerate(masks["weight"][0].tolist()) if on]
 
 
@@ -112,10 +112,10 @@ def test_fact_1_and_11_the_real_resnet20_is_counted():
     chosen = eligible(net, **AUTHORS)
     assert (len(chosen), sum(p.numel() for p in chosen.values())) == (19, 267_696)
     options = {"compression": 2.0, "pruner": {"scope": "global", **AUTHORS}}
-    ratio = budget.wanted(net, options)
+    ratio = masking.target_ratio(net, options)
     assert 1 - ratio == pytest.approx(132_835 / 267_696, abs=1e-12)
-    masks = budget.masks_of(magnitude, net, [], options["pruner"], ratio, None)
-    told = budget.counted(net, masks, ratio, options["pruner"])
+    masks = masking.compute_masks(magnitude, net, [], options["pruner"], ratio, None)
+    told = masking.measure_sparsity(net, masks, ratio, options["pruner"])
     assert told["removable_kept"] == 132_835
     assert told["compression"] == pytest.approx(269_722 / 134_861)
     with torch.no_grad():
@@ -243,8 +243,8 @@ def test_fact_15_bernoulli_counts_are_so_in_expectation_only():
     def criterion(model, batches, *, eligible):
         return random(model, batches, seed=1, eligible=eligible)
 
-    masks = budget.masks_of(criterion, net, [], pruner, ratio, None)
-    told = budget.counted(net, masks, ratio, pruner)
+    masks = masking.compute_masks(criterion, net, [], pruner, ratio, None)
+    told = masking.measure_sparsity(net, masks, ratio, pruner)
     f, size = 1 - ratio, 267_696
     assert 0 < abs(told["removable_kept"] - f * size) < 4 * math.sqrt(size * f * (1 - f)) == pytest.approx(1035, abs=1)
     assert keep_count(size, ratio) == 132_835

@@ -17,10 +17,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import prune
-from advprune.stages import content
-from advprune.stages.again import FoundFirstLauncher, place_of
-from advprune.stages.compose import Composer
-from advprune.stages.job import RECORD
+from advprune.config import fingerprints
+from advprune.config.compose import Composer
+from advprune.launch.skip_finished import SkipFinishedLauncher, grid_order
+from advprune.pipeline.job import RECORD
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def found_first(hydra_of: tuple[ConfigLoader, DictConfig], unfinished: set[float
             record.write_text("{}")
         return f"found ratio={cfg.ratio}"
 
-    launcher = FoundFirstLauncher(inner)  # type: ignore[arg-type]
+    launcher = SkipFinishedLauncher(inner)  # type: ignore[arg-type]
     launcher.setup(hydra_context=HydraContext(config_loader=loader, callbacks=None), task_function=task, config=master)  # type: ignore[arg-type]
     return launcher, inner, seen
 
@@ -162,20 +162,20 @@ def test_the_table_has_the_order_of_the_words(tmp_path: Path) -> None:
     """Found jobs have the first numbers, and yet the table is the same as when all were made."""
     (tmp_path / "jobs.json").write_text(json.dumps([["ratio=0.1"], ["ratio=0.2"], ["ratio=0.1"]]))
     records = [{"number": 0, "overrides": ["ratio=0.2"]}, {"number": 1, "overrides": ["ratio=0.1"]}]
-    assert [r["number"] for r in sorted(records, key=place_of(tmp_path))] == [1, 0]
-    assert [r["number"] for r in sorted(records, key=place_of(tmp_path / "none"))] == [0, 1]
+    assert [r["number"] for r in sorted(records, key=grid_order(tmp_path))] == [1, 0]
+    assert [r["number"] for r in sorted(records, key=grid_order(tmp_path / "none"))] == [0, 1]
 
 
 def test_foreign_weights_are_read_once_for_all_jobs(hydra_of: Any, tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "a.pt").write_bytes(b"weights")
     reads: list[str] = []
-    original = content._digest
-    monkeypatch.setattr(content, "_digest", lambda path: reads.append(path) or original(path))
+    original = fingerprints._digest
+    monkeypatch.setattr(fingerprints, "_digest", lambda path: reads.append(path) or original(path))
     launcher, _, _ = found_first(hydra_of, set())
     task = launcher.task
-    launcher.task = lambda cfg: (task(cfg), content.digest(str(tmp_path / "a.pt")))[1]
+    launcher.task = lambda cfg: (task(cfg), fingerprints.digest(str(tmp_path / "a.pt")))[1]
     returns = launcher.launch([["ratio=0.1"], ["ratio=0.2"]], 0)
     assert [r.return_value for r in returns] == [original(str(tmp_path / "a.pt"))] * 2
     assert len(reads) == 1
-    content.digest(str(tmp_path / "a.pt"))
+    fingerprints.digest(str(tmp_path / "a.pt"))
     assert len(reads) == 2

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.modules import judge
+from advprune.modules import attack_checks
 from advprune.modules.callbacks import KeepBest, KeepEarly
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.seeding import seed_step
 from advprune.modules.training import RobustTraining
-from advprune.stages import budget, finetuned, parts
+from advprune.stages import factories, finetuned, masking
 from advprune.threat import L2, Linf, Threat
 
 
@@ -26,11 +26,11 @@ def test_a_ball_ends_at_its_eps(ball: Threat) -> None:
     x = torch.full((2, 1, 4, 4), 0.5)
     step = torch.zeros_like(x)
     step[1, 0, 0, 0] = 1.0  # of length 1 in both norms
-    inside = judge.verify(x + (ball.eps + 5e-6) * step, x, ball, "a")
+    inside = attack_checks.check_adversarial(x + (ball.eps + 5e-6) * step, x, ball, "a")
     torch.testing.assert_close(inside, torch.tensor([0.0, ball.eps]), atol=1e-5, rtol=0)
     for over in (5e-5, 0.01, 0.4):
         with pytest.raises(UserError, match="attack a left the ball"):
-            judge.verify(x + (ball.eps + over) * step, x, ball, "a")
+            attack_checks.check_adversarial(x + (ball.eps + over) * step, x, ball, "a")
 
 
 @pytest.mark.parametrize("pixel", [-0.01, 1.01])
@@ -38,7 +38,7 @@ def test_pixels_end_at_0_and_1_whatever_the_ball(pixel: float) -> None:
     x = torch.full((1, 1, 2, 2), pixel).clamp(0, 1)
     for ball in (Linf(0.5), None):
         with pytest.raises(UserError, match="outside"):
-            judge.verify(torch.full_like(x, pixel), x, ball, "a")
+            attack_checks.check_adversarial(torch.full_like(x, pixel), x, ball, "a")
 
 
 class Noisy(nn.Module):
@@ -58,8 +58,8 @@ DOUBTED = {
 @pytest.mark.parametrize("what", DOUBTED)
 def test_what_fools_attacks_is_doubted(what: str, tmp_path: Path) -> None:
     x, y = torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 0, 1])
-    assert judge.doubts(HONEST, x, y) == []
-    assert any(what in sentence for sentence in judge.doubts(DOUBTED[what], x, y))
+    assert attack_checks.evaluation_warnings(HONEST, x, y) == []
+    assert any(what in sentence for sentence in attack_checks.evaluation_warnings(DOUBTED[what], x, y))
     module = RobustEvaluation(DOUBTED[what], lambda net, x, y: x, name="a", threat=Linf(0.1), parts=tmp_path, seed=0)
     module.test_step((x, y, torch.arange(4)), 0)
     assert any(what in sentence for sentence in module.doubts)
@@ -160,7 +160,7 @@ def test_rewinding_goes_back_to_a_tenth_of_training_and_of_its_schedule(
 
 def test_the_last_round_prunes_within_the_rounds_before(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a criterion that would rather keep what was removed."""
-    decided, original = [], budget.masks_of
+    decided, original = [], masking.compute_masks
 
     def spied(*given: Any) -> Any:
         decided.append(original(*given))
@@ -170,7 +170,7 @@ def test_the_last_round_prunes_within_the_rounds_before(job: Any, monkeypatch: p
         return {name: -weight.abs() for name, weight in model.named_parameters() if weight.ndim > 1}
 
     monkeypatch.setattr("advprune.stages.pruned.build", lambda node: contrary)
-    monkeypatch.setattr(budget, "masks_of", spied)
+    monkeypatch.setattr(masking, "compute_masks", spied)
     rounds = ("pruner=magnitude", "pruner.schedule=linear", "pruner.rounds=3", "pruner.epochs_per_round=1")
     assert "failed" not in job(*TINY, *rounds, "ratio=0.6", "objective.attack.steps=1", "attack.steps=1")
     assert len(decided) == 3
@@ -188,10 +188,10 @@ def test_a_count_that_is_off_by_more_than_rounding_is_a_defect() -> None:
         return {"0.weight": (torch.arange(400) < kept).view(10, 40), "1.weight": (torch.arange(100) < 50).view(10, 10)}
 
     for kept in (198, 200, 202):
-        assert budget.counted(net, masks(kept), 0.5, pruner)["removable_kept"] == kept + 50
+        assert masking.measure_sparsity(net, masks(kept), 0.5, pruner)["removable_kept"] == kept + 50
     for kept in (197, 203):
         with pytest.raises(UserError, match=rf"kept {kept + 50} of 500 weights, not 250: a defect"):
-            budget.counted(net, masks(kept), 0.5, pruner)
+            masking.measure_sparsity(net, masks(kept), 0.5, pruner)
 
 
 def test_a_finetuned_network_with_a_living_pruned_weight_is_refused(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +213,6 @@ def test_a_finetuned_network_with_a_living_pruned_weight_is_refused(job: Any, mo
 def test_no_more_images_validate_than_were_asked_for(images: int | None, seen: int) -> None:
     dataset = {"_target_": "advprune.datasets.digits.Digits", "num_classes": 10, "channels": 1, "image_size": 8,
                "validation": 0.1, "augment": None, "name": "digits"}  # fmt: skip
-    data = parts.data({"dataset": dataset, "seed": 0, "select": {"images": images}}, batch_size=32)
+    data = factories.data({"dataset": dataset, "seed": 0, "select": {"images": images}}, batch_size=32)
     data.setup("fit")
     assert sum(len(batch[1]) for batch in data.val_dataloader()) == seen

@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from advprune import atomic
-from advprune.errors import UserError
-from advprune.modules.files import NEEDED, broken_checkpoint
-from advprune.plain_files import DEEPEST, parse_json, parse_yaml, read_json
-from advprune.stages import told_grid
-from advprune.stages.fit import _is_whole
-from advprune.stages.job import system_sentence
-from advprune.stages.lock import HOLDER, LOCK
-from advprune.stages.plan import Stage
-from advprune.stages.store import WORK, Store
-from advprune.stages.trial import pruner_of
+from advprune.errors import UserError, system_sentence
+from advprune.launch import grid_log
+from advprune.modules.weights_io import NEEDED, broken_checkpoint
+from advprune.runtime import atomic_write
+from advprune.runtime.plain_files import DEEPEST, parse_json, parse_yaml, read_json
+from advprune.stages.optuna_trial import pruner_of
+from advprune.stages.training_phase import _is_whole
+from advprune.store.lock import HOLDER, LOCK
+from advprune.store.stage import Stage
+from advprune.store.store import WORK, Store
 
 STAGE = Stage("dense", {"seed": 0})
 LETTERS = "abcdefghijklmnopqrstuvw"
@@ -45,11 +44,11 @@ def test_json_and_yaml_of_bounded_depth_and_size(tmp_path: Path) -> None:
 def test_what_a_folder_says_is_not_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The logger of a grid's table is that of the command, whatever a job's record names."""
     called: list[Any] = []
-    monkeypatch.setattr(told_grid, "build", lambda node: called.append(node))
+    monkeypatch.setattr(grid_log, "build", lambda node: called.append(node))
     evil = {"_target_": "os.system", "command": "true"}
     record = {"row": {}, "group": "g", "logger": evil, "store": str(tmp_path)}
-    ours = {"_target_": "advprune.stages.loggers.csv"}
-    told_grid.tell([record], tmp_path, ours, tmp_path)
+    ours = {"_target_": "advprune.tracking.factories.csv"}
+    grid_log.log_grid([record], tmp_path, ours, tmp_path)
     assert called == [ours]
     with pytest.raises(UserError, match="none of Optuna's"):
         pruner_of(evil)
@@ -64,14 +63,14 @@ def test_a_maker_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> None
     def make() -> None:
         with store.claim(STAGE, waiting=None):
             store.begin(STAGE)
-            atomic.replace(folder / "best.safetensors", b"ours")
+            atomic_write.write_atomically(folder / "best.safetensors", b"ours")
             (folder / LOCK).unlink()
             (folder / LOCK).touch()
             (folder / HOLDER).write_text(json.dumps(other))
             (folder / "best.safetensors").write_bytes(b"theirs")
             (folder / "result.json").write_text("{}")
             (folder / "complete").write_text("theirs")
-            atomic.replace(folder / "best.safetensors", b"ours again")
+            atomic_write.write_atomically(folder / "best.safetensors", b"ours again")
 
     with pytest.raises(UserError, match="process 1 on elsewhere"):
         make()
@@ -81,8 +80,8 @@ def test_a_maker_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> None
         "complete",
         "result.json",
     ]
-    assert not list(folder.glob(f".*{atomic.PART}"))
-    atomic.replace(folder / "x", b"")  # the fence is gone with the claim
+    assert not list(folder.glob(f".*{atomic_write.PART}"))
+    atomic_write.write_atomically(folder / "x", b"")  # the fence is gone with the claim
     assert not (folder / WORK).exists()
 
 

@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from advprune.datasets.dealt import bounds
 from advprune.datasets.files import Files, FileTrainLoader
 from advprune.datasets.image_folder import ImageFolder
 from advprune.datasets.listing import class_names, list_images, list_split
 from advprune.datasets.loader import TrainLoader
+from advprune.datasets.rank_batches import bounds
 from advprune.datasets.splits import Split
+from advprune.distributed.sharding import Shard
 from advprune.errors import UserError
-from advprune.processors import cgroup_quota, usable_processors
-from advprune.rows import Share
-from advprune.stages import inputs
+from advprune.runtime.processors import cgroup_quota, usable_processors
+from advprune.stages import image_checks
 
 
 def picture(path: Path, level: int = 0) -> None:
@@ -72,7 +72,7 @@ def test_ranks_see_the_batches_of_one_process_and_repeats_are_of_the_joined_batc
     whole = [y.tolist() for _, y in TrainLoader(split_of(9), batch_size=4, seed=3, repeats=2)]
     assert [len(y) for y in whole] == [4, 4, 5, 5]
     assert whole[2] == whole[3]
-    parts = [[y.tolist() for _, y, _ in TrainLoader(split_of(9), batch_size=4, seed=3, repeats=2, share=Share(r, 2))]
+    parts = [[y.tolist() for _, y, _ in TrainLoader(split_of(9), batch_size=4, seed=3, repeats=2, share=Shard(r, 2))]
              for r in range(2)]  # fmt: skip
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(y) for y in whole]
 
@@ -114,19 +114,19 @@ OPTIONS = {
 
 def test_batches_of_one_image_are_refused_where_batchnorm_would_fail_and_only_there():
     with pytest.raises(UserError, match=r"finetune\.batch_size=1 is not possible .* give at least 2"):
-        inputs.check(OPTIONS, lambda _: Deep())
-    inputs.check(OPTIONS, lambda _: nn.Flatten())
-    inputs.check(OPTIONS | {"finetune": {"batch_size": 2}}, lambda _: Deep())
-    inputs.check(OPTIONS | {"checkpoint": "x.pt"}, lambda _: Deep())
+        image_checks.check(OPTIONS, lambda _: Deep())
+    image_checks.check(OPTIONS, lambda _: nn.Flatten())
+    image_checks.check(OPTIONS | {"finetune": {"batch_size": 2}}, lambda _: Deep())
+    image_checks.check(OPTIONS | {"checkpoint": "x.pt"}, lambda _: Deep())
 
 
 def test_the_best_of_no_validation_is_refused_and_the_last_is_possible():
     none = OPTIONS | {"dataset": OPTIONS["dataset"] | {"validation": 0}, "finetune": {"batch_size": 2}}
     with pytest.raises(UserError, match=r"give select\.keep=last, or hold images out"):
-        inputs.check(none, lambda _: Deep())
-    inputs.check(none | {"select": {"keep": "last"}}, lambda _: Deep())
+        image_checks.check(none, lambda _: Deep())
+    image_checks.check(none | {"select": {"keep": "last"}}, lambda _: Deep())
     with pytest.raises(UserError, match="no image validates"):
-        inputs.check_choice("best", 0)  # as a share that rounds to none leaves
+        image_checks.check_choice("best", 0)  # as a share that rounds to none leaves
 
 
 # trees
@@ -210,12 +210,12 @@ def test_a_folder_that_may_not_be_read_is_named(tree, monkeypatch):
 def test_processors_are_those_of_the_affinity(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr("advprune.processors.cgroup_quota", lambda: None)
+    monkeypatch.setattr("advprune.runtime.processors.cgroup_quota", lambda: None)
     assert usable_processors() == 3
     assert ImageFolder(name="tree", root="x").workers == 3
-    monkeypatch.setattr("advprune.processors.cgroup_quota", lambda: 1.5)
+    monkeypatch.setattr("advprune.runtime.processors.cgroup_quota", lambda: 1.5)
     assert usable_processors() == 2
-    monkeypatch.setattr("advprune.processors.cgroup_quota", lambda: 0.1)
+    monkeypatch.setattr("advprune.runtime.processors.cgroup_quota", lambda: 0.1)
     assert usable_processors() == 1
 
 

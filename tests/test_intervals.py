@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from advprune.report.intervals import described, of_difference, of_unpaired, over_images, over_seeds
-from advprune.report.pool import pool
+from advprune.report.data.intervals import described, of_difference, of_unpaired, over_images, over_seeds
+from advprune.report.data.seeds import pool
 from benchmarks.coverage import BAR, difference_is_inside, share_is_inside
 
 ROW = {"seconds": 1.0, "doubts": [], "dataset": "d", "images": 50}

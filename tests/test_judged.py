@@ -9,10 +9,10 @@ from conftest import ROOT, TINY
 from hydra import compose, initialize_config_dir
 
 import prune  # noqa: F401 - registers the schemas
+from advprune.config import validate
+from advprune.config.resolve import resolve
 from advprune.errors import UserError
-from advprune.stages import door
-from advprune.stages.options import resolve
-from advprune.stages.plan import plan_pruned
+from advprune.pipeline.plan import plan_pruned
 
 
 def options(*words: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def test_only_evaluations_have_another_key_and_the_own_radius_is_no_other() -> N
 
 def test_an_attack_with_a_set_of_its_own_has_no_eps() -> None:
     with pytest.raises(UserError, match=r"attack\.eps=0\.1 is not looked at.*up to 15 degrees"):
-        door.check_numbers(options("attack=rotation", "attack.eps=0.1"))
+        validate.check_numbers(options("attack=rotation", "attack.eps=0.1"))
 
 
 def test_both_radii_are_judged_of_one_network(job: Any, tmp_path: Path) -> None:

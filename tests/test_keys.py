@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from advprune.keys import canonical, key
+from advprune.config.resolve import shown, spelled
 from advprune.masks import keep_count
-from advprune.stages.options import shown, spelled
-from advprune.stages.plan import plan_dense, plan_pruned
+from advprune.pipeline.plan import plan_dense, plan_pruned
+from advprune.store.keys import canonical, key
 from advprune.units import number
 
 OPTIONS: dict[str, Any] = {

@@ -15,11 +15,10 @@ from conftest import ROOT, TINY
 from omegaconf import OmegaConf
 
 from advprune.errors import UserError
-from advprune.processors import affinity
-from advprune.stages import grid
-from advprune.stages.job import RECORD, only_look
-from advprune.stages.launch import attempt, local, slurm
-from advprune.stages.launch.jobs import Job, announce, job_of, quoted, titled
+from advprune.launch import attempt, grid, local, slurm
+from advprune.launch.jobs import Job, announce, job_of, quoted, titled
+from advprune.pipeline.job import RECORD, lookup_only
+from advprune.runtime.processors import affinity
 
 #: A job without torch: writes its record, unless its words say how it is to end instead.
 SCRIPT = """
@@ -220,11 +219,11 @@ def test_an_attempt_requeues_itself_unless_cancelled(
 
 def test_looking_leaves_no_trace(job: Any, tmp_path: Path) -> None:
     words = (*TINY, "pruner=random", "ratio=0.5")
-    with only_look(), pytest.raises(FileNotFoundError, match=RECORD):
+    with lookup_only(), pytest.raises(FileNotFoundError, match=RECORD):
         job(*words)  # whose record is read afterwards
     assert not (tmp_path / "stages").exists()
     made = job(*words)
-    with only_look():
+    with lookup_only():
         assert job(*words)["value"] == made["value"]
 
 

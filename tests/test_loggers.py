@@ -17,11 +17,12 @@ from conftest import ROOT
 from wandb_server import KEY, WandbServer
 
 from advprune.errors import UserError
-from advprune.loggers import wandb_login
-from advprune.loggers.base import Finished, Guarded, Job, Logger, numbers
-from advprune.loggers.csv_file import CsvFile
-from advprune.loggers.tensorboard_events import TensorBoardEvents
-from advprune.loggers.wandb_run import WandbRun
+from advprune.tracking import wandb_login
+from advprune.tracking.csv_file import CsvFile
+from advprune.tracking.guarded import Guarded
+from advprune.tracking.logger import Finished, Job, Logger, numbers
+from advprune.tracking.tensorboard_events import TensorBoardEvents
+from advprune.tracking.wandb_run import WandbRun
 
 ID = "0123456789abcdef"
 ROW = {"pruner": "hydra", "robust_acc": 0.5, "robust_acc_interval": [0.4, 0.6], "made": 2, "kept": None}
@@ -219,7 +220,7 @@ def test_disabled_is_nothing_at_all(tmp_path: Path) -> None:
 
 
 def test_damaged_curves_are_said_and_the_rest_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from advprune.stages.told import CURVES, replay
+    from advprune.pipeline.job_log import CURVES, replay
 
     stage = a_stage(tmp_path)
     (stage.folder / CURVES).write_text('{"work": [{"epo')

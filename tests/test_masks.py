@@ -16,13 +16,12 @@ from advprune.masks import (
     check_ratio,
     checksum,
     keep_count,
-    load,
     matched,
     prunable,
-    save,
     sparsity,
     top_k,
 )
+from advprune.modules.weights_io import load_masks, save_masks
 
 
 def net() -> nn.Sequential:
@@ -182,8 +181,8 @@ def test_a_mask_may_also_cover_a_bias():
 
 def test_masks_come_back_from_a_file(tmp_path):
     masks = masks_for(net())
-    save(masks, tmp_path / "masks.safetensors")
-    again = load(tmp_path / "masks.safetensors")
+    save_masks(masks, tmp_path / "masks.safetensors")
+    again = load_masks(tmp_path / "masks.safetensors")
     assert checksum(again) == checksum(masks)
     assert all(torch.equal(again[name], masks[name]) for name in masks)
 
@@ -191,14 +190,14 @@ def test_masks_come_back_from_a_file(tmp_path):
 def test_a_missing_truncated_or_wrong_file_is_named(tmp_path):
     path = tmp_path / "masks.safetensors"
     with pytest.raises(UserError, match=r"masks.safetensors cannot be read as masks"):
-        load(path)
-    save(masks_for(net()), path)
+        load_masks(path)
+    save_masks(masks_for(net()), path)
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match=r"masks.safetensors cannot be read as masks"):
-        load(path)
-    save({"w": torch.ones(3)}, path)
+        load_masks(path)
+    save_masks({"w": torch.ones(3)}, path)
     with pytest.raises(UserError, match=r"w as torch.float32; masks are torch.bool"):
-        load(path)
+        load_masks(path)
 
 
 def test_the_checksum_is_of_names_shapes_and_entries_not_of_their_order():

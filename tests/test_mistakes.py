@@ -13,11 +13,11 @@ from conftest import ROOT
 import attack
 import prune
 import train
+from advprune.config import refusals
+from advprune.config.command import understand
+from advprune.config.command_line import in_order, read
+from advprune.config.vocabulary import Vocabulary, nearest
 from advprune.errors import UserError
-from advprune.stages import refusals
-from advprune.stages.command import understand
-from advprune.stages.command_line import in_order, read
-from advprune.stages.vocabulary import Vocabulary, nearest
 
 #: What is understood from the words alone.
 AT_ONCE = [

@@ -18,12 +18,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from advprune.errors import UserError
 from advprune.models import foreign
+from advprune.models.ambiguities import unsettled
 from advprune.models.normalize import Normalize
 from advprune.models.preact_resnet import PreActBlock
-from advprune.models.unsettled import unsettled
-from advprune.report.rows import said_of
+from advprune.report.table.job_row import said_of
 from advprune.stages import dense
-from advprune.stages.plan import Stage
+from advprune.store.stage import Stage
 
 CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))}
 AKAMASTER = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

@@ -12,18 +12,18 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from advprune.attacks.autoattack import autoattack
-from advprune.attacks.draws import worst
+from advprune.attacks.per_image_rng import worst
 from advprune.attacks.pgd import pgd
 from advprune.attacks.square import square
 from advprune.attacks.worst_of import worst_of
 from advprune.bounds.smoothing import certify_smoothing
+from advprune.config.validate import method_options
+from advprune.modules.attack_checks import evaluation_warnings
 from advprune.modules.evaluation import RobustEvaluation
-from advprune.modules.judge import doubts
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
 from advprune.prediction import NO_CLASS, is_right, lead, predict
-from advprune.stages.door import frame_free
-from advprune.stages.verdicts import summary, suspicions
+from advprune.stages.evaluation_summary import sanity_warnings, summary
 from advprune.threat import L2, Linf
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -55,7 +55,7 @@ def evaluated(name: str, net: nn.Module, x: torch.Tensor, y: torch.Tensor, folde
         words += [f"attack.root={folder}", "attack.names=[fog,snow]"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = OmegaConf.to_container(compose(None, overrides=words), resolve=True)["attack"]
-    attack = instantiate(frame_free("attack", node))
+    attack = instantiate(method_options("attack", node))
     threat = None if node.get("perturbation") else Linf(0.1)
     module = RobustEvaluation(net.eval(), attack, name=name, threat=threat, parts=folder, seed=0)
     module.test_step((x, y, torch.arange(len(x))), 0)
@@ -98,7 +98,7 @@ def test_a_network_without_finite_logits_is_never_right_nor_robust(name: str, wh
     assert columns["clean_pred"] == [NO_CLASS] * 3
     told = summary(columns)
     assert (told["not_finite"], told["clean_acc"]) == (3, 0)
-    assert suspicions(told)[0].startswith("3 of 3 images have logits that are not finite")
+    assert sanity_warnings(told)[0].startswith("3 of 3 images have logits that are not finite")
 
 
 class Overflowing(nn.Sequential):
@@ -124,7 +124,7 @@ def test_some_images_without_finite_logits_leave_the_others_as_they_are(name: st
     final = columns["robust_ok" if "robust_ok" in columns else "certified_ok"]
     assert not any(final[3:])
     assert all(final[:3]) or name in FARTHER
-    assert suspicions(summary(columns))
+    assert sanity_warnings(summary(columns))
 
 
 class Pit(nn.Module):
@@ -203,4 +203,4 @@ def test_no_numbers_are_not_taken_for_random_ones() -> None:
     net = linear()
     with torch.no_grad():
         net[3].bias[0] = torch.nan
-    assert not any("random" in doubt for doubt in doubts(net, images(), torch.zeros(6, dtype=torch.int64)))
+    assert not any("random" in doubt for doubt in evaluation_warnings(net, images(), torch.zeros(6, dtype=torch.int64)))

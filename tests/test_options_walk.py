@@ -16,10 +16,10 @@ from omegaconf import open_dict
 import attack
 import prune
 import train
+from advprune.config import validate
+from advprune.config.resolve import GROUPS, resolve
 from advprune.errors import UserError
-from advprune.stages import door
-from advprune.stages.options import GROUPS, resolve
-from advprune.stages.rehearsal import rehearse
+from advprune.pipeline.dry_run import dry_run
 
 assert all((attack, prune, train))  # their import registers the schemas
 CONF = ROOT / "conf"
@@ -71,8 +71,8 @@ def put(given: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, A
 
 
 def checked(given: dict[str, Any]) -> None:
-    door.check_numbers(given)
-    door.check_signatures(given, (*GROUPS, "logger"))
+    validate.check_numbers(given)
+    validate.check_signatures(given, (*GROUPS, "logger"))
 
 
 def outcome(given: dict[str, Any], *, whole: bool) -> str:
@@ -81,7 +81,7 @@ def outcome(given: dict[str, Any], *, whole: bool) -> str:
     try:
         checked(given)
         if whole:
-            rehearse(given)
+            dry_run(given)
         told = "accepted"
     except UserError as error:
         sentence = str(error)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from advprune.datasets.other_test import load_test
+from advprune.datasets.external_test_set import load_test
 from advprune.errors import UserError
 
 SET = {"num_classes": 10, "channels": 3, "image_size": 4}

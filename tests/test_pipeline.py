@@ -14,7 +14,7 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from advprune.masks import keep_count
-from advprune.stages.verdicts import suspicions
+from advprune.stages.evaluation_summary import sanity_warnings
 
 
 def events(store: Path) -> list[tuple[str, str]]:
@@ -209,9 +209,9 @@ def test_what_proves_nothing_is_refused_before_an_epoch(
     ],
 )
 def test_an_outcome_that_gives_itself_away_is_doubted(result: dict[str, Any], sentence: str) -> None:
-    assert sentence in suspicions(result)[0]
+    assert sentence in sanity_warnings(result)[0]
 
 
 def test_an_ordinary_outcome_is_not_doubted() -> None:
     after = {"clean": 0.99, "apgd-ce": 0.95, "apgd-t": 0.94, "fab-t": 0.94, "square": 0.93}
-    assert suspicions({"classes_predicted": 10, "after_each": after}) == []
+    assert sanity_warnings({"classes_predicted": 10, "after_each": after}) == []

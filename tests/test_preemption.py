@@ -15,10 +15,10 @@ import torch
 from conftest import ROOT, TINY
 from safetensors.torch import load_file
 
-from advprune import preemption
 from advprune.datasets.loader import TrainLoader
 from advprune.datasets.splits import Split
 from advprune.modules.training import RobustTraining
+from advprune.runtime import preemption
 
 
 @pytest.fixture

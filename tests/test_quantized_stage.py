@@ -10,14 +10,14 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 import prune  # noqa: F401 - registers the schemas
+from advprune.config.resolve import resolve
 from advprune.errors import UserError
 from advprune.models.small_cnn import small_cnn
+from advprune.pipeline.plan import plan_pruned
 from advprune.quantizers import int8, onnx_graph
 from advprune.quantizers.prepare import calibrate, quantize
-from advprune.report.notes import notes
+from advprune.report.table.footnotes import notes
 from advprune.stages import quantized
-from advprune.stages.options import resolve
-from advprune.stages.plan import plan_pruned
 
 OTHER = tuple(word for word in TINY if not word.startswith("attack."))  # for an attack without steps
 

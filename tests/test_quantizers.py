@@ -21,10 +21,10 @@ from advprune.models.mobilenet import MobileNetV2
 from advprune.models.preact_resnet import PreActResNet
 from advprune.models.small_cnn import small_cnn
 from advprune.models.vgg import VGG16BN, VGGBNDrop
-from advprune.quantizers.faces import Quantized
 from advprune.quantizers.fake_quant import ActivationQuant, affine, fake_activation, fake_weight, weight_scales
 from advprune.quantizers.int8 import integers
 from advprune.quantizers.prepare import calibrate, quantize
+from advprune.quantizers.variants import Quantized
 from advprune.threat import Linf
 
 SMALL: dict[str, Any] = {"num_classes": 10, "in_channels": 3, "image_size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from advprune.errors import UserError
-from advprune.report.certified import lines, points
-from advprune.report.radius import draw, main
+from advprune.report.curves.certified_accuracy import lines, points
+from advprune.report.curves.radius import draw, main
 
 
 def records(folder: Path, radii: list[float], *, wrong: int = 0, abstained: int = 0) -> str:

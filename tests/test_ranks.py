@@ -12,15 +12,15 @@ from torch import nn
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.loader import EvalLoader, TrainLoader
 from advprune.datasets.splits import Split
+from advprune.distributed.sharding import Shard, of_batch, sample_rows, sharded_random
 from advprune.errors import UserError
 from advprune.objectives.free import Free
-from advprune.rows import Share, drawn, of_batch, some
-from advprune.stages.start import Died, on_ranks
+from advprune.pipeline.spawn import RankDiedError, on_ranks
 from advprune.threat import L2, Linf
 
 
-def shares(ranks: int) -> list[Share]:
-    return [Share(rank, ranks) for rank in range(ranks)]
+def shares(ranks: int) -> list[Shard]:
+    return [Shard(rank, ranks) for rank in range(ranks)]
 
 
 @pytest.mark.parametrize(("whole", "ranks"), [(8, 2), (7, 2), (7, 3), (2, 3), (1, 4)])
@@ -49,22 +49,25 @@ def test_noise_along_another_axis_and_of_a_part() -> None:
     torch.manual_seed(0)
     whole = torch.randn(2, 5, 3)
     torch.manual_seed(0)
-    with of_batch(Share(1, 2), 5):
-        assert torch.equal(drawn(torch.randn_like, torch.empty(2, 2, 3), axis=1), whole[:, [1, 3]])
-        assert drawn(torch.randn_like, torch.empty(1, 3)).shape == (1, 3)  # some of the rows: drawn for themselves
+    with of_batch(Shard(1, 2), 5):
+        assert torch.equal(sharded_random(torch.randn_like, torch.empty(2, 2, 3), axis=1), whole[:, [1, 3]])
+        assert sharded_random(torch.randn_like, torch.empty(1, 3)).shape == (
+            1,
+            3,
+        )  # some of the rows: drawn for themselves
 
 
 def test_a_few_images_of_the_batch_are_the_same_few() -> None:
     loss = torch.randn(7, dtype=torch.float64)
     torch.manual_seed(0)
-    chosen, weight = some(7, 5, torch.device("cpu"))
+    chosen, weight = sample_rows(7, 5, torch.device("cpu"))
     expected = loss[chosen].mean() * weight
     found = torch.zeros((), dtype=torch.float64)
     for share in shares(3):
         torch.manual_seed(0)
         mine = loss[share.of(7)]
         with of_batch(share, 7):
-            here, weight = some(len(mine), 5, torch.device("cpu"))
+            here, weight = sample_rows(len(mine), 5, torch.device("cpu"))
         found += share.weight(7) * weight * (mine[here].mean() if len(here) else 0) / 3
     assert found.item() == pytest.approx(expected.item(), abs=1e-15)
 
@@ -169,7 +172,7 @@ def test_batch_norm_over_unevenly_dealt_rows() -> None:
     y = norm(x)
     (y**3).sum().backward()
     for rank, (found, grad, var) in on_ranks(3, rank_work.uneven_sum, 3).items():
-        rows = Share(rank, 3).of(5)
+        rows = Shard(rank, 3).of(5)
         assert torch.allclose(found, y[rows], atol=1e-12)
         assert torch.allclose(grad, x.grad[rows], atol=1e-12)
         assert torch.allclose(var, norm.running_var, atol=1e-12)
@@ -179,8 +182,8 @@ def test_batch_norm_over_unevenly_dealt_rows() -> None:
     ("how", "error", "said"),
     [
         ("sentence", UserError, r"^the loss is nan; lower the learning rate$"),
-        ("defect", Died, r"rank 1 of 3 failed and the others were stopped; it said:\n(.|\n)*somewhere deep"),
-        ("kill", Died, r"^rank 1 of 3 was killed \(SIGKILL\) and the others were stopped$"),
+        ("defect", RankDiedError, r"rank 1 of 3 failed and the others were stopped; it said:\n(.|\n)*somewhere deep"),
+        ("kill", RankDiedError, r"^rank 1 of 3 was killed \(SIGKILL\) and the others were stopped$"),
     ],
 )
 def test_a_rank_that_dies_ends_the_others(how: str, error: Any, said: str, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import multiprocessing
 import pickle
 
-from advprune.loggers.base import Guarded, Logger
+from advprune.tracking.guarded import Guarded
+from advprune.tracking.logger import Logger
 
 
 class Remembers(Logger):

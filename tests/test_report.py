@@ -13,19 +13,19 @@ import pytest
 from markupsafe import escape
 from scipy.stats import binomtest, t
 
-from advprune.keys import RECIPES
 from advprune.report.__main__ import main
-from advprune.report.board import rank, shown
 from advprune.report.build import build
-from advprune.report.compare import comparisons, on_every_seed
-from advprune.report.entries import entries, method
-from advprune.report.found import Found, Run
-from advprune.report.plots import every
-from advprune.report.published import beside, published
-from advprune.report.store_reader import Reader
-from advprune.report.verdicts import read
-from advprune.report.words import learned
-from advprune.seal import seal
+from advprune.report.data.leaderboard_rows import entries, method
+from advprune.report.data.names import learned
+from advprune.report.data.published import beside, published
+from advprune.report.data.records import read
+from advprune.report.data.runs import Found, Run
+from advprune.report.data.significance import comparisons, on_every_seed
+from advprune.report.data.store_reader import Reader
+from advprune.report.page.leaderboard import rank, shown
+from advprune.report.plots import all
+from advprune.store.checksums import write_manifest
+from advprune.store.keys import RECIPES
 from benchmarks.report import Synthetic, options_of
 
 IMAGES = 200
@@ -38,14 +38,14 @@ DENSE = 170
 def write(path: Path, text: str) -> None:
     """Write it, and a mark that goes with it, as whoever plants a file would."""
     path.write_text(text)
-    seal(path.parent)
+    write_manifest(path.parent)
 
 
 def change(folder: Path, *, seal_again: bool = False, **facts: Any) -> None:
     path = folder / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
     if seal_again:
-        seal(folder)
+        write_manifest(folder)
 
 
 def first(count: int) -> list[bool]:
@@ -228,7 +228,7 @@ def test_words_are_those_of_the_command(made: Path) -> None:
 def test_a_damaged_run_is_named_and_the_others_untouched(
     made: Path, damaged: Path, tmp_path: Path, damage: Any, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(every, "draw", lambda given: ([], []))
+    monkeypatch.setattr(all, "draw", lambda given: ([], []))
     run = next(run for run in Reader(made / "stages").runs() if run.final.result.get("ratio") == 0.99)
     damage(damaged / "evaluated" / run.evaluated.key)
     report = build(damaged, tmp_path / "report", [])

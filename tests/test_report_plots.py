@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from advprune import masks as mask_values
-from advprune.modules.files import save_weights
+from advprune.modules.weights_io import save_masks, save_weights
 from advprune.report.build import build
-from advprune.report.found import Found, Run
+from advprune.report.data.published import beside
+from advprune.report.data.runs import Found, Run
+from advprune.report.data.store_reader import Reader
 from advprune.report.plots import sparsity
+from advprune.report.plots.data import Material
 from advprune.report.plots.layers import layers
-from advprune.report.plots.material import Material
 from advprune.report.plots.overlap import kept, overlap
 from advprune.report.plots.pareto import front
 from advprune.report.plots.style import Looks, Plot, slug
-from advprune.report.published import beside
-from advprune.report.store_reader import Reader
 from benchmarks.report import Synthetic, options_of
 
 SHAPES = {"conv1.weight": (4, 1, 3, 3), "linear.weight": (10, 16)}
@@ -37,7 +36,7 @@ def test_overlap_is_both_over_either(tmp_path: Path) -> None:
     drawn = [{"b": random.random((3, 7)) < 0.3, "a": random.random(11) < 0.3} for _ in range(2)]
     sets = [{(n, i) for n, mask in masks.items() for i in np.flatnonzero(mask)} for masks in drawn]
     for name, masks in zip("xy", drawn, strict=True):
-        mask_values.save({n: torch.from_numpy(mask) for n, mask in masks.items()}, tmp_path / name)
+        save_masks({n: torch.from_numpy(mask) for n, mask in masks.items()}, tmp_path / name)
     found = overlap(kept(tmp_path / "x"), kept(tmp_path / "y"))
     assert found == len(sets[0] & sets[1]) / len(sets[0] | sets[1])
     assert overlap(kept(tmp_path / "x"), kept(tmp_path / "x")) == 1

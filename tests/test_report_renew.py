@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from advprune.launch.refresh_report import refresh_report
 from advprune.report import build as building
-from advprune.stages.renew import renew
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_grid_renews_the_report_with_its_own_table(
     grid: tuple[Path, Path], built: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, table = grid
-    renew(store, table)
+    refresh_report(store, table)
     assert built == [(store, store.parent / "report", [table])]
     assert f"report    {store.parent / 'report' / 'index.html'}" in capsys.readouterr().out
 
@@ -49,12 +49,12 @@ def test_a_grid_renews_the_report_with_its_own_table(
 def test_a_grid_that_made_nothing_leaves_a_newer_page(grid: tuple[Path, Path], built: list[Any]) -> None:
     store, table = grid
     table.write_text(json.dumps([{"made": 0}]))
-    renew(store, table)  # there is no page yet
-    renew(store, table)
+    refresh_report(store, table)  # there is no page yet
+    refresh_report(store, table)
     assert len(built) == 1
     later = (store.parent / "report" / "index.html").stat().st_mtime + 5
     os.utime(store / "journal.jsonl", (later, later))  # another command made something since
-    renew(store, table)
+    refresh_report(store, table)
     assert len(built) == 2
 
 
@@ -67,7 +67,7 @@ def test_whatever_goes_wrong_is_a_line(
 
     monkeypatch.setattr(building, "build", build)
     with caplog.at_level(logging.WARNING):
-        renew(*grid)
+        refresh_report(*grid)
     (line,) = caplog.messages
     assert line.startswith(f"no report ({type(error).__name__}: ")
     assert "python -m advprune.report tries again" in line
@@ -75,5 +75,5 @@ def test_whatever_goes_wrong_is_a_line(
 
 def test_a_store_without_an_evaluation_is_a_sentence(grid: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        renew(*grid)
+        refresh_report(*grid)
     assert "no report: there is no finished evaluation in" in caplog.text

@@ -9,11 +9,11 @@ from conftest import TINY
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from advprune.errors import UserError
-from advprune.stages.trial import VARIABLE
+from advprune.stages.optuna_trial import VARIABLE
 
 optuna = pytest.importorskip("optuna", reason="needs the extra optuna")
 
-from advprune.stages.launch import search  # noqa: E402
+from advprune.launch import search  # noqa: E402
 
 OPTIONS: dict[str, Any] = {
     "trials": 6, "at_once": 1, "storage": None, "seed": 3,

@@ -14,16 +14,16 @@ from test_keys import OPTIONS, keys
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
-from advprune import compiled, exact
 from advprune.attacks.pgd import pgd
 from advprune.bounds.interval import ibp
-from advprune.compiled import compiling
 from advprune.losses import kl
 from advprune.masks import prunable
-from advprune.modules.mixed import Mixed, called
+from advprune.modules.autocast import Mixed, autocast
 from advprune.modules.seeding import seed_step
 from advprune.objectives.trades import trades
-from advprune.stages.speed import arranged
+from advprune.runtime import compilation, full_precision
+from advprune.runtime.compilation import compiling
+from advprune.stages.memory_layout import optimized_layout
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 
@@ -48,7 +48,7 @@ def mean_loss(way: Callable[[nn.Module], nn.Module], *, trainer: dict[str, Any])
     images, labels = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16, torch.tensor(digits.target)
     attack = partial(pgd, threat=BALL, steps=3, rel_step=0.5, loss=kl, start="gaussian")
     order, losses = torch.Generator().manual_seed(1), []
-    with arranged(net, trainer, 8):
+    with optimized_layout(net, trainer, 8):
         seen = way(net)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
         for step in range(STEPS):
@@ -115,7 +115,7 @@ def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(ki
     through = {"choose": lambda s: {n: v > 0.5 for n, v in s.items()}, "through": lambda w, s, mask: w * (mask + 0 * s)}
     seen = {"dense": lambda: net, "masked": lambda: Subnet(net, masks),
             "searched": lambda: Subnet(net, scores=scores, **through)}[kind]()  # fmt: skip
-    model = called(seen, precision)
+    model = autocast(seen, precision)
     attack = partial(pgd, threat=BALL, steps=3, rel_step=0.5, loss=kl, start="gaussian")
     weight = net[3].weight.detach().clone()
 
@@ -135,9 +135,9 @@ def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(ki
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-6)
     assert counted.frame_count == (1 if precision == "fp32" else 2)  # the attack's first step is in fp32
     assert not torch.equal(once[0], once[2])
-    assert not compiled.wanted()
+    assert not compilation.wanted()
     with pytest.raises(ValueError, match="nothing is compiled"):
-        compiled.compiled(attack)
+        compilation.compiled(attack)
 
 
 @pytest.mark.slow
@@ -156,12 +156,12 @@ def test_logits_are_fp32_and_the_layers_bf16_but_where_exactness_is_asked_for() 
     net[4].register_forward_hook(lambda module, given, out: seen.append(out.dtype))
     with torch.no_grad():
         plain, mixed = net(x), Mixed(net)(x)
-        with exact.exactly():
+        with full_precision.full_precision():
             assert torch.equal(Mixed(net)(x), plain)
     assert mixed.dtype == torch.float32
     assert seen == [torch.float32, torch.bfloat16, torch.float32]
     assert 0 < (mixed - plain).abs().max() < 8 * UNIT * plain.abs().max()
-    assert called(net, "fp32") is net
+    assert autocast(net, "fp32") is net
 
 
 def test_bounds_of_a_network_in_bf16_are_those_of_fp32() -> None:
@@ -183,7 +183,7 @@ def test_a_network_lies_as_asked_inside_and_as_before_outside(searched: bool, fa
     before, values = {n: t.clone() for n, t in whole.state_dict().items()}, whole(x).detach()
     with (
         pytest.raises(RuntimeError) if fails else nullcontext(),
-        arranged(whole, {"memory_format": "channels_last", "compile": "default"}, 32),
+        optimized_layout(whole, {"memory_format": "channels_last", "compile": "default"}, 32),
     ):
         assert net[3].weight.is_contiguous(memory_format=torch.channels_last)
         assert net._compiled_call_impl is not None
@@ -221,7 +221,11 @@ def test_a_training_in_channels_last_goes_on_from_a_checkpoint_with_the_same_bit
 
     (whole, one), (killed, two), (resumed, three) = begun(), begun(), begun()
     trainer = {"memory_format": "channels_last"}
-    with arranged(whole, trainer, 8), arranged(killed, trainer, 8), arranged(resumed, trainer, 8):
+    with (
+        optimized_layout(whole, trainer, 8),
+        optimized_layout(killed, trainer, 8),
+        optimized_layout(resumed, trainer, 8),
+    ):
         stepped(whole, one, 6)
         stepped(killed, two, 3)
         torch.save({"net": killed.state_dict(), "optimizer": two.state_dict()}, tmp_path / "last.ckpt")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from advprune.errors import UserError
-from advprune.stages.plan import Stage
-from advprune.stages.store import Store
+from advprune.store.stage import Stage
+from advprune.store.store import Store
 
 STAGE = Stage("dense", {"seed": 0})
 

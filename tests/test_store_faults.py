@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 from conftest import TINY, run_job
 
-from advprune import keys
 from advprune.errors import UserError
-from advprune.report.notes import notes
-from advprune.report.pool import pool
-from advprune.stages import lock
-from advprune.stages.plan import Stage
-from advprune.stages.store import Store
+from advprune.report.data.seeds import pool
+from advprune.report.table.footnotes import notes
+from advprune.store import keys, lock
+from advprune.store.stage import Stage
+from advprune.store.store import Store
 
 STAGE, OTHER = Stage("dense", {"seed": 0}), Stage("dense", {"seed": 1})
 WORDS = (*TINY, "training.epochs=1", "finetune.epochs=1", "pruner=magnitude", "ratio=0.5")
@@ -123,7 +122,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, number: int, nth: int) -> None:
         if len(writes) >= nth:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("advprune.atomic.os.fsync", fsync)
+    monkeypatch.setattr("advprune.runtime.atomic_write.os.fsync", fsync)
 
 
 @pytest.mark.parametrize("nth", [1, 4, 9])
@@ -268,7 +267,7 @@ def test_what_an_older_recipe_made_is_not_read(job: Any, store: Path, monkeypatc
     old = job(*WORDS, store=store)["row"]
     with monkeypatch.context() as newer:
         newer.setitem(keys.RECIPES, "pruned", keys.RECIPES["pruned"] + 1)
-        newer.setattr("advprune.stages.provenance.code_version", lambda: "newer")
+        newer.setattr("advprune.store.provenance.code_version", lambda: "newer")
         new = job(*WORDS, store=store)["row"]
     assert made(store)[5:] == ["pruned", "finetuned", "evaluated"]
     assert new["files"]["dense"] == old["files"]["dense"]

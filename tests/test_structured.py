@@ -14,7 +14,7 @@ from advprune.errors import UserError
 from advprune.models.structure import block_sites, filter_sites
 from advprune.pruners import blocks, filters
 from advprune.pruners.criteria import bn_scale, cka, expected_abs, fpgm, hrank, kl, l1, l2, pls, random, taylor
-from advprune.pruners.criteria.ranks import ranks
+from advprune.pruners.criteria.matrix_rank import ranks
 from advprune.sites import BlockSite, FilterSite
 from advprune.surgery.budget import Dense, dense
 from advprune.surgery.cost import layers, total
@@ -144,7 +144,7 @@ def test_ranks_are_numpys(shape: tuple[int, int]) -> None:
 
 def test_ranks_of_many_threads_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     maps = torch.rand(300, 8, 8) * (torch.rand(300, 8, 1) < 0.7)
-    monkeypatch.setattr("advprune.pruners.criteria.ranks.CHUNK", 8 * 64 * 50)
+    monkeypatch.setattr("advprune.pruners.criteria.matrix_rank.CHUNK", 8 * 64 * 50)
     threads, found = torch.get_num_threads(), []
     try:
         for count in (1, 2):

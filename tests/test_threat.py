@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from advprune.errors import UserError
-from advprune.frozen import frozen, rng_kept
+from advprune.frozen import frozen, preserve_rng
 from advprune.losses import cross_entropy, dlr, kl, margin
 from advprune.threat import L2, Linf
 
@@ -97,7 +97,7 @@ def test_rng_kept():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    with rng_kept():
+    with preserve_rng():
         torch.manual_seed(99)
         torch.rand(7)
     assert torch.equal(torch.rand(4), expected)

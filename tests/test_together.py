@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from conftest import TINY, run_job
 
-from advprune.report.columns import COLUMNS
-from advprune.report.notes import notes
-from advprune.report.pool import pool
+from advprune.report.data.seeds import pool
+from advprune.report.table.columns import COLUMNS
+from advprune.report.table.footnotes import notes
 
 FILTERS = (*TINY, "model.widths=[8,16,4]", "pruner=filters", "compression=2")
 WITHOUT_STEPS = tuple(word for word in FILTERS if not word.startswith("attack.steps"))

@@ -14,22 +14,22 @@ import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
-from advprune.atomic import replace
+from advprune.config.overrides import command
 from advprune.errors import UserError
-from advprune.loggers.wandb_parts import flat
-from advprune.report import table as tables
-from advprune.report.board import shown
-from advprune.report.cells import csv_cell, csv_text, latex_cell, markdown_cell
-from advprune.report.columns import eps
-from advprune.report.doubts import OVERSTATES, attributed, doubts_of, strength
-from advprune.report.failures import cause
-from advprune.report.found import Found
+from advprune.launch import grid
+from advprune.launch.skip_finished import SkipFinishedLauncher
+from advprune.report.data.doubts import OVERSTATES, attributed, doubts_of, strength
+from advprune.report.data.escaping import csv_cell, csv_text, latex_cell, markdown_cell
+from advprune.report.data.failures import cause
+from advprune.report.data.runs import Found
+from advprune.report.page.export import as_json, facts, latex, markdown, table
+from advprune.report.page.leaderboard import shown
 from advprune.report.page.render import _recipe, page
-from advprune.report.write import as_json, facts, latex, markdown, table
-from advprune.stages import grid
-from advprune.stages.again import FoundFirstLauncher
-from advprune.stages.provenance import version_of
-from advprune.stages.words import command
+from advprune.report.table import terminal as tables
+from advprune.report.table.columns import eps
+from advprune.runtime.atomic_write import write_atomically
+from advprune.store.provenance import version_of
+from advprune.tracking.wandb_parts import flat
 
 DOUBT = "the network gives <b>every</b> image the same class"
 ROW: dict[str, Any] = {
@@ -217,7 +217,7 @@ def test_a_job_without_a_record_is_not_passed_over(
 def test_two_jobs_do_not_share_a_folder() -> None:
     from omegaconf import OmegaConf
 
-    launcher = FoundFirstLauncher(None)  # type: ignore[arg-type]
+    launcher = SkipFinishedLauncher(None)  # type: ignore[arg-type]
     for subdir, refused in (("x", True), ("${hydra.job.num}", False), ("a/${hydra.job.id}", False)):
         launcher.config = OmegaConf.create({"hydra": {"sweep": {"subdir": subdir}}})
         launcher._check_folders(1)
@@ -261,7 +261,7 @@ def test_a_planted_link_is_replaced_and_not_written_through(tmp_path: Path) -> N
     precious.write_text("mine")
     for name in ("table.csv", f".table.csv.{os.getpid()}.part"):
         (tmp_path / name).symlink_to(precious)
-    replace(tmp_path / "table.csv", "new")
+    write_atomically(tmp_path / "table.csv", "new")
     assert precious.read_text() == "mine"
     assert (tmp_path / "table.csv").read_text() == "new"
     assert not (tmp_path / "table.csv").is_symlink()

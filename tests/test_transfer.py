@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from advprune.attacks.transfer import transfer
+from advprune.config import validate
+from advprune.config.resolve import GROUPS
 from advprune.errors import UserError
 from advprune.modules.examples import FIELDS, Examples, cells, gather
-from advprune.stages import door
-from advprune.stages.options import GROUPS
-from advprune.stages.verdicts import summary
+from advprune.stages.evaluation_summary import summary
 
 SMALL = (*(word for word in TINY if not word.startswith(("attack.steps", "search.epochs"))), "model.widths=[6,12,4]")
 MOVED = ("attack=transfer", "attack.inner.steps=3", "attack.inner.rel_step=0.5")
@@ -248,7 +248,7 @@ def test_presets_compose_and_bind(name: str) -> None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         options: Any = OmegaConf.to_container(compose("prune", [f"experiment={name}"]), resolve=True, enum_to_str=True)
-    door.check_signatures(options, GROUPS)
+    validate.check_signatures(options, GROUPS)
     pruner, phases = options["pruner"], (options["training"], options["finetune"])
     assert (pruner["biases"], pruner["classifier"], pruner["remove"]) == (True, False, "largest")
     assert pruner["select"] == ("quantile" if name.endswith("authors") else None)

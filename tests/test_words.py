@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from advprune.stages.words import for_jobs, typed
+from advprune.config.overrides import defer_group_overrides, typed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
     ],
 )
 def test_words_of_a_swept_group_wait_for_their_jobs(words: str) -> None:
-    found = for_jobs(words.split())
+    found = defer_group_overrides(words.split())
     for word, given in zip(found, words.split(), strict=True):
         inside = given.lstrip("+").startswith(("pruner.", "pruner/"))
         name, _, value = given.partition("=")
@@ -38,7 +38,7 @@ def test_words_of_a_swept_group_wait_for_their_jobs(words: str) -> None:
     ],
 )
 def test_other_words_are_left_as_they_are(words: str) -> None:
-    assert for_jobs(words.split()) == words.split()
+    assert defer_group_overrides(words.split()) == words.split()
 
 
 def test_a_grid_asks_each_member_for_its_own_option(tmp_path: Path) -> None:

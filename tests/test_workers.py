@@ -75,7 +75,7 @@ def test_a_worker_that_gives_nothing_is_not_waited_for_for_ever(how):
 def test_a_lock_is_waited_for_as_long_as_its_holder_gets_on(tmp_path):
     from filelock import FileLock
 
-    from advprune.datasets.patience import held, written
+    from advprune.datasets.wait_for_files import held, written
 
     other = FileLock(tmp_path / "lock", is_singleton=False)
     signs = iter(range(100))

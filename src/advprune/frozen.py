@@ -28,7 +28,7 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def lent(model: nn.Module) -> Iterator[nn.Module]:
+def effective_network(model: nn.Module) -> Iterator[nn.Module]:
     """The network whose layers hold the weights that count: of one seen through masks, the one it lends."""
     if hasattr(type(model), "pruned"):
         with model.pruned() as net:  # type: ignore[operator]
@@ -38,7 +38,7 @@ def lent(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def rng_kept() -> Iterator[None]:
+def preserve_rng() -> Iterator[None]:
     """Whatever seeds or draws from torch's global generators inside, they go on afterwards as if it had not."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):

@@ -3,17 +3,12 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from advprune.atomic import replace
 from advprune.errors import UserError
 from advprune.units import decimal
 
@@ -167,27 +162,6 @@ def check(model: nn.Module, masks: Masks) -> None:
                 f"{alive} of the {int((~mask).sum())} pruned weights of {name} are not zero; "
                 "apply these masks to the model, or load the ones it was pruned with"
             )
-
-
-def save(masks: Masks, path: Path) -> None:
-    """Write masks as a safetensors file of bool tensors, from any device."""
-    replace(path, serialise({name: mask.cpu().contiguous() for name, mask in masks.items()}))
-
-
-def load(path: Path) -> Masks:
-    """Read masks onto the CPU.
-
-    Raises:
-        UserError: if the file is missing, truncated, not safetensors, or holds anything but bool tensors.
-    """
-    try:
-        masks = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read as masks ({error}); give a complete masks.safetensors") from error
-    for name, mask in masks.items():
-        if mask.dtype != torch.bool:
-            raise UserError(f"{path} holds {name} as {mask.dtype}; masks are torch.bool: is this a file of weights?")
-    return masks
 
 
 def checksum(masks: Masks) -> str:

@@ -3,6 +3,7 @@
 Images are float tensors (N, C, H, W) in [0, 1]; ``eps`` is in the same units, so eight grey levels are ``8/255``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeAlias
 
@@ -12,8 +13,14 @@ from torch import Tensor
 
 from advprune.errors import UserError
 from advprune.ranges import PIXEL_UNITS, Quotient
-from advprune.rows import drawn
 from advprune.units import fraction
+
+#: (random function, like) -> random numbers, such as those of this rank's rows of a batch.
+Draw: TypeAlias = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+
+
+def _draw(random: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    return random(like)
 
 
 def _radius(eps: float | str, largest: float) -> float:
@@ -41,9 +48,9 @@ class Linf:
     def __init__(self, eps: Annotated[float, Gt(0), Le(1), PIXEL_UNITS] | Quotient):
         object.__setattr__(self, "eps", _radius(eps, 1))
 
-    def sample(self, x: Tensor) -> Tensor:
+    def sample(self, x: Tensor, draw: Draw = _draw) -> Tensor:
         """Uniform in the ball around ``x``, then clipped to [0, 1]."""
-        return (x + self.eps * (2 * drawn(torch.rand_like, x) - 1)).clamp(0, 1)
+        return (x + self.eps * (2 * draw(torch.rand_like, x) - 1)).clamp(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """The direction of length 1 in this norm along which a linear function of gradient ``grad`` grows fastest."""
@@ -72,11 +79,11 @@ class L2:
     def __init__(self, eps: Annotated[float, Gt(0), Le(10), PIXEL_UNITS] | Quotient):
         object.__setattr__(self, "eps", _radius(eps, 10))
 
-    def sample(self, x: Tensor) -> Tensor:
+    def sample(self, x: Tensor, draw: Draw = _draw) -> Tensor:
         """Uniform in the ball around ``x``, then clipped to [0, 1]."""
         dimensions = x[0].numel() if len(x) else 1
-        share = drawn(lambda all: torch.rand(len(all), device=x.device, dtype=x.dtype), x) ** (1 / dimensions)
-        return (x + self.eps * _per_image(share, x) * self.steepest(drawn(torch.randn_like, x))).clamp(0, 1)
+        share = draw(lambda all: torch.rand(len(all), device=x.device, dtype=x.dtype), x) ** (1 / dimensions)
+        return (x + self.eps * _per_image(share, x) * self.steepest(draw(torch.randn_like, x))).clamp(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """``grad`` at Euclidean length 1 per image; a zero gradient stays zero, and what is not a number is zero."""

@@ -1,6 +1,6 @@
 """Hydra's own sweeper, which looks for finished jobs before it launches the others.
 
-Hydra loads a sweeper from this namespace alone; what it does is in ``advprune.stages.again``.
+Hydra loads a sweeper from this namespace alone; what it does is in ``advprune.launch.skip_finished``.
 """
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -13,10 +13,10 @@ class FoundFirst(BasicSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Put the look into the store before the launcher."""
-        from advprune.stages.again import FoundFirstLauncher
+        from advprune.launch.skip_finished import SkipFinishedLauncher
 
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.launcher = FoundFirstLauncher(self.launcher)
+        self.launcher = SkipFinishedLauncher(self.launcher)
         self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def validate_batch_is_legal(self, batch: object) -> None:

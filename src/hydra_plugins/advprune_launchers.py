@@ -5,8 +5,8 @@ So nothing heavy is imported here; ``advprune.stages.launch`` does the work.
 
 from pathlib import Path
 
-from advprune.stages.launch.jobs import Job
-from advprune.stages.launch.launcher import Launching as _Launching
+from advprune.launch.jobs import Job
+from advprune.launch.launcher import Launching as _Launching
 
 
 class Local(_Launching):
@@ -14,7 +14,7 @@ class Local(_Launching):
 
     def run(self, jobs: list[Job], folder: Path) -> None:
         """Run them, some at a time."""
-        from advprune.stages.launch import local
+        from advprune.launch import local
 
         local.run(jobs, self.options)
 
@@ -24,6 +24,6 @@ class Slurm(_Launching):
 
     def run(self, jobs: list[Job], folder: Path) -> None:
         """Submit them as one array, and wait if asked to."""
-        from advprune.stages.launch import slurm
+        from advprune.launch import slurm
 
         slurm.run(jobs, folder, self.options)

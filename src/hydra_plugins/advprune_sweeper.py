@@ -36,7 +36,7 @@ class Optuna(Sweeper):
 
     def _search(self, arguments: list[str]) -> float:
         try:
-            from advprune.stages.launch import search
+            from advprune.launch import search
         except ModuleNotFoundError:
             raise UserError(
                 'hydra/sweeper=optuna needs a package that is not installed: pip install "advprune[optuna]"'

@@ -17,12 +17,12 @@ import torch
 from pyautoattack.checks import check_square_sr
 from torch import Tensor, nn
 
-from advprune.attacks.draws import places
 from advprune.attacks.fast.engine import PARTS, Engine
 from advprune.attacks.fast.network import PRECISIONS
+from advprune.attacks.per_image_rng import places
 from advprune.attacks.watched import Watched
 from advprune.errors import UserError
-from advprune.frozen import frozen, rng_kept
+from advprune.frozen import frozen, preserve_rng
 from advprune.prediction import is_right
 from advprune.ranges import Seed
 from advprune.threat import Threat
@@ -77,7 +77,7 @@ def autoattack(
     _check_options(version, attacks, x)
     _check_engine(engine, precision, version, attacks)
     x, facts = x.detach(), facts if facts is not None else {}
-    with frozen(model), rng_kept(), _tracing_kept():
+    with frozen(model), preserve_rng(), _tracing_kept():
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         watched = Watched(model, x, y, threat)

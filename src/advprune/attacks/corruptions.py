@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from advprune.attacks.common import blur, digital, noise, weather
 from advprune.attacks.common.pixels import Array, Draws, levels
-from advprune.attacks.draws import generators, places
+from advprune.attacks.per_image_rng import generators, places
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.prediction import is_right

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from advprune.attacks.draws import integers, places, uniform, worst
+from advprune.attacks.per_image_rng import integers, places, uniform, worst
 from advprune.errors import UserError
 from advprune.ranges import Count, Seed, Share, refuse_outside
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from advprune.attacks.draws import integers, places, uniform, worst
+from advprune.attacks.per_image_rng import integers, places, uniform, worst
 from advprune.errors import UserError
 from advprune.ranges import Count, Natural, Seed, Share, refuse_outside
 

@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from advprune.attacks.ascent import ascend
+from advprune.attacks.gradient_step import ascend
+from advprune.distributed.sharding import sharded_random
 from advprune.errors import UserError
-from advprune.exact import exactly
 from advprune.frozen import frozen
 from advprune.losses import Loss, cross_entropy
 from advprune.prediction import is_right
 from advprune.ranges import Count, Length, Share, refuse_outside
-from advprune.rows import drawn
+from advprune.runtime.full_precision import full_precision
 from advprune.threat import Threat
 
 #: Radii that all steps together are long, where no length is given (Madry et al., section 4).
@@ -87,14 +87,14 @@ def _climb(
 ) -> Tensor:
     """One restart: the last iterate."""
     if start == "uniform":
-        x_adv = threat.sample(x)
+        x_adv = threat.sample(x, sharded_random)
     elif start == "gaussian":
-        x_adv = threat.project(x + start_noise * drawn(torch.randn_like, x), x)
+        x_adv = threat.project(x + start_noise * sharded_random(torch.randn_like, x), x)
     else:
         x_adv = x.clone()
     for step in range(steps):
         close = start == "gaussian" and step == 0  # so close to x that the loss may have no slope in bf16
-        with exactly() if close else nullcontext():
+        with full_precision() if close else nullcontext():
             x_adv = ascend(model, x_adv, x, y, threat=threat, length=rel_step * threat.eps, loss=loss)
     return x_adv
 

@@ -8,7 +8,7 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor, nn
 
 from advprune.attacks.watched import Watched
-from advprune.frozen import frozen, rng_kept
+from advprune.frozen import frozen, preserve_rng
 from advprune.ranges import Count, Seed, refuse_outside
 from advprune.threat import Threat
 
@@ -48,6 +48,6 @@ def square(
         device=x.device,
         resc_schedule=n_queries != AUTOATTACK,
     )
-    with frozen(model), rng_kept():
+    with frozen(model), preserve_rng():
         x_adv = engine.perturb(x.detach().contiguous(), y).detach()
     return torch.where(watched.lost.view(-1, 1, 1, 1), watched.points, x_adv)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from advprune.bounds.boxes import Interval, input_region, minimum, specification, with_label
 from advprune.bounds.graph import Step, trace
-from advprune.frozen import lent
+from advprune.frozen import effective_network
 from advprune.ranges import Share
 from advprune.threat import Threat
 
@@ -26,7 +26,7 @@ def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share 
     Raises:
         UserError: for an operation that bounds do not know, a layer in train mode, or images outside [0, 1].
     """
-    with lent(model) as net:
+    with effective_network(model) as net:
         steps = trace(net)
         boxes = propagate(steps, input_region(x, threat, scale))
         return with_label(last_layer(steps, boxes, y), y)
@@ -34,7 +34,7 @@ def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share 
 
 def logit_bounds(model: nn.Module, x: Tensor, *, threat: Threat, scale: Share = 1.0) -> Interval:
     """The interval of each logit, (N, K); see ``ibp``."""
-    with lent(model) as net:
+    with effective_network(model) as net:
         return propagate(trace(net), input_region(x, threat, scale))[-1]
 
 

@@ -11,7 +11,7 @@ from advprune.bounds.boxes import Interval, input_region, minimum, specification
 from advprune.bounds.graph import Step, trace
 from advprune.bounds.interval import last_layer, propagate
 from advprune.bounds.ops import Relu, Slope
-from advprune.frozen import lent
+from advprune.frozen import effective_network
 from advprune.ranges import Count, Share, refuse_outside
 from advprune.threat import Threat
 
@@ -37,7 +37,7 @@ def crown_ibp(
         UserError: see ``interval.ibp``; or if ``beta`` or ``rows`` is out of range.
     """
     refuse_outside(crown_ibp, rows=rows, beta=beta)
-    with lent(model) as net:
+    with effective_network(model) as net:
         steps = trace(net)
         boxes = propagate(steps, input_region(x, threat, scale))
         intervals = last_layer(steps, boxes, y) if beta < 1 else 0.0
@@ -61,7 +61,7 @@ def crown(
         (N, K), zero at the label. Differentiable.
     """
     refuse_outside(crown, rows=rows)
-    with lent(model) as net:
+    with effective_network(model) as net:
         steps = trace(net)
         boxes = tightened(steps, input_region(x, threat, scale), slope, rows)
         return with_label(torch.maximum(_margins(steps, boxes, y, slope, rows), last_layer(steps, boxes, y)), y)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from advprune.bounds.certificate import Certificate
 from advprune.bounds.layers import refuse_training
 from advprune.errors import UserError
-from advprune.frozen import frozen, lent
+from advprune.frozen import effective_network, frozen
 from advprune.prediction import NO_CLASS, predict
 from advprune.ranges import Count, Length, Seed, refuse_outside
 from advprune.threat import Threat
@@ -56,7 +56,7 @@ def certify_smoothing(
     _check(sigma, n0, n, alpha, forward_size)
     wanted = threat.eps * (1.0 if threat.norm == "l2" else math.sqrt(x.shape[1:].numel()))
     keys = [(seed, int(position)) for position in positions]
-    with lent(model) as net, frozen(net), torch.no_grad():
+    with effective_network(model) as net, frozen(net), torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 refuse_training(module)

@@ -6,15 +6,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from advprune import ranks
 from advprune.datasets.augment import CropFlip
+from advprune.datasets.external_test_set import load_test
 from advprune.datasets.extra import load_extra
 from advprune.datasets.loader import EvalLoader, TrainLoader
-from advprune.datasets.other_test import load_test
 from advprune.datasets.splits import Split, hold_out, subset
+from advprune.distributed import collectives
+from advprune.distributed.sharding import Shard
 from advprune.errors import UserError
 from advprune.ranges import Count, Held, Seed
-from advprune.rows import Share
 
 
 class ImageData(pl.LightningDataModule):
@@ -32,7 +32,7 @@ class ImageData(pl.LightningDataModule):
         validation: training images held out: their number (int) or share (float in [0, 1)).
         batch_size: of the set's own images; as many extra ones come on top.
         train_images: train on so many only, the first of a fixed shuffle; None for all.
-        test: path of other test images, see ``other_test.py``; None for the set's own.
+        test: path of other test images, see ``external_test_set.py``; None for the set's own.
         extra: path of an ``.npz`` with further training images, see ``extra.py``; None for none.
         val_images: validate on so many of the held-out images at most; None for all.
         repeats: how often each training batch is given in a row.
@@ -146,14 +146,14 @@ class ImageData(pl.LightningDataModule):
         return {name: len(images) for name, images in self._splits.items()}
 
     @property
-    def share(self) -> Share:
+    def share(self) -> Shard:
         """The part of each batch that this process takes; all of it, unless ranks work on it together."""
-        return Share(ranks.rank(), ranks.size())
+        return Shard(collectives.rank(), collectives.size())
 
     def checksum(self) -> int:
         """Of the images as this process sees them: labels and pixels, or the sizes of files too large for memory."""
         self.setup()
-        return ranks.checksum(t for name in sorted(self._splits) for t in self._splits[name].identity())
+        return collectives.checksum(t for name in sorted(self._splits) for t in self._splits[name].identity())
 
     def train_dataloader(self) -> Any:
         """Shuffled, augmented (x, y); of a rank among several, its rows of each batch and the batch's rows in all."""

@@ -14,11 +14,11 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import Progress
 
-from advprune.atomic import replace
 from advprune.datasets.arrays import load_array
 from advprune.datasets.image_modes import eight_bits
-from advprune.datasets.patience import PATIENCE, held
+from advprune.datasets.wait_for_files import PATIENCE, held
 from advprune.errors import UserError
+from advprune.runtime.atomic_write import write_atomically
 
 log = logging.getLogger(__name__)
 #: What the file with the checksum of a cached one is called.
@@ -147,7 +147,7 @@ def _store(path: Path, images: np.ndarray) -> None:
     with part.open("wb") as file:
         np.save(file, images)
     part.replace(path)
-    replace(path.with_suffix(SUM), _checksum(images), durable=False)
+    write_atomically(path.with_suffix(SUM), _checksum(images), durable=False)
 
 
 def _stored(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:

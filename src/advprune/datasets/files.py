@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from advprune.datasets.dealt import bounds, chunks, tagged
 from advprune.datasets.decode import open_image
 from advprune.datasets.loader import Epochs, Resumable, check_batches, mixed_seed, pixels
+from advprune.datasets.rank_batches import bounds, chunks, tagged
 from advprune.datasets.workers import batches
+from advprune.distributed.sharding import WHOLE, Shard
 from advprune.errors import UserError
-from advprune.rows import WHOLE, Share
 
 Key = tuple[int, int | None]
 
@@ -100,7 +100,7 @@ class FileTrainLoader(Resumable):
         flip: bool,
         workers: int,
         repeats: int = 1,
-        share: Share = WHOLE,
+        share: Shard = WHOLE,
         least: int = 2,
     ) -> None:
         check_batches(batch_size, repeats)
@@ -137,7 +137,7 @@ class FileEvalLoader:
         workers: int,
         indices: Tensor | None = None,
         positions: bool = False,
-        share: Share = WHOLE,
+        share: Shard = WHOLE,
     ) -> None:
         check_batches(batch_size)
         self.share = share

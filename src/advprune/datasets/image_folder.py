@@ -12,16 +12,16 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from advprune import ranks
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.base import ImageData
 from advprune.datasets.decode import count_frames, decode_cached, open_image
 from advprune.datasets.files import FileEvalLoader, Files, FileTrainLoader
 from advprune.datasets.listing import SUFFIXES, list_split, test_folder
 from advprune.datasets.splits import Split
+from advprune.distributed import collectives
 from advprune.errors import UserError
-from advprune.processors import usable_processors
 from advprune.ranges import Count, Held, Seed, Side, refuse_outside
+from advprune.runtime.processors import usable_processors
 
 #: Largest image size that is kept in memory.
 SMALL = 64
@@ -108,7 +108,7 @@ class ImageFolder(ImageData):
         found = list_split(self.root, split)
         folder = os.path.abspath(self.root / split)  # noqa: PTH100  strings are joined: there may be a million
         paths = [f"{folder}/{path}" for path in found.paths]
-        if ranks.first():
+        if collectives.is_rank_zero():
             _tell_left_out(folder, found.left_out)
             _tell_frames(paths)
         return Files(paths, torch.tensor(found.labels), self.grey_or_colour, self.size)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from advprune.datasets.augment import CropFlip
-from advprune.datasets.dealt import bounds, chunks, parts_of, tagged
+from advprune.datasets.rank_batches import bounds, chunks, parts_of, tagged
 from advprune.datasets.splits import Split
+from advprune.distributed.sharding import WHOLE, Shard
 from advprune.errors import UserError
-from advprune.rows import WHOLE, Share
 
 
 def mixed_seed(*parts: int) -> int:
@@ -102,7 +102,7 @@ class TrainLoader(Resumable):
         augment: CropFlip | None = None,
         extra: Split | None = None,
         repeats: int = 1,
-        share: Share = WHOLE,
+        share: Shard = WHOLE,
         least: int = 2,
     ) -> None:
         check_batches(batch_size, repeats)
@@ -167,7 +167,7 @@ class EvalLoader:
         batch_size: int,
         indices: Tensor | None = None,
         positions: bool = False,
-        share: Share = WHOLE,
+        share: Shard = WHOLE,
     ) -> None:
         check_batches(batch_size)
         self.split, self.batch_size, self.positions, self.share = split, batch_size, positions, share

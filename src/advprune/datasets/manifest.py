@@ -14,8 +14,8 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from advprune.atomic import replace
 from advprune.errors import UserError
+from advprune.runtime.atomic_write import write_atomically
 
 log = logging.getLogger(__name__)
 #: From so many bytes on, or files, checksums are kept; less is read as quickly as a manifest.
@@ -135,4 +135,4 @@ def _write(path: Path, entries: dict[str, Entry]) -> None:
     text = json.dumps(entries)
     with suppress(OSError):  # a store that is only read: the next command takes as long as this one
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", durable=False)
+        write_atomically(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", durable=False)

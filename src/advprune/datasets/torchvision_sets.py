@@ -18,9 +18,9 @@ from torchvision import datasets
 
 from advprune.datasets.augment import CropFlip
 from advprune.datasets.base import ImageData
-from advprune.datasets.patience import PATIENCE, held, written
 from advprune.datasets.published import Published, published
 from advprune.datasets.splits import Split
+from advprune.datasets.wait_for_files import PATIENCE, held, written
 from advprune.errors import UserError
 from advprune.ranges import Count, Held, Seed
 

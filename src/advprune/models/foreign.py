@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
+from advprune.models.ambiguities import unsettled
 from advprune.models.checkpoints.constants import compare
-from advprune.models.checkpoints.cure import misfit
-from advprune.models.checkpoints.file import payload
-from advprune.models.checkpoints.forms import Plain
+from advprune.models.checkpoints.name_lists import some
 from advprune.models.checkpoints.names import OPTIONAL, Match, match
 from advprune.models.checkpoints.nests import NESTS, Nest, nests
+from advprune.models.checkpoints.parametrizations import Plain
+from advprune.models.checkpoints.reader import payload
+from advprune.models.checkpoints.refusal import misfit
 from advprune.models.checkpoints.tensors import refuse_exotic, same, unwrapped
-from advprune.models.checkpoints.words import some
-from advprune.models.unsettled import unsettled
 
 log = logging.getLogger(__name__)
 #: Prefixes that ``read`` takes off where all names share them, for it has no network to compare with.

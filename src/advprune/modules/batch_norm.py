@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from advprune import ranks
+from advprune.distributed import collectives
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
@@ -23,11 +23,11 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        return ranks.total(value)
+        return collectives.all_reduce_sum(value)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return ranks.total(grads[0].contiguous())
+        return collectives.all_reduce_sum(grads[0].contiguous())
 
 
 class _Synchronised:
@@ -38,7 +38,7 @@ class _Synchronised:
 
     def forward(self, x: Tensor) -> Tensor:
         norm = cast(Any, self)
-        if not norm.training or ranks.size() == 1:
+        if not norm.training or collectives.size() == 1:
             return nn.modules.batchnorm._BatchNorm.forward(norm, x)
         if x.is_cuda:
             return nn.SyncBatchNorm.forward(norm, x)  # fused kernels; torch has none for processors
@@ -58,8 +58,8 @@ class Synchronised2d(_Synchronised, nn.BatchNorm2d):
 def _normalised(norm: Norm, x: Tensor) -> Tensor:
     """Train-mode BatchNorm over the images of all ranks, running statistics included."""
     var, mean = torch.var_mean(x, [0, *range(2, x.dim())], unbiased=False)
-    table = x.new_zeros(ranks.size(), 2 * len(mean) + 1)
-    table[ranks.rank()] = torch.cat([mean, var, x.new_full((1,), x.numel() // len(mean))])
+    table = x.new_zeros(collectives.size(), 2 * len(mean) + 1)
+    table[collectives.rank()] = torch.cat([mean, var, x.new_full((1,), x.numel() // len(mean))])
     means, variances, counts = _Sum.apply(table).split([len(mean), len(mean), 1], dim=1)
     share = counts / counts.sum()
     mean = (share * means).sum(0)
@@ -100,11 +100,11 @@ def synchronised(net: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def agree(net: nn.Module, mode: str) -> None:
     """Make the running statistics of all ranks the same: their average (``local``), or rank 0's (``rank0``)."""
-    if mode == "synchronised" or ranks.size() == 1:
+    if mode == "synchronised" or collectives.size() == 1:
         return
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
     for norm in norms:
         for statistic in (norm.running_mean, norm.running_var):
             assert statistic is not None
-            mine = statistic if mode == "local" or ranks.first() else torch.zeros_like(statistic)
-            statistic.copy_(ranks.total(mine) / (ranks.size() if mode == "local" else 1))
+            mine = statistic if mode == "local" or collectives.is_rank_zero() else torch.zeros_like(statistic)
+            statistic.copy_(collectives.all_reduce_sum(mine) / (collectives.size() if mode == "local" else 1))

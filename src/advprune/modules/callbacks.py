@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from advprune.modules.files import save_weights
+from advprune.modules.weights_io import save_weights
 from advprune.surgery.subnet import Subnet
 
 log = logging.getLogger(__name__)

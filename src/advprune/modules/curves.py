@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from advprune.atomic import replace
 from advprune.masks import Masks, sparsity
 from advprune.modules.pruning import MaskSearch, PruningRounds
+from advprune.runtime.atomic_write import write_atomically
 from advprune.surgery.subnet import Subnet
 
 #: Points of ``batch_loss`` within an epoch, at most; and batches between two of them, at least.
@@ -105,7 +105,7 @@ class Curves(pl.Callback):
 
     def save(self) -> None:
         """Write the file; the phases after this one are to come, again if need be."""
-        replace(self.path, json.dumps(_before(self.phase, self.path) | {self.phase: self.rows}).encode())
+        write_atomically(self.path, json.dumps(_before(self.phase, self.path) | {self.phase: self.rows}).encode())
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must remember; the list is copied, for it grows on."""

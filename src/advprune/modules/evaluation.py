@@ -10,17 +10,17 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from advprune import ranks
-from advprune.atomic import replace
 from advprune.bounds.certificate import proves
+from advprune.distributed import collectives
+from advprune.distributed.sharding import Shard
 from advprune.frozen import frozen
-from advprune.modules import gallery
+from advprune.modules import example_grid
+from advprune.modules.attack_checks import check_adversarial, evaluation_warnings
 from advprune.modules.examples import Examples, verdicts
-from advprune.modules.files import save_weights
-from advprune.modules.judge import doubts, verify
 from advprune.modules.seeding import seed_step
+from advprune.modules.weights_io import save_weights
 from advprune.prediction import NO_CLASS, predict
-from advprune.rows import Share
+from advprune.runtime.atomic_write import write_atomically
 from advprune.threat import Threat
 
 FIRST = "batch_000000"
@@ -46,7 +46,7 @@ class RobustEvaluation(pl.LightningModule):
         gallery: the PNG in which images of the first batch are shown as they were attacked; None for none.
     """
 
-    share = Share()
+    share = Shard()
 
     def __init__(
         self,
@@ -75,16 +75,16 @@ class RobustEvaluation(pl.LightningModule):
         path = self.parts / f"batch_{index:06d}.json"
         if index == 0:
             with frozen(self.net):
-                self.doubts = doubts(self.net, x, y)
+                self.doubts = evaluation_warnings(self.net, x, y)
         if path.exists():
             return
         seed_step(self.run_seed, "attack", index)
         rows = self._records(x, y, positions, path.with_suffix(".safetensors"))
-        replace(path, json.dumps(rows))
+        write_atomically(path, json.dumps(rows))
 
     def on_test_end(self) -> None:
         """Wait for the ranks whose images take longer."""
-        ranks.everyones(None)
+        collectives.all_gather_object(None)
 
     def _records(self, x: Tensor, y: Tensor, positions: Tensor, beside: Path) -> dict[str, list[Any]]:
         """Attack, check the answer, judge it; columns of one row an image."""
@@ -100,14 +100,14 @@ class RobustEvaluation(pl.LightningModule):
             given = {name: value for name, value in given.items() if name in taken}
             found = self.examples.at(positions) if self.examples else {}
             x_adv = found["x_adv"] if found else self.attack(self.net, x, y, **given).detach()
-            distance = verify(x_adv, x, self.threat, self.attack_name)
+            distance = check_adversarial(x_adv, x, self.threat, self.attack_name)
             with torch.no_grad():
                 clean, after = predict(self.net(x)), predict(self.net(x_adv))
         if facts:
-            replace(self.parts / "facts.json", json.dumps(facts))
+            write_atomically(self.parts / "facts.json", json.dumps(facts))
         clean_ok = clean == y
         if self.gallery is not None and beside.stem == FIRST:
-            gallery.save(self.gallery, x, x_adv, y, clean, after)
+            example_grid.save(self.gallery, x, x_adv, y, clean, after)
         columns = {
             "image": positions, "label": y, "clean_pred": clean, "adv_pred": after, "clean_ok": clean_ok,
             "robust_ok": clean_ok & (after == y), "distance": distance,

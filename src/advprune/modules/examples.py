@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from advprune.errors import UserError
-from advprune.modules.files import load_weights, save_weights
+from advprune.modules.weights_io import load_weights, save_weights
 
 #: One entry an image: the example, its place in the test set, the source's answers on the image and on the example.
 FIELDS = ("x_adv", "image", "clean_pred", "adv_pred")

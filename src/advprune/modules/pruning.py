@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advprune import ranks
+from advprune.distributed import collectives
 from advprune.masks import Masks, Scores, prunable
 from advprune.modules.training import RobustTraining
 from advprune.surgery.subnet import Subnet
@@ -49,9 +49,11 @@ class MaskSearch(RobustTraining):
 
     def one_mask(self, scores: Scores) -> Masks:
         """The masks of these scores; of several ranks' scores, which move together, the first rank's."""
-        if ranks.rank() > 0:
-            return ranks.handed_out({name: torch.zeros_like(s, dtype=torch.bool) for name, s in scores.items()})
-        return ranks.handed_out(self.choose(scores, self.ratio))
+        if collectives.rank() > 0:
+            return collectives.broadcast_masks(
+                {name: torch.zeros_like(s, dtype=torch.bool) for name, s in scores.items()}
+            )
+        return collectives.broadcast_masks(self.choose(scores, self.ratio))
 
     def before_step(self) -> None:
         """Rank the scores once, for all forwards of the step."""

@@ -1,4 +1,4 @@
-"""A training that is asked to stop saves its step first; ``preemption.py`` hears the signals."""
+"""A training that is asked to stop saves its step first; ``runtime/preemption.py`` hears the signals."""
 
 import signal
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from advprune import preemption
+from advprune.runtime import preemption
 
 
 class StopWhenAsked(pl.Callback):

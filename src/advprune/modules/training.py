@@ -8,23 +8,23 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from advprune import ranks
+from advprune.distributed import collectives
+from advprune.distributed.sharding import WHOLE, Shard, of_batch
 from advprune.modules import batch_norm, optim
-from advprune.modules.finite import Finite, check_weights
-from advprune.modules.mixed import Precision, called
+from advprune.modules.autocast import Precision, autocast
+from advprune.modules.nonfinite_guard import Finite, check_weights
 from advprune.modules.recipe import Recipe
 from advprune.modules.seeding import seed_step
 from advprune.prediction import is_right
-from advprune.rows import WHOLE, Share, of_batch
 from advprune.surgery.subnet import Subnet
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-def _dealt(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Share]:
+def _dealt(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Shard]:
     """(x, y, rows of the whole batch, this rank's share of them)."""
     x, y, *whole = batch
-    return (x, y, int(whole[0]), Share(ranks.rank(), ranks.size())) if whole else (x, y, len(y), WHOLE)
+    return (x, y, int(whole[0]), Shard(collectives.rank(), collectives.size())) if whole else (x, y, len(y), WHOLE)
 
 
 class RobustTraining(pl.LightningModule):
@@ -81,7 +81,7 @@ class RobustTraining(pl.LightningModule):
         """One step of the objective.
 
         Raises:
-            UserError: if a loss was not finite, on every rank; on an accelerator some steps later, see ``finite.py``.
+            UserError: if a loss was not finite, on every rank; on an accelerator some steps later, see ``nonfinite_guard.py``.
         """
         seed_step(self.run_seed, "train", self.global_step)
         if self.batch_norm == "rank0":
@@ -89,10 +89,10 @@ class RobustTraining(pl.LightningModule):
         self.before_step()
         x, y, whole, share = _dealt(batch)
         with of_batch(share, whole):
-            loss = self.objective(called(self.net, self.precision), x, y, progress=self.progress)
+            loss = self.objective(autocast(self.net, self.precision), x, y, progress=self.progress)
         if not share.whole:  # the ranks' gradients are averaged, and their parts may differ by a row
             loss = loss * share.weight(whole)
-        seen = ranks.total(loss.detach()) / share.ranks
+        seen = collectives.all_reduce_sum(loss.detach()) / share.ranks
         self._finite.see(seen, epoch=self.current_epoch + 1, step=self.global_step + 1)
         self.log("loss", seen, prog_bar=True)
         return loss
@@ -104,9 +104,11 @@ class RobustTraining(pl.LightningModule):
         batch_norm.agree(self.net, self.batch_norm)
         if hasattr(self.objective, "gather"):
             self.objective.gather()
-        if ranks.size() > 1:
+        if collectives.size() > 1:
             cure = "some operation on one of them is not deterministic; the same command goes on from the last epoch"
-            ranks.agree(f"weights after epoch {self.current_epoch + 1}", ranks.checksum(self.net.parameters()), cure)
+            collectives.agree(
+                f"weights after epoch {self.current_epoch + 1}", collectives.checksum(self.net.parameters()), cure
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """No training goes on from weights that a bad loss has spoilt."""
@@ -141,7 +143,7 @@ class RobustTraining(pl.LightningModule):
         The first call of an epoch counts over all ranks, so all of them have to make it.
         """
         if self._seen:
-            count, clean, robust = ranks.total(torch.stack(self._seen).sum(0)).tolist()
+            count, clean, robust = collectives.all_reduce_sum(torch.stack(self._seen).sum(0)).tolist()
             self._validated = {"clean_acc": clean / count, "robust_acc": robust / count, "images": count}
             self._seen = []
         return self._validated

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from advprune import ranks
+from advprune.distributed import collectives
+from advprune.distributed.sharding import place
 from advprune.errors import UserError
 from advprune.ranges import Length, refuse_outside
-from advprune.rows import place
 from advprune.threat import Threat
 
 
@@ -69,11 +69,11 @@ class Free(nn.Module):
 
     def gather(self) -> None:
         """Give every rank all rows; to be called on all of them, before the state is saved."""
-        if ranks.size() > 1:
+        if collectives.size() > 1:
             mine = torch.zeros_like(self.noise)
-            own = slice(ranks.rank(), None, ranks.size())
+            own = slice(collectives.rank(), None, collectives.size())
             mine[own] = self.noise[own]
-            self.noise = ranks.total(mine)
+            self.noise = collectives.all_reduce_sum(mine)
 
     def _fit(self, x: Tensor, whole: int) -> None:
         """Rows for a batch of ``whole`` such images, on their device; a smaller batch uses the first ones."""

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advprune.distributed.sharding import sample_rows
 from advprune.errors import UserError
 from advprune.ranges import Count, Natural, Share, Weight, refuse_outside
-from advprune.rows import some
 from advprune.schedules import eps_ramp, iw
 
 
@@ -63,7 +63,7 @@ def mixtrain(
     natural = F.cross_entropy(model(x), y)
     if torch.rand(()).item() >= probability:
         return natural / whole
-    here, share = some(len(x), images, x.device)
+    here, share = sample_rows(len(x), images, x.device)
     if not share:  # all of them are on other ranks
         return natural / whole
     margins = bound(model, x[here], y[here], scale=eps_ramp(epoch, ramp))

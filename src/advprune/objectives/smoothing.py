@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
+from advprune.distributed.sharding import sharded_random
 from advprune.errors import UserError
 from advprune.losses import kl
 from advprune.ranges import Length, Weight, refuse_outside
-from advprune.rows import drawn
 
 Form = Literal["gaussian", "stability", "smoothadv", "consistency", "macer"]
 #: MACER's temperature of the soft vote, and the radius (over sigma / 2) beyond which nothing is gained.
@@ -57,7 +57,7 @@ def smoothing(
         UserError: if an option is not one of those above.
     """
     _check(sigma, form, samples, attack)
-    noise = sigma * drawn(torch.randn_like, x.expand(samples, *x.shape), axis=1)
+    noise = sigma * sharded_random(torch.randn_like, x.expand(samples, *x.shape), axis=1)
     if form == "stability":
         logits = model(x)
         noisy = model((x + noise).flatten(0, 1)).unflatten(0, (samples, len(x)))

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune.exact import exactly
 from advprune.frozen import frozen
 from advprune.losses import kl
 from advprune.ranges import Weight, refuse_outside
+from advprune.runtime.full_precision import full_precision
 
 
 def trades(
@@ -44,7 +44,7 @@ def trades(
         UserError: if ``beta`` is negative.
     """
     refuse_outside(trades, beta=beta)
-    with frozen(model), torch.no_grad(), exactly():
+    with frozen(model), torch.no_grad(), full_precision():
         target = model(x).softmax(1)
     x_adv = attack(model, x, target)
     logits, logits_adv = model(x), model(x_adv)

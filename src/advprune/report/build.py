@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from advprune.atomic import replace
 from advprune.errors import UserError
-from advprune.report import verdicts
-from advprune.report.board import rank
-from advprune.report.compare import comparisons
-from advprune.report.entries import entries
-from advprune.report.found import Run
-from advprune.report.intervals import described
+from advprune.report.data import records as record_files
+from advprune.report.data.intervals import described
+from advprune.report.data.leaderboard_rows import entries
+from advprune.report.data.names import learned
+from advprune.report.data.published import beside
+from advprune.report.data.runs import Run
+from advprune.report.data.significance import comparisons
+from advprune.report.data.store_reader import Reader
+from advprune.report.page.comparisons import plain, with_cells
+from advprune.report.page.export import as_json, facts, latex, markdown, table
+from advprune.report.page.leaderboard import rank
 from advprune.report.page.render import page
-from advprune.report.pairs import plain, with_cells
-from advprune.report.plots import every
-from advprune.report.plots.material import Material
+from advprune.report.plots import all
+from advprune.report.plots.data import Material
 from advprune.report.plots.style import Plot
-from advprune.report.published import beside
-from advprune.report.store_reader import Reader
-from advprune.report.words import learned
-from advprune.report.write import as_json, facts, latex, markdown, table
+from advprune.runtime.atomic_write import write_atomically
 
 PAGE = "index.html"
 BOARD = "leaderboard"
@@ -69,19 +69,19 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> Report:
     report.runs, report.compared = len(runs), len(compared)
     by_key = {run.evaluated.key: run for run in runs}
     given = Material(rows, beside(rows), by_key)
-    plots, undrawn = every.draw(given)
+    plots, undrawn = all.draw(given)
     report.left_out += undrawn
     report.problems += list(dict.fromkeys(given.problems))
     _write(report, given, with_cells(compared, rows), plots, store)
     return report
 
 
-def _readable(reader: Reader, report: Report) -> tuple[list[Run], list[verdicts.Verdicts]]:
+def _readable(reader: Reader, report: Report) -> tuple[list[Run], list[record_files.Verdicts]]:
     """The runs whose records say what their results say."""
     runs, records = [], []
     for run in reader.runs():
         try:
-            found = verdicts.read(run)
+            found = record_files.read(run)
         except ValueError as error:
             report.problems.append(str(error))
             continue
@@ -127,7 +127,7 @@ def _write(report: Report, given: Material, compared: list[dict[str, Any]], plot
     for name in set(_earlier(out)) - set(names):  # of an earlier report, of what is not there any more
         (out / "plots" / Path(name).name).unlink(missing_ok=True)
     for plot in plots:
-        replace(out / "plots" / f"{plot.name}.svg", plot.file())
+        write_atomically(out / "plots" / f"{plot.name}.svg", plot.file())
     told = {"finished": finished, "store": str(store), "runs": report.runs, "problems": report.problems}
     told |= {
         "plots": names,
@@ -135,12 +135,12 @@ def _write(report: Report, given: Material, compared: list[dict[str, Any]], plot
         "left_out": report.left_out,
         "comparisons": plain(compared),
     }
-    replace(out / f"{BOARD}.json", as_json(told | facts(rows, given.runs)))
-    replace(out / f"{BOARD}.md", markdown(rows))
-    replace(out / f"{BOARD}.csv", table(rows))
-    replace(out / f"{BOARD}.tex", latex(rows, "Accuracy in percent on test images, with 95 % intervals."))
+    write_atomically(out / f"{BOARD}.json", as_json(told | facts(rows, given.runs)))
+    write_atomically(out / f"{BOARD}.md", markdown(rows))
+    write_atomically(out / f"{BOARD}.csv", table(rows))
+    write_atomically(out / f"{BOARD}.tex", latex(rows, "Accuracy in percent on test images, with 95 % intervals."))
     about = {"report": report, "store": str(store), "finished": finished, "out": out}
-    replace(out / PAGE, page(rows, compared, plots, given.runs, **about))
+    write_atomically(out / PAGE, page(rows, compared, plots, given.runs, **about))
 
 
 def _earlier(out: Path) -> list[str]:

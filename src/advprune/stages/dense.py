@@ -4,15 +4,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from advprune import ranks
+from advprune.distributed import collectives
 from advprune.masks import prunable, sparsity
 from advprune.models import foreign
 from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
-from advprune.modules.files import load_weights, save_weights
 from advprune.modules.training import RobustTraining
-from advprune.stages import inputs, parts, rounds, saved
-from advprune.stages.fit import Where, fit
-from advprune.stages.plan import Stage
+from advprune.modules.weights_io import load_weights, save_weights
+from advprune.stages import checkpoint, factories, image_checks, pruning_phases
+from advprune.stages.training_phase import RunContext, fit
+from advprune.store.stage import Stage
 from advprune.surgery import structure
 
 #: Share of the epochs after which weights are kept for rewinding (Frankle et al. 2020, https://arxiv.org/abs/1912.05671).
@@ -24,52 +24,52 @@ def early_pass(passes: int) -> int:
     return round(EARLY * passes)
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
+def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
     """Train the dense network, or load the foreign weights; write ``model.safetensors``."""
     del parent
     options = stage.options
     if "weights" in options:
-        ranks.only_first()
-        net = parts.network(options, seed=0)
+        collectives.rank_zero_continues()
+        net = factories.network(options, seed=0)
         loaded = _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
         counted = sparsity(prunable(net)).overall
         told = {"sparsity": counted, "zeros": counted}  # of the weights as they came: nobody else knows it
         return told | {"foreign": Path(options["weights"]).name, "sha256": options["sha256"], **asdict(loaded)}
-    passes = rounds.passes(options["training"]["epochs"], parts.objective(options))
+    passes = pruning_phases.passes(options["training"]["epochs"], factories.objective(options))
     early = KeepEarly(folder / "early.safetensors", early_pass(passes))
-    net = parts.network(options, seed=options["seed"])
+    net = factories.network(options, seed=options["seed"])
     return train(net, stage, folder, where, "dense", options["training"], callbacks=[early])
 
 
 def _foreign(net: Any, path: Path, folder: Path) -> foreign.Loaded:
     """Load foreign weights strictly; a ``structure.json`` beside them says what a smaller network lost."""
-    if saved.shape_like(net, foreign.read(path), path.parent):
+    if checkpoint.shape_like(net, foreign.read(path), path.parent):
         structure.load(path.with_name(structure.FILE)).save(folder / structure.FILE)
     return foreign.load(net, path)
 
 
 def train(
-    net: Any, stage: Stage, folder: Path, where: Where, title: str, recipe_options: dict[str, Any], *,
+    net: Any, stage: Stage, folder: Path, where: RunContext, title: str, recipe_options: dict[str, Any], *,
     callbacks: list[Any], start: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
     """Train ``net`` by a recipe; keep last and best weights, and make the selected ones ``model.safetensors``.
 
     Rank 0 alone comes back from it.
     """
-    options, recipe = stage.options, parts.recipe(recipe_options)
-    goal = parts.objective(options)
+    options, recipe = stage.options, factories.recipe(recipe_options)
+    goal = factories.objective(options)
     replays = getattr(goal, "replays", 1)
     epochs = max(round((1 - start) * recipe.epochs / replays), 1)
     module = RobustTraining(
-        net, goal, recipe, attack=parts.validation_attack(options), seed=options["seed"], start=start
+        net, goal, recipe, attack=factories.validation_attack(options), seed=options["seed"], start=start
     )
     best = KeepBest(folder / "best.safetensors", options["select"]["metric"])
-    datamodule = parts.data(options, batch_size=recipe.batch_size, repeats=replays)
-    inputs.check_choice(options["select"]["keep"], datamodule.sizes["val"])
+    datamodule = factories.data(options, batch_size=recipe.batch_size, repeats=replays)
+    image_checks.check_choice(options["select"]["keep"], datamodule.sizes["val"])
     fit(where, module, datamodule, folder / "work", f"{title} {stage.key}", epochs=epochs, callbacks=[best, *callbacks])
     facts = where.facts(training=True)
-    ranks.only_first()
+    collectives.rank_zero_continues()
     save_weights(folder / "last.safetensors", plain_weights(module.net))
     kept = options["select"]["keep"]
     save_weights(folder / "model.safetensors", load_weights(folder / f"{kept}.safetensors"))

@@ -6,21 +6,21 @@ from typing import Any
 
 from torch import nn
 
-from advprune import ranks
-from advprune.atomic import replace
 from advprune.datasets.splits import subset
+from advprune.distributed import collectives
+from advprune.distributed.sharding import Shard
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
-from advprune.rows import Share
-from advprune.stages import parts, quantized, saved
-from advprune.stages.contradictions import refuse_contradictions
-from advprune.stages.fit import Where, interruptible, same_everywhere, trainer
-from advprune.stages.plan import Stage
-from advprune.stages.verdicts import summary, suspicions
+from advprune.runtime.atomic_write import write_atomically
+from advprune.stages import checkpoint, factories, quantized
+from advprune.stages.consistency import refuse_contradictions
+from advprune.stages.evaluation_summary import sanity_warnings, summary
+from advprune.stages.training_phase import RunContext, check_ranks_agree, interruptible, trainer
 from advprune.stages.weak_attacks import too_short
+from advprune.store.stage import Stage
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
+def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
     """Attack the parent stage's network, or judge it on another's examples; write ``records.parquet``."""
     assert parent is not None
     given = None
@@ -33,7 +33,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
 
 
 def judged(
-    stage: Stage, parent: Path, folder: Path, where: Where, **options: Any
+    stage: Stage, parent: Path, folder: Path, where: RunContext, **options: Any
 ) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """Run the parent stage's network through the evaluation: the records' columns, and what they say.
 
@@ -41,24 +41,24 @@ def judged(
     """
     attack = stage.options["attack"]
     size, own = int(attack["batch_size"]), attack.get("perturbation")
-    ball = None if own else parts.threat(stage.options)
+    ball = None if own else factories.threat(stage.options)
     module = RobustEvaluation(
-        _network(stage, parent), parts.attack(stage.options), name=attack["_target_"].rsplit(".", 1)[-1],
+        _network(stage, parent), factories.attack(stage.options), name=attack["_target_"].rsplit(".", 1)[-1],
         threat=ball, parts=folder / "work", seed=stage.options["seed"], **options,
     )  # fmt: skip
-    module.share, facts = Share(ranks.rank(), ranks.size()), where.facts(training=False)
+    module.share, facts = Shard(collectives.rank(), collectives.size()), where.facts(training=False)
     run = trainer(where, f"{stage.kind} {stage.key}", enable_checkpointing=False)
-    datamodule = parts.data(stage.options, batch_size=size).to(run.strategy.root_device)
+    datamodule = factories.data(stage.options, batch_size=size).to(run.strategy.root_device)
     whole = datamodule.sizes["test"]
     indices = None if attack.get("images") is None else subset(whole, attack["images"], option="attack.images")
     loader = datamodule.test_dataloader(indices, size)
-    same_everywhere(datamodule)
+    check_ranks_agree(datamodule)
     interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
-    ranks.only_first()
+    collectives.rank_zero_continues()
     columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))
     result = summary(columns)
     return columns, facts | result | module.facts() | {
-        "doubts": module.doubts + suspicions(result) + too_short(attack),
+        "doubts": module.doubts + sanity_warnings(result) + too_short(attack),
         "of": whole, "batch_size": size, "perturbation": own,
         "threat": {"norm": None, "eps": None} if ball is None else {"norm": ball.norm, "eps": ball.eps},
     }  # fmt: skip
@@ -68,10 +68,10 @@ def _network(stage: Stage, parent: Path) -> nn.Module:
     """What is judged: the parent stage's network, of a quantized one the face that ``runs`` names."""
     if stage.parent is not None and stage.parent.kind == "quantized":
         return quantized.load(stage.parent, parent, runs=stage.options.get("runs", "fake_quant"))
-    return saved.load(stage, parent)
+    return checkpoint.load_network(stage, parent)
 
 
 def _write_records(path: Path, columns: dict[str, list[Any]]) -> None:
     import pandas as pd
 
-    replace(path, pd.DataFrame(columns).to_parquet(index=False))
+    write_atomically(path, pd.DataFrame(columns).to_parquet(index=False))

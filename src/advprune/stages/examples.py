@@ -5,11 +5,11 @@ from typing import Any
 
 from advprune.modules.examples import gather
 from advprune.stages.evaluated import judged
-from advprune.stages.fit import Where
-from advprune.stages.plan import Stage
+from advprune.stages.training_phase import RunContext
+from advprune.store.stage import Stage
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
+def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
     """Attack the parent stage's network as if white-box; write ``examples.safetensors``."""
     assert parent is not None
     _, told = judged(stage, parent, folder, where, keep=True)

@@ -6,12 +6,12 @@ from typing import Any
 from advprune import masks as mask_values
 from advprune.errors import UserError
 from advprune.models.structure import block_sites, filter_sites
-from advprune.modules.files import load_weights
-from advprune.stages import budget, parts, rounds, saved
+from advprune.modules.weights_io import load_masks, load_weights, save_masks
+from advprune.stages import checkpoint, factories, masking, pruning_phases
+from advprune.stages.checkpoint import model_options
 from advprune.stages.dense import early_pass, train
-from advprune.stages.fit import Where
-from advprune.stages.plan import Stage
-from advprune.stages.saved import model_options
+from advprune.stages.training_phase import RunContext
+from advprune.store.stage import Stage
 from advprune.surgery import structure
 from advprune.surgery.budget import dense
 from advprune.surgery.cost import layers, total
@@ -23,15 +23,15 @@ NO_EARLY_WEIGHTS = (
 )
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
+def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
     """Train the surviving weights: from where pruning left them, from early in training, or from scratch."""
     assert parent is not None
     assert stage.parent is not None
     options = stage.options
     if (parent / structure.FILE).exists():
         return _smaller(stage, folder, parent, where)
-    masks = mask_values.load(parent / "masks.safetensors")
-    net = parts.network(
+    masks = load_masks(parent / "masks.safetensors")
+    net = factories.network(
         model_options(stage), seed=options["seed"]
     )  # from scratch: the dense network's own initialisation
     start = 0.0
@@ -41,47 +41,47 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
         net.load_state_dict(load_weights(_early(stage, folder)))
         start = _rewound(options)
     told = train(Subnet(net, masks), stage, folder, where, "finetuned", options["recipe"], callbacks=[], start=start)
-    net = parts.network(model_options(stage), seed=0)
+    net = factories.network(model_options(stage), seed=0)
     net.load_state_dict(load_weights(folder / "model.safetensors"))
     mask_values.check(net, masks)
-    mask_values.save(masks, folder / "masks.safetensors")
-    ratio = budget.wanted(net, stage.parent.options)
-    return told | budget.counted(net, masks, ratio, stage.parent.options["pruner"]) | {"zeros": zeros(net)}
+    save_masks(masks, folder / "masks.safetensors")
+    ratio = masking.target_ratio(net, stage.parent.options)
+    return told | masking.measure_sparsity(net, masks, ratio, stage.parent.options["pruner"]) | {"zeros": zeros(net)}
 
 
-def _smaller(stage: Stage, folder: Path, parent: Path, where: Where) -> dict[str, Any]:
+def _smaller(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[str, Any]:
     """Train the network that lost filters or blocks: as it was left, or with other weights in its shape."""
     assert stage.parent is not None
     options, start = stage.options, 0.0
     found = structure.load(parent / structure.FILE)
     if options["recovery"] == "finetune":
-        net = saved.load(stage, parent, seed=options["seed"])
+        net = checkpoint.load_network(stage, parent, seed=options["seed"])
     else:
-        net = parts.network(model_options(stage), seed=options["seed"])
+        net = factories.network(model_options(stage), seed=options["seed"])
         if options["recovery"] == "rewind":
             net.load_state_dict(load_weights(_early(stage, folder)))
             start = _rewound(options)
-        whole = dense(net, filter_sites(net), block_sites(net), saved.image_shape(stage))
+        whole = dense(net, filter_sites(net), block_sites(net), checkpoint.image_shape(stage))
         structure.shrink(net, found, groups=whole.groups, sites=whole.blocks)
     found.save(folder / structure.FILE)
     told = train(net, stage, folder, where, "finetuned", options["recipe"], callbacks=[], start=start)
     measured = counts(stage, folder)
     share = 1 - measured["params"] / measured["dense_params"]
     smaller = {"sparsity": share, "zeros": share, "compression": measured["dense_params"] / measured["params"]}
-    return told | measured | smaller | {"ratio": budget.wanted(net, stage.parent.options)}
+    return told | measured | smaller | {"ratio": masking.target_ratio(net, stage.parent.options)}
 
 
 def counts(stage: Stage, folder: Path) -> dict[str, Any]:
     """Parameters and MACs, beside those of the dense network."""
-    shape = saved.image_shape(stage)
-    after = total(layers(saved.load(stage, folder), shape))
-    before = total(layers(saved.load(stage, _dense(stage, folder)), shape))
+    shape = checkpoint.image_shape(stage)
+    after = total(layers(checkpoint.load_network(stage, folder), shape))
+    before = total(layers(checkpoint.load_network(stage, _dense(stage, folder)), shape))
     return {"params": after[0], "macs": after[1], "dense_params": before[0], "dense_macs": before[1]}
 
 
 def _rewound(options: dict[str, Any]) -> float:
     """The share of the schedule that the early weights have behind them."""
-    passes = rounds.passes(options["recipe"]["epochs"], parts.objective(options))
+    passes = pruning_phases.passes(options["recipe"]["epochs"], factories.objective(options))
     return early_pass(passes) / passes
 
 

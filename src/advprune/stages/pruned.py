@@ -4,41 +4,41 @@ from pathlib import Path
 from typing import Any
 
 from advprune import masks as mask_values
-from advprune import ranks
+from advprune.config.instantiate import build
+from advprune.distributed import collectives
 from advprune.errors import UserError
-from advprune.frozen import rng_kept
+from advprune.frozen import preserve_rng
 from advprune.masks import Masks
 from advprune.modules.callbacks import plain_weights
-from advprune.modules.files import save_weights
 from advprune.modules.pruning import PruningRounds
 from advprune.modules.seeding import seed_step
+from advprune.modules.weights_io import save_masks, save_weights
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget, parts, saved, shrunk, sparse_parent
-from advprune.stages.build import build
-from advprune.stages.fit import Where, trainer
-from advprune.stages.plan import Stage
-from advprune.stages.rounds import Batches, between, made, search, train
+from advprune.stages import checkpoint, factories, masking, pruned_structured, sparse_parent
+from advprune.stages.pruning_phases import ScoringBatches, between, made, search, train
+from advprune.stages.training_phase import RunContext, trainer
+from advprune.store.stage import Stage
 from advprune.surgery import structure
 from advprune.surgery.apply import apply
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
+def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
     """Decide the masks; write them and the network with its pruned weights at zero."""
     assert parent is not None
     options = stage.options
     pruner = options["pruner"]
     if pruner["search"] is None and not between(options) and pruner.get("unit") is None:
-        ranks.only_first()  # scoring alone takes seconds
+        collectives.rank_zero_continues()  # scoring alone takes seconds
     facts = where.facts(training=True)
     if pruner.get("unit") is not None:
-        return shrunk.make(stage, folder, parent, where)
+        return pruned_structured.make(stage, folder, parent, where)
     if (parent / structure.FILE).exists():
         raise UserError(
             "the dense network of this job has lost filters or blocks, and single weights of such a network are not "
             "pruned here: choose pruner=filters or pruner=blocks, or another dense network"
         )
-    net = saved.load(stage, parent, seed=options["seed"])
-    ratio = budget.wanted(net, options)
+    net = checkpoint.load_network(stage, parent, seed=options["seed"])
+    ratio = masking.target_ratio(net, options)
     had, within = sparse_parent.zeros_of(net), sparse_parent.masks_of(net, pruner)
     start = sparse_parent.gone(net, pruner, within, ratio)
     ratios = cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"], start=start)
@@ -46,38 +46,38 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
     net, masks, rounds = decide(stage, net, ratios, within, folder, where)
     apply(net, masks)
     save_weights(folder / "model.safetensors", plain_weights(net))
-    mask_values.save(masks, folder / "masks.safetensors")
-    told = budget.counted(net, masks, ratio, pruner)
+    save_masks(masks, folder / "masks.safetensors")
+    told = masking.measure_sparsity(net, masks, ratio, pruner)
     told |= sparse_parent.told(had, unit=None)
     return facts | told | {"checksum": mask_values.checksum(masks)} | rounds
 
 
 def _search(
-    stage: Stage, net: Any, ratios: list[float], within: Masks | None, folder: Path, where: Where
+    stage: Stage, net: Any, ratios: list[float], within: Masks | None, folder: Path, where: RunContext
 ) -> tuple[Any, Masks, dict[str, Any]]:
     """Train scores (HYDRA) and read the masks off them; BatchNorm as it was left by the search."""
     module = search(stage, net, ratios, folder, where, within=within)
-    ranks.only_first()
+    collectives.rank_zero_continues()
     masks = {name: mask.cpu() for name, mask in module.net.masks.items()}
     return module.net.net.cpu(), masks, {"rounds": ratios}
 
 
 def _score(
-    stage: Stage, net: Any, ratios: list[float], within: Masks | None, folder: Path, where: Where
+    stage: Stage, net: Any, ratios: list[float], within: Masks | None, folder: Path, where: RunContext
 ) -> tuple[Any, Masks, dict[str, Any]]:
     """Score by a criterion, once or in rounds, with or without fine-tuning between them; also what each round did."""
     options, pruner = stage.options, stage.options["pruner"]
     criterion = build(pruner["criterion"])
-    datamodule = parts.data(options, batch_size=128)
+    datamodule = factories.data(options, batch_size=128)
 
     def decide(model: Any, ratio: float, within: Masks | None) -> Masks:
-        batches = Batches(datamodule, next(model.parameters()).device)
-        with rng_kept():
+        batches = ScoringBatches(datamodule, next(model.parameters()).device)
+        with preserve_rng():
             seed_step(options["seed"], "criterion", 0)
-            masks = budget.masks_of(criterion, model, batches, pruner, ratio, within)
-        return ranks.handed_out(masks)
+            masks = masking.compute_masks(criterion, model, batches, pruner, ratio, within)
+        return collectives.broadcast_masks(masks)
 
-    names = list(budget.chosen(net, pruner))
+    names = list(masking.removable(net, pruner))
     passes = between(options)
     if passes == 0:
         run = trainer(where, f"pruned {stage.key}", enable_checkpointing=False)
@@ -88,13 +88,13 @@ def _score(
         assert within is not None
         masks = {name: mask.cpu() for name, mask in within.items()}
         return net.cpu(), masks, made(ratios, kept, [0] * len(ratios))
-    recipe = parts.recipe(options["between"])
+    recipe = factories.recipe(options["between"])
     module = PruningRounds(
-        net, parts.objective(options), recipe, attack=parts.validation_attack(options), seed=options["seed"],
-        decide=decide, ratios=ratios[:-1], removable=budget.chosen(net, pruner), within=within,
+        net, factories.objective(options), recipe, attack=factories.validation_attack(options), seed=options["seed"],
+        decide=decide, ratios=ratios[:-1], removable=masking.removable(net, pruner), within=within,
     )  # fmt: skip
     train(stage, module, recipe, folder / "work", where, passes=passes * (len(ratios) - 1))
-    ranks.only_first()
+    collectives.rank_zero_continues()
     earlier = {name: mask.cpu() for name, mask in module.net.masks.items()}
     kept = [int(count) for count in module.kept]
     net = module.net.net.cpu().eval()

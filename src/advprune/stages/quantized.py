@@ -7,19 +7,19 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from advprune import ranks
+from advprune.config.instantiate import build
+from advprune.config.validate import method_options
+from advprune.distributed import collectives
 from advprune.masks import prunable, sparsity
 from advprune.modules.callbacks import plain_weights
-from advprune.modules.files import load_weights, save_weights
-from advprune.quantizers.faces import Quantized
+from advprune.modules.weights_io import load_weights, save_weights
 from advprune.quantizers.int8 import Int8, integers
 from advprune.quantizers.prepare import calibrate
-from advprune.stages import parts, saved
-from advprune.stages.build import build
+from advprune.quantizers.variants import Quantized
+from advprune.stages import checkpoint, factories
 from advprune.stages.dense import train
-from advprune.stages.door import frame_free
-from advprune.stages.fit import Where
-from advprune.stages.plan import Stage
+from advprune.stages.training_phase import RunContext
+from advprune.store.stage import Stage
 from advprune.surgery.subnet import Subnet
 
 #: What the parent measured and this network still has.
@@ -29,21 +29,21 @@ INHERITED = (
 )
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[str, Any]:
+def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
     """Quantize the parent's network; write the fake-quantized weights and, measured, what an int8 network stores."""
     assert parent is not None
     told = json.loads((parent / "result.json").read_text())
     told = {name: told[name] for name in INHERITED if name in told}
     net = fresh(stage, parent)
     before = {name: weight == 0 for name, weight in prunable(net).items()}
-    with ranks.apart():
+    with collectives.without_communication():
         found = calibrate(net, _images(stage))
     if "recipe" in stage.options:
         masks = {name: ~zero for name, zero in before.items()}
         told |= train(Subnet(net, masks), stage, folder, where, "quantized", stage.options["recipe"], callbacks=[])
         net.load_state_dict(load_weights(folder / "model.safetensors"))
     else:
-        ranks.only_first()
+        collectives.rank_zero_continues()
     save_weights(folder / "model.safetensors", plain_weights(net))
     whole = integers(net)
     save_weights(folder / "int8.safetensors", whole)
@@ -63,7 +63,9 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: Where) -> dict[
 def fresh(stage: Stage, parent: Path) -> fx.GraphModule:
     """The parent's network with quantizers that have seen nothing yet."""
     assert stage.parent is not None
-    made: fx.GraphModule = build(frame_free("quantizer", stage.options["quantizer"]))(saved.load(stage.parent, parent))
+    made: fx.GraphModule = build(method_options("quantizer", stage.options["quantizer"]))(
+        checkpoint.load_network(stage.parent, parent)
+    )
     return made
 
 
@@ -79,12 +81,12 @@ def load(stage: Stage, folder: Path, *, runs: str) -> Quantized:
     fake.load_state_dict(load_weights(folder / "model.safetensors"))
     fake.eval()
     judged = Int8(fake) if runs == "int8" else fake
-    return Quantized(judged, float_twin=saved.load(stage.parent, parent), fake_quant=fake).eval()
+    return Quantized(judged, float_twin=checkpoint.load_network(stage.parent, parent), fake_quant=fake).eval()
 
 
 def _images(stage: Stage) -> Iterator[Tensor]:
     """Training images, as training sees them, in their order of the first epoch."""
-    datamodule = parts.data(stage.options, batch_size=128)
+    datamodule = factories.data(stage.options, batch_size=128)
     datamodule.setup("fit")
     left = int(stage.options["quantizer"]["images"])
     for x, _ in datamodule.train_dataloader():

@@ -9,7 +9,7 @@ from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
 from advprune.pruners import scopes
 from advprune.pruners.schedule import cumulative
-from advprune.stages import budget
+from advprune.stages import masking
 
 #: Share of zeros from which on a network counts as sparse; fewer are accidents, such as of rounding to half precision.
 SPARSE = 0.01
@@ -27,7 +27,7 @@ def masks_of(net: nn.Module, pruner: dict[str, Any]) -> Masks | None:
         return None
     weights = prunable(net)
     beside = {
-        n: torch.ones_like(p, dtype=torch.bool) for n, p in budget.chosen(net, pruner).items() if n not in weights
+        n: torch.ones_like(p, dtype=torch.bool) for n, p in masking.removable(net, pruner).items() if n not in weights
     }
     return {name: weight.detach() != 0 for name, weight in weights.items()} | beside
 
@@ -40,7 +40,7 @@ def gone(net: nn.Module, pruner: dict[str, Any], masks: Masks | None, ratio: flo
     """
     if masks is None:
         return 0.0
-    names = budget.chosen(net, pruner)
+    names = masking.removable(net, pruner)
     left, total = sum(int(masks[name].sum()) for name in names), sum(masks[name].numel() for name in names)
     if keep_count(total, ratio) > left:
         raise UserError(
@@ -61,7 +61,7 @@ def check(net: nn.Module, pruner: dict[str, Any], ratio: float) -> None:
     if within is None:
         return
     start = gone(net, pruner, within, ratio)
-    names = budget.chosen(net, pruner)
+    names = masking.removable(net, pruner)
     flat = {name: torch.zeros(weight.shape) for name, weight in names.items()}
     for cumulated in cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"], start=start):
         if pruner["select"] is None:

@@ -8,8 +8,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from advprune.atomic import replace
 from advprune.errors import UserError
+from advprune.runtime.atomic_write import write_atomically
 from advprune.sites import BlockSite
 from advprune.surgery import blocks, filters
 from advprune.surgery.filters import Kept
@@ -34,7 +34,7 @@ class Structure:
 
     def save(self, path: Path) -> None:
         """Write JSON, in one step."""
-        replace(path, json.dumps(asdict(self)))
+        write_atomically(path, json.dumps(asdict(self)))
 
     def then(self, later: "Structure") -> "Structure":
         """This and what was removed from the network it left, as one."""

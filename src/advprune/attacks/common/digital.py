@@ -9,15 +9,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from advprune.attacks.common.pixels import (
-    Array,
-    Draws,
-    per_image,
-    pictures,
-    sampled,
-    smooth,
-    unpictured,
-)
+from advprune.attacks.common.pixels import Array, Draws, per_image, pictures, sampled, smooth, unpictured
 
 
 def contrast(x: Array, severity: int, draws: Draws) -> Array:

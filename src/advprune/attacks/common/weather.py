@@ -7,16 +7,7 @@ which are not ours to ship: a fractal with their statistics stands in for them.
 import numpy as np
 
 from advprune.attacks.common.edges import ridges
-from advprune.attacks.common.pixels import (
-    Array,
-    Draws,
-    clipped_zoom,
-    levels,
-    per_image,
-    scale,
-    smooth,
-    streaked,
-)
+from advprune.attacks.common.pixels import Array, Draws, clipped_zoom, levels, per_image, scale, smooth, streaked
 
 LUMA = (0.299, 0.587, 0.114)
 WATER = (175 / 255, 238 / 255, 238 / 255)

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advprune.attacks.fast import noise
-from advprune.attacks.fast.board import Board
+from advprune.attacks.fast.candidates import fresh, propose
 from advprune.attacks.fast.network import Searcher
-from advprune.attacks.fast.propose import fresh, propose
-from advprune.attacks.fast.rows import pick, put, unit, wide
+from advprune.attacks.fast.results import Board
+from advprune.attacks.fast.row_ops import pick, put, unit, wide
 from advprune.errors import UserError
 from advprune.threat import Threat
 

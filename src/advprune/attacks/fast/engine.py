@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from advprune.attacks.fast.apgd import APGD, cross_entropy, dlr, dlr_targeted
-from advprune.attacks.fast.board import Board
+from advprune.attacks.fast.batching import Pool, Search
 from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
 from advprune.attacks.fast.network import Precision, searcher
-from advprune.attacks.fast.pool import Pool, Search
+from advprune.attacks.fast.results import Board
 from advprune.attacks.fast.square import Square
 from advprune.threat import Threat
 

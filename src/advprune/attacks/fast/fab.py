@@ -6,11 +6,11 @@ FAB seeks the nearest point that is lost. Here it ends for an image with the fir
 import torch
 from torch import Tensor
 
-from advprune.attacks.fast.board import Board
+from advprune.attacks.fast.candidates import fresh, propose
 from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.projections import to_hyperplane
-from advprune.attacks.fast.propose import fresh, propose
-from advprune.attacks.fast.rows import length, pick, wide
+from advprune.attacks.fast.results import Board
+from advprune.attacks.fast.row_ops import length, pick, wide
 from advprune.prediction import is_right
 
 STEPS = 100

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from advprune.atomic import replace
+from advprune.runtime.atomic_write import write_atomically
 
 #: Seconds between two writings; a killed run loses no more.
 EVERY = 60.0
@@ -38,7 +38,9 @@ class Journal:
         """Write; what was there before stays until this is whole."""
         if self.path is not None:
             # Cloned, for tensors may be the same at first, and safetensors wants each its own.
-            replace(self.path, save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}))
+            write_atomically(
+                self.path, save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()})
+            )
             self.written = time.monotonic()
 
     def clear(self) -> None:

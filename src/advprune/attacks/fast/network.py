@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from advprune.attacks.fast.rows import spread
-from advprune.frozen import lent
+from advprune.attacks.fast.row_ops import spread
+from advprune.frozen import effective_network
 from advprune.losses import margin
 from advprune.threat import Threat
 
@@ -106,7 +106,7 @@ def moved(rounded: Searcher, exact: Searcher, x: Tensor, y: Tensor, threat: Thre
 
 def _folded(model: nn.Module) -> nn.Module | None:
     """BatchNorm folded into the convolution before it, masks into weights; None if the network cannot be traced."""
-    with lent(model) as net, torch.no_grad():
+    with effective_network(model) as net, torch.no_grad():
         try:
             folded: nn.Module = fuse(net)
         except Exception as error:  # noqa: BLE001 - whatever a foreign forward raises when it is traced

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advprune.attacks.draws import generators
+from advprune.attacks.per_image_rng import generators
 
 
 def uniform(name: str, places: list[int], *shape: int) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from advprune.attacks.fast import noise
-from advprune.attacks.fast.board import Board
+from advprune.attacks.fast.candidates import fresh, propose
 from advprune.attacks.fast.network import Searcher
-from advprune.attacks.fast.propose import fresh, propose
+from advprune.attacks.fast.results import Board
 from advprune.attacks.fast.windows import L2Windows, LinfWindows, Windows
 from advprune.prediction import lead
 

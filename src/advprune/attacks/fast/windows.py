@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from advprune.attacks.fast.rows import unit, wide
+from advprune.attacks.fast.row_ops import unit, wide
 
 
 class Windows(Protocol):

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from torch import Tensor, nn
 
-from advprune.models.checkpoints.meta import Builder, Options, choices, shapes_of
+from advprune.models.checkpoints.meta_network import Builder, Options, choices, shapes_of
 from advprune.models.checkpoints.names import Match, match, shared
 
 CONF = Path(__file__).resolve().parents[4] / "conf" / "model"

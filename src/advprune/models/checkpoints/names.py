@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from advprune.models.checkpoints.constants import Constants, take_constants
+from advprune.models.checkpoints.name_lists import some
 from advprune.models.checkpoints.renames import OPTIONAL, elsewhere
 from advprune.models.checkpoints.tensors import same
-from advprune.models.checkpoints.words import some
 
 #: Parts of published networks (HYDRA's and TRADES' WRN) that never took part in a forward pass.
 UNUSED = ("sub_block1",)

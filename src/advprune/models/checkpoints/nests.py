@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from advprune.models.checkpoints.inert import tensor
+from advprune.models.checkpoints.inert_objects import tensor
 
 #: The usual names of the nest, the first preferred; "" is the file itself.
 NESTS = (

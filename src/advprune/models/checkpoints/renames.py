@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from advprune.models.checkpoints.words import some
+from advprune.models.checkpoints.name_lists import some
 
 OPTIONAL = "num_batches_tracked"
 """BatchNorm's counter, which torch before 0.4.1 did not save and which a fixed momentum never reads."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advprune.errors import UserError
-from advprune.models.checkpoints.words import some
+from advprune.models.checkpoints.name_lists import some
 
 #: Wrappers that add a segment to the names: DataParallel and DDP, torch.compile, FSDP, activation checkpointing.
 WRAPPERS = frozenset(

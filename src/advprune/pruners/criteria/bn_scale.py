@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites
+from advprune.pruners.criteria.feature_maps import Batches, Sites
 from advprune.sites import FilterSite
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites, limited
-from advprune.pruners.criteria.silence import without
+from advprune.pruners.criteria.ablation import ablated_outputs
+from advprune.pruners.criteria.feature_maps import Batches, Sites, limited
 from advprune.ranges import Count
 from advprune.sites import FilterSite
 
@@ -41,7 +41,7 @@ def cka(
             whole = read.pop()
             for site in sites:
                 found = []
-                for after in without(model, x, site, max(at_once // len(x), 1)):
+                for after in ablated_outputs(model, x, site, max(at_once // len(x), 1)):
                     found += [1 - linear_cka(whole, part) for part in read.pop().chunk(len(after))]
                     read.clear()
                 scores[site.name] = torch.stack(found) if isinstance(site, FilterSite) else found[0]

@@ -3,7 +3,7 @@
 from torch import nn
 
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites, of_maps
+from advprune.pruners.criteria.feature_maps import Batches, Sites, of_maps
 from advprune.ranges import Count
 
 

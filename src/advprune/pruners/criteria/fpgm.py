@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites, of_weights
+from advprune.pruners.criteria.feature_maps import Batches, Sites, of_weights
 
 
 def fpgm(model: nn.Module, batches: Batches, *, sites: Sites) -> Scores:

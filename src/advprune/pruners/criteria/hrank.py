@@ -1,13 +1,13 @@
 """HRank (Lin et al. 2020, https://arxiv.org/abs/2002.10179): the mean rank of a filter's maps after the activation.
 
-A block's score is divided by the larger side of its map. How ranks are counted: ``ranks.py``.
+A block's score is divided by the larger side of its map. How ranks are counted: ``matrix_rank.py``.
 """
 
 from torch import Tensor, nn
 
 from advprune.masks import Scores
-from advprune.pruners.criteria.ranks import ranks
-from advprune.pruners.criteria.sight import Batches, Sites, of_maps
+from advprune.pruners.criteria.feature_maps import Batches, Sites, of_maps
+from advprune.pruners.criteria.matrix_rank import ranks
 from advprune.ranges import Count
 from advprune.sites import BlockSite
 

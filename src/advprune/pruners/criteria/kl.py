@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from advprune.frozen import frozen
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites, limited
-from advprune.pruners.criteria.silence import without
+from advprune.pruners.criteria.ablation import ablated_outputs
+from advprune.pruners.criteria.feature_maps import Batches, Sites, limited
 from advprune.ranges import Count
 from advprune.sites import FilterSite
 
@@ -33,7 +33,7 @@ def kl(
             before = model(x).log_softmax(1)
             for site in sites:
                 copies = max(at_once // len(x), 1)
-                moved = torch.cat([_moved(after, before) for after in without(model, x, site, copies)])
+                moved = torch.cat([_moved(after, before) for after in ablated_outputs(model, x, site, copies)])
                 sums[site.name] = sums.get(site.name, torch.zeros_like(moved)) + moved
     return {name: (value if value.numel() > 1 or isinstance(sites[0], FilterSite) else value.squeeze()) / seen
             for name, value in sums.items()}  # fmt: skip

@@ -6,7 +6,7 @@ A block scores the sum over its convolutions of their filters' mean, as in the c
 from torch import nn
 
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites, of_weights
+from advprune.pruners.criteria.feature_maps import Batches, Sites, of_weights
 
 
 def l1(model: nn.Module, batches: Batches, *, sites: Sites) -> Scores:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites, of_weights
+from advprune.pruners.criteria.feature_maps import Batches, Sites, of_weights
 
 
 def l2(model: nn.Module, batches: Batches, *, sites: Sites) -> Scores:

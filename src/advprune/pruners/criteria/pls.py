@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites, limited, outputs
+from advprune.pruners.criteria.feature_maps import Batches, Sites, limited, outputs
 from advprune.ranges import Count
 from advprune.sites import FilterSite
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites
+from advprune.pruners.criteria.feature_maps import Batches, Sites
 from advprune.ranges import Seed
 from advprune.sites import FilterSite
 

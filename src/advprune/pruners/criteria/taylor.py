@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from advprune.frozen import frozen
 from advprune.losses import cross_entropy
 from advprune.masks import Scores
-from advprune.pruners.criteria.sight import Batches, Sites, limited, watched
+from advprune.pruners.criteria.feature_maps import Batches, Sites, limited, watched
 from advprune.ranges import Count
 from advprune.sites import FilterSite
 

@@ -13,11 +13,11 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from advprune.keys import SUGGESTED
-from advprune.report.board import Field, shown
-from advprune.report.found import Found, Run
+from advprune.report.data.published import protocols, published
+from advprune.report.data.runs import Found, Run
+from advprune.report.page.leaderboard import Field, shown
 from advprune.report.plots.style import Plot, slug
-from advprune.report.published import protocols, published
+from advprune.store.keys import SUGGESTED
 
 HERE = files("advprune.report.page")
 #: Columns whose values a reader picks from a list.
@@ -35,7 +35,7 @@ def page(rows: list[Row], compared: list[Row], plots: list[Plot], runs: dict[str
 
     Args:
         rows: of the leaderboard, ours and published.
-        compared: see ``compare.comparisons``, with ``cells`` (see ``pairs.py``).
+        compared: see ``compare.comparisons``, with ``cells`` (see ``comparisons.py``).
         told: ``report``, ``store``, ``finished``, ``out`` (the folder the page will lie in).
     """
     kinds = [(kind, list(drawn)) for kind, drawn in groupby(plots, lambda plot: plot.kind)]

@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from advprune.report.entries import method
-from advprune.report.found import Run
-from advprune.report.plots.material import Material, Row, grouped
+from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.runs import Run
+from advprune.report.plots.data import Material, Row, grouped
 from advprune.report.plots.style import Plot, drawing, finish, legend
 
 KIND = "Per-layer sparsity"

@@ -8,8 +8,8 @@ from statistics import mean
 
 import numpy as np
 
-from advprune.report.entries import method
-from advprune.report.plots.material import Material, Row, grouped
+from advprune.report.data.leaderboard_rows import method
+from advprune.report.plots.data import Material, Row, grouped
 from advprune.report.plots.style import Plot, drawing, finish, heat
 
 KIND = "Mask overlap"

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from advprune.report.entries import method
-from advprune.report.plots.material import Material, Row, attacked, grouped, setting
+from advprune.report.data.leaderboard_rows import method
+from advprune.report.plots.data import Material, Row, attacked, grouped, setting
 from advprune.report.plots.sparsity import SHARES
 from advprune.report.plots.style import LEGEND, MUTED, Plot, drawing, finish, legend
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from advprune.report.entries import method, verdict
-from advprune.report.plots.material import Material, Row, bars, grouped, setting, spread
+from advprune.report.data.leaderboard_rows import method, verdict
+from advprune.report.plots.data import Material, Row, bars, grouped, setting, spread
 from advprune.report.plots.sparsity import SHARES
 from advprune.report.plots.style import Plot, drawing, finish, legend
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from advprune.report.entries import method, verdict
-from advprune.report.plots.material import Material, Row, attacked, bars, grouped, setting, spread
+from advprune.report.data.leaderboard_rows import method, verdict
+from advprune.report.plots.data import Material, Row, attacked, bars, grouped, setting, spread
 from advprune.report.plots.style import MUTED, Plot, drawing, finish, legend
 
 KIND = "Accuracy against sparsity"

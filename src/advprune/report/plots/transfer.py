@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from statistics import mean
 
-from advprune.report.entries import method
-from advprune.report.plots.material import Material, Row, grouped, setting
+from advprune.report.data.leaderboard_rows import method
+from advprune.report.plots.data import Material, Row, grouped, setting
 from advprune.report.plots.style import Plot, drawing, finish, heat
 
 KIND = "Transfer"

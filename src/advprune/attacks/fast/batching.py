@@ -1,0 +1,73 @@
+"""Many searches at once, each a row of the same tensors: who is done leaves, who waits comes in, one step for all.
+
+A task is one image with one turn: a target, or a restart. When an image falls, its other tasks are dropped.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from advprune.attacks.fast.results import Board
+
+#: Tensors whose first dimension is the rows at work. ``image`` and ``turn``, int64, say whose row it is.
+State = dict[str, Tensor]
+
+
+class Search(Protocol):
+    """One of AutoAttack's parts."""
+
+    turns: int
+
+    def begin(self, image: Tensor, turn: Tensor) -> State:
+        """The rows of the tasks that come in, before their first step."""
+
+    def step(self, state: State) -> Tensor:
+        """One step of every row; points that may fool go to the board. Which rows have made their last step, bool."""
+
+
+class Pool:
+    """The rows at work on one part, and the tasks that wait: the first turns of all images, then their second turns.
+
+    Args:
+        search: the part.
+        board: the images. There are never more rows than images, so never more memory than one image each takes.
+    """
+
+    def __init__(self, search: Search, board: Board) -> None:
+        self.search, self.board, self.ahead = search, board, 0
+        self.state: State = {}
+
+    def run(self, tick: Callable[[], None]) -> None:
+        """Go on until no task is left; ``tick`` is called after each step."""
+        self._refill()
+        while self.state:
+            done = self.search.step(self.state)
+            self._keep(self.board.standing[self.state["image"]] & ~done)
+            self._refill()
+            tick()
+
+    def _keep(self, stays: Tensor) -> None:
+        if bool(stays.all()):
+            return
+        rows = stays.nonzero().squeeze(1)
+        self.state = {name: tensor[rows] for name, tensor in self.state.items()} if len(rows) else {}
+
+    def _refill(self) -> None:
+        images = len(self.board.x)
+        room = images - (len(self.state["image"]) if self.state else 0)
+        last = images * self.search.turns
+        if room == 0 or self.ahead == last:
+            return
+        standing: list[bool] = self.board.standing.tolist()
+        coming: list[int] = []
+        while len(coming) < room and self.ahead < last:
+            if standing[self.ahead % images]:
+                coming.append(self.ahead)
+            self.ahead += 1
+        if not coming:
+            return
+        task = torch.tensor(coming, device=self.board.x.device)
+        fresh = self.search.begin(task % images, task // images)
+        self.state = {k: torch.cat([self.state[k], v]) for k, v in fresh.items()} if self.state else fresh

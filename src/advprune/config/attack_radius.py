@@ -1,0 +1,25 @@
+"""The radius a network is judged at where it is not the one it was made for: ``attack.eps`` beside ``threat.eps``."""
+
+from typing import Any
+
+
+def with_attack_eps(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with ``attack.eps`` in every ball inside of the attack; training keeps ``threat.eps``."""
+    attack = options.get("attack") or {}
+    if attack.get("eps") is None:
+        return options
+
+    def moved(node: Any) -> Any:
+        if node == options["threat"]:
+            return evaluation_threat(options)
+        if isinstance(node, dict):
+            return {name: moved(value) for name, value in node.items()}
+        return [moved(value) for value in node] if isinstance(node, list) else node
+
+    return options | {"attack": moved(attack)}
+
+
+def evaluation_threat(options: dict[str, Any]) -> dict[str, Any]:
+    """The perturbation set that the network is judged by: the run's own, but for ``attack.eps``."""
+    eps = options["attack"].get("eps")
+    return options["threat"] if eps is None else options["threat"] | {"eps": eps}

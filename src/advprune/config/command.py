@@ -1,0 +1,76 @@
+"""Understand a command before Hydra reads it, and explain what Hydra refuses: one sentence on stderr, exit 1."""
+
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from advprune.config import command_line, refusals
+from advprune.config.vocabulary import Vocabulary
+from advprune.errors import UserError, system_sentence
+
+#: With these the words are somebody else's: a shell's that completes them, or none.
+NOT_OURS = {"-sc", "--shell-completion", "--version", "--help", "-h", "--hydra-help", "--experimental-rerun"}
+#: Hydra raises its errors where it would print them otherwise; a user who sets it sees a traceback.
+RAISES = "HYDRA_FULL_ERROR"
+
+
+def understand(arguments: list[str], main: Any) -> tuple[list[str], list[str]]:
+    """A command's flags and its words, in order and checked; a mistake among them ends the process with a sentence."""
+    if NOT_OURS & set(arguments):
+        return [], list(arguments)
+    try:
+        flags, words = command_line.in_order(arguments)
+        vocabulary = _vocabulary(main, flags)
+        multirun = bool({"-m", "--multirun"} & set(flags)) or "hydra.mode=MULTIRUN" in words
+        overrides = command_line.read(words, vocabulary, multirun=multirun)
+        refusals.check_added(overrides, vocabulary)
+    except UserError as error:
+        _end(str(error))
+    for sentence in command_line.given_twice(overrides):
+        print(f"note: {sentence}", file=sys.stderr)  # noqa: T201
+    return flags, words
+
+
+@contextmanager
+def explained(words: list[str], main: Any) -> Iterator[None]:
+    """Inside, what Hydra, a launcher or the machine refuses ends the process with one sentence; a defect passes."""
+    wanted = os.environ.get(RAISES)
+    os.environ[RAISES] = "1"
+    try:
+        yield
+    except Exception as error:
+        said = _sentence(error, words, main)
+        if said is None or wanted == "1":
+            raise
+        _end(said)
+    finally:
+        os.environ[RAISES] = wanted or "0"
+
+
+def _sentence(error: Exception, words: list[str], main: Any) -> str | None:
+    said = refusals.sentence(error, words, _vocabulary(main, sys.argv[1:]))  # Hydra's of a missing file is an OSError
+    return system_sentence(error) if said is None and isinstance(error, OSError) else said
+
+
+def _vocabulary(main: Any, flags: list[str]) -> Vocabulary:
+    script = Path(inspect.getfile(inspect.unwrap(main))).resolve()
+    added = [Path(given) for flag in ("--config-dir", "-cd") if (given := _value(flags, flag))]
+    return Vocabulary((script.parent / "conf", *added), script.stem)
+
+
+def _value(flags: list[str], name: str) -> str | None:
+    for at, flag in enumerate(flags):
+        if flag == name and at + 1 < len(flags):
+            return flags[at + 1]
+        if flag.startswith(f"{name}="):
+            return flag.partition("=")[2]
+    return None
+
+
+def _end(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)  # noqa: T201
+    sys.exit(1)

@@ -1,0 +1,170 @@
+"""What options say once the user's files are looked at, and the network that a data set asks for: no torch."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from advprune.datasets.listing import arrays_fingerprint, class_names, fingerprint, test_folder
+from advprune.datasets.manifest import Checksums, checksum
+from advprune.datasets.published_checksums import changed_files
+from advprune.errors import UserError
+
+_SEEN: ContextVar[dict[tuple[str, ...], Any] | None] = ContextVar("seen", default=None)
+#: In the store: the checksums of the user's data, see ``datasets/manifest.py``.
+MANIFESTS = "manifests"
+
+
+@contextmanager
+def fingerprint_cache() -> Iterator[None]:
+    """Within this, each of the user's files and folders is read once, whatever number of jobs ask what is in it."""
+    token = _SEEN.set({})
+    try:
+        yield
+    finally:
+        _SEEN.reset(token)
+
+
+def _seen(what: tuple[str, ...], look: Callable[..., Any], *arguments: Any) -> Any:
+    seen = _SEEN.get()
+    if seen is None:
+        return look(*arguments)
+    if what not in seen:
+        seen[what] = look(*arguments)
+    return seen[what]
+
+
+def manifests(store: str | Path) -> Path:
+    """Where a store's manifests are."""
+    return Path(store) / MANIFESTS
+
+
+def weights_identity(path: str) -> dict[str, Any]:
+    """What a file of weights is, and the ``structure.json`` beside it, where there is one: together they decide.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    beside = Path(path).with_name("structure.json")
+    structure = _seen(("file", str(beside)), checksum, beside) if beside.is_file() else None
+    if not Path(path).is_file():
+        raise UserError(f"weights cannot be read from {path}: there is no such file; give the path of a file")
+    return {"weights": path, "sha256": _seen(("file", path), checksum, Path(path)), "structure_sha256": structure}
+
+
+def classes_of(dataset: dict[str, Any]) -> int | None:
+    """How many classes there are, of the user's own folder by its names; None where only reading the data tells."""
+    if dataset["num_classes"] is not None or dataset.get("content") is None:
+        return dataset["num_classes"]
+    return len(_seen(("classes", dataset["content"]), class_names, dataset["content"]))
+
+
+def network_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The network's options with the pixel constants and sizes of its data set."""
+    dataset, model = options["dataset"], dict(options["model"])
+    for name in ("mean", "std"):
+        model[name] = dataset[name] if model.get(name) is None else model[name]
+    return model | {"num_classes": dataset["num_classes"], "in_channels": dataset["channels"],
+                    "image_size": dataset["image_size"]}  # fmt: skip
+
+
+def with_fingerprints(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with what the user's own data are, for they decide results and their path does not."""
+    kept, whole = manifests(options["store"]), bool(options["dataset"].get("verify"))
+    dataset = options["dataset"] | _data(options["dataset"], kept, whole=whole)
+    if dataset.get("content") is not None and dataset["num_classes"] is None:
+        dataset["num_classes"] = len(_seen(("classes", dataset["content"]), class_names, dataset["content"]))
+    return options | {"dataset": dataset, "attack": _attack(options["attack"], kept, whole=whole)}
+
+
+def refuse_changed(options: dict[str, Any], store: Path) -> None:
+    """Make sure that what a stage has just read is what its key was made from.
+
+    Args:
+        options: of the stage, with what ``with_content`` and ``weights_identity`` said.
+    Raises:
+        UserError: naming the option whose data are others now.
+    """
+    kept, then, now = manifests(store), dict[str, Any](), dict[str, Any]()
+    if "dataset" in options:
+        dataset = options["dataset"]
+        then |= {f"dataset.{name}": dataset.get(name) for name in IDENTITIES}
+        now |= {f"dataset.{name}": value for name, value in _data(dataset, kept, whole=False).items()}
+    if "attack" in options:
+        then["attack.content_id"], now["attack.content_id"] = options["attack"], _attack(options["attack"], kept)
+    if "weights" in options:
+        then |= {name: options[name] for name in ("sha256", "structure_sha256")}
+        now |= {name: value for name, value in weights_identity(options["weights"]).items() if name != "weights"}
+    changed = [name for name in then if then[name] != now.get(name)]
+    if changed:
+        raise UserError(
+            f"{TOLD[changed[0].rpartition('.')[2]]} changed while this job was reading it, so its result would be of "
+            "two contents: nothing was marked as finished; give the same command again once the files stay as they are"
+        )
+
+
+#: What ``_data`` may say of a data set, and how a user calls what it is of.
+IDENTITIES = ("content_id", "train_id", "test_id", "extra_id")
+TOLD = {
+    "content_id": "a file that the data set or the attack is read from",
+    "train_id": "a file of the training images",
+    "test_id": "a file of the test images",
+    "extra_id": "dataset.extra",
+    "sha256": "the file of weights",
+    "structure_sha256": "the structure.json beside the weights",
+}
+
+
+def _data(dataset: dict[str, Any], kept: Path, *, whole: bool) -> dict[str, Any]:
+    """What a data set is by its files: of the images for training and for testing apart, where they are apart.
+
+    ``dataset.content`` is the folder or file to look into, given by data sets that are the user's; ``dataset.files``
+    names, under ``dataset.root``, those of a published set.
+    """
+    sums, found = Checksums(kept, whole=whole), dict[str, Any]()
+    content, files = dataset.get("content"), dataset.get("files") or {}
+    if content is not None and Path(content).expanduser().is_file():
+        found["content_id"] = _one(content, sums)
+    elif content is not None:
+        class_names(content)  # first, as the clearer message for a wrong path
+        for name, split in (("train_id", "train"), ("test_id", test_folder(content))):
+            found[name] = _seen(("tree", content, split), fingerprint, content, split, sums)
+    md5 = Checksums(kept, whole=whole, algorithm="md5")  # which is what was published
+    for part, names in files.items():
+        changed = _seen((dataset["root"], *names), changed_files, dataset["root"], names, md5)
+        found |= {f"{part}_id": changed} if changed else {}
+    if dataset.get("extra") is not None:
+        found["extra_id"] = _one(dataset["extra"], sums)
+    if dataset.get("test") is not None:
+        found["test_id"] = _other_test(dataset["test"], sums)
+    return found
+
+
+def _one(path: str, sums: Checksums) -> str:
+    """The checksum of one file of the user's, which may be large."""
+    whole = Path(path).expanduser()
+    return _seen(("file", path), sums.of, whole.parent, [whole.name])[0]
+
+
+def _other_test(path: str, sums: Checksums) -> list[str]:
+    """``X_data.npy`` and the labels beside it."""
+    images = Path(path).expanduser()
+    if not images.is_file():
+        raise UserError(f"there is no file {path}; give dataset.test=PATH of X_data.npy, or null")
+    labels = images.with_name(images.name.replace("data", "labels"))
+    return [_one(str(images), sums), *([_one(str(labels), sums)] if labels.is_file() else [])]
+
+
+def _attack(node: Any, kept: Path, *, whole: bool = False) -> Any:
+    """The attack's options with the content of each folder ``root`` in it, beside it."""
+    if isinstance(node, list):
+        return [_attack(inner, kept, whole=whole) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    told = {name: _attack(inner, kept, whole=whole) for name, inner in node.items()}
+    root = node.get("root")
+    if root is None:
+        return told
+    found = _seen(("arrays", root), arrays_fingerprint, root, Checksums(kept, whole=whole))
+    return told | {"content_id": found}

@@ -1,0 +1,105 @@
+"""The job's options as plain values, and the names that its table shows."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from advprune.config.attack_radius import with_attack_eps
+from advprune.errors import UserError
+from advprune.store import keys
+from advprune.units import number
+
+#: A float with more digits than a person writes: what a range steps to, such as 0.9600000000000001.
+_SWEPT = re.compile(r"\d*\.\d{12,}(e[-+]?\d+)?", re.IGNORECASE)
+#: Options that name a file or a folder: at the root, and inside any group.
+PATHS = frozenset({"store", "dense", "checkpoint", "source"})
+INNER_PATHS = frozenset({"root", "content", "cache", "extra", "test", "folder"})
+#: In the order they are checked: other groups repeat the threat.
+GROUPS = ("threat", "dataset", "model", "objective", "pruner", "quantizer", "attack")
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """All options with their interpolations filled in; enums as their names.
+
+    Raises:
+        UserError: if an interpolation points nowhere.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
+    assert isinstance(plain, dict)
+    return with_attack_eps(_one_budget(_where_typed({str(key): spelled(value) for key, value in plain.items()})))
+
+
+def spelled(value: Any) -> Any:
+    """The options with each float in its one spelling, so that what is computed, shown and hashed is one number."""
+    if isinstance(value, dict):
+        return {key: spelled(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [spelled(inner) for inner in value]
+    return number(value) if isinstance(value, float) else value
+
+
+def _where_typed(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with paths that mean what they mean where the command was typed, whatever the working folder is."""
+    return {
+        name: typed_path(value) if name in PATHS and (name, value) != ("source", "self")
+        else {key: typed_path(inner) if key in INNER_PATHS else inner for key, inner in value.items()}
+        if isinstance(value, dict) else value
+        for name, value in options.items()
+    }  # fmt: skip
+
+
+def typed_path(path: Any) -> Any:
+    """A path without ``~``, and absolute where Hydra has changed the working folder; what is no text stays."""
+    if not isinstance(path, str):
+        return path
+    home = str(Path(path).expanduser()) if path.startswith("~") else path
+    typed_in = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else None
+    return str(Path(typed_in, home)) if typed_in and Path(typed_in) != Path.cwd() else home
+
+
+def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with either ``ratio`` or ``compression``: what the command line says, else what a preset sets.
+
+    Raises:
+        UserError: if the command line gives both.
+    """
+    if options.get("compression") is None:
+        return options
+    said = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    given = {override.lstrip("+").partition("=")[0] for override in said}
+    if {"ratio", "compression"} <= given and options["ratio"] is not None:
+        raise UserError(
+            f"ratio={options['ratio']:g} and compression={options['compression']:g} are two answers to one question: "
+            "give the share removed, or how many times smaller the network becomes"
+        )
+    return options | {"compression" if "ratio" in given else "ratio": None}
+
+
+def names() -> dict[str, str]:
+    """The chosen member of each group, with what the command line changed inside it: ``resnet20 depth=32``."""
+    hydra = HydraConfig.get()
+    chosen = {group: str(hydra.runtime.choices.get(group)) for group in GROUPS if hydra.runtime.choices.get(group)}
+    if hydra.runtime.choices.get("model@source_model"):
+        chosen["source_model"] = str(hydra.runtime.choices["model@source_model"])
+    for override in hydra.overrides.task:
+        name, _, value = override.lstrip("+").partition("=")
+        value = shown(value)
+        outer, _, inner = name.partition("/")
+        if inner and outer in chosen:  # a group within a group: filters hrank
+            chosen[outer] += f" {value}"
+        group, _, option = name.partition(".")
+        if option and group in chosen and option not in keys.WHERE:  # a path names nothing
+            chosen[group] += f" {option}={value}"
+    return chosen
+
+
+def shown(value: str) -> str:
+    """An option's value as a person would have written it: ``0.9600000000000001`` of a range is ``0.96``."""
+    return _SWEPT.sub(lambda digits: str(number(digits[0])), value)

@@ -1,0 +1,76 @@
+"""The devices of a job, counted and refused at the door if there are fewer; and a rank's way to the others."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+
+from advprune.distributed import collectives
+from advprune.errors import UserError
+from advprune.runtime.processors import usable_processors
+
+
+def on_gpu(trainer: dict[str, Any]) -> bool:
+    """Whether the job runs on CUDA devices."""
+    wanted = trainer["accelerator"]
+    return wanted in ("cuda", "gpu") or (wanted == "auto" and torch.cuda.is_available())
+
+
+def settled(trainer: dict[str, Any]) -> dict[str, Any]:
+    """The options with a number of devices a node.
+
+    Raises:
+        UserError: if there are fewer GPUs than asked for, or none to count.
+    """
+    there, wanted = torch.cuda.device_count(), trainer["devices"]
+    if not on_gpu(trainer):
+        if wanted is None:
+            raise UserError(
+                "trainer.devices is not given, and there is no GPU to count: give the number of processes, "
+                "such as trainer.devices=2"
+            )
+        if wanted > 1 and trainer["accelerator"] not in ("cpu", "auto"):
+            raise UserError(
+                f"trainer.accelerator={trainer['accelerator']} has one device: give trainer.devices=1, or cuda or cpu"
+            )
+        return trainer | {"accelerator": "cpu"} if wanted > 1 else trainer
+    if not there:
+        raise UserError(
+            f"trainer.accelerator={trainer['accelerator']} needs a GPU that torch can use, and there is none: "
+            "give trainer=cpu, or trainer.accelerator=cpu"
+        )
+    if wanted is not None and wanted > there:
+        found = "one GPU" if there == 1 else f"{there} GPUs"
+        raise UserError(
+            f"trainer.devices={wanted} is not possible: this machine has {found}; give at most {there}, or "
+            "trainer.accelerator=cpu for processes of the processor"
+        )
+    return trainer | {"devices": there if wanted is None else wanted}
+
+
+def environment() -> ClusterEnvironment:
+    """What Lightning reads this process's rank from; its own for a process alone, whatever else is in the air."""
+    if collectives.size() == 1:
+        return LightningEnvironment()
+    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment(auto_requeue=False)
+
+
+def join(trainer: dict[str, Any]) -> None:
+    """Meet the other ranks of this job, whoever started them."""
+    elastic = TorchElasticEnvironment.detect()
+    place: ClusterEnvironment = TorchElasticEnvironment() if elastic else SLURMEnvironment(auto_requeue=False)
+    gpu = on_gpu(trainer)
+    if gpu:
+        torch.cuda.set_device(place.local_rank())
+    collectives.join("nccl" if gpu else "gloo", rank=place.global_rank(), size=place.world_size(),
+               address=place.main_address, port=place.main_port)  # fmt: skip
+
+
+def threads(trainer: dict[str, Any]) -> int | None:
+    """Threads of the processor that each of several ranks on one machine gets; None leaves it to torch."""
+    return max(usable_processors() // trainer["devices"], 1) if trainer["devices"] > 1 else None

@@ -1,0 +1,118 @@
+"""Which rows of a batch this rank has, and what it draws for them: what one process would have drawn.
+
+A batch of a job on several ranks is the batch that one process would have, dealt out row by row. Whatever is random in
+a training step is drawn for the whole batch, with the same seed on all ranks, and each rank takes its rows of it. So an
+image meets the same noise whatever the number of ranks.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Shard:
+    """This rank's part of anything that is dealt out: every ``ranks``-th, from ``rank`` on."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all there is."""
+        return self.ranks == 1
+
+    def count(self, whole: int) -> int:
+        """How many of ``whole`` rows are this rank's."""
+        return len(range(self.rank, whole, self.ranks))
+
+    def of(self, whole: int) -> Tensor:
+        """Which: int64 (count,). Of a batch with fewer rows than ranks some rank has none: it borrows one, without
+        weight, for a step that all ranks take needs something to work on."""
+        mine = torch.arange(whole)[self.rank :: self.ranks]
+        return mine if len(mine) else torch.tensor([self.rank % whole])
+
+    def weight(self, whole: int) -> float:
+        """What a mean over this rank's rows is to be multiplied by, for the mean over the ranks to be that of all."""
+        return self.count(whole) * self.ranks / whole
+
+
+#: Of a process alone.
+WHOLE = Shard()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    share: Shard
+    whole: int
+
+
+class _State:
+    batch: _Batch | None = None
+
+
+@contextmanager
+def of_batch(share: Shard, whole: int) -> Iterator[None]:
+    """Inside, the images at hand are this rank's rows of a batch of ``whole``."""
+    before, _State.batch = _State.batch, None if share.whole else _Batch(share, whole)
+    try:
+        yield
+    finally:
+        _State.batch = before
+
+
+def _rows(count: int) -> Tensor | None:
+    """The rows that ``count`` images here are; None if they are no share of a batch, or only some of it."""
+    batch = _State.batch
+    if batch is None:
+        return None
+    rows = batch.share.of(batch.whole)
+    return rows if len(rows) == count else None
+
+
+def sharded_random(draw: Callable[[Tensor], Tensor], like: Tensor, *, axis: int = 0) -> Tensor:
+    """``draw(like)``, as it would be for the whole batch.
+
+    Args:
+        draw: a tensor -> random numbers along its ``axis``, such as ``torch.rand_like``.
+        like: a tensor with this rank's rows along ``axis``; only its shape, type and device count.
+    """
+    rows = _rows(like.shape[axis])
+    if rows is None:
+        return draw(like)
+    assert _State.batch is not None
+    shape = list(like.shape)
+    shape[axis] = _State.batch.whole
+    return draw(like.new_empty(shape)).index_select(axis, rows.to(like.device))
+
+
+def place(count: int) -> tuple[Tensor, int]:
+    """Which rows of their batch ``count`` images here are, int64 (count,), and how many the batch has."""
+    rows = _rows(count)
+    if rows is None:
+        return torch.arange(count), count
+    assert _State.batch is not None
+    return rows, _State.batch.whole
+
+
+def sample_rows(count: int, wanted: int, device: torch.device) -> tuple[Tensor, float]:
+    """``wanted`` images of a batch, drawn with replacement; those of them that are here.
+
+    Args:
+        count: images here.
+        wanted: how many of the whole batch.
+    Returns:
+        Their indices here, int64, and what a mean over them counts beside a mean over the images here: 1 for a process
+        alone, 0 where none is here.
+    """
+    rows = _rows(count)
+    if rows is None:
+        return torch.randint(count, (wanted,), device=device), 1.0
+    assert _State.batch is not None
+    share, whole = _State.batch.share, _State.batch.whole
+    chosen = torch.randint(whole, (wanted,), device=device)
+    here = chosen[chosen % share.ranks == share.rank] // share.ranks
+    return here, len(here) / wanted / share.weight(whole) * share.ranks if len(here) else 0.0

@@ -1,0 +1,63 @@
+"""What runs inside of a SLURM job: the command of one job of the grid; asked to stop, the job queues itself again.
+
+submitit pickles an ``Attempt``, calls it, and knows how to requeue; the command itself knows when it can stop.
+"""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from advprune.runtime.preemption import SIGNALS
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One go at a job, and each further one after it was requeued.
+
+    Args:
+        command: the script and its words.
+    """
+
+    command: list[str]
+
+    def __call__(self) -> int:
+        """Run the command as ``python`` would; its exit code. It saves before it ends, whichever signal asked."""
+        from submitit import JobEnvironment
+
+        number = JobEnvironment._usr_sig()
+        requeue: Any = signal.getsignal(number)  # submitit's: counts the goes, and asks SLURM
+        code = run_script(self.command)
+        signal.signal(number, requeue)
+        if code - 128 in SIGNALS and still_running():
+            requeue(number, None)
+        return code
+
+    def checkpoint(self) -> Any:
+        """What the next go is, by submitit's protocol: the same."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def run_script(command: list[str]) -> int:
+    """The exit code of a script run in this process as ``__main__``, as if it had been started with these words."""
+    sys.argv = list(command)
+    sys.path.insert(0, os.path.dirname(command[0]))  # noqa: PTH120  sys.path has strings
+    try:
+        runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def still_running() -> bool:
+    """Whether SLURM has not itself begun to end this job: one that is cancelled must not queue itself again."""
+    told = subprocess.run(
+        ["scontrol", "show", "job", "--oneliner", os.environ["SLURM_JOB_ID"]],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    return "JobState=RUNNING" in told.stdout

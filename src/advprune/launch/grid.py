@@ -1,0 +1,152 @@
+"""After the jobs: one table of all of them, and the exit code. Hydra calls this, whatever launched the jobs.
+
+``python -m advprune.launch.grid FOLDER`` prints the table of a grid again, or of one whose jobs are still under way.
+"""
+
+import atexit
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from advprune.config import overrides
+from advprune.config.command import explained, understand
+from advprune.distributed import environment
+from advprune.errors import UserError
+from advprune.launch.grid_log import log_grid as tell_logger
+from advprune.launch.refresh_report import refresh_report
+from advprune.launch.skip_finished import JOBS, grid_order
+from advprune.pipeline.job import RECORD
+from advprune.report.data.failures import cause
+from advprune.report.table.terminal import show
+from advprune.runtime import preemption
+from advprune.runtime.plain_files import read_json
+
+log = logging.getLogger(__name__)
+EXIT = {"code": 0}
+#: What a launcher writes beside the jobs: one record each, before they run.
+LAUNCHED = "launched.json"
+
+
+class Grid(Callback):
+    """Reads each job's ``job.json``; prints the table once, at the end of a run or of a grid."""
+
+    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """A single job."""
+        if environment.launched_world()[0]:
+            return
+        path = Path(config.hydra.runtime.output_dir) / RECORD
+        with failing_aloud(path.parent):
+            tell([read_json(path)] if path.exists() else [], path.parent)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """All jobs of a grid, in their order."""
+        if environment.launched_world()[0]:
+            return
+        folder = Path(config.hydra.sweep.dir)
+        with failing_aloud(folder):
+            found = records(folder)
+            tell(found, folder)
+            _count(found, folder)
+            logger = OmegaConf.to_container(config.logger, resolve=True)
+            assert isinstance(logger, dict)
+            own = {str(name): value for name, value in logger.items()}
+            tell_logger(found, folder, own, Path(config.store).expanduser().parent)
+            if config.get("report", True):
+                refresh_report(Path(config.store).expanduser(), folder / "table.json")
+
+
+@contextmanager
+def failing_aloud(folder: Path) -> Iterator[None]:
+    """Inside, whatever is raised becomes one sentence on stderr and exit code 1: Hydra swallows it, and exits with 0.
+
+    Args:
+        folder: where the table was to be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        EXIT["code"] = 1
+        print(f"error: {_sentence(error, folder)}", file=sys.stderr)  # noqa: T201
+        log.debug("the end of the command", exc_info=True)
+
+
+def _sentence(error: Exception, folder: Path) -> str:
+    """What went wrong at the end of a command, and that its results are safe."""
+    if isinstance(error, OSError):
+        what = f"{error.filename or folder} could not be written ({error.strerror})"
+    elif isinstance(error, UserError):
+        return str(error)
+    else:
+        what = f"the table in {folder} could not be made ({type(error).__name__}: {cause(str(error))})"
+    return f"{what}; the results are in the store, and the same command tells them again"
+
+
+def _count(found: list[dict[str, Any]], folder: Path) -> None:
+    """Fail if jobs left no record: a table with fewer rows than jobs must not look whole."""
+    path = folder / JOBS
+    asked = len(read_json(path)) if path.exists() else 0
+    if len(found) < asked:
+        EXIT["code"] = 1
+        gone = f"{asked - len(found)} of {asked} jobs left no {RECORD} under {folder}: they are not in the table"
+        print(f"error: {gone}; leave hydra.sweep.subdir out, or give each job a folder of its own", file=sys.stderr)  # noqa: T201
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """What each job of the grid in ``folder`` wrote down; of those that have not begun, what the launcher did."""
+    launched = folder / LAUNCHED
+    waiting = read_json(launched) if launched.exists() else []
+    begun = [read_json(path) for path in sorted(folder.rglob(RECORD))]
+    found = {record["number"]: record for record in [*waiting, *begun]}
+    return sorted(found.values(), key=grid_order(folder))
+
+
+def tell(records: list[dict[str, Any]], folder: Path) -> None:
+    """Print the table, and how many jobs have none of it; set the exit code."""
+    if not records or any("failed" in record for record in records):
+        EXIT["code"] = 1
+    if records:
+        show(records, folder)
+    given_up = sum("given_up" in record for record in records)
+    under_way = [record for record in records if not record.keys() & {"row", "failed", "given_up"}]
+    if given_up:
+        print(f"{given_up} of {len(records)} trials were given up early: others were better by then")  # noqa: T201
+    if under_way:
+        print(f"{len(under_way)} of {len(records)} jobs have not ended yet")  # noqa: T201
+
+
+def launch(main: Any) -> None:
+    """Run a command's ``main`` and exit: 0, 1 if a job failed, 130 after Ctrl-C, 128 + signal if asked to stop."""
+    preemption.listen()
+    flags, own = understand(sys.argv[1:], main)
+    if environment.launched_world()[
+        0
+    ]:  # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
+        folder = tempfile.mkdtemp(prefix="advprune_rank_")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        own += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", "hydra.job_logging.root.level=WARNING"]
+    sys.argv[1:] = overrides.defer_group_overrides([*own, *flags])
+    try:
+        with explained(own, main):
+            main()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except preemption.Stopped as stopped:
+        print(stopped, file=sys.stderr)  # noqa: T201
+        sys.exit(stopped.exit_code)
+    sys.exit(EXIT["code"])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not records(Path(sys.argv[1])):
+        sys.exit("give the folder of a grid, such as multirun/grids/DATE/TIME: python -m advprune.launch.grid FOLDER")
+    tell(records(Path(sys.argv[1])), Path(sys.argv[1]))
+    sys.exit(EXIT["code"])

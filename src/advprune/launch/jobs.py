@@ -1,0 +1,107 @@
+"""A grid's jobs as commands of their own, whichever engine runs them; and what is written down of one that died."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from advprune.config.resolve import GROUPS
+from advprune.launch.grid import LAUNCHED
+from advprune.pipeline.job import RECORD
+from advprune.runtime import atomic_write
+from advprune.runtime.plain_files import read_json
+from advprune.units import number
+
+#: Hydra's own words that are of the grid, and not of one job.
+OF_THE_GRID = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep", "hydra.run",
+               "hydra.mode", "hydra.job.num")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a grid: its place in it, its words, its folder, and the command that runs it alone."""
+
+    number: int
+    overrides: list[str]
+    folder: Path
+    command: list[str]
+    title: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """What it wrote down; before that, what is known of it without it."""
+        path = self.folder / RECORD
+        return read_json(path) if path.exists() else self.announced()
+
+    def announced(self) -> dict[str, Any]:
+        """Its record before it has begun."""
+        words = dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override)
+        numbers = {name: number(words[name]) for name in ("ratio", "seed") if _is_number(words.get(name))}
+        names = {name: words[name] for name in GROUPS if name in words}
+        return {"names": names, "overrides": self.overrides, "number": self.number, **numbers}
+
+    @property
+    def ended(self) -> bool:
+        """Whether it wrote down how it ended."""
+        return bool(self.record().keys() & {"row", "failed", "given_up"})
+
+    def died(self, reason: str) -> None:
+        """Write down a failure that it could not write down itself."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic_write.write_atomically(self.folder / RECORD, json.dumps(self.record() | {"failed": reason}, indent=1))
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True
+
+
+def job_of(config: Any, number: int, overrides: Sequence[str], folder: Path) -> Job:
+    """The job as the command that a user would type for it alone, in this folder and without a table of its own.
+
+    Args:
+        config: of the grid, with Hydra's own part.
+        overrides: of the job, as the sweeper gave them.
+    """
+    own = [word for word in config.hydra.overrides.hydra if not _named(word, OF_THE_GRID)]
+    words = [word for word in overrides if not word.lstrip("+~").startswith("hydra.")]
+    own += [word for word in overrides if word not in words and not _named(word, OF_THE_GRID)]
+    places = [f"hydra.run.dir={quoted(str(folder))}", f"hydra.job.num={number}", "hydra.mode=RUN"]
+    flags = ["--config-name", str(config.hydra.job.config_name)]
+    for source in config.hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            flags += ["--config-dir", str(source.path)]
+    script = str(Path(sys.argv[0]).resolve())
+    return Job(number, words, folder, [script, *flags, *words, *own, *places, "~hydra.callbacks.grid"])
+
+
+def titled(jobs: list[Job]) -> list[Job]:
+    """The jobs, each with a title of the words that are not those of all."""
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    own = [" ".join(word for word in job.overrides if word not in shared) for job in jobs]
+    return [replace(job, title=f"job {job.number}: {words}") for job, words in zip(jobs, own, strict=True)]
+
+
+def _named(word: str, names: Iterable[str]) -> bool:
+    name = word.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
+    return any(name == other or name.startswith(f"{other}.") for other in names)
+
+
+def quoted(text: str) -> str:
+    """A string that Hydra's grammar takes literally. A backslash is special there only before a quotation mark."""
+    escaped = re.sub(r"(\\*)(')", r"\1\1\\\2", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
+
+
+def announce(jobs: list[Job], folder: Path) -> None:
+    """Write the list of all jobs beside them, after those of an earlier batch: so a table knows who is missing."""
+    path = folder / LAUNCHED
+    before = read_json(path) if path.exists() else []
+    told = [job.announced() | {"command": job.command} for job in jobs]
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write.write_atomically(path, json.dumps([*before, *told], indent=1))

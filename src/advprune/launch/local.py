@@ -1,0 +1,157 @@
+"""One process a job on this machine, some at a time, each with its share of the cores and of the GPUs.
+
+The standard library's thread pool hands the jobs out, one thread waiting for each process. A process that dies takes
+nobody with it: joblib's and ``concurrent.futures``'s pools of processes end all jobs when one is killed.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from queue import SimpleQueue
+from signal import SIGUSR1, SIGUSR2, Signals
+from typing import Any
+
+from advprune.errors import UserError
+from advprune.launch.jobs import Job
+from advprune.runtime.processors import affinity, usable_processors
+
+#: What a job ends with when it was asked to make room, and is to go on later.
+GOES_ON = {128 + SIGUSR1, 128 + SIGUSR2}
+Share = tuple[list[int], list[str]]
+
+
+def shares(
+    at_once: int | None, gpus: list[str], gpus_per_job: int, cores: list[int], processors: int | None = None
+) -> list[Share]:
+    """The cores and GPUs of each job that runs at the same time.
+
+    Args:
+        at_once: how many; None: one a GPU (or ``gpus_per_job`` GPUs), or one a core where there is no GPU.
+        gpus: that may be used, as ``CUDA_VISIBLE_DEVICES`` names them.
+        cores: that may be used.
+        processors: how many of them this process may keep busy at once, if fewer.
+
+    Raises:
+        UserError: if there is not a GPU for each.
+    """
+    most = len(gpus) // gpus_per_job if gpus and gpus_per_job else processors or len(cores)
+    if gpus and gpus_per_job and (most < 1 or (at_once or 0) > most):
+        raise UserError(
+            f"hydra.launcher.jobs={at_once or 1} with {gpus_per_job} GPUs each is not possible, with {len(gpus)} here: "
+            f"give hydra.launcher.jobs={max(most, 1)}, or hydra.launcher.gpus_per_job=0 for jobs that need none"
+        )
+    count = at_once or most
+    each = max(len(cores) // count, 1)
+    own = [[cores[(place * each + step) % len(cores)] for step in range(each)] for place in range(count)]
+    return [(own[place], gpus[place * gpus_per_job : (place + 1) * gpus_per_job]) for place in range(count)]
+
+
+def visible_gpus(given: list[Any] | None) -> list[str]:
+    """The GPUs this process may use, by ``CUDA_VISIBLE_DEVICES`` or NVIDIA's own tool."""
+    if given is not None:
+        return [str(gpu) for gpu in given]
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu.strip()]
+    try:
+        told = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(place) for place in range(len(told.stdout.splitlines()))]
+
+
+class Runner:
+    """Runs jobs, each in a free share of the machine."""
+
+    def __init__(self, shares: list[Share]) -> None:
+        self.free: SimpleQueue[Share] = SimpleQueue()
+        for share in shares:
+            self.free.put(share)
+        self.pool = ThreadPoolExecutor(len(shares))
+        self.alive: set[subprocess.Popen[bytes]] = set()
+        self.stopping = False
+
+    def run(self, jobs: list[Job]) -> None:
+        """Run them all; asked to stop, or interrupted, let those under way save what they have."""
+        try:
+            under_way: set[Future[Any]] = {self.pool.submit(self._one, job) for job in jobs}
+            done, _ = wait(under_way)
+            for future in done:
+                future.result()  # a defect of ours is not to be silent
+        finally:
+            self.stopping = True
+            for process in list(self.alive):
+                process.terminate()
+            self.pool.shutdown(cancel_futures=True)
+
+    def _one(self, job: Job) -> None:
+        share = self.free.get()
+        try:
+            begun = time.monotonic()
+            code = self._process(job, *share)
+            while code in GOES_ON and not self.stopping:
+                say(f"{job.title}; asked to make room, and goes on")
+                code = self._process(job, *share)
+        finally:
+            self.free.put(share)
+        if self.stopping:
+            return
+        if not job.ended:
+            job.died(f"{ending(code)}; {log_of(job)} has its last words")
+        told = job.record()
+        how = f"failed, {brief(told['failed'])}" if "failed" in told else "done"
+        say(f"{job.title}; {how} ({time.monotonic() - begun:.0f} s)")
+
+    def _process(self, job: Job, cores: list[int], gpus: list[str]) -> int:
+        environment = os.environ | {"OMP_NUM_THREADS": str(min(len(cores), usable_processors())),
+                                    "CUDA_VISIBLE_DEVICES": ",".join(gpus)}  # fmt: skip
+        job.folder.mkdir(parents=True, exist_ok=True)
+        with log_of(job).open("ab") as log:
+            # a session of its own: Ctrl-C reaches this process only, which asks the job to save before it ends
+            process = subprocess.Popen([sys.executable, *job.command], env=environment, stdin=subprocess.DEVNULL,
+                                       stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(process.pid, cores)
+        self.alive.add(process)
+        if self.stopping:  # since the pool handed this job out
+            process.terminate()
+        try:
+            return process.wait()
+        finally:
+            self.alive.discard(process)
+
+
+def ending(code: int) -> str:
+    """How a process ended that wrote nothing down."""
+    if code < 0:
+        told = f"killed by signal {-code} ({Signals(-code).name})"
+        return f"{told}, as the system does when memory is short" if code == -9 else told
+    if code > 128 and code - 128 in set(Signals):
+        return f"stopped by signal {code - 128} ({Signals(code - 128).name})"
+    return f"ended with code {code} and no result"
+
+
+def brief(failure: str) -> str:
+    """The sentence of a failure, be it one or a traceback."""
+    return failure.strip().splitlines()[-1]
+
+
+def log_of(job: Job) -> Path:
+    """All that the job's process printed."""
+    return job.folder / "output.log"
+
+
+def say(line: str) -> None:
+    """Tell the terminal."""
+    print(line, flush=True)  # noqa: T201
+
+
+def run(jobs: list[Job], options: dict[str, Any]) -> None:
+    """Run the jobs as ``conf/hydra/launcher/local.yaml`` says."""
+    gpus = [] if options["accelerator"] == "cpu" else visible_gpus(options["gpus"])
+    each = shares(options["jobs"], gpus, options["gpus_per_job"], affinity(), usable_processors())
+    each = each[: len(jobs)]
+    say(f"{len(jobs)} jobs, {len(each)} at a time; what each prints is in its folder, output.log")
+    Runner(each).run(jobs)

@@ -1,0 +1,167 @@
+"""A search for options by Optuna's ask and tell, around any launcher; killed, the same command goes on with the study.
+
+hydra-optuna-sweeper is not used: it holds Optuna below version 3, and cannot resume a study in a file.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.utils import get_class
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from advprune.config.instantiate import build
+from advprune.errors import UserError
+from advprune.launch.jobs import quoted
+from advprune.launch.local import say
+from advprune.pipeline.job import RECORD
+from advprune.runtime.atomic_write import write_atomically
+from advprune.stages.optuna_trial import VARIABLE, described, pruner_of, storage_of
+
+
+def space(overrides: list[Override]) -> dict[str, BaseDistribution]:
+    """What is searched: every option that was given more than one value.
+
+    Raises:
+        UserError: if none was.
+    """
+    found = {
+        override.get_key_element(): _distribution(override) for override in overrides if override.is_sweep_override()
+    }
+    if not found:
+        raise UserError(
+            "hydra/sweeper=optuna has nothing to search: give an option several values, such as "
+            "'training.learning_rate=tag(log,interval(0.01,0.3))' or objective=trades,pgd"
+        )
+    return found
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    value: Any = override.value()
+    if isinstance(value, IntervalSweep):
+        low, high = value.start, value.end
+        assert low is not None
+        assert high is not None
+        kind = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
+        return kind(low, high, log="log" in value.tags)  # type: ignore[arg-type]
+    words = list(override.sweep_string_iterator())
+    if override.is_range_sweep():
+        numbers = sorted(float(word) for word in words)
+        step = float(value.step or 1)
+        if all(number.is_integer() for number in [*numbers, step]):
+            return IntDistribution(int(numbers[0]), int(numbers[-1]), step=int(abs(step)))
+        return FloatDistribution(numbers[0], numbers[-1], step=abs(step))
+    return CategoricalDistribution(words)
+
+
+class Search:
+    """One study: a folder of jobs, one a trial, and what Optuna knows of them.
+
+    Args:
+        folder: of the study; ``folder/<trial>/job.json`` is written by each job.
+        fixed: the words that all trials share.
+        searched: what is searched.
+        options: of ``conf/hydra/sweeper/optuna.yaml``.
+    """
+
+    def __init__(
+        self, folder: Path, fixed: list[str], searched: dict[str, BaseDistribution], options: dict[str, Any]
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.folder, self.fixed, self.searched, self.options = folder, fixed, searched, options
+        self.name, self.storage = folder.name, options["storage"] or str(folder.resolve() / "journal.log")
+        self.study = optuna.create_study(
+            storage=storage_of(self.storage), study_name=self.name, direction="maximize", load_if_exists=True,
+            pruner=pruner_of(options["pruner"]),
+        )  # fmt: skip
+
+    def batches(self) -> Iterator[list[FrozenTrial]]:
+        """Trials to run at the same time: those that never ended first, then new ones, up to the number asked for."""
+        at_once = int(self.options["at_once"])
+        yield from _in_a_row([t for t in self.study.get_trials() if t.state == TrialState.RUNNING], at_once)
+        while (left := int(self.options["trials"]) - len(self.study.get_trials(deepcopy=False))) > 0:
+            yield [self._asked() for _ in range(min(left, at_once))]
+
+    def _asked(self) -> FrozenTrial:
+        """A new trial. What it tries depends on the trials before it, and not on how often the search was killed."""
+        number = len(self.study.get_trials(deepcopy=False))
+        node = self.options["sampler"]
+        seeded = "seed" in inspect.signature(get_class(node["_target_"])).parameters
+        self.study.sampler = build(node, **({"seed": 10_000 * int(self.options["seed"]) + number} if seeded else {}))
+        asked = self.study.ask(self.searched).number
+        return self.study.get_trials()[asked]
+
+    def words(self, trial: FrozenTrial) -> list[str]:
+        """The overrides of a trial's job."""
+        told = described(self.storage, self.name, trial._trial_id, self.options["pruner"])
+        tried = [f"{name}={value}" for name, value in trial.params.items()]
+        places = [f"hydra.sweep.dir={quoted(str(self.folder))}", f"++hydra.job.env_set.{VARIABLE}={quoted(told)}"]
+        return [*self.fixed, *tried, *places]
+
+    def tell(self, trial: FrozenTrial, value: float) -> None:
+        """The study learns how a trial ended; one that failed stays open, and the same command tries it again."""
+        record = json.loads((self.folder / str(trial.number) / RECORD).read_text())
+        if value == value:
+            self.study.tell(trial.number, value)
+        elif "given_up" in record:
+            self.study.tell(trial.number, state=TrialState.PRUNED)
+        else:
+            say(f"trial {trial.number} failed; the same command tries it again")
+
+    def conclude(self) -> float | None:
+        """Say which trial was best, and write its words into ``best.json``; its value."""
+        ended = [trial for trial in self.study.get_trials() if trial.state == TrialState.COMPLETE]
+        if not ended:
+            return None
+        best = self.study.best_trial
+        words = [*self.fixed, *(f"{name}={value}" for name, value in best.params.items())]
+        write_atomically(
+            self.folder / "best.json", json.dumps({"trial": best.number, "value": best.value, "words": words}, indent=1)
+        )
+        say(f"best of {len(ended)} finished trials: {best.value:.4f} on validation images, trial {best.number}: "
+            f"{' '.join(f'{name}={value}' for name, value in best.params.items())}")  # fmt: skip
+        return best.value
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the study: an open trial of a study that nobody holds is one whose search was killed.
+
+    Raises:
+        UserError: if another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(
+            f"another command is at this search, in {folder}: wait for it, or give a study of your own: "
+            "hydra.sweeper.study=NAME"
+        ) from None
+
+
+def _in_a_row(trials: list[FrozenTrial], most: int) -> Iterator[list[FrozenTrial]]:
+    """Cut where the numbers are not in a row, as a launcher numbers its jobs, and where there are too many."""
+    batch: list[FrozenTrial] = []
+    for trial in trials:
+        if batch and (trial.number != batch[-1].number + 1 or len(batch) == most):
+            yield batch
+            batch = []
+        batch.append(trial)
+    if batch:
+        yield batch
+
+
+def study_name(given: str | None, command: str, words: list[str]) -> str:
+    """The name; if none is given, one that is the same for the same command and search."""
+    return given or hashlib.sha256(json.dumps([command, sorted(words)]).encode()).hexdigest()[:12]

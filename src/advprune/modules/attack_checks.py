@@ -1,0 +1,76 @@
+"""The frame's own judgement of what an attack returns, and of whether the evaluation can be trusted."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.threat import Threat
+
+#: Room for float32 rounding: of a projection onto an L2 ball, or of x + eps - x.
+SLACK = 1e-5
+
+
+def check_adversarial(x_adv: Tensor, x: Tensor, threat: Threat | None, name: str) -> Tensor:
+    """Check that ``x_adv`` is a legal answer; return its distance from ``x``, (N,).
+
+    Args:
+        threat: the ball; None for an attack that declares a perturbation set of its own, such as translations, whose
+            distance is then the largest change of a pixel.
+
+    Raises:
+        UserError: if its shape or type differ, it has left the ball or [0, 1], or is not a number.
+    """
+    if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
+        raise UserError(
+            f"attack {name} returned {tuple(x_adv.shape)} {x_adv.dtype} for images of {tuple(x.shape)} {x.dtype}; "
+            "an attack keeps shape and type"
+        )
+    distance = (x_adv - x).flatten(1).abs().amax(1) if threat is None else threat.distance(x_adv, x)
+    if threat is not None and not bool((distance <= threat.eps + SLACK).all()):
+        raise UserError(
+            f"attack {name} left the ball: {threat.norm} distance {distance.max().item():.6f}, eps {threat.eps:.6f}; "
+            "project what it returns with threat.project"
+        )
+    if not bool(((x_adv >= -SLACK) & (x_adv <= 1 + SLACK)).all()):
+        raise UserError(
+            f"attack {name} returned pixels outside [0, 1]; an attack ends with threat.project or clamp(0, 1)"
+        )
+    return distance
+
+
+def evaluation_warnings(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
+    """Reasons to distrust robust accuracy measured on this network, each a sentence; empty if none was found.
+
+    Looks for what AutoAttack's authors look for (Croce and Hein 2020, https://arxiv.org/abs/2003.01690, and their
+    checks): random outputs, outputs that are no logits, gradients that vanish; and for stale BatchNorm statistics.
+
+    Args:
+        net: in eval mode.
+        x, y: some test images (N, C, H, W) and labels (N,).
+    """
+    found = []
+    with torch.enable_grad():
+        probe = x.clone().requires_grad_(True)
+        logits = net(probe)
+        (grad,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), probe)
+    with torch.no_grad():
+        if not torch.equal(net(x).nan_to_num(), net(x).nan_to_num()):
+            found.append("the network's outputs are random: two passes over the same images differ")
+    logits = logits.detach()
+    if bool((logits.min() >= 0) & ((logits.sum(1) - 1).abs().max() < 1e-3)):
+        found.append("the outputs look like probabilities, not logits: gradient attacks are weak on them")
+    flat = (grad.flatten(1).abs().amax(1) == 0).float().mean().item()
+    if flat > 0.01:
+        found.append(
+            f"the input gradient is exactly zero on {flat:.0%} of the images: gradient attacks see nothing there"
+        )
+    if any(_never_set(module) for module in net.modules()):
+        found.append("a BatchNorm layer has never seen a batch: its statistics are stale")
+    return found
+
+
+def _never_set(module: nn.Module) -> bool:
+    if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None or module.running_var is None:
+        return False
+    return bool((module.running_mean == 0).all() & (module.running_var == 1).all())

@@ -1,0 +1,83 @@
+"""What a job delivers beside its row when asked: ``sizes=true`` measures the network, ``export=`` writes a file."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from advprune.quantizers import int8
+from advprune.runtime.atomic_write import write_atomically
+from advprune.stages import checkpoint, quantized
+from advprune.store.stage import Plan
+from advprune.store.store import Store
+from advprune.surgery import export, measure
+
+BATCHES = (1, 128)
+
+
+def export_artifacts(plan: Plan, store: Store, output: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Entries for the row: sizes beside the dense parent's, and the exported file."""
+    found: dict[str, Any] = {}
+    if options["export"] is not None:
+        found["exported"] = _export(plan, store, output, options["export"])
+    if options["sizes"]:
+        found["sizes"] = _sizes(plan, store)
+    return found
+
+
+def _export(plan: Plan, store: Store, output: Path, kind: str) -> str:
+    output.mkdir(parents=True, exist_ok=True)
+    for path in (output / f"model.{end}" for end in ("onnx", "onnx.data", "safetensors")):
+        if path.is_symlink():  # libraries would write through it
+            path.unlink()
+    if plan.final.kind == "quantized":
+        return str(_export_int8(plan, store, output, kind))
+    net = checkpoint.load_network(plan.final, store.folder(plan.final))
+    if kind == "onnx":
+        path = export.onnx(net, output / "model.onnx", shape=checkpoint.image_shape(plan.final))
+    else:
+        path = export.safetensors(net, output / "model.safetensors")
+    structure = store.folder(plan.final) / "structure.json"
+    if structure.exists():
+        write_atomically(output / "structure.json", structure.read_bytes())
+    return str(path)
+
+
+def _export_int8(plan: Plan, store: Store, output: Path, kind: str) -> Path:
+    """The integers of a quantized network: as ONNX what onnxruntime runs, as safetensors what it stores."""
+    folder = store.folder(plan.final)
+    if kind == "safetensors":
+        path = output / "model.safetensors"
+        write_atomically(path, (folder / "int8.safetensors").read_bytes())
+        return path
+    assert plan.final.parent is not None
+    faces = quantized.load(plan.final, folder, runs="fake_quant").faces
+    return int8.onnx(faces["fake_quant"], output / "model.onnx", shape=checkpoint.image_shape(plan.final.parent))
+
+
+def _sizes(plan: Plan, store: Store) -> dict[str, Any]:
+    """Of the dense parent, the final network in floating point and, where it is quantized, in int8: timed in turns."""
+    eight_bits = plan.final.kind == "quantized"
+    final = plan.final.parent if eight_bits else plan.final
+    assert final is not None
+    shape = checkpoint.image_shape(final)
+    floats = {
+        "dense": checkpoint.load_network(plan.dense, store.folder(plan.dense)), "final": checkpoint.load_network(final, store.folder(final)),
+    }  # fmt: skip
+    sizes: dict[str, Any] = {
+        name: {
+            "parameters": sum(p.numel() for p in model.parameters()), "nonzeros": measure.nonzeros(model),
+            "effective_macs": measure.effective_macs(model, shape), "bytes": measure.file_bytes(model.state_dict()),
+        }
+        for name, model in floats.items()
+    }  # fmt: skip
+    timed: dict[str, nn.Module] = dict(floats)
+    if eight_bits:
+        folder = store.folder(plan.final)
+        timed["int8"] = quantized.load(plan.final, folder, runs="int8")
+        sizes["int8"] = {"bytes": {"dense": (folder / "int8.safetensors").stat().st_size}}
+    for batch in BATCHES:
+        for name, value in measure.latencies(timed, shape, batch=batch).items():
+            sizes[name][f"seconds_{batch}"] = value
+            sizes[name][f"images_per_second_{batch}"] = batch / value
+    return sizes

@@ -1,0 +1,194 @@
+"""One job of any command: check, plan, find or make, and write down its row of the table."""
+
+import json
+import logging
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from advprune.config import validate
+from advprune.config.grid_name import grid_name
+from advprune.config.resolve import GROUPS, names, resolve, spelled, typed_path
+from advprune.distributed import environment
+from advprune.errors import UserError, system_sentence
+from advprune.pipeline.executor import missing
+from advprune.pipeline.job_log import finished_stages, job_logger, replay
+from advprune.pipeline.network_labels import before_planning, described
+from advprune.report.table.job_row import row_of
+from advprune.runtime.atomic_write import write_atomically
+from advprune.stages.optuna_trial import TrialPruned
+from advprune.store.stage import Plan
+from advprune.store.store import Store
+from advprune.tracking.logger import Logger
+
+log = logging.getLogger(__name__)
+RECORD = "job.json"
+_LOOKING = ContextVar("looking", default=False)
+
+
+class NotFoundError(Exception):
+    """A stage is missing, or something is to be delivered, and was not to be made here."""
+
+
+@contextmanager
+def lookup_only() -> Iterator[None]:
+    """Inside, a job whose stages are all there gives its row; one that would have to make some leaves no trace."""
+    token = _LOOKING.set(True)
+    try:
+        yield
+    finally:
+        _LOOKING.reset(token)
+
+
+def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: str = "validation") -> float:
+    """Run one job and write ``job.json`` into its folder; a failure is written there too, so that a grid goes on.
+
+    Args:
+        plan_of: resolved options -> the stages this command wants.
+        value: what a sweeper optimises: ``validation`` (the selection metric on validation images) or ``robust_acc``.
+    Returns:
+        That value; NaN if the job failed or has none.
+    """
+    hydra = HydraConfig.get()
+    output = Path(hydra.runtime.output_dir)
+    record: dict[str, Any] = {
+        "names": before_planning(names(), cfg.get("checkpoint")),
+        "overrides": list(hydra.overrides.task),
+        "number": _number(),
+    }
+    try:
+        record |= {
+            "ratio": None if cfg.get("checkpoint") else spelled(cfg.get("ratio")),
+            "seed": cfg.seed,
+            "store": typed_path(cfg.store),
+            "group": grid_name(output),
+        }
+        record["row"] = _finish(cfg, plan_of, output, record)
+    except NotFoundError:
+        return float("nan")
+    except TrialPruned as trial:
+        record["given_up"] = str(trial)
+    except UserError as error:
+        record["failed"] = str(error)
+    except OSError as error:
+        record["failed"] = system_sentence(error) or traceback.format_exc()
+    except Exception:  # noqa: BLE001 - a defect, ours or a library's: kept whole in the job's folder, the grid goes on
+        record["failed"] = traceback.format_exc()
+    beside = environment.launched_world()[1] > 1
+    if "failed" in record and (is_grid() or beside or record["failed"].startswith("Traceback")):
+        log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
+    record["value"] = record.get("row", {}).get(value)
+    if environment.launched_world()[0] == 0:
+        _write(output, record)
+    if "failed" in record and beside:
+        os._exit(1)  # whoever started the ranks stops the others, which may be waiting for this one
+    return float("nan") if record["value"] is None else float(record["value"])
+
+
+def _finish(
+    cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], output: Path, record: dict[str, Any]
+) -> dict[str, Any]:
+    begun = time.monotonic()
+    options = resolve(cfg)
+    validate.check_numbers(options)
+    plan = plan_of(options)
+    record["names"] = described(record["names"], plan)
+    validate.check_signatures(options, ("logger",))
+    store = Store(options["store"])
+    delivers = bool(options.get("sizes") or options.get("export"))
+    todo = missing(plan, store)
+    if _LOOKING.get() and (todo or delivers):
+        raise NotFoundError
+    making = bool(todo) or environment.launched_world()[1] > 1  # ranks that others started ask the store together
+    if making:
+        if environment.launched_world()[0] == 0:  # without a row: so others see that it has begun, should it be killed
+            _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
+        validate.check_signatures(options, GROUPS)
+        # torch and Lightning take seconds to import: only where there is work
+        from advprune.pipeline.dry_run import dry_run
+
+        dry_run(options)
+        check_place(store.root)
+    with job_logger(options, plan, output, record["names"]) as logger:
+        made = _make(plan, store, options, output, logger) if making else 0
+        row = _row(plan, store, output, record["names"], options, delivers=delivers)
+        if not making and not logger.knows(row):
+            for stage in finished_stages(plan, store):
+                replay(stage, logger)
+        if making or not logger.knows(row):
+            logger.result(row, finished_stages(plan, store))
+    found = len(plan.stages()) - made
+    return row | {"made": made, "found": found, "this_command": time.monotonic() - begun}
+
+
+def _make(plan: Plan, store: Store, options: dict[str, Any], output: Path, logger: Logger) -> int:
+    from advprune.pipeline.spawn import make_on_ranks
+    from advprune.stages.training_phase import RunContext
+
+    where = RunContext(options["trainer"], logger, output, reported=plan.final.key)
+    logger.begin()
+    return make_on_ranks(plan, store, where, options["dataset"]["image_size"], _logs())
+
+
+def _row(
+    plan: Plan, store: Store, output: Path, shown: dict[str, str], options: dict[str, Any], *, delivers: bool
+) -> dict[str, Any]:
+    row = row_of(plan, {stage.key: store.result(stage) for stage in plan.stages()}, store, shown, options)
+    if delivers:
+        from advprune.pipeline.artifacts import export_artifacts
+
+        row |= export_artifacts(plan, store, output, options)
+    return row
+
+
+def check_place(store: Path) -> None:
+    """Refuse a store in which nothing can be made.
+
+    Raises:
+        UserError: with the system's reason.
+    """
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            system_sentence(error)
+            or f"store={store} cannot be a folder ({error.strerror}): give another place, store=FOLDER"
+        ) from None
+
+
+def _write(output: Path, record: dict[str, Any]) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        # read back within this command; what must last is in the store
+        write_atomically(output / RECORD, json.dumps(record, indent=1, default=str), durable=False)
+    except OSError as error:
+        log.error("%s", system_sentence(error) or error)
+
+
+def _logs() -> dict[str, Any]:
+    """How this command logs, for the processes that it starts."""
+    whole = OmegaConf.create({"hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)})  # type: ignore[arg-type]
+    plain = OmegaConf.to_container(whole.hydra.job_logging, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _number() -> int:
+    """The job's place in its grid; 0 of a lone one."""
+    number = OmegaConf.select(HydraConfig.get(), "job.num", throw_on_missing=False)  # type: ignore[arg-type]
+    return int(number or 0)
+
+
+def is_grid() -> bool:
+    """Whether this job is one of a ``-m`` grid."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN

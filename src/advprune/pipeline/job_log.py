@@ -1,0 +1,114 @@
+"""What a job tells its logger: who it is before anything is made, and all it knows of the stages it found."""
+
+import logging
+import os
+import platform
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from advprune.config.attack_radius import evaluation_threat
+from advprune.config.grid_name import command_name, grid_name
+from advprune.config.instantiate import build
+from advprune.config.overrides import command
+from advprune.pipeline.network_labels import described, file_of, used
+from advprune.report.table.columns import eps
+from advprune.runtime.plain_files import read_json
+from advprune.store.keys import SUGGESTED, WHERE
+from advprune.store.provenance import code_version
+from advprune.store.stage import Plan, Stage
+from advprune.store.store import Store
+from advprune.tracking.guarded import Guarded
+from advprune.tracking.logger import CURVES, Finished, Job, Logger
+from advprune.units import fraction
+
+log = logging.getLogger(__name__)
+#: The longest name of a run; W&B takes 128 characters.
+LONGEST = 120
+
+
+@contextmanager
+def job_logger(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Iterator[Logger]:
+    """The job's logger, told who the job is, and closed whatever happens; of several ranks the first has one.
+
+    Raises:
+        UserError: if it needs a package that is not installed.
+    """
+    logger = Guarded(build(options["logger"]) if is_rank_zero() else Logger())
+    failed = True
+    try:
+        logger.open(_job(options, plan, output, shown))
+        yield logger
+        failed = False
+    finally:
+        logger.close(failed=failed)
+
+
+def is_rank_zero() -> bool:
+    """Whether this process is the only one of its job, or the one that speaks for it."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+
+
+def names(plan: Plan) -> dict[str, str]:
+    """What each stage is called, by key: its kind; of the parent's evaluation and of a foreign source, so much more."""
+    own = {stage.key for stage in [plan.final, *plan.final.line()]}
+    called = {stage.key: stage.kind if stage.key in own else f"source_{stage.kind}" for stage in plan.stages()}
+    return called | {plan.evaluated_dense.key: "evaluated_dense", plan.evaluated.key: "evaluated"}
+
+
+def finished_stages(plan: Plan, store: Store) -> list[Finished]:
+    """The plan's stages, finished."""
+    return [finished(stage, plan, store) for stage in plan.stages()]
+
+
+def finished(stage: Stage, plan: Plan, store: Store) -> Finished:
+    """One of them."""
+    return Finished(names(plan)[stage.key], store.folder(stage), store.result(stage))
+
+
+def replay(found: Finished, logger: Logger) -> None:
+    """Tell of a stage that was found: its curves, if it was made since they are kept, and what it says of itself."""
+    path = found.folder / CURVES
+    try:
+        phases = read_json(path) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        log.warning("%s is damaged (%s): its curves are not logged; the result is not of it", path, error)
+        phases = {}
+    for rows in phases.values():
+        for row in rows:
+            logger.point(found.stage, row)
+    logger.finished(found)
+
+
+def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Job:
+    shown, options = described(shown, plan), used(options, plan)
+    ratio, file = options.get("ratio"), file_of(plan.dense)
+    what = [shown.get("pruner") or file or "dense", *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"])]
+    threat = evaluation_threat(options)
+    norm = str(threat.get("_target_", "")).rpartition(".")[2].lower()
+    own = options["attack"].get("perturbation") is not None or threat.get("eps") is None
+    budget = [] if own else [eps({"norm": norm, "eps": fraction(threat["eps"])})]
+    where = [shown["attack"], *budget, shown["model"], shown["dataset"], f"seed {options['seed']}"]
+    named = names(plan)
+    config = {
+        **shown, "ratio": ratio, "weights": file, "seed": options["seed"], "eps": threat.get("eps"), "norm": norm,
+        "options": _plain({name: value for name, value in options.items() if name not in ("logger", "store")}
+                          | {"dataset": {n: v for n, v in options["dataset"].items() if n not in SUGGESTED}}),
+        "keys": {named[stage.key]: stage.key for stage in plan.stages()}, "final": named[plan.final.key],
+        "code": code_version(), "command": command(), "host": socket.gethostname(),
+        "python": platform.python_version(), "output": str(output),
+    }  # fmt: skip
+    return Job(
+        id=plan.evaluated.key, name=" ".join([*what, "·", *where])[:LONGEST], group=grid_name(output), config=config,
+        output=output, kind=command_name(), tags=[word[:64] for word in (*what, *where)],
+        shared=Path(options["store"]).parent, stages=list(dict.fromkeys(named.values())),
+    )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Options without paths of this machine."""
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items() if name not in WHERE}
+    return value

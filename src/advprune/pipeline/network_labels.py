@@ -1,0 +1,50 @@
+"""Which of a command's words are about the network that it looks at, told by the stages that made it.
+
+``attack.py checkpoint=FILE`` has a pruner, a ratio and an objective like every command, and none of them made the file.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from advprune.report.data.attack_names import called
+from advprune.store.stage import Plan, Stage
+
+#: Options that say how networks are pruned, and how they are trained.
+PRUNING = ("pruner", "ratio", "compression", "search")
+TRAINING = ("objective", "training", "finetune", "select")
+
+
+def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
+    """The chosen members of the groups that had a part in the job's network, and what its attack is called."""
+    line = plan.final.line()
+    gone = {"pruner"} if not _pruned(line) else set()
+    gone |= set() if _trained(line) else {"objective"}
+    attack = called(plan.evaluated.options, names["attack"].split(" ")[0])
+    kept = {group: name for group, name in names.items() if group not in gone}
+    return kept | ({} if attack is None else {"attack": attack})
+
+
+def used(options: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """The options without those that had no part in the network."""
+    line = plan.final.line()
+    gone = [*(() if _pruned(line) else PRUNING), *(() if _trained(line) else TRAINING)]
+    return {name: value for name, value in options.items() if name not in gone}
+
+
+def before_planning(names: dict[str, str], checkpoint: str | None) -> dict[str, str]:
+    """The names while the stages are not known yet: of a file's network, without those that would have made one."""
+    return names if checkpoint is None else {k: v for k, v in names.items() if k not in ("pruner", "objective")}
+
+
+def file_of(stage: Stage) -> str | None:
+    """The file that the network at the root of a stage's line was read from; None if it was trained here."""
+    root = stage.line()[0]
+    return Path(root.options["weights"]).name if "weights" in root.options else None
+
+
+def _pruned(line: list[Stage]) -> bool:
+    return any(stage.kind == "pruned" for stage in line)
+
+
+def _trained(line: list[Stage]) -> bool:
+    return any("training" in stage.options or "recipe" in stage.options for stage in line)

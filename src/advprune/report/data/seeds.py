@@ -1,0 +1,63 @@
+"""Jobs that differ in their seed alone become one row: n, mean and an interval over seeds and images."""
+
+from collections.abc import Callable, Hashable
+from statistics import mean
+from typing import Any
+
+from advprune.report.data.intervals import over_seeds
+
+SHARES = (
+    *("dense_clean_acc", "dense_robust_acc", "dense_certified_acc", "dense_mean_acc"),
+    *("clean_acc", "robust_acc", "certified_acc", "mean_acc"),
+    *("target_acc", "both_correct", "transfer_rate"),
+)
+#: What tells two rows of a table apart, the seed aside.
+IDENTITY = (
+    "dataset",
+    "model",
+    "objective",
+    "threat",
+    "pruner",
+    "ratio",
+    "attack",
+    "eps",
+    "norm",
+    "perturbation",
+    "images",
+    "foreign",
+    "quantizer",
+    "source",
+)
+
+
+def identity(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What a row has in common with those of other seeds."""
+    return tuple(str(row.get(name)) for name in IDENTITY)
+
+
+def pool(rows: list[dict[str, Any]], same: Callable[[dict[str, Any]], Hashable] = identity) -> list[dict[str, Any]]:
+    """One row for each of ``same``, in the order they come; of a single seed, itself with its intervals."""
+    groups: dict[Hashable, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(same(row), []).append(row)
+    return [_pooled(list({row["seed"]: row for row in group}.values())) for group in groups.values()]
+
+
+def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(rows) == 1:
+        return rows[0] | {"seeds": 1}
+    row = dict(rows[0]) | {"seeds": len(rows), "seed": None, "seconds": sum(r["seconds"] for r in rows)}
+    row["doubts"] = sorted({doubt for r in rows for doubt in r["doubts"]})
+    if row.get("abstained") is not None:
+        row["abstained"] = sum(r["abstained"] for r in rows)
+    row["code"] = sorted({version for r in rows for version in r.get("code", [])})
+    for name in SHARES:
+        measured = [r for r in rows if r.get(name) is not None]
+        if measured:
+            row[name] = mean(r[name] for r in measured)
+            bounded = [r for r in measured if r.get(f"{name}_interval") is not None]
+            if bounded:
+                row[f"{name}_interval"] = over_seeds(
+                    [r[name] for r in bounded], [r[f"{name}_interval"] for r in bounded]
+                )
+    return row

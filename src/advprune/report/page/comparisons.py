@@ -1,0 +1,67 @@
+"""The comparisons in the columns of their table."""
+
+from typing import Any
+
+from advprune.report.data.leaderboard_rows import method
+from advprune.report.page.leaderboard import percent
+from advprune.report.table.columns import eps
+
+Row = dict[str, Any]
+Cell = tuple[Any, str]  # what it is sorted by, None where there is nothing; what is read
+
+
+def with_cells(compared: list[Row], rows: list[Row]) -> list[Row]:
+    """Each comparison with ``cells``, {heading: (value, text)}, and the ``rows`` of the leaderboard it is about."""
+    by_identity = {row["identity"]: row for row in rows}
+    told = []
+    for pair in compared:
+        a, b = (by_identity[next(iter(pair[side].values())).identity] for side in ("of", "against"))
+        if pair["difference"] < 0:  # the better one first
+            a, b = b, a
+        told.append(pair | {"cells": _cells(pair, a, b)})
+    return told
+
+
+def _cells(pair: Row, a: Row, b: Row) -> dict[str, Cell]:
+    better, worse = (pair["only_of"], pair["only_against"])[:: -1 if pair["difference"] < 0 else 1]
+    attack = a["attack"] if a["eps"] is None else f"{a['attack']} {eps(a)}"
+    attack += f" on {a['source']}" if a["source"] else ""
+    other = method(a) if pair["axis"] == "objective" else a["objective"]
+    return {
+        "data set": _word(a["dataset"]), "model": _word(a["model"]), "with": _word(other), "attack": _word(attack),
+        "ratio": (a["ratio"], "" if a["ratio"] is None else f"{a['ratio']:g}"),
+        "differ in": _word(pair["axis"]), "better": _word(_side(pair, a)), "than": _word(_side(pair, b)),
+        "points": (abs(pair["difference"]), f"{100 * abs(pair['difference']):.1f}"),
+        "95 %": _word(_interval(pair)),
+        "only better right": (better, str(better)), "only worse right": (worse, str(worse)),
+        "images": (pair["images"], str(pair["images"])), "seeds": (pair["seeds"], str(pair["seeds"])),
+        "p": (pair["p"], _probability(pair["p"])), "q": (pair["q"], _probability(pair["q"])),
+        "stands": _word("stands" if pair["stands"] else "does not stand"),
+    }  # fmt: skip
+
+
+def _word(text: str | None) -> Cell:
+    return text or "", text or ""
+
+
+def _side(pair: Row, row: Row) -> str:
+    return str(row["objective"]) if pair["axis"] == "objective" else method(row)
+
+
+def _interval(pair: Row) -> str:
+    low, high = sorted(pair["interval"] if pair["difference"] >= 0 else [-end for end in pair["interval"]])
+    return f"[{percent(max(low, -1))}, {percent(min(high, 1))}]"
+
+
+def _probability(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+def plain(compared: list[Row]) -> list[Row]:
+    """The comparisons without runs, for JSON: shares, probabilities, and the evaluations by seed."""
+    told = []
+    for pair in compared:
+        sides = {side: {s: run.evaluated.key for s, run in pair[side].items()} for side in ("of", "against")}
+        words = {name: pair["cells"][name][0] for name in ("data set", "model", "with", "attack", "ratio")}
+        told.append({name: value for name, value in pair.items() if name != "cells"} | sides | words)
+    return told

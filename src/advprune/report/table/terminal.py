@@ -1,0 +1,90 @@
+"""The table at the end of a job and of a grid: on the terminal by rich, and beside the jobs as CSV and JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from advprune.report.data.escaping import csv_text
+from advprune.report.data.failures import cause
+from advprune.report.data.seeds import pool
+from advprune.report.table.columns import COLUMNS
+from advprune.report.table.footnotes import notes
+from advprune.runtime.atomic_write import write_atomically
+
+
+def show(records: list[dict[str, Any]], folder: Path) -> None:
+    """Print the jobs' table and write ``table.csv`` and ``table.json`` into ``folder``.
+
+    Args:
+        records: the ``job.json`` of each job, in order.
+    """
+    rows = [record["row"] for record in records if "row" in record]
+    failed = [record for record in records if "failed" in record]
+    console = Console(markup=False, emoji=False)  # names and paths are the user's, and print as they are
+    if rows:
+        pooled = pool(rows)
+        table = _table(pooled, failed)
+        if not sys.stdout.isatty():  # a log has no edge: as wide as the table is
+            console.width = max(80, Measurement.get(console, console.options.update(max_width=10**4), table).maximum)
+        console.print(table)
+        for note in notes(pooled):
+            console.print(Text.assemble(("·", "dim"), f" {note}"))
+        _write(rows, folder)
+    for record in failed:
+        job = f" {' '.join(record['overrides'])}" if len(records) > 1 else ""
+        sentence = Text.assemble(("error", "bold red"), f"{job}: {cause(record['failed'])}")
+        Console(stderr=True).print(sentence, soft_wrap=True)
+    if len(records) > 1 and failed:
+        console.print(f"{len(failed)} of {len(records)} jobs failed; the same command tries only those again")
+    if rows:
+        _close(console, rows, folder)
+
+
+def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
+    table = Table(title=_title(rows), title_justify="left", caption_justify="left")
+    columns = [column for column in COLUMNS if column.shown(rows)]
+    for column in columns:
+        table.add_column(
+            column.heading, justify="left" if column.words else "right", no_wrap=not column.words, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(column.cell(row) for column in columns))
+    for record in failed:
+        table.add_row(*(column.failed(record) for column in columns), style="red")
+    return table
+
+
+def _title(rows: list[dict[str, Any]]) -> str:
+    sets = {row["dataset"] for row in rows}
+    return f"{', '.join([*sorted(sets), *_training(rows)])}; accuracy in % on test images"
+
+
+def _training(rows: list[dict[str, Any]]) -> list[str]:
+    """What these networks were trained with; of those read from files only what came after, for no more is known."""
+    here = sorted({row["objective"] for row in rows if row["objective"] and not row.get("foreign")})
+    after = sorted({row["objective"] for row in rows if row["objective"] and row.get("foreign")})
+    return ([f"trained with {', '.join(here)}"] if here else []) + (
+        [f"from a file and then trained with {', '.join(after)}"] if after else []
+    )
+
+
+def _write(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Replace both files: a link that lies in their place is not written through."""
+    write_atomically(folder / "table.json", json.dumps(rows, indent=1))
+    flat = [{k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()} for row in rows]
+    write_atomically(folder / "table.csv", csv_text(dict.fromkeys(name for row in flat for name in row), flat))
+
+
+def _close(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
+    took = sum(row["this_command"] for row in rows)
+    made, found = sum(row["made"] for row in rows), sum(row["found"] for row in rows)
+    console.print(f"made {made} stages and found {found} in {took:.1f} s; files:", highlight=False)
+    for name in rows[0]["files"] if len(rows) == 1 else []:
+        console.print(f"  {name:9} {rows[0]['files'][name]}", highlight=False, soft_wrap=True)
+    console.print(f"  table     {folder}/table.csv, table.json", highlight=False, soft_wrap=True)

@@ -1,0 +1,88 @@
+"""A certificate and an attack on one network cannot both be right about an image: found together, they stop the run."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advprune.errors import UserError
+from advprune.report.data.stage_files import options_in
+from advprune.runtime.plain_files import read_json, read_text
+from advprune.store.checksums import MARK, find_damage, unseal
+from advprune.store.keys import canonical, dataset_identity
+
+if TYPE_CHECKING:
+    from advprune.store.stage import Stage
+
+log = logging.getLogger(__name__)
+#: Room for the rounding of a distance, as in ``modules/attack_checks.py``.
+SLACK = 1e-6
+RECORDS = "records.parquet"
+
+
+def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder: Path, threat: dict[str, Any]) -> None:
+    """Compare a new evaluation with the finished ones of the same network on the same data.
+
+    Certificates of a smoothed network are left out: they speak of the network under noise.
+
+    Args:
+        columns: the new records.
+        folder: of the new stage; its neighbours in the store are the other evaluations.
+        threat: norm and eps of the new evaluation.
+    Raises:
+        UserError: naming the first image that is proved within a distance at which an attack changed its class.
+    """
+    import pandas as pd
+
+    assert stage.parent is not None
+    mine = {"name": _name(stage.options["attack"]), "threat": threat, "records": pd.DataFrame(columns)}
+    for path in sorted(folder.parent.glob(f"*/{MARK}")):
+        wrong = find_damage(path.parent, read=True, unread=[RECORDS])
+        if wrong:
+            log.warning("%s: it was not compared, and is made again by the command that made it", wrong)
+            continue
+        try:
+            other = read_json(path.parent / "result.json")
+            options = options_in(read_text(path.parent / "config.yaml"))
+        except (OSError, ValueError) as error:  # whole, but not what a stage writes
+            log.warning("result.json or config.yaml in %s (%s): it was not compared", path.parent, error)
+            continue
+        if other.get("parent") != stage.parent.key or not other.get("threat"):
+            continue
+        if options.get("runs") != stage.options.get("runs"):  # another face of a quantized network is another network
+            continue
+        if _data(options["dataset"]) != _data(stage.options["dataset"]):
+            continue
+        wrong = find_damage(path.parent, read=True)
+        if wrong:
+            log.warning("%s: it was not compared, and is made again by the command that made it", wrong)
+            unseal(path.parent)
+            continue
+        theirs = {"name": _name(options["attack"]), "threat": other["threat"],
+                  "records": pd.read_parquet(path.parent / RECORDS)}  # fmt: skip
+        for proof, attack in ((mine, theirs), (theirs, mine)):
+            _compare(proof, attack, stage.parent)
+
+
+def _compare(proof: dict[str, Any], attack: dict[str, Any], network: "Stage") -> None:
+    proved, attacked = proof["records"], attack["records"]
+    if "certified_ok" not in proved or "robust_ok" not in attacked or proved["smoothed"].any():
+        return
+    if proof["threat"]["norm"] != attack["threat"]["norm"] or "distance" not in attacked:
+        return
+    both = proved[proved["certified_ok"]].merge(attacked, on="image")
+    wrong = both[(both["distance"] <= proof["threat"]["eps"] + SLACK) & ~both["robust_ok"]]
+    if len(wrong):
+        first = wrong.iloc[0]
+        raise UserError(
+            f"{proof['name']} and {attack['name']} contradict each other on {len(wrong)} images of {network.kind} "
+            f"{network.key}: image {first['image']} is certified within {proof['threat']['eps']:g}, and wrong "
+            f"at {first['distance']:g}; one of the two is defective: trust neither, and report it with this message"
+        )
+
+
+def _data(dataset: dict[str, Any]) -> Any:
+    return canonical(dataset_identity(dataset, training=False))
+
+
+def _name(attack: dict[str, Any]) -> str:
+    return str(attack["_target_"]).rsplit(".", 1)[-1]

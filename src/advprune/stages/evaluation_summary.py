@@ -1,0 +1,66 @@
+"""From the records of an evaluation to what it found: shares with their intervals, and what speaks against them."""
+
+from typing import Any
+
+from advprune.modules.examples import cells
+from advprune.prediction import NO_CLASS
+from advprune.report.data.intervals import over_images
+
+#: Points of robust accuracy that Square may take off what gradient attacks left, before gradients are distrusted.
+MASKED = 0.05
+
+
+def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """Count shares and bound them over the images, from the records' columns."""
+    images = len(columns["image"])
+    result: dict[str, Any] = {"images": images}
+    if "clean_pred" in columns:
+        result["classes_predicted"] = len(set(columns["clean_pred"]) - {NO_CLASS})
+        given = zip(columns["clean_pred"], columns.get("adv_pred", columns["clean_pred"]), strict=True)
+        result["not_finite"] = sum(NO_CLASS in pair for pair in given)
+    for name in ("clean", "robust", "certified"):  # an attack has no certified images, a certifier no attacked ones
+        if f"{name}_ok" in columns:
+            result |= share(f"{name}_acc", sum(columns[f"{name}_ok"]), images)
+    if "abstained" in columns:
+        result |= {"abstained": sum(columns["abstained"]), "smoothed": any(columns["smoothed"])}
+    if "source_adv_ok" in columns:
+        for name, (count, of) in cells(columns).items():
+            result |= share(name, count, of) | {f"{name}_of": of}
+    alone, after_each = _shares_of(columns, "ok."), _shares_of(columns, "robust_ok.")
+    result |= {"alone": alone, "mean_acc": sum(alone.values()) / len(alone)} if alone else {}
+    return result | ({"after_each": after_each} if after_each else {})
+
+
+def _shares_of(columns: dict[str, list[Any]], prefix: str) -> dict[str, float]:
+    """The shares of the columns of this prefix, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): sum(column) / len(column)
+        for name, column in columns.items()
+        if name.startswith(prefix)
+    }
+
+
+def share(name: str, right: int, images: int) -> dict[str, Any]:
+    """A share and its interval, as two entries; of no images there is none."""
+    if not images:
+        return {name: None, f"{name}_interval": None}
+    return {name: right / images, f"{name}_interval": over_images(right, images)}
+
+
+def sanity_warnings(result: dict[str, Any]) -> list[str]:
+    """What the outcome says against the evaluation: no logits, one class for all, or gradients that hid the way."""
+    found, after = [], result.get("after_each", {})
+    if result.get("not_finite"):
+        found.append(
+            f"{result['not_finite']} of {result['images']} images have logits that are not finite (NaN or infinite): "
+            "counted as wrong, and as not robust"
+        )
+    if result.get("classes_predicted") == 1:
+        found.append("the network gives every image the same class: its training collapsed; lower the learning rate")
+    before = [share for name, share in after.items() if name != "square"]
+    if "square" in after and before and before[-1] - after["square"] > MASKED:
+        found.append(
+            f"Square, which needs no gradient, took {100 * (before[-1] - after['square']):.0f} points off what "
+            "gradient attacks left: gradients are masked, and validation under PGD saw too much robustness"
+        )
+    return found

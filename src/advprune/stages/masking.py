@@ -1,0 +1,108 @@
+"""What a pruner may remove and how much of it: ``ratio`` or ``compression``, spent, and counted afterwards."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from advprune.distributed import collectives
+from advprune.errors import UserError
+from advprune.masks import Masks, keep_count, prunable, sparsity
+from advprune.pruners import criterion_contract, scopes, thresholds
+from advprune.pruners.eligible import completed, eligible, ratio_for
+
+
+def removable(net: nn.Module, pruner: dict[str, Any]) -> dict[str, nn.Parameter]:
+    """The parameters this pruner may remove."""
+    return _eligible(pruner)(net)
+
+
+def _eligible(pruner: dict[str, Any]) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
+    return partial(eligible, biases=bool(pruner.get("biases")), classifier=pruner.get("classifier") is not False)
+
+
+def target_ratio(net: nn.Module, options: dict[str, Any]) -> float:
+    """The share of them to remove: ``ratio``, or what makes the whole network ``compression`` times smaller.
+
+    Raises:
+        UserError: if the network cannot be compressed so far; the message names the largest possible.
+    """
+    if options.get("compression") is None:
+        return options["ratio"]
+    if options["pruner"].get("unit") is not None:
+        if options["pruner"]["budget"] != "parameters":
+            raise UserError(
+                f"compression counts parameters, and pruner.budget={options['pruner']['budget']} does not: "
+                "give ratio, or pruner.budget=parameters"
+            )
+        return 1 - 1 / options["compression"]
+    return ratio_for(net, removable(net, options["pruner"]), options["compression"])
+
+
+def scores_of(
+    criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: dict[str, Any]
+) -> dict[str, Any]:
+    """Score what may be removed.
+
+    Raises:
+        UserError: if the criterion breaks its contract, see ``contract.ask``.
+    """
+    shapes = {name: parameter.shape for name, parameter in removable(model, pruner).items()}
+    takes = "eligible" in inspect.signature(criterion).parameters
+    given = {"eligible": _eligible(pruner)} if takes else {}
+    return criterion_contract.ask(criterion, model, batches, shapes=shapes, **given)
+
+
+def compute_masks(
+    criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: dict[str, Any], ratio: float,
+    within: Masks | None,
+) -> Masks:  # fmt: skip
+    """Score what may be removed and remove the share ``ratio`` of it; all else keeps an all-True mask.
+
+    Raises:
+        UserError: if the criterion scores too little, or the ratio cannot be spent.
+    """
+    with (
+        collectives.without_communication()
+    ):  # each rank scores on the same images; what differs by rounding is averaged
+        scores = scores_of(criterion, model, batches, pruner)
+    scores = collectives.averaged(scores)
+    if pruner.get("remove") == "largest":
+        scores = {name: -score for name, score in scores.items()}
+    if pruner.get("select") == "quantile":
+        masks = _both(thresholds.quantile(scores, ratio, scope=pruner["scope"]), within)
+    elif pruner.get("select") == "bernoulli":
+        masks = _both(thresholds.bernoulli(scores, ratio), within)
+    else:
+        masks = scopes.spend(scores, ratio, scope=pruner["scope"], within=within)
+    return _both(completed(model, masks), within)
+
+
+def _both(masks: Masks, within: Masks | None) -> Masks:
+    """What both keep: thresholds know nothing of what was gone before, and a layer left alone may have had zeros."""
+    return masks if within is None else {name: mask & within[name] for name, mask in masks.items()}
+
+
+def measure_sparsity(net: nn.Module, masks: Masks, ratio: float, pruner: dict[str, Any]) -> dict[str, Any]:
+    """The measured sparsity of all prunable weights, and how many times fewer parameters there are in all.
+
+    Raises:
+        UserError: if the count is off by more than one weight a layer (each layer's own rounding); thresholds
+            (``pruner.select``) promise no count, so theirs is told and not checked.
+    """
+    measured, over = sparsity(masks), sparsity({name: masks[name] for name in prunable(net)})
+    names = removable(net, pruner)
+    kept, total = sum(measured.kept[name] for name in names), sum(measured.total[name] for name in names)
+    if pruner.get("select") is None and abs(kept - keep_count(total, ratio)) > len(names):
+        raise UserError(
+            f"pruning to ratio={ratio} kept {kept} of {total} weights, not {keep_count(total, ratio)}: a defect"
+        )
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    removed = sum(measured.total.values()) - sum(measured.kept.values())
+    return {
+        "sparsity": over.overall, "weights_kept": sum(over.kept.values()), "weights": sum(over.total.values()),
+        "layers": measured.layers, "ratio": ratio, "removable": total, "removable_kept": kept,
+        "parameters": parameters, "compression": parameters / (parameters - removed),
+    }  # fmt: skip

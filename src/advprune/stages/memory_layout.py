@@ -1,0 +1,41 @@
+"""How training runs a network where only the rounding may differ: memory layout and compilation, for one phase."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from advprune.runtime.compilation import compiling
+from advprune.surgery.subnet import Subnet
+
+#: Side in pixels up to which the layout makes no difference that was measured; see docs/performance.md.
+TINY_IMAGE = 16
+
+
+def layout(trainer: dict[str, Any], image_size: int) -> torch.memory_format:
+    """The memory format of weights: the one asked for, else the one measured to be faster."""
+    asked = trainer.get("memory_format") or ("contiguous" if image_size <= TINY_IMAGE else "channels_last")
+    return torch.channels_last if asked == "channels_last" else torch.contiguous_format
+
+
+@contextmanager
+def optimized_layout(net: nn.Module, trainer: dict[str, Any], image_size: int) -> Iterator[None]:
+    """Inside, the network lies in memory, and it and its attack are compiled, as the trainer says; after it as before.
+
+    Images need no change: a convolution gives what it gives in the layout of its weights.
+
+    Args:
+        net: a network, or one seen through masks: then its plain network is compiled.
+    """
+    inner, mode = net.net if isinstance(net, Subnet) else net, trainer.get("compile")
+    net.to(memory_format=layout(trainer, image_size))  # type: ignore[call-overload]
+    if mode is not None:
+        inner.compile(mode=mode)
+    try:
+        with compiling(mode):
+            yield
+    finally:
+        inner._compiled_call_impl = None
+        net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -1,0 +1,84 @@
+"""This job as a trial of a search for options: it reports each epoch's accuracy, and is given up if that is bad.
+
+``hydra/sweeper=optuna`` (``launch/search.py``) says in the environment which trial of which study a job is.
+"""
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from advprune.config.instantiate import build
+from advprune.errors import UserError
+
+VARIABLE = "ADVPRUNE_TRIAL"
+
+
+class TrialPruned(Exception):  # noqa: N818 - the name of Optuna's own
+    """The study's pruner holds this trial to be worse than others; the message says at which epoch."""
+
+
+def storage_of(place: str) -> Any:
+    """The study's storage: an SQL address, or the path of a journal file, which many machines may share."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    if "://" in place:
+        return optuna.storages.RDBStorage(place)
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.JournalStorage(JournalFileBackend(place))
+
+
+def described(storage: str, study: str, trial: int, pruner: dict[str, Any]) -> str:
+    """What ``VARIABLE`` is set to for a trial.
+
+    Args:
+        storage: of the study, see ``storage_of``.
+        study: its name.
+        trial: the storage's number of the trial.
+        pruner: the node of the study's pruner.
+    """
+    return json.dumps([storage, study, trial, pruner])
+
+
+def pruner_of(node: dict[str, Any]) -> Any:
+    """One of Optuna's own pruners: the node was read from a job's environment, and may name nothing else.
+
+    Raises:
+        UserError: if it does.
+    """
+    import optuna
+
+    module, _, name = str(node["_target_"]).rpartition(".")
+    if module != "optuna.pruners" or name not in optuna.pruners.__all__:
+        known = ", ".join(n for n in optuna.pruners.__all__ if n.endswith("Pruner") and n != "BasePruner")
+        raise UserError(
+            f"hydra.sweeper.pruner={node['_target_']} is none of Optuna's: give optuna.pruners. and {known}"
+        )
+    return build(node)
+
+
+class Trial:
+    """The trial that this process's environment names."""
+
+    def __init__(self, text: str) -> None:
+        import optuna
+
+        storage, study, number, pruner = json.loads(text)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        whole = optuna.load_study(study_name=study, storage=storage_of(storage), pruner=pruner_of(pruner))
+        self.trial = optuna.trial.Trial(whole, number)
+
+    def report(self, value: float, epoch: int) -> bool:
+        """Tell the study an epoch's accuracy; whether the trial is to be given up."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a step that was reported before the job was killed
+            self.trial.report(value, epoch)
+        return bool(self.trial.should_prune())
+
+
+def current() -> Trial | None:
+    """This job's trial, if it is one."""
+    text = os.environ.get(VARIABLE)
+    return Trial(text) if text else None

@@ -1,0 +1,113 @@
+"""What pruning trains and looks at, whatever it removes: learned scores, training between rounds, images to score."""
+
+from pathlib import Path
+from typing import Any
+
+from advprune.errors import UserError
+from advprune.masks import Masks, Scores
+from advprune.modules.pruning import MaskSearch
+from advprune.pruners import hydra
+from advprune.stages import factories
+from advprune.stages.training_phase import RunContext, fit
+from advprune.store.stage import Stage
+
+
+class ScoringBatches:
+    """Training batches for a criterion, loaded only if it looks at them."""
+
+    def __init__(self, datamodule: Any, device: Any) -> None:
+        self.datamodule, self.device = datamodule, device
+
+    def __iter__(self) -> Any:
+        self.datamodule.setup("fit")
+        self.datamodule.to(self.device)
+        return iter(self.datamodule.train_dataloader())
+
+
+def search(
+    stage: Stage, net: Any, ratios: list[float], folder: Path, where: RunContext, *, within: Masks | None = None
+) -> MaskSearch:
+    """Train scores (HYDRA); the module comes with the masks of the last ratio chosen, ``within`` what was left."""
+    options, pruner = stage.options, stage.options["pruner"]
+    recipe, goal = factories.recipe(options["search"]), factories.objective(options)
+    module = MaskSearch(
+        net, goal, recipe, attack=factories.validation_attack(options), seed=options["seed"],
+        scores=hydra.initial_scores(net, init=pruner["search"]["init"], seed=options["seed"]),
+        choose=lambda scores, ratio: hydra.masks_of(scores, ratio, pruner["scope"], _beside(within, scores)),
+        through=hydra.straight_through, ratios=ratios, bn=pruner["search"]["bn"],
+    )  # fmt: skip
+    train(stage, module, recipe, folder / "work", where, passes=max(passes(recipe.epochs, goal), 1))
+    module.ratio = ratios[-1]
+    module.net.refresh()
+    return module
+
+
+def _beside(masks: Masks | None, scores: Scores) -> Masks | None:
+    """The masks on the scores' device."""
+    return None if masks is None else {name: masks[name].to(score.device) for name, score in scores.items()}
+
+
+def train(stage: Stage, module: Any, recipe: Any, work: Path, where: RunContext, *, passes: int) -> None:
+    """One training phase inside the stage ``pruned``; it goes on from what it finds in ``work``."""
+    repeats = replays(module.objective)
+    datamodule = factories.data(stage.options, batch_size=recipe.batch_size, repeats=repeats)
+    fit(where, module, datamodule, work, f"pruned {stage.key}", epochs=passes, callbacks=[])
+
+
+def replays(objective: Any) -> int:
+    """How often an objective trains on each batch in one pass over the images."""
+    return int(getattr(objective, "replays", 1))
+
+
+def passes(epochs: int, objective: Any) -> int:
+    """The passes over the images that take as long as ``epochs`` of another objective."""
+    return round(epochs / replays(objective))
+
+
+def between(options: dict[str, Any]) -> int:
+    """The passes over the images between two rounds of this stage; 0 of one round alone."""
+    if options["pruner"]["schedule"] == "one_shot" or not options["pruner"]["epochs_per_round"]:
+        return 0
+    return passes(options["pruner"]["epochs_per_round"], factories.objective(options))
+
+
+def made(ratios: list[float], kept: list[int], epochs: list[int]) -> dict[str, Any]:
+    """The rounds as they were made: ratio decided, weights left of those that may go, passes trained afterwards."""
+    return {"rounds": ratios, "rounds_kept": kept, "rounds_epochs": epochs}
+
+
+def check(options: dict[str, Any], objective: Any) -> None:
+    """Refuse rounds that cannot be made, before anything is trained.
+
+    Args:
+        options: the job's.
+        objective: the one that the phase between rounds, or the search, trains by.
+    Raises:
+        UserError: if a round would get no epoch, or a part of one.
+    """
+    pruner, times = options["pruner"], replays(objective)
+    rounds, epochs = pruner["rounds"], pruner["epochs_per_round"]
+    if pruner["schedule"] == "one_shot":
+        return
+    if pruner["search"]:
+        if passes(options["search"]["epochs"], objective) < rounds:
+            raise UserError(
+                f"pruner.rounds={rounds} share search.epochs={options['search']['epochs']}"
+                f"{_replayed(times)}, which is less than one for each: give search.epochs={rounds * times} or more, or "
+                "fewer rounds"
+            )
+        return
+    if epochs < 0:
+        raise UserError(f"pruner.epochs_per_round={epochs} is not possible: give 0, which trains nothing, or more")
+    if epochs % times:
+        low, high = epochs - epochs % times, epochs + times - epochs % times
+        raise UserError(
+            f"pruner.epochs_per_round={epochs} is no whole number of passes{_replayed(times)}: give "
+            f"{low}{', which trains nothing between rounds,' if not low else ''} or {high}"
+        )
+
+
+def _replayed(times: int) -> str:
+    return (
+        f", where each pass over the images counts as {times} epochs (objective.replays={times})" if times > 1 else ""
+    )

@@ -1,0 +1,176 @@
+"""One training phase of a stage: a Trainer that checkpoints every epoch and goes on where a killed one was."""
+
+import logging
+import sys
+import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.strategies import DDPStrategy
+
+from advprune.distributed import collectives, devices
+from advprune.modules.autocast import Precision
+from advprune.modules.batch_norm import synchronised
+from advprune.modules.callbacks import PlainProgress
+from advprune.modules.curves import Curves
+from advprune.modules.stopping import StopWhenAsked
+from advprune.modules.weights_io import AtomicCheckpoint, broken_checkpoint
+from advprune.runtime import malloc, preemption
+from advprune.stages.memory_layout import TINY_IMAGE, optimized_layout
+from advprune.stages.optuna_trial import current
+from advprune.stages.trial_callback import ReportEpochs
+from advprune.store.provenance import code_checksum
+from advprune.tracking.logger import CURVES, Logger
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Where and how visibly a job runs; never part of a result's identity.
+
+    Attributes:
+        trainer: options of the device.
+        logger: what curves are told to.
+        output: the job's own folder.
+        stage, folder: the stage being made, by the name loggers have for it, and its folder; ``output`` before that.
+        reported: key of the stage whose accuracy a search for options is after.
+    """
+
+    trainer: dict[str, Any]
+    logger: Logger
+    output: Path
+    stage: str = ""
+    folder: Path | None = None
+    reported: str | None = None
+
+    @property
+    def batch_norm(self) -> str:
+        """What BatchNorm sees where several ranks train, see ``modules/batch_norm.py``."""
+        return self.trainer.get("batch_norm") or "synchronised"
+
+    @property
+    def precision(self) -> Precision:
+        """What a training step's forward passes are in; measuring is in fp32 always."""
+        return self.trainer.get("precision") or "fp32"
+
+    def facts(self, *, training: bool) -> dict[str, Any]:
+        """For the result: how many ranks made it, if it was more than one, and what it was trained in, if not fp32."""
+        found = {"precision": self.precision} if training and self.precision != "fp32" else {}
+        if collectives.size() == 1:
+            return found
+        return found | {"ranks": collectives.size()} | ({"batch_norm": self.batch_norm} if training else {})
+
+    def settle(self, image_size: int) -> None:
+        """Apply what holds for the whole process, and silence notices that are not for the user.
+
+        On images as small as the digits, two threads wait for each other more than they help: on two busy cores a
+        TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
+        """
+        if self.trainer.get("allocator", "keep") == "keep":
+            malloc.keep()
+        threads = self.trainer.get("threads") or (1 if image_size <= TINY_IMAGE else devices.threads(self.trainer))
+        if threads:
+            torch.set_num_threads(int(threads))
+        for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric", "auto-attack"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|lightning_utilities")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def trainer(where: RunContext, title: str, *, callbacks: list[Callback] | None = None, **options: Any) -> pl.Trainer:
+    """A Lightning Trainer for one phase; ``title`` is shown beside its progress."""
+    terminal = sys.stdout.isatty() and collectives.is_rank_zero()
+    shown: Callback = RichProgressBar(leave=False) if terminal else PlainProgress(title)
+    several = collectives.size() > 1
+    return pl.Trainer(
+        accelerator=where.trainer["accelerator"],
+        devices=where.trainer["devices"] if several else 1,
+        num_nodes=int(where.trainer.get("nodes") or 1) if several else 1,
+        benchmark=devices.on_gpu(where.trainer),  # batches have one size, so it pays to try the kernels once
+        # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and ranks.handed_out
+        strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
+        logger=False,  # a job has one logger for all of its phases, which ``Curves`` tells
+        callbacks=[*(callbacks or [StopWhenAsked()]), shown],
+        plugins=[AtomicCheckpoint(), devices.environment()],
+        inference_mode=False,  # attacks differentiate, also while validating
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        enable_progress_bar=terminal,
+        use_distributed_sampler=False,
+        **options,
+    )
+
+
+def fit(
+    where: RunContext, module: Any, datamodule: Any, work: Path, title: str, *, epochs: int, callbacks: list[Callback]
+) -> None:
+    """Train to the end, from the last checkpoint in ``work`` if there is one; asked to stop, write one first.
+
+    Raises:
+        Stopped: if the process was asked to stop.
+    """
+    average = [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)] if module.recipe.ema is not None else []
+    saved = ModelCheckpoint(work, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
+                            enable_version_counter=False, auto_insert_metric_name=False)  # fmt: skip
+    told = partial((where.logger if collectives.is_rank_zero() else Logger()).point, where.stage)
+    curves = Curves((where.folder or where.output) / CURVES, work.name, told)
+    trial = current() if where.reported is not None and where.reported in title else None
+    reports = [] if trial is None else [ReportEpochs(trial)]
+    last = work / "last.ckpt"
+    goes_on = collectives.broadcast_object(str(last) if collectives.is_rank_zero() and _is_whole(last) else None)
+    check_ranks_agree(datamodule)
+    if collectives.size() > 1 and where.batch_norm != "synchronised":  # a rank's BatchNorm sees its own rows alone
+        datamodule.least = 2 * collectives.size()
+    run = trainer(
+        where, title, max_epochs=epochs, gradient_clip_val=module.recipe.clip,
+        callbacks=[*callbacks, *reports, *average, curves, StopWhenAsked(last), saved],
+    )  # fmt: skip
+    datamodule.to(run.strategy.root_device)
+    module.batch_norm, module.precision = where.batch_norm, where.precision
+    over_all = (
+        synchronised(module.net) if where.batch_norm == "synchronised" and collectives.size() > 1 else nullcontext()
+    )
+    with over_all, optimized_layout(module.net, where.trainer, datamodule.image_size), preemption.postponed():
+        interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
+    if collectives.is_rank_zero():
+        curves.save()
+
+
+def _is_whole(last: Path) -> bool:
+    """Whether there is a checkpoint to go on from; one that is damaged costs the work in it, and no more."""
+    if not last.is_file():
+        return False
+    wrong = broken_checkpoint(last)
+    if wrong:
+        log.warning("%s is damaged (%s): this phase of training starts again from its beginning", last, wrong)
+    return wrong is None
+
+
+def check_ranks_agree(datamodule: Any) -> None:
+    """Make sure that all ranks run the same code on the same images.
+
+    Raises:
+        UserError: on every rank, naming those that don't.
+    """
+    if collectives.size() > 1:
+        collectives.agree("code", code_checksum(), "install the same version of advprune on every node")
+        collectives.agree(
+            "images", datamodule.checksum(), "give every node the same data, or dataset.root on a shared disk"
+        )
+
+
+def interruptible(run: pl.Trainer, call: Any) -> Any:
+    """Call; Lightning turns Ctrl-C into ``exit(1)``, which is turned back."""
+    try:
+        return call()
+    except SystemExit:
+        if run.interrupted:
+            raise KeyboardInterrupt from None
+        raise

@@ -1,0 +1,27 @@
+"""Each epoch's accuracy on validation images, told to the search that this job is a trial of."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from advprune.modules.callbacks import KeepBest
+from advprune.stages.optuna_trial import Trial, TrialPruned
+
+
+class ReportEpochs(pl.Callback):
+    """Report what ``KeepBest`` compares; listed after it. On several ranks the first one asks, and all give up."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Report, and give up if the study says so.
+
+        Raises:
+            GivenUpError: the epoch's checkpoint is not written then; the one before it is there.
+        """
+        (kept,) = (callback for callback in trainer.callbacks if isinstance(callback, KeepBest))  # type: ignore[attr-defined]
+        epoch, value = trainer.current_epoch + 1, float(kept.last[kept.metric])
+        bad = trainer.is_global_zero and self.trial.report(value, epoch)
+        if trainer.strategy.reduce_boolean_decision(bad, all=False):
+            raise TrialPruned(f"given up after epoch {epoch}, with {value:.4f}: other trials were better by then")

@@ -1,0 +1,160 @@
+"""One maker a stage: a file lock, the name of who holds it, and what to do about a holder that gives no sign of life.
+
+The system frees the lock (``filelock``) of a process that dies. A network filesystem may not, when a whole host dies.
+So a holder touches a file beside the lock every ``BEAT`` seconds. A waiter that sees it untouched for ``PATIENCE``
+seconds by its own clock takes the lock's file away and starts with a new one. A holder that was only asleep finds,
+before it marks anything as finished, that the lock is no longer its own, and gives up (``Held.check``).
+"""
+
+import errno
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advprune.errors import UserError
+from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.plain_files import read_json
+
+log = logging.getLogger(__name__)
+LOCK = ".lock"
+HOLDER = ".holder"
+#: Seconds between two signs of life, and without one until a holder counts as dead.
+BEAT, PATIENCE = 15.0, 600.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that this process holds, or held."""
+
+    folder: Path
+    inode: int
+
+    @property
+    def ours(self) -> bool:
+        """Whether no other process has taken it over."""
+        try:
+            return (self.folder / LOCK).stat().st_ino == self.inode and _is_us(holder(self.folder))
+        except FileNotFoundError:
+            return False
+
+    def check(self) -> None:
+        """Stop the maker that lost its lock.
+
+        Raises:
+            UserError: naming the process that has it.
+        """
+        if self.ours:
+            return
+        raise UserError(
+            f"{self.folder} was taken over by {told(holder(self.folder))}, for this process gave no sign of life for "
+            f"{PATIENCE:.0f} s; nothing was marked as finished here: give the same command again"
+        )
+
+
+@contextmanager
+def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
+    """Hold the folder's lock; ``waiting(seconds)`` is called every five seconds while another process has it."""
+    from filelock import FileLock, Timeout  # 0.1 s, which a command that finds all it wants need not spend
+
+    waited, watch = 0.0, _Watch(folder)
+    while True:
+        lock = FileLock(folder / LOCK)
+        try:
+            if (folder / LOCK).is_dir():  # filelock would wait for it without an end
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder / LOCK))
+            lock.acquire(timeout=min(5.0, PATIENCE / 4) if waited else 0.05)
+            break
+        except Timeout:
+            waited += 5.0
+            waiting(waited)
+            watch.look()
+    try:
+        write_atomically(
+            folder / HOLDER, json.dumps({**_us(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}), durable=False
+        )
+        held = Held(folder, (folder / LOCK).stat().st_ino)
+        try:
+            with _beating(folder / HOLDER):
+                yield held
+        finally:
+            if held.ours:
+                (folder / HOLDER).unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def holder(folder: Path) -> dict[str, Any]:
+    """Who wrote its name beside the lock last: ``host``, ``pid`` and ``since``; empty if nobody."""
+    try:
+        found = read_json(folder / HOLDER)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def told(who: dict[str, Any]) -> str:
+    """A holder in words."""
+    return f"process {who['pid']} on {who['host']}" if {"pid", "host"} <= who.keys() else "another process"
+
+
+class _Watch:
+    """What a waiter sees of a holder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seen, self.since = self._sign(), time.monotonic()
+
+    def _sign(self) -> tuple[int, ...]:
+        try:
+            lock = (self.folder / LOCK).stat()
+        except FileNotFoundError:
+            return ()
+        try:
+            beside = (self.folder / HOLDER).stat()
+        except FileNotFoundError:  # a holder that ended between its lock and its name
+            return (lock.st_ino,)
+        return lock.st_ino, beside.st_ino, beside.st_mtime_ns
+
+    def look(self) -> None:
+        """Take the lock's file away if its holder has not moved for too long."""
+        sign = self._sign()
+        if sign != self.seen:
+            self.seen, self.since = sign, time.monotonic()
+        elif sign and time.monotonic() - self.since > PATIENCE:
+            log.warning("%s gave no sign of life for %.0f s: it is replaced", told(holder(self.folder)), PATIENCE)
+            (self.folder / LOCK).unlink(missing_ok=True)
+
+
+@contextmanager
+def _beating(path: Path) -> Iterator[None]:
+    stop, own = threading.Event(), os.open(path, os.O_RDONLY)  # not what another process puts in its place
+
+    def beat() -> None:
+        while not stop.wait(BEAT):
+            with suppress(OSError):  # a sign that is lost is no reason to stop making
+                os.utime(own)
+
+    thread = threading.Thread(target=beat, name="sign of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        os.close(own)
+
+
+def _us() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def _is_us(who: dict[str, Any]) -> bool:
+    return {name: who.get(name) for name in ("host", "pid")} == _us()

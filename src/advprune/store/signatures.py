@@ -1,0 +1,126 @@
+"""The arguments that a configuration node calls its ``_target_`` with, read from source: nothing is imported for it.
+
+So a deleted option, which leaves its target at the default of its signature, is known for what it is, in the second in
+which a finished job is found. What source does not tell (a decorated function, a computed default) is imported.
+"""
+
+import ast
+import importlib.util
+import inspect
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from advprune.store.keys import TARGET
+
+Defaults = dict[str, Any]
+
+
+class UntoldError(Exception):
+    """Source alone does not tell a signature."""
+
+
+def bound(node: Any) -> Any:
+    """The node with the defaults of what it calls filled in, at any depth.
+
+    A null stays where the default is something else; where null is the default, or no argument at all (an option that
+    the frame reads), it is left out, so that it is one with an option that is not given.
+    """
+    if isinstance(node, list):
+        return [bound(inner) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    own = {name: bound(value) for name, value in node.items()}
+    if TARGET not in node:
+        return own
+    known = defaults(str(node[TARGET]))
+    given = {name: value for name, value in own.items() if value is not None or known.get(name) is not None}
+    return given | {name: value for name, value in known.items() if name not in own and _plain(value)}
+
+
+def _plain(value: Any) -> bool:
+    """Whether a default can stand in a configuration, and says something there."""
+    if isinstance(value, list | tuple):
+        return all(inner is None or _plain(inner) for inner in value)
+    return isinstance(value, bool | int | float | str)
+
+
+@cache
+def defaults(dotted: str) -> Defaults:
+    """The arguments with a default of what this path names, and their defaults; empty if there is no such thing."""
+    try:
+        return _told(*_parsed(dotted))
+    except UntoldError:
+        return _imported(dotted)
+
+
+def _parsed(dotted: str) -> tuple[ast.Module, str]:
+    """The module that a path is in, and the name of it there."""
+    module, _, name = dotted.rpartition(".")
+    try:
+        spec = importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise UntoldError(dotted)
+    return ast.parse(Path(spec.origin).read_text()), name
+
+
+def _told(module: ast.Module, name: str) -> Defaults:
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return _of_function(module, node)
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _of_class(module, node)
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return defaults(f"{node.module}.{alias.name}")
+    raise UntoldError(name)
+
+
+def _of_class(module: ast.Module, node: ast.ClassDef) -> Defaults:
+    """Of its ``__init__``, of its fields if it is a dataclass, or of the class it comes from."""
+    for inner in node.body:
+        if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
+            return _of_function(module, inner)
+    if node.decorator_list:
+        if node.bases or not all("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            raise UntoldError(node.name)
+        fields = [inner for inner in node.body if isinstance(inner, ast.AnnAssign) and inner.value is not None]
+        return {ast.unparse(field.target): _value(module, field.value) for field in fields}
+    if len(node.bases) == 1 and isinstance(node.bases[0], ast.Name):
+        return _told(module, node.bases[0].id)
+    raise UntoldError(node.name)
+
+
+def _of_function(module: ast.Module, node: ast.FunctionDef) -> Defaults:
+    arguments = node.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    pairs = [*zip(positional[len(positional) - len(arguments.defaults) :], arguments.defaults, strict=True),
+             *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]  # fmt: skip
+    return {argument.arg: _value(module, value) for argument, value in pairs if value is not None}
+
+
+def _value(module: ast.Module, node: ast.expr | None) -> Any:
+    """What is written; of the name of a function, the node itself: it is no null, and stands in no configuration."""
+    assert node is not None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).rpartition(".")[2].islower():
+            return node
+        for own in module.body:
+            if isinstance(own, ast.Assign) and isinstance(node, ast.Name) and node.id in map(ast.unparse, own.targets):
+                return _value(module, own.value)
+        raise UntoldError(ast.unparse(node)) from None
+
+
+def _imported(dotted: str) -> Defaults:
+    """Of the thing itself; a path that names nothing is refused at the door, in its own words."""
+    module, _, name = dotted.rpartition(".")
+    try:
+        found = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return {}
+    return {own.name: own.default for own in found if own.default is not own.empty}

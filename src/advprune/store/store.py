@@ -1,0 +1,126 @@
+"""The store: one folder a finished stage, found again by its key.
+
+Safe for many processes: a stage is made under a file lock (``lock.py``); the mark ``complete`` is written last, with an
+atomic rename, so nobody sees half a stage. The mark knows the other files, so a damaged one is noticed.
+"""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advprune.errors import UserError
+from advprune.runtime.atomic_write import fenced, write_atomically
+from advprune.runtime.plain_files import read_json
+from advprune.store.checksums import find_damage, is_complete, unseal, write_manifest
+from advprune.store.lock import Held, hold
+
+if TYPE_CHECKING:
+    from advprune.store.stage import Stage
+
+log = logging.getLogger(__name__)
+WORK = "work"
+#: Candidates that are kept for the user: nothing is made from them, and they are as large as the weights.
+UNREAD = frozenset({"last.safetensors", "best.safetensors"})
+
+
+class Store:
+    """Finished stages under ``root``; ``root/journal.jsonl`` tells what was found and what was made."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.held: dict[str, Held] = {}
+        self.told: set[str] = set()
+
+    def folder(self, stage: "Stage") -> Path:
+        """Where this stage is, or will be."""
+        return self.root / stage.kind / stage.key
+
+    def done(self, stage: "Stage", *, read: bool = False) -> bool:
+        """Whether the stage is finished, and its files are all there in their sizes.
+
+        Args:
+            read: hold each file that others are made from against its checksum as well.
+        """
+        folder = self.folder(stage)
+        if not is_complete(folder):
+            return False
+        wrong = find_damage(folder, read=read, unread=UNREAD)
+        if wrong and is_complete(folder) and wrong not in self.told:  # else somebody just began to make it again
+            self.told.add(wrong)
+            log.warning("%s: %s %s is made again", wrong, stage.kind, stage.key)
+        return wrong is None
+
+    def result(self, stage: "Stage") -> dict[str, Any]:
+        """What a finished stage wrote down about itself.
+
+        Raises:
+            UserError: if its ``result.json`` cannot be read; the message names it and how to have it made again.
+        """
+        path = self.folder(stage) / "result.json"
+        try:
+            return read_json(path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({error}); delete its folder and give the command again") from None
+
+    def begin(self, stage: "Stage") -> None:
+        """From here on the stage is unfinished to everybody; to be called with the stage claimed."""
+        folder = self.folder(stage)
+        self._still_ours(stage)
+        unseal(folder)
+        (folder / WORK).mkdir(exist_ok=True)
+
+    def finish(self, stage: "Stage", result: dict[str, Any]) -> None:
+        """Write the result and then the mark; the scratch folder goes last, when it is no longer needed.
+
+        Raises:
+            UserError: if another process took the stage over meanwhile.
+        """
+        folder = self.folder(stage)
+        self._still_ours(stage)
+        write_atomically(folder / "result.json", json.dumps(result, indent=1, sort_keys=True))
+        write_manifest(folder)
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+
+    def _still_ours(self, stage: "Stage") -> None:
+        if stage.key in self.held:
+            self.held[stage.key].check()
+
+    def note(self, stage: "Stage", event: str, **facts: Any) -> None:
+        """Append a line to the journal; lines of one write each, so that processes do not mix theirs."""
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+            "event": event,
+            "stage": stage.kind,
+            "key": stage.key,
+        }
+        line |= {"pid": os.getpid(), "host": socket.gethostname(), **facts}
+        with (self.root / "journal.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    @contextmanager
+    def claim(self, stage: "Stage", *, waiting: Any) -> Iterator[Path]:
+        """Hold the stage's lock; ``waiting(seconds)`` is called now and then while another process has it.
+
+        Yields:
+            The stage's folder. Within, nothing is written into it once another process has taken it over.
+        """
+        folder = self.folder(stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        with hold(folder, waiting=waiting) as held:
+            self.held[stage.key] = held
+            try:
+                with fenced(lambda path: held.check() if folder in path.parents else None):
+                    yield folder
+            finally:
+                del self.held[stage.key]
+                if (
+                    is_complete(folder) and not held.ours
+                ):  # whoever took it over has finished, and needs no scratch folder
+                    shutil.rmtree(folder / WORK, ignore_errors=True)

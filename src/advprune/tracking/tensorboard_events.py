@@ -1,0 +1,59 @@
+"""TensorBoard's event files in the job's folder, under the names that W&B gets."""
+
+import json
+from typing import Any
+
+from advprune.errors import UserError
+from advprune.tracking.logger import Finished, Job, Logger, Row, numbers
+
+
+class TensorBoardEvents(Logger):
+    """``tensorboard --logdir multirun`` shows all jobs; a curve's axis is its step, for TensorBoard has no other."""
+
+    def open(self, job: Job) -> None:
+        """Begin; points of an earlier attempt in the same folder are superseded.
+
+        Raises:
+            UserError: if tensorboard is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError:
+            raise UserError(
+                'logger=tensorboard needs a package that is not installed: pip install "advprune[tensorboard]"'
+            ) from None
+        self.writer: Any = SummaryWriter(str(job.output / "tensorboard"), purge_step=0, flush_secs=10)
+        self.writer.add_text("config", _block(job.config))
+
+    def point(self, stage: str, row: Row) -> None:
+        """A scalar for each number."""
+        for name, value in row.items():
+            if name != "step":
+                self.writer.add_scalar(f"{stage}/{name}", value, int(row["step"]))
+
+    def finished(self, found: Finished) -> None:
+        """Per-layer sparsity, and attacked images."""
+        for name, share in found.layers.items():
+            self.writer.add_scalar(f"sparsity/{found.stage}/{name}", share, 0)
+        if found.examples is not None:
+            import numpy as np
+            from PIL import Image
+
+            pixels = np.asarray(Image.open(found.examples).convert("RGB"))
+            self.writer.add_image(f"examples/{found.stage}", pixels, dataformats="HWC")
+
+    def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
+        """The table's numbers, and the whole row as text."""
+        for name, value in numbers(row).items():
+            self.writer.add_scalar(name, value, 0)
+        self.writer.add_text("table", _block(row))
+
+    def close(self, *, failed: bool) -> None:
+        """Write what is left."""
+        if hasattr(self, "writer"):
+            self.writer.close()
+
+
+def _block(values: Any) -> str:
+    """Text as TensorBoard's Markdown shows it unchanged: indented."""
+    return "\n".join("    " + line for line in json.dumps(values, indent=1, default=str).splitlines())

@@ -1,0 +1,191 @@
+"""Weights & Biases: one run a job, under an id made from the job's key, told whole by whichever attempt is the last.
+
+W&B gives a run that is begun again under its id the new history in place of the old (no ``resume``). So nothing splits:
+each attempt first tells what the store and the checkpoint know and then goes on.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from advprune.tracking import wandb_login
+from advprune.tracking.logger import Finished, Job, Logger, Row, numbers
+from advprune.tracking.wandb_folder import Folder
+from advprune.tracking.wandb_parts import add, flat, lasting
+
+log = logging.getLogger(__name__)
+#: Seconds to wait for W&B: to begin a run, and at its end for what is not sent yet (it stays on disk).
+BEGIN, END = 20.0, 30.0
+#: Seconds between writes to disk: what a kill can cost, and how long until a run can be sent at all.
+FLUSH = 2.0
+
+
+class WandbRun(Logger):
+    """See ``loggers.wandb`` for the options."""
+
+    def __init__(
+        self, *, project: str, entity: str | None, mode: str | None, group: str | None, folder: str | None,
+        checkpoints: bool,
+    ) -> None:  # fmt: skip
+        self.project, self.entity, self.mode, self.group = project, entity, mode, group
+        self.place, self.checkpoints = folder, checkpoints
+        self.run: Any = None
+        self.folder: Folder | None = None
+        self.told: list[Any] | None = None
+
+    def open(self, job: Job) -> None:
+        """Become the writer of the job's run; the run itself begins with the first thing there is to tell."""
+        self.job = job
+        if (self.mode or os.environ.get("WANDB_MODE")) == "disabled":
+            return
+        folder = Folder(Path(self.place) if self.place else job.shared, job.id)
+        if folder.claim():
+            self.folder = folder
+        else:
+            log.info("another process is writing the W&B run %s of this job; it is left to it", job.id)
+
+    def begin(self) -> None:
+        """Begin the run."""
+        self._begun()
+
+    def point(self, stage: str, row: Row) -> None:
+        """A point over ``<stage>/epoch``."""
+        if self._begun():
+            self.run.log({f"{stage}/{name}": value for name, value in row.items()})
+
+    def knows(self, row: dict[str, Any]) -> bool:
+        """Whether the files of a run that ended with this row lie here, or it is another process's to tell."""
+        return self.folder is None or self.folder.told(self._content(row))
+
+    def finished(self, found: Finished) -> None:
+        """Per-layer sparsity as numbers and as bars, attacked images, and an evaluation's numbers."""
+        if not self._begun():
+            return
+        import wandb
+
+        shown: dict[str, Any] = {}
+        if found.layers:
+            for name, share in found.layers.items():
+                self.run.summary[f"sparsity/{found.stage}/{name}"] = share
+            table = wandb.Table(columns=["layer", "sparsity"], data=[list(item) for item in found.layers.items()])
+            title = f"share of zeros in each layer, {found.stage}"
+            shown[f"layers/{found.stage}"] = wandb.plot.bar(table, "layer", "sparsity", title=title)
+        if found.examples is not None:
+            shown[f"examples/{found.stage}"] = wandb.Image(str(found.examples), caption=found.stage)
+        if shown:
+            self.run.log(shown)
+        if "images" in found.result:
+            self.run.summary.update(numbers(found.result, f"{found.stage}/"))
+
+    def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
+        """The row as summary, as table and, with the records, as artifact; the weights too if asked."""
+        if not self._begun():
+            return
+        assert self.folder is not None
+        import wandb
+
+        cells = flat(row)
+        self.run.summary.update(cells)
+        self.run.config.update({"made_by": stages[-1].result.get("provenance")}, allow_val_change=True)
+        self.run.log({"table": wandb.Table(columns=list(cells), data=[list(cells.values())])})
+        artifact = wandb.Artifact(f"result-{self.job.id}", "result", metadata=cells)
+        with artifact.new_file("row.json", encoding="utf-8") as file:
+            json.dump(row, file, indent=1)
+        for stage in stages:
+            add(artifact, stage, "result.json", "config.yaml")
+        add(artifact, stages[-1], "records.parquet")
+        self.run.log_artifact(artifact)
+        if self.checkpoints:
+            self._send_weights(stages)
+        self.told = self._content(row)
+
+    def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
+        """A run of type ``grid`` with the table, which is an artifact, too."""
+        told = [self._content(row) for row in rows]
+        if self.folder is None or self.folder.told(told) or not self._begun():
+            return
+        import wandb
+
+        cells = [flat(row) for row in rows]
+        names: list[str | int] = list(dict.fromkeys(name for row in cells for name in row))
+        self.run.log(
+            {"table": wandb.Table(columns=names, data=[[row.get(str(name)) for name in names] for row in cells])}
+        )
+        artifact = wandb.Artifact(f"table-{self.job.id}", "table")
+        for file in files:
+            artifact.add_file(str(file), policy="immutable")
+        self.run.log_artifact(artifact)
+        self.told = told
+
+    def close(self, *, failed: bool) -> None:
+        """End the run, waiting no longer than ``END`` for the network."""
+        if self.run is not None:
+            self.run.finish(exit_code=int(failed))
+        if self.folder is not None:
+            if self.told is not None:
+                self.folder.remember(self.told, Path(self.run.settings.sync_dir))
+            self.folder.release()
+            self.folder.set_empty_aside()
+
+    @property
+    def _group(self) -> str | None:
+        return self.group or self.job.group
+
+    def _content(self, row: dict[str, Any]) -> list[Any]:
+        return [lasting(row), self.project, self.entity, self.mode, self._group, self.checkpoints]
+
+    def _send_weights(self, stages: list[Finished]) -> None:
+        import wandb
+
+        (final,) = [stage for stage in stages if stage.stage == self.job.config["final"]]
+        artifact = wandb.Artifact(f"network-{self.job.id}", "model")
+        add(artifact, final, "model.safetensors", "masks.safetensors", "structure.json", "int8.safetensors")
+        add(artifact, final, "config.yaml", "result.json")
+        self.run.log_artifact(artifact)
+
+    def _begun(self) -> bool:
+        """Begin the run if it has not; False if it is another process's."""
+        if self.folder is None:
+            return False
+        if self.run is None:
+            self.run = self._begin(self.folder)
+        return True
+
+    def _begin(self, folder: Folder) -> Any:
+        os.environ.setdefault("WANDB_SILENT", "true")  # before the import, which reads it
+        os.environ.setdefault("WANDB_DATA_DIR", str(folder.root.absolute() / "data"))  # what artifacts wait in
+        folder.set_aside()
+        import wandb
+
+        mode, reason = wandb_login.mode(self.mode, wandb.setup().settings.base_url)
+        try:
+            run = self._init(folder, mode)
+        except wandb.Error as error:
+            if mode == "offline":
+                raise
+            wandb.teardown()  # what is left of the failed run would hold its id
+            mode, reason = "offline", f"W&B refuses: {str(error).splitlines()[0].rstrip('.')}"
+            run = self._init(folder, mode)
+        if reason is not None:
+            log.warning("%s: logging offline; `wandb sync %s` sends it later", reason, folder.root)
+        for stage in self.job.stages:
+            run.define_metric(f"{stage}/epoch", hidden=True)
+            run.define_metric(f"{stage}/step", hidden=True)
+            run.define_metric(f"{stage}/*", step_metric=f"{stage}/epoch")
+        return run
+
+    def _init(self, folder: Folder, mode: Any) -> Any:
+        import wandb
+
+        settings = wandb.Settings(
+            init_timeout=BEGIN, login_timeout=BEGIN, finish_timeout=END, x_transaction_log_flush_interval=FLUSH,
+            mode=mode, console="off", silent=True, save_code=False,
+        )  # fmt: skip
+        job = self.job
+        return wandb.init(
+            project=self.project, entity=self.entity, dir=str(folder.parent), id=job.id, name=job.name,
+            group=self._group, job_type=job.kind, tags=job.tags, config=job.config, settings=settings,
+            reinit="create_new",
+        )  # fmt: skip
