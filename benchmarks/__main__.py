@@ -1,6 +1,7 @@
 """All benchmarks, or those named, as one table: python -m benchmarks [NAME …]
 
-Each is measured in a process of its own: threads, allocator and memory of one are not those of the next.
+Each is measured in a process of its own: threads, allocator and memory of one are not those of the
+next.
 """
 
 import pkgutil
@@ -29,7 +30,14 @@ def measured(name: str) -> list[dict[str, Any]]:
         try:
             return process.submit(rows_of, name).result()
         except Exception as error:  # noqa: BLE001 - whatever it raised is its result
-            return [{"what": name, "against": "", "bar": "", "measured": f"FAILED: {type(error).__name__}: {error}"}]
+            return [
+                {
+                    "what": name,
+                    "against": "",
+                    "bar": "",
+                    "measured": f"FAILED: {type(error).__name__}: {error}",
+                }
+            ]
 
 
 def main(chosen: list[str]) -> int:
@@ -40,7 +48,9 @@ def main(chosen: list[str]) -> int:
     """
     unknown = set(chosen) - set(names())
     if unknown:
-        raise SystemExit(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names())}")
+        raise SystemExit(
+            f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names())}"
+        )
     table = Table(*COLUMNS, title="advprune benchmarks", title_justify="left")
     failed = 0
     for name in chosen or names():

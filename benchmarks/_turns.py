@@ -8,21 +8,29 @@ import torch
 
 #: Of any network on images of CIFAR-10's size; neither bytes nor times depend on them.
 CIFAR: dict[str, Any] = {
-    "num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3,
-}  # fmt: skip
+    "num_classes": 10,
+    "in_channels": 3,
+    "image_size": 32,
+    "mean": [0.5] * 3,
+    "std": [0.25] * 3,
+}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def place() -> str:
     """Where this runs, for a row."""
-    return torch.cuda.get_device_name() if DEVICE == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return (
+        torch.cuda.get_device_name()
+        if DEVICE == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads"
+    )
 
 
 def clock() -> float:
     """Seconds that neighbours on the machine move least.
 
-    With one thread the process's own; with several threads, which burn seconds waiting for each other, and on a GPU,
-    whose work is waited for, those of the wall.
+    With one thread the process's own; with several threads, which burn seconds waiting for each
+    other, and on a GPU, whose work is waited for, those of the wall.
     """
     if DEVICE == "cuda":
         torch.cuda.synchronize()
@@ -38,7 +46,9 @@ def seconds(call: Callable[[], object]) -> float:
     return clock() - begun
 
 
-def in_turns(calls: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1) -> dict[str, list[float]]:
+def in_turns(
+    calls: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1
+) -> dict[str, list[float]]:
     """Seconds of each call in ``rounds`` rounds, so that a busy moment hits all alike; ``warm`` rounds come before."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(warm + rounds):

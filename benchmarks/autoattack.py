@@ -1,13 +1,14 @@
 """AutoAttack: pyautoattack against attack.engine=fast. Run: python -m benchmarks.autoattack [--whole] [--images N]
 
-Both engines take turns in one process, each part on the images that the parts before it left; what is compared is
-the seconds that ``_turns.clock`` counts.
+Both engines take turns in one process, each part on the images that the parts before it left; what
+is compared is the seconds that ``_turns.clock`` counts.
 
-pyautoattack's adversarially trained ResNet-18 loses every image at 8/255 in a few steps, so there it is a natural
-network; at 1/255 many images stand, and then speed is arithmetic. An image that stands costs pyautoattack two minutes
-of a CPU core, so there both engines are given a tenth of their steps and queries: every part costs a tenth, and their
-proportions stay. That is to our disadvantage, for an image that falls at step 3 leaves early by 7 steps and not by 97.
-``--whole`` takes all steps, as a GPU does.
+pyautoattack's adversarially trained ResNet-18 loses every image at 8/255 in a few steps, so there
+it is a natural network; at 1/255 many images stand, and then speed is arithmetic. An image that
+stands costs pyautoattack two minutes of a CPU core, so there both engines are given a tenth of
+their steps and queries: every part costs a tenth, and their proportions stay. That is to our
+disadvantage, for an image that falls at step 3 leaves early by 7 steps and not by 97. ``--whole``
+takes all steps, as a GPU does.
 """
 
 import argparse
@@ -56,7 +57,15 @@ def images(count: int) -> tuple[Tensor, Tensor]:
 
 def robust() -> nn.Module:
     """The ResNet-18, trained adversarially, that is part of pyautoattack."""
-    model = ResNet(depth=18, width=64, num_classes=10, in_channels=3, image_size=32, mean=[0.0] * 3, std=[1.0] * 3)
+    model = ResNet(
+        depth=18,
+        width=64,
+        num_classes=10,
+        in_channels=3,
+        image_size=32,
+        mean=[0.0] * 3,
+        std=[1.0] * 3,
+    )
     foreign.load(model, WEIGHTS)
     return model.eval().requires_grad_(False).to(DEVICE)
 
@@ -64,7 +73,9 @@ def robust() -> nn.Module:
 def natural() -> nn.Module:
     """The shared ResNet-20."""
     constants = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    model = CifarResNet(depth=20, width=16, shortcut="A", num_classes=10, in_channels=3, image_size=32, **constants)
+    model = CifarResNet(
+        depth=20, width=16, shortcut="A", num_classes=10, in_channels=3, image_size=32, **constants
+    )
     foreign.load(model, SHARED / "weights" / "resnet20-12fca82f.th")
     return model.eval().requires_grad_(False).to(DEVICE)
 
@@ -76,7 +87,10 @@ def pruned() -> nn.Module:
 
 def halved(model: nn.Module) -> nn.Module:
     """``model`` itself, without the smaller half of its weights."""
-    apply(model, global_({name: weight.detach().abs() for name, weight in prunable(model).items()}, 0.5))
+    apply(
+        model,
+        global_({name: weight.detach().abs() for name, weight in prunable(model).items()}, 0.5),
+    )
     return model
 
 
@@ -127,7 +141,13 @@ def ratio(
             equal += int((flags["theirs"] == flags["ours"]).sum())
             done = part.stop
     faster = seconds["theirs"] / seconds["ours"]
-    return {"ratio": faster, "images": done, "equal": equal / done, "seconds": seconds, "right": right}
+    return {
+        "ratio": faster,
+        "images": done,
+        "equal": equal / done,
+        "seconds": seconds,
+        "right": right,
+    }
 
 
 def peak(engine: str, batch: int = 256) -> float:
@@ -137,9 +157,19 @@ def peak(engine: str, batch: int = 256) -> float:
         torch.cuda.reset_peak_memory_stats()
         _two_steps(engine, batch)
         return torch.cuda.max_memory_allocated() / 2**30
-    command = [sys.executable, "-m", "benchmarks.autoattack", "--peak", engine, "--images", str(batch)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.autoattack",
+        "--peak",
+        engine,
+        "--images",
+        str(batch),
+    ]
     root = Path(__file__).resolve().parents[1]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout)
+    return float(
+        subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout
+    )
 
 
 def _two_steps(engine: str, batch: int) -> None:
@@ -149,10 +179,19 @@ def _two_steps(engine: str, batch: int) -> None:
         attacked(robust(), x, y, Linf(EPS), "fast" if engine == "fast" else None, **options)
 
 
-def run(count: int | None = None, share: float | None = None, minutes: float = math.inf) -> list[dict[str, Any]]:
+def run(
+    count: int | None = None, share: float | None = None, minutes: float = math.inf
+) -> list[dict[str, Any]]:
     """Rows: how many times faster, and the share of memory; of at most so many minutes of pyautoattack a network."""
     if not (SHARED / "data").is_dir():
-        return [{"what": "AutoAttack", "against": "pyautoattack", "bar": "", "measured": f"not run: no {SHARED}/data"}]
+        return [
+            {
+                "what": "AutoAttack",
+                "against": "pyautoattack",
+                "bar": "",
+                "measured": f"not run: no {SHARED}/data",
+            }
+        ]
     gpu = DEVICE == "cuda"
     share = share or (1.0 if gpu else 0.1)
     rows = []
@@ -165,7 +204,14 @@ def run(count: int | None = None, share: float | None = None, minutes: float = m
     ):
         found = ratio(make(), number, steps, eps, batch=250 if gpu else 32, limit=60 * minutes)
         what = f"AutoAttack, {name}, {found['images']} images, {steps:.0%} of the steps; {place()}"
-        rows.append({"what": what, "against": "pyautoattack", "bar": f">= {bar}", "measured": found["ratio"]})
+        rows.append(
+            {
+                "what": what,
+                "against": "pyautoattack",
+                "bar": f">= {bar}",
+                "measured": found["ratio"],
+            }
+        )
         print(f"  {what}: {found}", file=sys.stderr, flush=True)
     batch = 256
     memory = peak("fast", batch) / peak("reference", batch)
@@ -179,14 +225,18 @@ def main() -> None:
     parser.add_argument("--images", type=int)
     parser.add_argument("--whole", action="store_true", help="all steps and queries, also on a CPU")
     parser.add_argument("--peak", help="an engine; print the GiB of this process")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="that pyautoattack may take for a network")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="that pyautoattack may take for a network"
+    )
     given = parser.parse_args()
     if given.peak:
         _two_steps(given.peak, given.images)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
     for row in run(given.images, 1.0 if given.whole else None, given.minutes):
-        print(f"{row['what']:90} {row['measured']:>8.3g}   bar {row['bar']}   against {row['against']}")
+        print(
+            f"{row['what']:90} {row['measured']:>8.3g}   bar {row['bar']}   against {row['against']}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Verdicts of attack.engine=fast beside pyautoattack's, image by image: python -m benchmarks.autoattack_agreement
 
-A robust, a natural, a pruned and a fake-quantized network, both norms, at radii where some images fall and some do not:
-small ones on 1,000 digits, which takes minutes (``pytest -m slow`` asks 24 of them); and with ``--images N``
-networks of CIFAR-10, where an image that stands takes up to two minutes. ``--seeds`` also runs pyautoattack with
-another seed: how far it agrees with itself, for an image near the boundary falls by chance.
+A robust, a natural, a pruned and a fake-quantized network, both norms, at radii where some images
+fall and some do not: small ones on 1,000 digits, which takes minutes (``pytest -m slow`` asks 24 of
+them); and with ``--images N`` networks of CIFAR-10, where an image that stands takes up to two
+minutes. ``--seeds`` also runs pyautoattack with another seed: how far it agrees with itself, for an
+image near the boundary falls by chance.
 """
 
 import argparse
@@ -54,7 +55,7 @@ DIGITS = {
     "digits int8": Case(
         lambda: fake_quantized(_digits.natural(), _digits.digits()[0][0]), _digits.images, 0.15, 0.6
     ),
-}  # fmt: skip
+}
 CIFAR10 = {
     "ResNet-18 robust": Case(robust, images, 1 / 255, 0.1),
     "ResNet-20 natural": Case(natural, images, 1 / 255, 0.1),
@@ -63,7 +64,9 @@ CIFAR10 = {
 }
 
 
-def verdicts(case: Case, norm: str, count: int, engine: Any = None, *, seed: int = 0, batch: int = 1000) -> Tensor:
+def verdicts(
+    case: Case, norm: str, count: int, engine: Any = None, *, seed: int = 0, batch: int = 1000
+) -> Tensor:
     """Which of ``count`` images are still right after all of AutoAttack, (count,) bool; by pyautoattack or "fast".
 
     Args:
@@ -74,7 +77,9 @@ def verdicts(case: Case, norm: str, count: int, engine: Any = None, *, seed: int
     model, threat = case.make(), Linf(case.linf) if norm == "linf" else L2(case.l2)
     x, y = case.images(count)
     parts = zip(x.split(batch), y.split(batch), strict=True)
-    return torch.cat([attacked(model, some, labels, threat, engine, seed=seed)[1] for some, labels in parts])
+    return torch.cat(
+        [attacked(model, some, labels, threat, engine, seed=seed)[1] for some, labels in parts]
+    )
 
 
 def run(count: int = 0, again: bool = False, named: str = "") -> list[dict[str, Any]]:
@@ -85,11 +90,20 @@ def run(count: int = 0, again: bool = False, named: str = "") -> list[dict[str, 
     for name, case, number in measure:
         for norm in ("linf", "l2") if name.startswith(named) else ():
             theirs, ours = (verdicts(case, norm, number, engine) for engine in (None, "fast"))
-            said = f"{_mean(theirs == ours):.1%}; robust {_mean(ours):.1%}, theirs {_mean(theirs):.1%}"
+            said = (
+                f"{_mean(theirs == ours):.1%}; robust {_mean(ours):.1%}, theirs {_mean(theirs):.1%}"
+            )
             if again:
                 said += f"; theirs and itself {_mean(theirs == verdicts(case, norm, number, seed=1)):.1%}"
             what = f"verdicts, {name}, {norm}, {number} images"
-            rows.append({"what": what, "against": "pyautoattack", "bar": ">= 99.5 %, not 0.2 above", "measured": said})
+            rows.append(
+                {
+                    "what": what,
+                    "against": "pyautoattack",
+                    "bar": ">= 99.5 %, not 0.2 above",
+                    "measured": said,
+                }
+            )
             print(f"{what:60} {said}", file=sys.stderr, flush=True)
     return rows
 
@@ -102,6 +116,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=0, help="of CIFAR-10, which lie in ../shared")
     parser.add_argument("--seeds", action="store_true", help="pyautoattack against itself too")
-    parser.add_argument("--named", default="", help='how the names of networks begin: digits, "ResNet-20 natural"')
+    parser.add_argument(
+        "--named", default="", help='how the names of networks begin: digits, "ResNet-20 natural"'
+    )
     given = parser.parse_args()
     run(given.images, given.seeds, given.named)

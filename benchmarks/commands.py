@@ -20,8 +20,12 @@ def measure(*command: str) -> tuple[float, float]:
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "offline"}
     begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)  # of this child alone; RUSAGE_CHILDREN keeps the largest of all
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(
+        process.pid, 0
+    )  # of this child alone; RUSAGE_CHILDREN keeps the largest of all
     seconds = time.perf_counter() - begun
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -40,10 +44,30 @@ def run() -> list[dict[str, Any]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = f"python {' '.join(DEFAULT)}"
     return [
-        {"what": f"{name}, fresh store", "against": f"{cores} cores", "bar": "< 90 s", "measured": f"{first:.1f} s"},
-        {"what": "the same, memory", "against": "one process", "bar": "< 2 GiB", "measured": f"{memory:.2f} GiB"},
-        {"what": "the same, a second time", "against": "all found", "bar": "< 5 s", "measured": f"{second:.1f} s"},
-        {"what": "python prune.py --help", "against": "", "bar": "< 4 s", "measured": f"{help_:.1f} s"},
+        {
+            "what": f"{name}, fresh store",
+            "against": f"{cores} cores",
+            "bar": "< 90 s",
+            "measured": f"{first:.1f} s",
+        },
+        {
+            "what": "the same, memory",
+            "against": "one process",
+            "bar": "< 2 GiB",
+            "measured": f"{memory:.2f} GiB",
+        },
+        {
+            "what": "the same, a second time",
+            "against": "all found",
+            "bar": "< 5 s",
+            "measured": f"{second:.1f} s",
+        },
+        {
+            "what": "python prune.py --help",
+            "against": "",
+            "bar": "< 4 s",
+            "measured": f"{help_:.1f} s",
+        },
     ]
 
 

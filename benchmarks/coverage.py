@@ -1,10 +1,11 @@
 """How often the truth is inside of the intervals that the tables print: python -m benchmarks coverage
 
-Simulated experiments with a known truth. Whether a network is right on an image is decided by how hard the image is,
-which all seeds share (``alike``: the share of the luck that is the image's), and by how good the seed's network is
-(``between``: the standard deviation over seeds, in probits: at 50 % right, 0.2 are 8 points). The truth of one seed
-is that network's accuracy on all images there could be; of several, the mean over all seeds there could be. Of a
-difference, two methods are judged on the same images.
+Simulated experiments with a known truth. Whether a network is right on an image is decided by how
+hard the image is, which all seeds share (``alike``: the share of the luck that is the image's), and
+by how good the seed's network is (``between``: the standard deviation over seeds, in probits: at 50
+% right, 0.2 are 8 points). The truth of one seed is that network's accuracy on all images there
+could be; of several, the mean over all seeds there could be. Of a difference, two methods are
+judged on the same images.
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,8 @@ def correct(random: np.random.Generator, level: Array, images: int, alike: float
     """Draw which images each network has right.
 
     Args:
-        level: (experiments, networks), in probits; the networks of an experiment see the same images.
+        level: (experiments, networks), in probits; the networks of an experiment see the same
+            images.
     Returns:
         (experiments, networks, images) of bool.
     """
@@ -42,39 +44,66 @@ def correct(random: np.random.Generator, level: Array, images: int, alike: float
     return np.asarray(alike**0.5 * shared + (1 - alike) ** 0.5 * own < level[:, :, None])
 
 
-def _levels(random: np.random.Generator, share: float, between: float, experiments: int, seeds: int) -> Array:
+def _levels(
+    random: np.random.Generator, share: float, between: float, experiments: int, seeds: int
+) -> Array:
     """How good each seed's network is, such that the mean over all seeds is ``share``."""
     middle = norm.ppf(share) * (1 + between**2) ** 0.5
     return np.asarray(middle + between * random.standard_normal((experiments, seeds)))
 
 
 def share_is_inside(
-    random: np.random.Generator, *, seeds: int, images: int, share: float, between: float, alike: float,
+    random: np.random.Generator,
+    *,
+    seeds: int,
+    images: int,
+    share: float,
+    between: float,
+    alike: float,
     experiments: int = EXPERIMENTS,
-) -> float:  # fmt: skip
+) -> float:
     """Return how often the interval of a share holds the truth."""
     level = _levels(random, share, between, experiments, seeds)
     counts = correct(random, level, images, alike).sum(2)
     truth = norm.cdf(level[:, 0]) if seeds == 1 else np.full(experiments, share)
-    bounded = cache(lambda row: over_seeds([k / images for k in row], [over_images(k, images) for k in row]))
+    bounded = cache(
+        lambda row: over_seeds([k / images for k in row], [over_images(k, images) for k in row])
+    )
     ends = np.array([bounded(tuple(sorted(row))) for row in counts.tolist()])
     return float(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean())
 
 
 def difference_is_inside(
-    random: np.random.Generator, *, seeds: int, images: int, share: float, between: float, alike: float,
-    better: float = 0.05, experiments: int = EXPERIMENTS,
-) -> float:  # fmt: skip
+    random: np.random.Generator,
+    *,
+    seeds: int,
+    images: int,
+    share: float,
+    between: float,
+    alike: float,
+    better: float = 0.05,
+    experiments: int = EXPERIMENTS,
+) -> float:
     """Return how often the interval of a difference holds the truth: one method is ``better``, in shares."""
     a = _levels(random, share, between, experiments, seeds)
     b = _levels(random, max(share - better, 0.005), between, experiments, seeds)
     right = correct(random, np.concatenate([a, b], axis=1), images, alike)
     first, second = right[:, :seeds], right[:, seeds:]
     only_a, only_b = (first & ~second).sum(2), (second & ~first).sum(2)
-    truth = norm.cdf(a[:, 0]) - norm.cdf(b[:, 0]) if seeds == 1 else share - max(share - better, 0.005)
-    bounded = cache(lambda row: over_seeds([(i - j) / images for i, j in row],
-                                           [of_difference(i, j, images) for i, j in row]))  # fmt: skip
-    ends = np.array([bounded(tuple(sorted(map(tuple, row)))) for row in np.stack([only_a, only_b], axis=2).tolist()])
+    truth = (
+        norm.cdf(a[:, 0]) - norm.cdf(b[:, 0]) if seeds == 1 else share - max(share - better, 0.005)
+    )
+    bounded = cache(
+        lambda row: over_seeds(
+            [(i - j) / images for i, j in row], [of_difference(i, j, images) for i, j in row]
+        )
+    )
+    ends = np.array(
+        [
+            bounded(tuple(sorted(map(tuple, row))))
+            for row in np.stack([only_a, only_b], axis=2).tolist()
+        ]
+    )
     return float(((ends[:, 0] <= truth) & (truth <= ends[:, 1])).mean())
 
 
@@ -94,9 +123,12 @@ def run() -> list[dict[str, Any]]:
             worst, where = min(found, key=lambda one: one[0])
             at = ", ".join(f"{name} {value:g}" for name, value in where.items())
             middle = sum(coverage for coverage, _ in found) / len(found)
-            rows.append({
-                "what": f"95 % interval of a {what}, seeds: {seeds}; the truth is inside",
-                "against": f"{EXPERIMENTS} experiments in each of {len(found)} settings",
-                "bar": f"≥ {100 * BAR:.0f} %", "measured": f"{100 * middle:.1f} %; least {100 * worst:.1f} % ({at})",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "what": f"95 % interval of a {what}, seeds: {seeds}; the truth is inside",
+                    "against": f"{EXPERIMENTS} experiments in each of {len(found)} settings",
+                    "bar": f"≥ {100 * BAR:.0f} %",
+                    "measured": f"{100 * middle:.1f} %; least {100 * worst:.1f} % ({at})",
+                }
+            )
     return rows

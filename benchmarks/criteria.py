@@ -1,7 +1,7 @@
 """Seconds of one pass of every criterion over ResNet-56: OMP_NUM_THREADS=2 python -m benchmarks.criteria [images]
 
-KL and CKA need a pass for each of 1,008 filters; on a CPU they look at 16 images here, and the time for 1,000 is
-extrapolated. HRank beside loops of one matrix at a time: benchmarks/hrank.py.
+KL and CKA need a pass for each of 1,008 filters; on a CPU they look at 16 images here, and the time
+for 1,000 is extrapolated. HRank beside loops of one matrix at a time: benchmarks/hrank.py.
 """
 
 import sys
@@ -13,16 +13,35 @@ from typing import Any
 import torch
 
 from advprune.models.structure import block_sites, filter_sites
-from advprune.pruners.criteria import bn_scale, cka, expected_abs, fpgm, hrank, kl, l1, l2, pls, random, taylor
+from advprune.pruners.criteria import (
+    bn_scale,
+    cka,
+    expected_abs,
+    fpgm,
+    hrank,
+    kl,
+    l1,
+    l2,
+    pls,
+    random,
+    taylor,
+)
 from benchmarks.hrank import network
 
 IMAGES, BATCH, FEW = 1000, 100, 16
 CRITERIA: dict[str, Callable[..., Any]] = {
-    "l1": l1.l1, "l2": l2.l2, "fpgm": fpgm.fpgm, "bn_scale": bn_scale.bn_scale,
-    "random": partial(random.random, seed=0), "taylor": partial(taylor.taylor, images=None),
-    "expected_abs": partial(expected_abs.expected_abs, images=None), "hrank": partial(hrank.hrank, images=None),
-    "pls": partial(pls.pls, images=None), "kl": partial(kl.kl, images=None), "cka": partial(cka.cka, images=None),
-}  # fmt: skip
+    "l1": l1.l1,
+    "l2": l2.l2,
+    "fpgm": fpgm.fpgm,
+    "bn_scale": bn_scale.bn_scale,
+    "random": partial(random.random, seed=0),
+    "taylor": partial(taylor.taylor, images=None),
+    "expected_abs": partial(expected_abs.expected_abs, images=None),
+    "hrank": partial(hrank.hrank, images=None),
+    "pls": partial(pls.pls, images=None),
+    "kl": partial(kl.kl, images=None),
+    "cka": partial(cka.cka, images=None),
+}
 
 
 def run(images: int = IMAGES) -> list[dict[str, object]]:
@@ -31,12 +50,16 @@ def run(images: int = IMAGES) -> list[dict[str, object]]:
     device = torch.device("cuda" if gpu else "cpu")
     model = network().to(device)
     x, y = torch.rand(images, 3, 32, 32), torch.randint(0, 10, (images,))
-    place = f"GPU, {images} images" if gpu else f"{torch.get_num_threads()} threads, {images} images"
+    place = (
+        f"GPU, {images} images" if gpu else f"{torch.get_num_threads()} threads, {images} images"
+    )
     rows: list[dict[str, object]] = []
     for name, criterion in CRITERIA.items():
         looked = FEW if name in ("kl", "cka") and not gpu else images
-        batches = [(x[i : min(i + BATCH, looked)].to(device), y[i : min(i + BATCH, looked)].to(device))
-                   for i in range(0, looked, BATCH)]  # fmt: skip
+        batches = [
+            (x[i : min(i + BATCH, looked)].to(device), y[i : min(i + BATCH, looked)].to(device))
+            for i in range(0, looked, BATCH)
+        ]
         for unit, sites in (("filters", filter_sites(model)), ("blocks", block_sites(model))):
             begun = time.perf_counter()
             criterion(model, batches, sites=sites)
@@ -44,7 +67,14 @@ def run(images: int = IMAGES) -> list[dict[str, object]]:
                 torch.cuda.synchronize()
             taken = (time.perf_counter() - begun) * images / looked
             note = place if looked == images else f"{place}, extrapolated from {looked}"
-            rows.append({"what": f"{name}, {unit}", "against": note, "bar": "", "measured": f"{taken:.2f} s"})
+            rows.append(
+                {
+                    "what": f"{name}, {unit}",
+                    "against": note,
+                    "bar": "",
+                    "measured": f"{taken:.2f} s",
+                }
+            )
     return rows
 
 

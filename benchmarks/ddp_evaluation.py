@@ -1,10 +1,12 @@
 """An evaluation on two ranks against one: python -m benchmarks.ddp_evaluation
 
-Both attack the same images by the same network through the stage's own module and Lightning's Trainer, one thread a
-process, as a user's job does; what is timed is the evaluation itself, not the start of the ranks, which a job has once
-(and a grid of jobs once). They take turns, so that whatever else the machine does falls on both: while rank 0 works
-alone, rank 1 waits in a socket and costs nothing. The bar holds where each process has a core of its own: the benchmark
-also times a fixed piece of arithmetic alone and on both ranks at once, which tells what two cores were worth then.
+Both attack the same images by the same network through the stage's own module and Lightning's
+Trainer, one thread a process, as a user's job does; what is timed is the evaluation itself, not the
+start of the ranks, which a job has once (and a grid of jobs once). They take turns, so that
+whatever else the machine does falls on both: while rank 0 works alone, rank 1 waits in a socket and
+costs nothing. The bar holds where each process has a core of its own: the benchmark also times a
+fixed piece of arithmetic alone and on both ranks at once, which tells what two cores were worth
+then.
 """
 
 import statistics
@@ -36,18 +38,30 @@ def evaluate(folder: str, name: str) -> None:
     """Attack all images, or this rank's batches of them."""
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(4),
-        nn.Flatten(), nn.Linear(512, 10),
-    ).eval()  # fmt: skip
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, 2, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(512, 10),
+    ).eval()
     pixels = torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
-    images, share = Split(pixels, torch.randint(10, (IMAGES,))), Shard(collectives.rank(), collectives.size())
+    images, share = (
+        Split(pixels, torch.randint(10, (IMAGES,))),
+        Shard(collectives.rank(), collectives.size()),
+    )
     parts = Path(folder) / name
     parts.mkdir(exist_ok=True)
     ball = Linf("8/255")
-    module = RobustEvaluation(net, partial(pgd, threat=ball, steps=STEPS), name="pgd", threat=ball, parts=parts, seed=0)
+    module = RobustEvaluation(
+        net, partial(pgd, threat=ball, steps=STEPS), name="pgd", threat=ball, parts=parts, seed=0
+    )
     module.share = share
     run = trainer(PLACE, "evaluated", enable_checkpointing=False)
-    run.test(module, EvalLoader(images, batch_size=BATCH, positions=True, share=share), verbose=False)
+    run.test(
+        module, EvalLoader(images, batch_size=BATCH, positions=True, share=share), verbose=False
+    )
 
 
 def arithmetic() -> None:
@@ -79,7 +93,12 @@ def measure(folder: str) -> dict[str, list[float]]:
 
         return timed(first)
 
-    seconds: dict[str, list[float]] = {"one": [], "two": [], "arithmetic one": [], "arithmetic two": []}
+    seconds: dict[str, list[float]] = {
+        "one": [],
+        "two": [],
+        "arithmetic one": [],
+        "arithmetic two": [],
+    }
     for number in range(ROUNDS + 1):
         seconds["one"].append(alone(lambda number=number: evaluate(folder, f"one_{number}")))
         seconds["two"].append(timed(lambda number=number: evaluate(folder, f"two_{number}")))
@@ -97,14 +116,32 @@ def run() -> list[dict[str, Any]]:
             (Path(folder) / "one_1" / path.name).read_text() == path.read_text()
             for path in Path(folder).glob("two_1/*.json")
         )
-    pairs = {name: zip(seconds[f"{name}one"], seconds[f"{name}two"], strict=True) for name in ("", "arithmetic ")}
+    pairs = {
+        name: zip(seconds[f"{name}one"], seconds[f"{name}two"], strict=True)
+        for name in ("", "arithmetic ")
+    }
     faster = statistics.median(one / two for one, two in pairs[""])
     cores = statistics.median(2 * one / two for one, two in pairs["arithmetic "])
     against = f"one process, {IMAGES} images, PGD-{STEPS}, {ROUNDS} rounds in turns"
     return [
-        {"what": "evaluation on 2 ranks, throughput", "against": against, "bar": ">= 1.8 (0.9 R)", "measured": faster},
-        {"what": "the same records", "against": "one process", "bar": "all", "measured": "all" if equal else "NO"},
-        {"what": "what two processes were worth", "against": "matrix products", "bar": "near 2", "measured": cores},
+        {
+            "what": "evaluation on 2 ranks, throughput",
+            "against": against,
+            "bar": ">= 1.8 (0.9 R)",
+            "measured": faster,
+        },
+        {
+            "what": "the same records",
+            "against": "one process",
+            "bar": "all",
+            "measured": "all" if equal else "NO",
+        },
+        {
+            "what": "what two processes were worth",
+            "against": "matrix products",
+            "bar": "near 2",
+            "measured": cores,
+        },
     ]
 
 

@@ -18,7 +18,12 @@ def wide_resnet_28_10() -> Scores:
     shapes: list[tuple[int, ...]] = [(16, 3, 3, 3)]
     inside = 16
     for width in (160, 320, 640):
-        shapes += [(width, inside, 3, 3), (width, width, 3, 3), (width, inside, 1, 1), *[(width, width, 3, 3)] * 6]
+        shapes += [
+            (width, inside, 3, 3),
+            (width, width, 3, 3),
+            (width, inside, 1, 1),
+            *[(width, width, 3, 3)] * 6,
+        ]
         inside = width
     shapes.append((10, 640))
     return {f"{i}.weight": torch.randn(shape).abs() for i, shape in enumerate(shapes)}
@@ -58,7 +63,9 @@ def rows() -> list[dict]:
     scores = wide_resnet_28_10()
     assert sum(score.numel() for score in scores.values()) == 36_461_232
     fast, slow = scopes.layer(scores, RATIO), by_sorting(scores, RATIO)
-    assert all(torch.equal(fast[name], slow[name]) for name in scores), "the two must find the same masks"
+    assert all(torch.equal(fast[name], slow[name]) for name in scores), (
+        "the two must find the same masks"
+    )
     sorting = f"{median_seconds(by_sorting, scores, RATIO):.2f} s by a stable sort of each layer"
     return [
         {

@@ -1,7 +1,8 @@
 """GAP's gradient pass against its forwards and backwards counted alone. Run: python -m benchmarks.gap_gradient
 
-Counted alone is what cannot be left out: ten forwards and backwards to the pixels, one forward and backward to the
-weights, on the same batches, and nothing else. The pass adds the steps, the projections and the summing.
+Counted alone is what cannot be left out: ten forwards and backwards to the pixels, one forward and
+backward to the weights, on the same batches, and nothing else. The pass adds the steps, the
+projections and the summing.
 """
 
 import statistics
@@ -27,7 +28,13 @@ Batches = list[tuple[Tensor, Tensor]]
 def gap(model: nn.Module, batches: Batches) -> None:
     """The criterion, as conf/pruner/gap.yaml binds it."""
     attack = partial(pgd, threat=Linf("8/255"), steps=STEPS, rel_step=0.25)
-    gradient(model, batches, score="signed", attack=attack, eligible=partial(eligible, biases=True, classifier=False))
+    gradient(
+        model,
+        batches,
+        score="signed",
+        attack=attack,
+        eligible=partial(eligible, biases=True, classifier=False),
+    )
 
 
 def alone(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -46,17 +53,21 @@ def run() -> list[dict[str, str]]:
     """The median of interleaved passes, each against the one beside it."""
     torch.manual_seed(0)
     model = CifarResNet(**CIFAR, depth=20).eval().to(DEVICE)
-    batches = [(torch.rand(BATCH, 3, 32, 32, device=DEVICE), torch.randint(10, (BATCH,), device=DEVICE))
-               for _ in range(IMAGES // BATCH)]  # fmt: skip
+    batches = [
+        (torch.rand(BATCH, 3, 32, 32, device=DEVICE), torch.randint(10, (BATCH,), device=DEVICE))
+        for _ in range(IMAGES // BATCH)
+    ]
     calls = {"pass": partial(gap, model, batches), "alone": partial(alone, model, batches)}
     pairs = list(zip(*in_turns(calls, REPEATS).values(), strict=True))
-    return [{
-        "what": f"GAP's gradient pass, ResNet-20, {IMAGES} images, PGD-{STEPS}, {place()}",
-        "against": f"its forwards and backwards alone: {statistics.median(b for _, b in pairs):.2f} s",
-        "bar": f"<= {BAR} x",
-        "measured": f"{statistics.median(a / b for a, b in pairs):.3f} x, "
-                    f"{statistics.median(a for a, _ in pairs):.2f} s",
-    }]  # fmt: skip
+    return [
+        {
+            "what": f"GAP's gradient pass, ResNet-20, {IMAGES} images, PGD-{STEPS}, {place()}",
+            "against": f"its forwards and backwards alone: {statistics.median(b for _, b in pairs):.2f} s",
+            "bar": f"<= {BAR} x",
+            "measured": f"{statistics.median(a / b for a, b in pairs):.3f} x, "
+            f"{statistics.median(a for a, _ in pairs):.2f} s",
+        }
+    ]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A grid of 1,000 finished jobs given a second time: python -m benchmarks grid_again
 
-One job is made in earnest. Its five stages then stand for those of all the others, written by the store itself under
-the keys that the grid asks for: to the second call there is no difference.
+One job is made in earnest. Its five stages then stand for those of all the others, written by the
+store itself under the keys that the grid asks for: to the second call there is no difference.
 """
 
 import json
@@ -16,14 +16,29 @@ from advprune.store.checksums import MARK
 from benchmarks.commands import ROOT, measure
 
 TINY = (
-    "model.widths=[4,4,4]", "dataset.train_images=192", "training.epochs=1", "search.epochs=1", "finetune.epochs=1",
-    "select.steps=2", "select.images=64", "objective.attack.steps=2", "attack.images=32", "trainer=cpu",
-)  # fmt: skip
-PRUNERS, ATTACKS, RATIOS, SEEDS = ("hydra", "magnitude"), ("pgd", "fgsm"), (0.5, 0.8, 0.9, 0.95, 0.99), range(50)
+    "model.widths=[4,4,4]",
+    "dataset.train_images=192",
+    "training.epochs=1",
+    "search.epochs=1",
+    "finetune.epochs=1",
+    "select.steps=2",
+    "select.images=64",
+    "objective.attack.steps=2",
+    "attack.images=32",
+    "trainer=cpu",
+)
+PRUNERS, ATTACKS, RATIOS, SEEDS = (
+    ("hydra", "magnitude"),
+    ("pgd", "fgsm"),
+    (0.5, 0.8, 0.9, 0.95, 0.99),
+    range(50),
+)
 GRID = (
-    f"pruner={','.join(PRUNERS)}", f"attack={','.join(ATTACKS)}", f"ratio={','.join(map(str, RATIOS))}",
+    f"pruner={','.join(PRUNERS)}",
+    f"attack={','.join(ATTACKS)}",
+    f"ratio={','.join(map(str, RATIOS))}",
     f"seed=range({len(SEEDS)})",
-)  # fmt: skip
+)
 
 
 def fill(root: Path) -> int:
@@ -77,10 +92,19 @@ def run() -> list[dict[str, Any]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = f"a grid of {jobs} finished jobs again"
     return [
-        {"what": name, "against": f"{found} stages found; {cores} cores", "bar": "< 30 s",
-         "measured": f"{seconds:.1f} s"},
-        {"what": "the same, memory", "against": "one process", "bar": "", "measured": f"{memory:.2f} GiB"},
-    ]  # fmt: skip
+        {
+            "what": name,
+            "against": f"{found} stages found; {cores} cores",
+            "bar": "< 30 s",
+            "measured": f"{seconds:.1f} s",
+        },
+        {
+            "what": "the same, memory",
+            "against": "one process",
+            "bar": "",
+            "measured": f"{memory:.2f} GiB",
+        },
+    ]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """HRank over ResNet-56 beside three loops, one matrix at a time: OMP_NUM_THREADS=2 python -m benchmarks hrank
 
 * the ranks alone: numpy's ``matrix_rank`` of each image's map of each filter, the maps at hand;
-* as the authors' code has it (https://github.com/arturjordao/DeepPruning): for each layer a sub-model over all images,
-  32 at once, then these ranks;
-* one image at a time: for each image and each layer a sub-model's pass of this image, then its ranks.
+* as the authors' code has it (https://github.com/arturjordao/DeepPruning): for each layer a
+  sub-model over all images, 32 at once, then these ranks;
+* one image at a time: for each image and each layer a sub-model's pass of this image, then its
+  ranks.
 
-Each is measured on a few images right after ours on as many batches, and all are told per 1,000 images; the medians of
-the turns' ratios. A loop of ranks uses one core by nature, a forward pass both.
+Each is measured on a few images right after ours on as many batches, and all are told per 1,000
+images; the medians of the turns' ratios. A loop of ranks uses one core by nature, a forward pass
+both.
 """
 
 import statistics
@@ -88,7 +90,11 @@ def turn(model: nn.Module, x: Tensor, places: list[str]) -> dict[str, tuple[floa
     ours = seconds(lambda: hrank(model, batches, sites=filter_sites(model), images=None), OURS)
     published = seconds(lambda: layers(x[:BATCH]), BATCH) + looped
     single = seconds(lambda: [layers(x[i : i + 1]) for i in range(LOOPED)], LOOPED) + looped
-    return {"ranks alone": (batched, looped), "the authors' loop": (ours, published), "image by image": (ours, single)}
+    return {
+        "ranks alone": (batched, looped),
+        "the authors' loop": (ours, published),
+        "image by image": (ours, single),
+    }
 
 
 def run() -> list[dict[str, object]]:
@@ -101,7 +107,11 @@ def run() -> list[dict[str, object]]:
     for name in turns[0]:
         ours, loop = (statistics.median(t[name][side] for t in turns) for side in (0, 1))
         ratio = statistics.median(t[name][1] / t[name][0] for t in turns)
-        against = f"{loop:.0f} s: {name}, extrapolated from {LOOPED} images (layers' passes: {BATCH})"
+        against = (
+            f"{loop:.0f} s: {name}, extrapolated from {LOOPED} images (layers' passes: {BATCH})"
+        )
         what = f"hrank, 1,000 images, ResNet-56, {torch.get_num_threads()} threads: {ours:.1f} s"
-        rows.append({"what": what, "against": against, "bar": f">= {BAR:.0f}x", "measured": f"{ratio:.1f}x"})
+        rows.append(
+            {"what": what, "against": against, "bar": f">= {BAR:.0f}x", "measured": f"{ratio:.1f}x"}
+        )
     return rows

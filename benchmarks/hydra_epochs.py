@@ -1,9 +1,10 @@
 """HYDRA's 100 + 20 + 100 epochs on ResNet-18 at CIFAR-10's size, extrapolated: python -m benchmarks hydra_epochs
 
-On a GPU three full epochs of each phase (45,000 random images of 32 x 32 pixels, crop and flip, TRADES-10, batch 256)
-through the stages' own modules and Lightning's Trainer, without validation, in bf16 and channels_last; the first epoch,
-which tries kernels, does not count. On a processor a few steps of each phase, at a batch of 16: it says what the table
-would be like, and nothing about a GPU.
+On a GPU three full epochs of each phase (45,000 random images of 32 x 32 pixels, crop and flip,
+TRADES-10, batch 256) through the stages' own modules and Lightning's Trainer, without validation,
+in bf16 and channels_last; the first epoch, which tries kernels, does not count. On a processor a
+few steps of each phase, at a batch of 16: it says what the table would be like, and nothing about a
+GPU.
 """
 
 import statistics
@@ -58,8 +59,17 @@ def module_of(phase: str, net: nn.Module) -> RobustTraining:
     """What the stages train in this phase, at ratio 0.9."""
     scores = initial_scores(net, init="scaled", seed=0)
     if phase == "search":
-        return MaskSearch(net, OBJECTIVE, RECIPE, attack=None, seed=0, scores=scores, through=straight_through,
-                          choose=partial(masks_of, scope="layer"), ratios=[0.9])  # fmt: skip
+        return MaskSearch(
+            net,
+            OBJECTIVE,
+            RECIPE,
+            attack=None,
+            seed=0,
+            scores=scores,
+            through=straight_through,
+            choose=partial(masks_of, scope="layer"),
+            ratios=[0.9],
+        )
     seen = net if phase == "dense" else Subnet(net, masks_of(scores, 0.9, "layer"))
     return RobustTraining(seen, OBJECTIVE, RECIPE, attack=None, seed=0)
 
@@ -72,9 +82,14 @@ def epoch(phase: str) -> float:
     where = RunContext({"accelerator": "cuda" if ON_GPU else "cpu", "devices": 1}, None, folder)  # type: ignore[arg-type]
     where.settle(32)
     run = trainer(where, phase, max_epochs=EPOCHS, callbacks=[clock], enable_checkpointing=False)
-    images = Split(torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (IMAGES,)))
+    images = Split(
+        torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (IMAGES,))
+    )
     loader = TrainLoader(
-        images.to(run.strategy.root_device), batch_size=BATCH, seed=0, augment=CropFlip(crop=4, flip=True)
+        images.to(run.strategy.root_device),
+        batch_size=BATCH,
+        seed=0,
+        augment=CropFlip(crop=4, flip=True),
     )
     with optimized_layout(module.net, where.trainer, 32):
         run.fit(module, loader)
@@ -88,12 +103,21 @@ def run() -> list[dict[str, Any]]:
     minutes = sum(taken[phase] * epochs for phase, epochs in PHASES.items()) / 60
     shown = ", ".join(f"{phase} {value:.3g} s an epoch" for phase, value in taken.items())
     if ON_GPU:
-        against, bar = f"{EPOCHS} full epochs a phase on {torch.cuda.get_device_name()}", "<= 30 min"
+        against, bar = (
+            f"{EPOCHS} full epochs a phase on {torch.cuda.get_device_name()}",
+            "<= 30 min",
+        )
     else:
         against = f"needs a GPU; here {IMAGES // BATCH} steps a phase of batch {BATCH} on the processor, extrapolated"
         bar = "<= 30 min on one H200"
-    return [{"what": "HYDRA 100 + 20 + 100 epochs, ResNet-18, TRADES-10, 45,000 images, bf16", "against": against,
-             "bar": bar, "measured": f"{minutes:.3g} min ({shown})"}]  # fmt: skip
+    return [
+        {
+            "what": "HYDRA 100 + 20 + 100 epochs, ResNet-18, TRADES-10, 45,000 images, bf16",
+            "against": against,
+            "bar": bar,
+            "measured": f"{minutes:.3g} min ({shown})",
+        }
+    ]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python -m benchmarks int8
 
-Needs the extra ``quant``. The network is a fresh one: bytes and times do not depend on the values of weights.
+Needs the extra ``quant``. The network is a fresh one: bytes and times do not depend on the values
+of weights.
 """
 
 import copy
@@ -34,7 +35,9 @@ def milliseconds(call: Callable[[], object], *, seconds: float) -> float:
     return statistics.median(taken)
 
 
-def contestants(ratio: float, threads: int) -> dict[str, tuple[Callable[[torch.Tensor], object], int]]:
+def contestants(
+    ratio: float, threads: int
+) -> dict[str, tuple[Callable[[torch.Tensor], object], int]]:
     """What runs, and the bytes of its file; the first is what the others are measured against."""
     torch.manual_seed(0)
     pixels = {"image_size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -43,7 +46,10 @@ def contestants(ratio: float, threads: int) -> dict[str, tuple[Callable[[torch.T
     dense_session = session(dense, threads=threads)
     found: dict[str, tuple[Callable[[torch.Tensor], object], int]] = {
         "dense float, torch": (torch.no_grad()(net), len(save(net.state_dict()))),
-        "dense float, onnxruntime": (lambda batch: dense_session.run(None, {"x": batch.numpy()}), len(dense)),
+        "dense float, onnxruntime": (
+            lambda batch: dense_session.run(None, {"x": batch.numpy()}),
+            len(dense),
+        ),
     }
     pruned = copy.deepcopy(net)
     apply(pruned, scopes.spend(magnitude(pruned, []), ratio, scope="layer"))
@@ -60,15 +66,23 @@ def run(ratio: float = 0.9, threads: int = 1, seconds: float = 2.0) -> list[dict
     torch.set_num_threads(threads)
     x, measured = torch.rand(128, 3, 32, 32), {}
     for name, (call, size) in contestants(ratio, threads).items():
-        times = [milliseconds(lambda call=call, n=n: call(x[:n]), seconds=seconds) for n in (1, 128)]
+        times = [
+            milliseconds(lambda call=call, n=n: call(x[:n]), seconds=seconds) for n in (1, 128)
+        ]
         measured[name] = (size, *times)
     first, *others = measured
     against = f"{first}: {measured[first][0]} bytes, {measured[first][1]:.2f} and {measured[first][2]:.1f} ms"
     return [
-        {"what": f"ResNet-20, {name}: bytes, time at batch 1, at batch 128", "against": against, "bar": "none",
-         "measured": ", ".join(f"{m / d:.2f}x" for m, d in zip(measured[name], measured[first], strict=True))}
+        {
+            "what": f"ResNet-20, {name}: bytes, time at batch 1, at batch 128",
+            "against": against,
+            "bar": "none",
+            "measured": ", ".join(
+                f"{m / d:.2f}x" for m, d in zip(measured[name], measured[first], strict=True)
+            ),
+        }
         for name in others
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

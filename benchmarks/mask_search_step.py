@@ -1,9 +1,10 @@
 """One HYDRA mask-search step on a CPU, as the authors' code does it and as ours: python -m benchmarks.mask_search_step.
 
-Theirs is rendered from our reading notes of their code, not copied: every layer sorts |scores| in every forward, and a
-TRADES-10 step takes 24 forwards (the natural output anew in each attack step, one forward for logging, the natural one
-twice in the loss). Ours ranks once per step and takes 13. Both get one network, one batch, one noise, their counts of
-kept weights; their gradients for the scores must agree.
+Theirs is rendered from our reading notes of their code, not copied: every layer sorts |scores| in
+every forward, and a TRADES-10 step takes 24 forwards (the natural output anew in each attack step,
+one forward for logging, the natural one twice in the loss). Ours ranks once per step and takes 13.
+Both get one network, one batch, one noise, their counts of kept weights; their gradients for the
+scores must agree.
 """
 
 import statistics
@@ -42,7 +43,9 @@ class AuthorsConv(nn.Conv2d):
     """A convolution whose every forward finds its mask anew."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight * SortEachTime.apply(self.scores.abs(), KEEP), self.bias)
+        return self._conv_forward(
+            x, self.weight * SortEachTime.apply(self.scores.abs(), KEEP), self.bias
+        )
 
 
 class AuthorsLinear(nn.Linear):
@@ -55,7 +58,8 @@ class AuthorsLinear(nn.Linear):
 def vgg16_bn(conv: type[nn.Conv2d], linear: type[nn.Linear], width: int) -> nn.Sequential:
     """VGG-16-BN for 32x32 with the first stage ``width`` wide (the paper's is 64) and HYDRA's head; weights by seed.
 
-    Running statistics do not move (momentum 0), so that the extra logging forward does not change the attack.
+    Running statistics do not move (momentum 0), so that the extra logging forward does not change
+    the attack.
     """
     torch.manual_seed(0)
     layers: list[nn.Module] = []
@@ -70,7 +74,13 @@ def vgg16_bn(conv: type[nn.Conv2d], linear: type[nn.Linear], width: int) -> nn.S
             ]
             inside = outside
         layers.append(nn.MaxPool2d(2) if len(layers) < 40 else nn.AdaptiveAvgPool2d(2))
-    head = [linear(32 * width, 4 * width), nn.ReLU(), linear(4 * width, 4 * width), nn.ReLU(), linear(4 * width, 10)]
+    head = [
+        linear(32 * width, 4 * width),
+        nn.ReLU(),
+        linear(4 * width, 4 * width),
+        nn.ReLU(),
+        linear(4 * width, 10),
+    ]
     return nn.Sequential(*layers, nn.Flatten(), *head)
 
 
@@ -117,12 +127,18 @@ def our_step(subnet: Subnet, x: Tensor, y: Tensor) -> None:
 
 
 def authors_masks(scores: Scores) -> Masks:
-    return {name: top_k(score.abs(), authors_count(score.numel(), KEEP)) for name, score in scores.items()}
+    return {
+        name: top_k(score.abs(), authors_count(score.numel(), KEEP))
+        for name, score in scores.items()
+    }
 
 
 def contestants(width: int) -> tuple[nn.Module, Subnet]:
     """Both networks with equal weights and equal scaled scores; weights and biases frozen in both."""
-    theirs, ours = vgg16_bn(AuthorsConv, AuthorsLinear, width), vgg16_bn(nn.Conv2d, nn.Linear, width)
+    theirs, ours = (
+        vgg16_bn(AuthorsConv, AuthorsLinear, width),
+        vgg16_bn(nn.Conv2d, nn.Linear, width),
+    )
     theirs.load_state_dict(ours.state_dict())
     scores = initial_scores(ours, init="scaled", seed=0)
     subnet = Subnet(ours, scores=scores, choose=authors_masks, through=straight_through)
@@ -137,10 +153,15 @@ def contestants(width: int) -> tuple[nn.Module, Subnet]:
 
 def pairs(theirs: nn.Module, subnet: Subnet) -> Iterator[tuple[Tensor, Tensor]]:
     for key, score in subnet.scores.items():
-        yield theirs.get_parameter(key.replace(":", ".").replace("weight", "scores")).grad, score.grad
+        yield (
+            theirs.get_parameter(key.replace(":", ".").replace("weight", "scores")).grad,
+            score.grad,
+        )
 
 
-def compare(width: int, batch: int, repeats: int, dtype: torch.dtype) -> tuple[float, float, float, float]:
+def compare(
+    width: int, batch: int, repeats: int, dtype: torch.dtype
+) -> tuple[float, float, float, float]:
     """Medians of interleaved steps (theirs, ours), the median of their ratios, the largest relative difference."""
     theirs, subnet = (net.to(dtype) for net in contestants(width))
     x, y = torch.rand(batch, 3, 32, 32, dtype=dtype), torch.randint(0, 10, (batch,))
@@ -175,7 +196,14 @@ def run() -> list[dict]:
         theirs, ours, ratio, _ = compare(width, BATCH, repeats, torch.float32)
         what = f"HYDRA search step, TRADES-10, {name}, batch {BATCH}, ratio 0.99, {torch.get_num_threads()} threads"
         against = f"the authors' step, rendered: {theirs:.2f} s"
-        rows.append({"what": what, "against": against, "bar": ">= 2x", "measured": f"{ratio:.2f}x ({ours:.2f} s)"})
+        rows.append(
+            {
+                "what": what,
+                "against": against,
+                "bar": ">= 2x",
+                "measured": f"{ratio:.2f}x ({ours:.2f} s)",
+            }
+        )
     return rows
 
 

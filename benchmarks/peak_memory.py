@@ -1,8 +1,8 @@
 """Peak memory of a TRADES-10 training step of ResNet-18: python -m benchmarks peak_memory
 
-The authors' step rendered literally and as a plain loop has it, and ours, each in a process of its own that takes two
-steps. On a processor the most memory the process ever had, less what it had with the network and the images there; on
-a GPU torch's own count. ``ADVPRUNE_BATCH`` sets the batch.
+The authors' step rendered literally and as a plain loop has it, and ours, each in a process of its
+own that takes two steps. On a processor the most memory the process ever had, less what it had with
+the network and the images there; on a GPU torch's own count. ``ADVPRUNE_BATCH`` sets the batch.
 """
 
 import os
@@ -35,7 +35,10 @@ def measure(way: str) -> int:
     if way != "theirs":
         malloc.keep()
     net = resnet18()
-    x, y = torch.rand(int(BATCH), 3, 32, 32, device=DEVICE), torch.randint(10, (int(BATCH),), device=DEVICE)
+    x, y = (
+        torch.rand(int(BATCH), 3, 32, 32, device=DEVICE),
+        torch.randint(10, (int(BATCH),), device=DEVICE),
+    )
     before = resident("VmRSS")
     with optimized_layout(net, {} if way != "theirs" else {"memory_format": "contiguous"}, 32):
         step = theirs(net, x, y) if way == "theirs" else ours(net, x, y, way)
@@ -49,15 +52,20 @@ def run() -> list[dict[str, Any]]:
     found = {}
     for way in ("theirs", "fp32", "bf16"):
         code = f"from benchmarks.peak_memory import measure; print(measure({way!r}))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         found[way] = int(done.stdout) / 2**20
     where = torch.cuda.get_device_name() if ON_GPU else "processor"
     return [
-        {"what": f"peak memory, TRADES-10 step, ResNet-18, batch {BATCH}, {way}, {where}",
-         "against": f"the authors' loop, rendered: {found['theirs']:.0f} MiB", "bar": "<= 1.0x",
-         "measured": f"{found[way] / found['theirs']:.2f}x ({found[way]:.0f} MiB)"}
+        {
+            "what": f"peak memory, TRADES-10 step, ResNet-18, batch {BATCH}, {way}, {where}",
+            "against": f"the authors' loop, rendered: {found['theirs']:.0f} MiB",
+            "bar": "<= 1.0x",
+            "measured": f"{found[way] / found['theirs']:.2f}x ({found[way]:.0f} MiB)",
+        }
         for way in ("fp32", "bf16")
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

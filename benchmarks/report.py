@@ -1,7 +1,8 @@
 """Seconds and memory of the report over 1,000 runs with 10 million per-image rows: python -m benchmarks report
 
-The store is synthetic and written by the code of the store: real options composed by Hydra, real keys, real records.
-What is drawn at random is which images each network has right, and which weights it keeps.
+The store is synthetic and written by the code of the store: real options composed by Hydra, real
+keys, real records. What is drawn at random is which images each network has right, and which
+weights it keeps.
 """
 
 import sys
@@ -34,7 +35,11 @@ PRUNERS = ("hydra", "magnitude", "random", "gradient")
 RATIOS = (0.5, 0.8, 0.9, 0.95, 0.99)
 MODELS = ("resnet20", "resnet56", "resnet18", "vgg16_bn", "wrn_28_4")
 ATTACKS = ("pgd", "autoattack")
-SHAPES = {"conv1.weight": (16, 3, 3, 3), "conv2.weight": (160, 160, 3, 3), "linear.weight": (10, 3840)}
+SHAPES = {
+    "conv1.weight": (16, 3, 3, 3),
+    "conv2.weight": (160, 160, 3, 3),
+    "linear.weight": (10, 3840),
+}
 
 
 def options_of(*words: str) -> dict[str, Any]:
@@ -51,7 +56,14 @@ class Synthetic:
     def __init__(self, root: Path, shapes: dict[str, tuple[int, ...]] = SHAPES) -> None:
         self.store, self.shapes, self.facts = Store(root), shapes, provenance()
 
-    def job(self, options: dict[str, Any], *, robust: Sequence[bool], dense: Sequence[bool], draw: int = 0) -> Plan:
+    def job(
+        self,
+        options: dict[str, Any],
+        *,
+        robust: Sequence[bool],
+        dense: Sequence[bool],
+        draw: int = 0,
+    ) -> Plan:
         """Dense, pruned and fine-tuned networks and both evaluations, with these verdicts on the images."""
         plan = plan_pruned(options)
         pruned, dense_stage = plan.final.parent, plan.dense
@@ -61,10 +73,17 @@ class Synthetic:
             weights = {name: torch.zeros(shape) for name, shape in self.shapes.items()}
             save_weights(self.store.folder(dense_stage) / "model.safetensors", weights)
             write_manifest(self.store.folder(dense_stage))
-        kept = {n: torch.from_numpy(random.random(s) > options["ratio"]) for n, s in self.shapes.items()}
+        kept = {
+            n: torch.from_numpy(random.random(s) > options["ratio"]) for n, s in self.shapes.items()
+        }
         counted = mask_values.sparsity(kept)
-        told = {"sparsity": counted.overall, "zeros": counted.overall, "layers": counted.layers,
-                "ratio": options["ratio"], "compression": 1 / (1 - counted.overall)}  # fmt: skip
+        told = {
+            "sparsity": counted.overall,
+            "zeros": counted.overall,
+            "layers": counted.layers,
+            "ratio": options["ratio"],
+            "compression": 1 / (1 - counted.overall),
+        }
         if self.finish(pruned, told):
             save_masks(kept, self.store.folder(pruned) / "masks.safetensors")
             write_manifest(self.store.folder(pruned))
@@ -77,9 +96,15 @@ class Synthetic:
         """Records of an attack: clean is right wherever robust is, and on a tenth of the rest."""
         right = np.asarray(robust, dtype=bool)
         clean = right | (np.arange(len(right)) % 10 == 0)
-        columns = {"image": np.arange(len(right)), "label": np.arange(len(right)) % 10,
-                   "clean_pred": np.arange(len(right)) % 10, "adv_pred": np.arange(len(right)) % 7, "clean_ok": clean,
-                   "robust_ok": right, "distance": np.full(len(right), 8 / 255)}  # fmt: skip
+        columns = {
+            "image": np.arange(len(right)),
+            "label": np.arange(len(right)) % 10,
+            "clean_pred": np.arange(len(right)) % 10,
+            "adv_pred": np.arange(len(right)) % 7,
+            "clean_ok": clean,
+            "robust_ok": right,
+            "distance": np.full(len(right), 8 / 255),
+        }
         lists = {name: column.tolist() for name, column in columns.items()}
         threat = {"norm": "linf", "eps": 8 / 255}
         told = evaluation_summary.summary(lists) | {
@@ -99,9 +124,14 @@ class Synthetic:
         folder = self.store.folder(stage)
         folder.mkdir(parents=True)
         write_atomically(
-            folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options}))
+            folder / "config.yaml",
+            OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})),
         )
-        facts = {"stage": stage.kind, "key": stage.key, "parent": stage.parent.key if stage.parent else None}
+        facts = {
+            "stage": stage.kind,
+            "key": stage.key,
+            "parent": stage.parent.key if stage.parent else None,
+        }
         self.store.finish(stage, result | facts | {"seconds": 1.0, "provenance": self.facts})
         return True
 
@@ -109,13 +139,24 @@ class Synthetic:
 def synthesise(root: Path) -> int:
     """1,000 pruned runs and their 50 dense parents' evaluations; returns how many rows were recorded."""
     made, random = Synthetic(root), np.random.default_rng(0)
-    for number, (model, attack, pruner) in enumerate((m, a, p) for m in MODELS for a in ATTACKS for p in PRUNERS):
-        options = options_of(f"model={model}", f"attack={attack}", f"pruner={pruner}", "dataset=cifar10")
+    for number, (model, attack, pruner) in enumerate(
+        (m, a, p) for m in MODELS for a in ATTACKS for p in PRUNERS
+    ):
+        options = options_of(
+            f"model={model}", f"attack={attack}", f"pruner={pruner}", "dataset=cifar10"
+        )
         for ratio in RATIOS:
             for seed in range(SEEDS):
-                share = 0.5 - 0.1 * ratio - 0.02 * PRUNERS.index(pruner) + 0.01 * random.standard_normal()
+                share = (
+                    0.5
+                    - 0.1 * ratio
+                    - 0.02 * PRUNERS.index(pruner)
+                    + 0.01 * random.standard_normal()
+                )
                 right, dense = random.random(IMAGES) < share, random.random(IMAGES) < 0.5
-                made.job(options | {"ratio": ratio, "seed": seed}, robust=right, dense=dense, draw=number)  # type: ignore[arg-type]
+                made.job(
+                    options | {"ratio": ratio, "seed": seed}, robust=right, dense=dense, draw=number
+                )  # type: ignore[arg-type]
     return IMAGES * len(list((root / "evaluated").iterdir()))
 
 
@@ -128,8 +169,18 @@ def run() -> list[dict[str, Any]]:
         seconds, memory = measure("-m", "advprune.report", "--store", f"{folder}/stages")
     what = f"python -m advprune.report, {rows / 1e6:.1f} M per-image rows"
     return [
-        {"what": what, "against": "1,050 evaluations", "bar": "< 20 s", "measured": f"{seconds:.1f} s"},
-        {"what": "the same, memory", "against": "one process", "bar": "< 2 GiB", "measured": f"{memory:.2f} GiB"},
+        {
+            "what": what,
+            "against": "1,050 evaluations",
+            "bar": "< 20 s",
+            "measured": f"{seconds:.1f} s",
+        },
+        {
+            "what": "the same, memory",
+            "against": "one process",
+            "bar": "< 2 GiB",
+            "measured": f"{memory:.2f} GiB",
+        },
     ]
 
 

@@ -1,9 +1,10 @@
 """Certified smoothing against as many plain forwards. Run: python -m benchmarks.smoothing_cost [device]
 
-Plain forwards: the same network, the same number of images, the same batches, on images that are there already. What
-certification adds is the noise, made on the device from each image's own seed, and the counting of classes. Both are
-timed in turns; on a processor by its own seconds on one thread, for those of a neighbour are not their cost. There the
-samples are fewer, so that it ends in minutes; the cost of a sample does not depend on how many there are.
+Plain forwards: the same network, the same number of images, the same batches, on images that are
+there already. What certification adds is the noise, made on the device from each image's own seed,
+and the counting of classes. Both are timed in turns; on a processor by its own seconds on one
+thread, for those of a neighbour are not their cost. There the samples are fewer, so that it ends in
+minutes; the cost of a sample does not depend on how many there are.
 """
 
 import statistics
@@ -29,7 +30,14 @@ def ratio(net: nn.Module, device: str, samples: int, forward_size: int, rounds: 
 
     def certify() -> None:
         certify_smoothing(
-            net, x, y, threat=L2(0.25), positions=places, n0=100, n=samples - 100, forward_size=forward_size
+            net,
+            x,
+            y,
+            threat=L2(0.25),
+            positions=places,
+            n0=100,
+            n=samples - 100,
+            forward_size=forward_size,
         )
 
     def plain() -> None:
@@ -56,10 +64,14 @@ def run(rounds: int = 3, device: str | None = None) -> list[dict[str, Any]]:
     ):
         what = f"certify_smoothing, {name}, {samples} samples an image, {device}"
         measured = ratio(net, device, samples, forward_size, rounds)
-        rows.append({"what": what, "against": "plain forwards", "bar": "<= 1.05", "measured": measured})
+        rows.append(
+            {"what": what, "against": "plain forwards", "bar": "<= 1.05", "measured": measured}
+        )
     return rows
 
 
 if __name__ == "__main__":
     for row in run(device=sys.argv[1] if len(sys.argv) > 1 else None):
-        print(f"{row['what']:80} {row['measured']:8.3f}   bar {row['bar']}   against {row['against']}")
+        print(
+            f"{row['what']:80} {row['measured']:8.3f}   bar {row['bar']}   against {row['against']}"
+        )

@@ -1,7 +1,8 @@
 """What the store adds to a stage: key, lock, sign of life, checks, marks, journal. python -m benchmarks store_overhead
 
-Stages of the sizes of real networks are found or made by the store as always; only the work inside of them is replaced
-by reading the parent's weights and writing one's own, which a stage does anyway and which is taken off.
+Stages of the sizes of real networks are found or made by the store as always; only the work inside
+of them is replaced by reading the parent's weights and writing one's own, which a stage does anyway
+and which is taken off.
 """
 
 import tempfile
@@ -19,10 +20,15 @@ from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 from advprune.tracking.logger import Logger
 
-#: Parameters of a network, and files that its stages write. A stage of which 1 % is compared takes 10 s.
+#: Parameters of a network, and files that its stages write. A stage of which 1 % is compared takes
+#: 10 s.
 NETWORKS = {"small_cnn": 30_000, "vgg16_bn": 15_300_000, "wrn_28_10": 36_500_000}
-FILES = {"dense": ("best", "last", "model", "early"), "pruned": ("model", "masks"),
-         "finetuned": ("best", "last", "model", "masks"), "evaluated": ()}  # fmt: skip
+FILES = {
+    "dense": ("best", "last", "model", "early"),
+    "pruned": ("model", "masks"),
+    "finetuned": ("best", "last", "model", "masks"),
+    "evaluated": (),
+}
 SECONDS = 10.0
 
 
@@ -48,7 +54,9 @@ def measure(parameters: int) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             stages: list[Stage] = []
             for kind in FILES:
-                stages.append(Stage(kind, {"seed": 0, "dataset": {}}, stages[-1] if stages else None))
+                stages.append(
+                    Stage(kind, {"seed": 0, "dataset": {}}, stages[-1] if stages else None)
+                )
                 plan = Plan(stages[0], stages[-1], stages[-1], stages[-1])
                 begun = time.perf_counter()
                 ensure_stages(plan, Store(folder), RunContext({}, Logger(), Path(folder)))
@@ -67,12 +75,14 @@ def run() -> list[dict[str, Any]]:
         times = [measure(parameters) for _ in range(3)]
         for kind in FILES:
             seconds = min(t[kind] for t in times)
-            rows.append({
-                "what": f"the store's part of {kind}, {name}",
-                "against": f"a stage of {SECONDS:.0f} s",
-                "bar": "< 1 %",
-                "measured": f"{1000 * seconds:.0f} ms, {100 * seconds / SECONDS:.2f} %",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "what": f"the store's part of {kind}, {name}",
+                    "against": f"a stage of {SECONDS:.0f} s",
+                    "bar": "< 1 %",
+                    "measured": f"{1000 * seconds:.0f} ms, {100 * seconds / SECONDS:.2f} %",
+                }
+            )
     return rows
 
 

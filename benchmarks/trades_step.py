@@ -1,14 +1,16 @@
 """One TRADES-10 training step: HYDRA's code, rendered literally, against ours. Run: python -m benchmarks.trades_step
 
-The literal step is that of the authors' trainer for adversarial training: a train-mode forward to log the accuracy, ten
-attack steps of two eval-mode forwards each (the natural prediction is recomputed every time), three train-mode forwards
-for the loss: 24 forwards, and in each of them every masked layer sorts its scores anew. Ours makes 13 forwards and one
-mask. The second row leaves the masks out on both sides. There the arithmetic bounds the ratio: 24 forward and 13
-backward passes of the convolutions against 13 and 12, so near 1.5 where a backward costs what a forward costs.
+The literal step is that of the authors' trainer for adversarial training: a train-mode forward to
+log the accuracy, ten attack steps of two eval-mode forwards each (the natural prediction is
+recomputed every time), three train-mode forwards for the loss: 24 forwards, and in each of them
+every masked layer sorts its scores anew. Ours makes 13 forwards and one mask. The second row leaves
+the masks out on both sides. There the arithmetic bounds the ratio: 24 forward and 13 backward
+passes of the convolutions against 13 and 12, so near 1.5 where a backward costs what a forward
+costs.
 
-BatchNorm's running statistics move 4 times against 2. Here they are held still (momentum 0), which costs the same and
-makes the two gradients equal. The net has fewer weights to sort per multiplication than the authors' VGG-16 at batch
-128, so the masks weigh less here than there.
+BatchNorm's running statistics move 4 times against 2. Here they are held still (momentum 0), which
+costs the same and makes the two gradients equal. The net has fewer weights to sort per
+multiplication than the authors' VGG-16 at batch 128, so the masks weigh less here than there.
 """
 
 import statistics
@@ -46,7 +48,9 @@ class SortingConv(nn.Conv2d):
     """A convolution that finds its mask anew in every forward."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight * sorted_mask(self.weight.detach().abs()), self.bias)
+        return self._conv_forward(
+            x, self.weight * sorted_mask(self.weight.detach().abs()), self.bias
+        )
 
 
 def literal(model: nn.Module, x: Tensor, y: Tensor) -> None:
@@ -58,14 +62,18 @@ def literal(model: nn.Module, x: Tensor, y: Tensor) -> None:
     x_adv = x + 0.001 * torch.randn_like(x)
     for _ in range(10):
         x_adv.requires_grad_()
-        divergence = F.kl_div(F.log_softmax(model(x_adv), 1), F.softmax(model(x), 1), reduction="sum")
+        divergence = F.kl_div(
+            F.log_softmax(model(x_adv), 1), F.softmax(model(x), 1), reduction="sum"
+        )
         grad = torch.autograd.grad(divergence, [x_adv])[0]
         x_adv = x_adv.detach() + STEP * grad.sign()
         x_adv = torch.min(torch.max(x_adv, x - EPS), x + EPS).clamp(0, 1)
     model.train()
     model.zero_grad()
     natural = F.cross_entropy(model(x), y)
-    robust = F.kl_div(F.log_softmax(model(x_adv), 1), F.softmax(model(x), 1), reduction="sum") / len(x)
+    robust = F.kl_div(
+        F.log_softmax(model(x_adv), 1), F.softmax(model(x), 1), reduction="sum"
+    ) / len(x)
     (natural + BETA * robust).backward()
 
 
@@ -91,8 +99,16 @@ def network(conv: type[nn.Conv2d], width: int = 64) -> nn.Sequential:
     """Three convolutions with BatchNorm on 32x32 colour images; the same weights whatever ``conv`` is."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
-    for fan_in, fan_out, stride in ((3, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2)):
-        layers += [conv(fan_in, fan_out, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out, momentum=0.0), nn.ReLU()]
+    for fan_in, fan_out, stride in (
+        (3, width, 1),
+        (width, 2 * width, 2),
+        (2 * width, 2 * width, 2),
+    ):
+        layers += [
+            conv(fan_in, fan_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(fan_out, momentum=0.0),
+            nn.ReLU(),
+        ]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 10))
 
 
@@ -107,7 +123,10 @@ Step = Callable[[nn.Module, Tensor, Tensor], None]
 def ratio(theirs: tuple[nn.Module, Step], mine: tuple[nn.Module, Step], rounds: int) -> float:
     """Median time of one over median time of the other, taken in turns."""
     x, y = images(16)
-    calls = {name: partial(step, model, x, y) for name, (model, step) in (("theirs", theirs), ("mine", mine))}
+    calls = {
+        name: partial(step, model, x, y)
+        for name, (model, step) in (("theirs", theirs), ("mine", mine))
+    }
     seconds = in_turns(calls, rounds)
     return statistics.median(seconds["theirs"]) / statistics.median(seconds["mine"])
 
@@ -121,7 +140,10 @@ def gradient_gap(conv: type[nn.Conv2d], step: Step) -> float:
         run_step(model, x.double(), y)
     pairs = [(a.grad, b.grad) for a, b in zip(theirs.parameters(), mine.parameters(), strict=True)]
     largest = max(a.abs().max().item() for a, _ in pairs if a is not None)
-    return max((a - b).abs().max().item() for a, b in pairs if a is not None and b is not None) / largest
+    return (
+        max((a - b).abs().max().item() for a, b in pairs if a is not None and b is not None)
+        / largest
+    )
 
 
 def run(rounds: int = 7) -> list[dict[str, Any]]:
@@ -132,12 +154,24 @@ def run(rounds: int = 7) -> list[dict[str, Any]]:
     gap = max(gradient_gap(SortingConv, ours_masked), gradient_gap(nn.Conv2d, ours))
     authors = "HYDRA's step, rendered literally"
     return [
-        {"what": "TRADES-10 step, masked layers", "against": authors, "bar": ">= 1.7", "measured": masked},
-        {"what": "TRADES-10 step, no masks", "against": authors, "bar": "none, about 1.5 at best", "measured": plain},
+        {
+            "what": "TRADES-10 step, masked layers",
+            "against": authors,
+            "bar": ">= 1.7",
+            "measured": masked,
+        },
+        {
+            "what": "TRADES-10 step, no masks",
+            "against": authors,
+            "bar": "none, about 1.5 at best",
+            "measured": plain,
+        },
         {"what": "weight gradients of both", "against": authors, "bar": "<= 1e-5", "measured": gap},
     ]
 
 
 if __name__ == "__main__":
     for row in run():
-        print(f"{row['what']:32} {row['measured']:10.3g}   bar {row['bar']}   against {row['against']}")
+        print(
+            f"{row['what']:32} {row['measured']:10.3g}   bar {row['bar']}   against {row['against']}"
+        )

@@ -1,13 +1,15 @@
 """A whole TRADES-10 training step of ResNet-18, and HYDRA's mask search step: python -m benchmarks training_step
 
-Ours against the authors' step rendered literally (``trades_step.py``, ``mask_search_step.py``), optimizer included,
-their network as torch makes it: fp32 and contiguous, TF32 where the device has it. Ours is the loop's own code, once as
-it is by default and once in bf16. Taken in turns in one process, medians. On a processor the ratio is of the process's
-own seconds where it has one thread; with two, threads that wait for each other burn seconds too, and wall time counts.
+Ours against the authors' step rendered literally (``trades_step.py``, ``mask_search_step.py``),
+optimizer included, their network as torch makes it: fp32 and contiguous, TF32 where the device has
+it. Ours is the loop's own code, once as it is by default and once in bf16. Taken in turns in one
+process, medians. On a processor the ratio is of the process's own seconds where it has one thread;
+with two, threads that wait for each other burn seconds too, and wall time counts.
 
-The share of the matrix rate is that of the multiplications a step of ours needs, counted by torch, in the device's time
-for them at the rate measured here for large square matrices in bf16. ``ADVPRUNE_BATCH``, ``ADVPRUNE_ROUNDS`` and
-``OMP_NUM_THREADS`` set the batch, the rounds and the threads, ``ADVPRUNE_COMPILE=default`` compiles ours.
+The share of the matrix rate is that of the multiplications a step of ours needs, counted by torch,
+in the device's time for them at the rate measured here for large square matrices in bf16.
+``ADVPRUNE_BATCH``, ``ADVPRUNE_ROUNDS`` and ``OMP_NUM_THREADS`` set the batch, the rounds and the
+threads, ``ADVPRUNE_COMPILE=default`` compiles ours.
 """
 
 import os
@@ -130,25 +132,46 @@ def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[di
     x = torch.rand(BATCH, 3, 32, 32, device=DEVICE)
     y = torch.randint(10, (BATCH,), device=DEVICE)
     nets = {"by default": make_ours(), "in bf16": make_ours()}
-    with optimized_layout(nets["by default"], TRAINER, 32), optimized_layout(nets["in bf16"], TRAINER, 32):
-        calls = {"by default": ours(nets["by default"], x, y, "fp32"), "in bf16": ours(nets["in bf16"], x, y, "bf16")}
+    with (
+        optimized_layout(nets["by default"], TRAINER, 32),
+        optimized_layout(nets["in bf16"], TRAINER, 32),
+    ):
+        calls = {
+            "by default": ours(nets["by default"], x, y, "fp32"),
+            "in bf16": ours(nets["in bf16"], x, y, "bf16"),
+        }
         turns = in_turns({"theirs": theirs(make_theirs(), x, y)} | calls, ROUNDS)
     taken = {name: statistics.median(values) for name, values in turns.items()}
     bar = ">= 5x" if DEVICE == "cuda" else ">= 2x"
-    what = f"{kind}, TRADES-10, ResNet-18, batch {BATCH}, {place()}" + (", compiled" if TRAINER["compile"] else "")
+    what = f"{kind}, TRADES-10, ResNet-18, batch {BATCH}, {place()}" + (
+        ", compiled" if TRAINER["compile"] else ""
+    )
     rows = []
     for name in calls:
         faster = taken["theirs"] / taken[name]
         told = f"{faster:.2f}x ({taken['theirs']:.3g} s to {taken[name]:.3g} s)"
         against = "the authors' loop, rendered"
-        rows.append({"what": f"{what}, {name}", "against": against, "bar": bar if name == "in bf16" else "none",
-                     "measured": told})  # fmt: skip
+        rows.append(
+            {
+                "what": f"{what}, {name}",
+                "against": against,
+                "bar": bar if name == "in bf16" else "none",
+                "measured": told,
+            }
+        )
     count = operations(x)
     share = count / rate / taken["in bf16"]
     against = f"{rate / 1e12:.3g} TFLOP/s in bf16 products, measured"
     told = f"{100 * share:.1f} % of it"
-    return [*rows, {"what": f"{what}, in bf16: {count / 1e12:.2f} TFLOP", "against": against, "bar": "reported",
-                    "measured": told}]  # fmt: skip
+    return [
+        *rows,
+        {
+            "what": f"{what}, in bf16: {count / 1e12:.2f} TFLOP",
+            "against": against,
+            "bar": "reported",
+            "measured": told,
+        },
+    ]
 
 
 def run() -> list[dict[str, Any]]:
@@ -157,7 +180,9 @@ def run() -> list[dict[str, Any]]:
     rate = matrix_rate()
     return [
         *compare("training step", resnet18, resnet18, rate),
-        *compare("mask search step", lambda: sorting(resnet18()), lambda: searched(resnet18()), rate),
+        *compare(
+            "mask search step", lambda: sorting(resnet18()), lambda: searched(resnet18()), rate
+        ),
     ]
 
 

@@ -1,12 +1,13 @@
 """What verified training costs. Run: python -m benchmarks.verified_step [device]
 
-A step is forward and backward to the weights' gradients, without the optimizer's, the same for all; the natural one
-is cross-entropy on the same network and images. On a processor it is timed by its own seconds on one thread, for
-those of a neighbour are not its cost. IBP once its natural loss has weight 0 (so the clean images are not looked at)
-makes two passes of the layers, on centres and on radii, where natural training makes one; with both losses three.
-CROWN-IBP goes back from nine margins an image over the whole network: counted in multiplications that is nine forwards
-against IBP's two, and what it takes in time is decided by how well the device does nine times the batch. A step of
-CROWN-IBP training costs that while eps grows; from then on it is one of IBP.
+A step is forward and backward to the weights' gradients, without the optimizer's, the same for all;
+the natural one is cross-entropy on the same network and images. On a processor it is timed by its
+own seconds on one thread, for those of a neighbour are not its cost. IBP once its natural loss has
+weight 0 (so the clean images are not looked at) makes two passes of the layers, on centres and on
+radii, where natural training makes one; with both losses three. CROWN-IBP goes back from nine
+margins an image over the whole network: counted in multiplications that is nine forwards against
+IBP's two, and what it takes in time is decided by how well the device does nine times the batch. A
+step of CROWN-IBP training costs that while eps grows; from then on it is one of IBP.
 """
 
 import statistics
@@ -63,19 +64,40 @@ def run(rounds: int = 9, device: str | None = None) -> list[dict[str, Any]]:
         linear = partial(crown_ibp_bound, threat=BALL)
         for what, goal, progress, bar in (
             ("IBP step", partial(ibp, bound=bound), 0.9, "<= 2.5"),
-            ("IBP step, half natural loss", partial(ibp, bound=bound, kappa_end=0.5), 0.9, "none, 3 passes"),
+            (
+                "IBP step, half natural loss",
+                partial(ibp, bound=bound, kappa_end=0.5),
+                0.9,
+                "none, 3 passes",
+            ),
             ("CROWN-IBP step while eps grows", partial(crown_ibp, bound=linear), 0.25, "none"),
         ):
             measured = ratio((step(net, goal, x, y, progress), plain), rounds)
-            rows.append({"what": f"{what}, {name}", "against": "natural step", "bar": bar, "measured": measured})
+            rows.append(
+                {
+                    "what": f"{what}, {name}",
+                    "against": "natural step",
+                    "bar": bar,
+                    "measured": measured,
+                }
+            )
         with torch.no_grad():
             calls = (partial(linear, net, x, y), partial(bound, net, x, y))
             measured = ratio(calls, rounds)
         bar = "<= 3" if name == "cnn_large" else "none"
-        rows.append({"what": f"CROWN-IBP bounds, {name}", "against": "IBP bounds", "bar": bar, "measured": measured})
+        rows.append(
+            {
+                "what": f"CROWN-IBP bounds, {name}",
+                "against": "IBP bounds",
+                "bar": bar,
+                "measured": measured,
+            }
+        )
     return [row | {"what": f"{row['what']}, {device}, {count} images"} for row in rows]
 
 
 if __name__ == "__main__":
     for row in run(device=sys.argv[1] if len(sys.argv) > 1 else None):
-        print(f"{row['what']:64} {row['measured']:8.2f}   bar {row['bar']:16} against {row['against']}")
+        print(
+            f"{row['what']:64} {row['measured']:8.2f}   bar {row['bar']:16} against {row['against']}"
+        )

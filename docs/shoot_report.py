@@ -29,7 +29,9 @@ def main(page: Path, out: Path) -> None:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [prefers]})
         browser.get("about:blank")
         browser.get(page.resolve().as_uri())
-        for number, top in enumerate(range(0, browser.execute_script("return document.body.scrollHeight"), HEIGHT)):
+        for number, top in enumerate(
+            range(0, browser.execute_script("return document.body.scrollHeight"), HEIGHT)
+        ):
             browser.execute_script(f"scrollTo(0, {top})")
             browser.save_screenshot(str(out / f"{name}_{number:02d}.png"))
         browser.execute_async_script(

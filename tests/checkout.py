@@ -6,7 +6,15 @@ import subprocess
 from pathlib import Path
 
 #: What tools keep in a checkout, and git ignores.
-CACHES = {".git", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".venv", "__pycache__"}
+CACHES = {
+    ".git",
+    ".hypothesis",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".venv",
+    "__pycache__",
+}
 
 
 def contents(root: Path) -> dict[str, str]:
@@ -18,10 +26,24 @@ def contents(root: Path) -> dict[str, str]:
     if shutil.which("git") is None:
         return entries
     listed = subprocess.run(
-        ["git", "-c", f"safe.directory={root}", "ls-files", "-z", "--modified", "--others", "--exclude-standard"],
-        cwd=root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    names = [name for name in listed.stdout.split("\0") if name and not CACHES & set(Path(name).parts)]
+        [
+            "git",
+            "-c",
+            f"safe.directory={root}",
+            "ls-files",
+            "-z",
+            "--modified",
+            "--others",
+            "--exclude-standard",
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    names = [
+        name for name in listed.stdout.split("\0") if name and not CACHES & set(Path(name).parts)
+    ]
     return entries | {name: _digest(root / name) for name in names}
 
 

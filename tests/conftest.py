@@ -13,15 +13,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BEFORE, LEFT = pytest.StashKey[dict[str, str]](), pytest.StashKey[list[str]]()
-# Before torch is imported, here and in what the tests start: several threads each would only be in one another's way.
+# Before torch is imported, here and in what the tests start: several threads each would only be in
+# one another's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 #: The default job made small: seconds, and every stage is still there.
 TINY = (
-    "model.widths=[4,4,4]", "dataset.train_images=192", "training.epochs=2", "search.epochs=2", "finetune.epochs=2",
-    "select.steps=2", "select.images=64", "objective.attack.steps=2", "attack.steps=3", "attack.images=96",
+    "model.widths=[4,4,4]",
+    "dataset.train_images=192",
+    "training.epochs=2",
+    "search.epochs=2",
+    "finetune.epochs=2",
+    "select.steps=2",
+    "select.images=64",
+    "objective.attack.steps=2",
+    "attack.steps=3",
+    "attack.images=96",
     "trainer=cpu",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +68,9 @@ def run_job(folder: Path, command: str, overrides: tuple[str, ...], store: Path)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose(
-            command, [*overrides, f"store={store}", f"hydra.runtime.output_dir={output}"], return_hydra_config=True
+            command,
+            [*overrides, f"store={store}", f"hydra.runtime.output_dir={output}"],
+            return_hydra_config=True,
         )
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
@@ -71,13 +82,19 @@ def run_job(folder: Path, command: str, overrides: tuple[str, ...], store: Path)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--listings``, the order in which folders are listed."""
-    parser.addoption("--listings", type=int, help="seed of the order in which folders are listed; else --randomly-seed")
+    parser.addoption(
+        "--listings",
+        type=int,
+        help="seed of the order in which folders are listed; else --randomly-seed",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """List folders in an order that no file system has."""
     seed = config.getoption("listings")
-    config.add_cleanup(listings.shuffle(config.getoption("randomly_seed", 0) if seed is None else seed))
+    config.add_cleanup(
+        listings.shuffle(config.getoption("randomly_seed", 0) if seed is None else seed)
+    )
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -85,7 +102,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
     A worker takes seconds to start, which a file or two are not worth.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
     return cores if whole and cores > 1 else 0
 
@@ -109,7 +128,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """Name what was left."""
     if left := config.stash.get(LEFT, None):
         terminalreporter.section("the checkout changed while the tests ran", red=True)
-        terminalreporter.line(f"A test leaves its files under tmp_path. New, changed or gone: {', '.join(left)}")
+        terminalreporter.line(
+            f"A test leaves its files under tmp_path. New, changed or gone: {', '.join(left)}"
+        )
 
 
 @pytest.fixture(autouse=True)

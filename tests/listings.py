@@ -11,7 +11,8 @@ from typing import Any
 def shuffle(seed: int) -> Callable[[], None]:
     """Order what ``os``, ``glob`` and ``Path`` list by a hash of the seed and the name; give back what undoes it.
 
-    The same seed gives the same order on every machine. ``os.walk`` and ``shutil`` list with ``os.scandir``.
+    The same seed gives the same order on every machine. ``os.walk`` and ``shutil`` list with
+    ``os.scandir``.
     """
 
     def order(entries: Iterable[Any], name: Callable[[Any], Any]) -> list[Any]:
@@ -23,15 +24,27 @@ def shuffle(seed: int) -> Callable[[], None]:
 
     def of_path(method: Callable[..., Any]) -> Callable[..., Any]:
         def listed(self: Path, *given: Any, **options: Any) -> Iterator[Any]:
-            return iter(order(method(self, *given, **options), lambda entry: entry.relative_to(self)))
+            return iter(
+                order(method(self, *given, **options), lambda entry: entry.relative_to(self))
+            )
 
         return listed
 
     listdir, scandir, found = os.listdir, os.scandir, glob.glob
     changes: list[tuple[Any, str, Callable[..., Any]]] = [
         (os, "listdir", lambda *path: order(listdir(*path), lambda name: name)),
-        (os, "scandir", lambda *path: _Entries(scandir(*path), lambda given: order(given, lambda entry: entry.name))),
-        (glob, "glob", lambda *given, **options: order(found(*given, **options), lambda path: path)),
+        (
+            os,
+            "scandir",
+            lambda *path: _Entries(
+                scandir(*path), lambda given: order(given, lambda entry: entry.name)
+            ),
+        ),
+        (
+            glob,
+            "glob",
+            lambda *given, **options: order(found(*given, **options), lambda path: path),
+        ),
         *((Path, name, of_path(getattr(Path, name))) for name in ("iterdir", "glob", "rglob")),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]

@@ -29,15 +29,33 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet50_cifar": ("resnet50_cifar", {"width": 8}),
     "resnet18_imagenet": ("resnet18_imagenet", {"blocks": [2, 3, 2, 2]}),
 }
-RESIDUAL = ("resnet_a", "resnet_b", "resnet_projection", "resnet18", "preact_resnet18", "wrn", "mobilenet_v2",
-            "resnet50", "dm_wrn", "dm_preact", "resnet50_cifar", "resnet18_imagenet")  # fmt: skip
+RESIDUAL = (
+    "resnet_a",
+    "resnet_b",
+    "resnet_projection",
+    "resnet18",
+    "preact_resnet18",
+    "wrn",
+    "mobilenet_v2",
+    "resnet50",
+    "dm_wrn",
+    "dm_preact",
+    "resnet50_cifar",
+    "resnet18_imagenet",
+)
 
 
 def network(model: str, **options: Any) -> nn.Module:
     """A network by its YAML for 32x32 RGB images and ten classes."""
     node = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{model}.yaml"))
     assert isinstance(node, dict)
-    fixed = {"num_classes": 10, "in_channels": 3, "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+    fixed = {
+        "num_classes": 10,
+        "in_channels": 3,
+        "image_size": 32,
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    }
     torch.manual_seed(0)
     return instantiate({**node, **fixed, **options})
 

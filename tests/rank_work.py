@@ -47,9 +47,15 @@ class Precise(nn.Module):
         super().__init__()
         torch.manual_seed(1)
         self.net = nn.Sequential(
-            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
-            nn.Linear(64, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2),
-        ).double()  # fmt: skip
+            nn.Conv2d(1, 4, 3, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(64, 6, bias=False),
+            nn.BatchNorm1d(6),
+            nn.ReLU(),
+            nn.Linear(6, 2),
+        ).double()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x.double())
@@ -66,7 +72,17 @@ def where(size: int, folder: Path, mode: str) -> RunContext:
 
 def inner(net: nn.Module, x: Tensor, target: Tensor) -> Tensor:
     """Steps along the gradient and not its sign, so that rounding stays rounding."""
-    return pgd(net, x, target, threat=L2(0.5), steps=2, rel_step=0.5, loss=kl, start="gaussian", start_noise=0.05)
+    return pgd(
+        net,
+        x,
+        target,
+        threat=L2(0.5),
+        steps=2,
+        rel_step=0.5,
+        loss=kl,
+        start="gaussian",
+        start_noise=0.05,
+    )
 
 
 def bound(model: nn.Module, x: Tensor, y: Tensor, *, scale: float) -> Tensor:
@@ -84,29 +100,44 @@ OBJECTIVES: dict[str, Any] = {
 }
 
 
-def trained(size: int, folder: Path, objective: str, mode: str, epochs: int = 2) -> dict[str, Tensor]:
+def trained(
+    size: int, folder: Path, objective: str, mode: str, epochs: int = 2
+) -> dict[str, Tensor]:
     """Train for some epochs, going on from what is in the folder; the network's and the objective's state."""
     place, goal = where(size, folder, mode), OBJECTIVES[objective]()
     recipe = Recipe(epochs=epochs, learning_rate=0.05, batch_size=8, clip=1.0)
-    module = RobustTraining(Precise(), goal, recipe, attack=partial(pgd, threat=BALL, steps=2), seed=7)
+    module = RobustTraining(
+        Precise(), goal, recipe, attack=partial(pgd, threat=BALL, steps=2), seed=7
+    )
     data = Noise(repeats=getattr(goal, "replays", 1))
     place.settle(6)
     fit(place, module, data, folder / "work", "test", epochs=epochs, callbacks=[])
-    return dict(module.state_dict()) | {"validated": torch.tensor(list(module.validated().values()))}
+    return dict(module.state_dict()) | {
+        "validated": torch.tensor(list(module.validated().values()))
+    }
 
 
 def searched(size: int, folder: Path) -> dict[str, Tensor]:
     """Search masks; the masks, and the scores."""
     net = Precise()
     module = MaskSearch(
-        net, OBJECTIVES["trades"](), Recipe(epochs=2, learning_rate=0.1, batch_size=8), attack=None, seed=7,
-        scores=hydra.initial_scores(net, init="scaled", seed=7), ratios=[0.5], through=hydra.straight_through,
+        net,
+        OBJECTIVES["trades"](),
+        Recipe(epochs=2, learning_rate=0.1, batch_size=8),
+        attack=None,
+        seed=7,
+        scores=hydra.initial_scores(net, init="scaled", seed=7),
+        ratios=[0.5],
+        through=hydra.straight_through,
         choose=lambda scores, ratio: hydra.masks_of(scores, ratio, "layer"),
-    )  # fmt: skip
+    )
     place = where(size, folder, "synchronised")
     fit(place, module, Noise(), folder / "work", "test", epochs=2, callbacks=[])
     module.net.refresh()
-    return {**module.net.masks, **{f"scores.{name}": s.detach() for name, s in module.net.scores.items()}}
+    return {
+        **module.net.masks,
+        **{f"scores.{name}": s.detach() for name, s in module.net.scores.items()},
+    }
 
 
 def all_of_it(size: int, folder: Path) -> dict[str, Any]:
@@ -126,11 +157,18 @@ def words(size: int) -> dict[str, Any]:
     me = collectives.rank()
     mask = {"a": torch.arange(11) % (me + 2) == 0, "b": torch.full((2, 3), me == 0)}
     found: dict[str, Any] = {
-        "said": collectives.broadcast_object(f"by {me}"), "everyones": collectives.all_gather_object(me), "total": collectives.all_reduce_sum(torch.tensor([1.0, me])),
-        "averaged": collectives.averaged({"s": torch.tensor([float(me)])})["s"], "handed_out": collectives.broadcast_masks(mask),
-    }  # fmt: skip
+        "said": collectives.broadcast_object(f"by {me}"),
+        "everyones": collectives.all_gather_object(me),
+        "total": collectives.all_reduce_sum(torch.tensor([1.0, me])),
+        "averaged": collectives.averaged({"s": torch.tensor([float(me)])})["s"],
+        "handed_out": collectives.broadcast_masks(mask),
+    }
     with collectives.without_communication():
-        found["apart"] = (collectives.size(), collectives.all_gather_object(me), collectives.is_rank_zero())
+        found["apart"] = (
+            collectives.size(),
+            collectives.all_gather_object(me),
+            collectives.is_rank_zero(),
+        )
     for name, call in {
         "disagree": lambda: collectives.agree("code", me == 1, "install it"),
         "data": lambda: check_ranks_agree(Noise(other=me == size - 1)),
@@ -156,7 +194,10 @@ def uneven_sum(size: int) -> tuple[Tensor, Tensor, Tensor]:
     from advprune.modules.batch_norm import synchronised
 
     join(size)
-    x, norm = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double(), nn.BatchNorm2d(3).double()
+    x, norm = (
+        torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double(),
+        nn.BatchNorm2d(3).double(),
+    )
     mine = x[Shard(collectives.rank(), size).of(5)].requires_grad_()
     with synchronised(norm):
         y = norm(mine)

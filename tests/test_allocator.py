@@ -35,7 +35,9 @@ glibc = pytest.mark.skipif(not malloc.keep(), reason="the C library is not glibc
 
 
 def run(code: str, *words: str) -> list[int]:
-    out = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    ).stdout
     return [int(word) for word in out.split()]
 
 

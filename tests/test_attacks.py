@@ -32,14 +32,17 @@ CONF = Path(__file__).parents[1] / "conf"
 def attacks_in_a_ball() -> list[str]:
     """Those of conf/attack that answer with images in the threat's ball, and ask no special network.
 
-    Certifiers, perturbations that are no balls and the faces of quantized networks have tests of their own.
+    Certifiers, perturbations that are no balls and the faces of quantized networks have tests of
+    their own.
     """
     names = []
     for path in sorted((CONF / "attack").glob("*.yaml")):
         if path.stem == "frame":
             continue
         node = OmegaConf.load(path)
-        target = node.get("_target_", "advprune.attacks.pgd.pgd")  # a variant of PGD starts from its YAML
+        target = node.get(
+            "_target_", "advprune.attacks.pgd.pgd"
+        )  # a variant of PGD starts from its YAML
         own = "perturbation" in node or target.startswith("advprune.attacks.through.")
         if not own and inspect.signature(get_object(target)).return_annotation is not Certificate:
             names.append(path.stem)
@@ -53,14 +56,21 @@ CASES = [
     for name in NAMES
     for threat in ("linf", "l2")
     for grad in (True, False)
-    # AutoAttack is slow; its linf run with gradients on is the one that is compared with the package.
+    # AutoAttack is slow; its linf run with gradients on is the one that is compared with the
+    # package.
     if name != "autoattack" or (threat == "l2" and not grad)
 ]
 
 
 def build(name: str, threat: str = "linf"):
     """The attack of a YAML, as a run builds it, small."""
-    overrides = [f"+attack={name}", f"+threat={threat}", "+dataset.eps.linf=0.1", "+dataset.eps.l2=1.0", "+seed=0"]
+    overrides = [
+        f"+attack={name}",
+        f"+threat={threat}",
+        "+dataset.eps.linf=0.1",
+        "+dataset.eps.l2=1.0",
+        "+seed=0",
+    ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose(None, overrides=overrides), resolve=True)["attack"]
     assert all(key in config for key in FRAME)
@@ -117,12 +127,16 @@ def test_pgd_reaches_the_optimum_of_a_linear_model(linear):
     nominal = -1.25
     torch.testing.assert_close(-margin(linear(x), y), torch.full((3,), nominal))
     x_adv = pgd(linear, x, y, threat=Linf(0.1), steps=20, rel_step=0.25)
-    torch.testing.assert_close(-margin(linear(x_adv), y), torch.full((3,), nominal - 0.1 * w.abs().sum().item()))
+    torch.testing.assert_close(
+        -margin(linear(x_adv), y), torch.full((3,), nominal - 0.1 * w.abs().sum().item())
+    )
     assert -margin(linear(x_adv), y)[0].item() == pytest.approx(-1.70, abs=1e-5)
     for start in ("uniform", "gaussian", "none"):
         x_adv = pgd(linear, x, y, threat=L2(0.2), steps=40, rel_step=0.25, start=start)
         torch.testing.assert_close(x_adv, (x - 0.2 * w / w.norm()), rtol=0, atol=2e-3)
-        torch.testing.assert_close(-margin(linear(x_adv), y), torch.full((3,), nominal - 0.2 * w.norm().item()))
+        torch.testing.assert_close(
+            -margin(linear(x_adv), y), torch.full((3,), nominal - 0.2 * w.norm().item())
+        )
 
 
 def test_fgsm_is_one_whole_step(linear):
@@ -155,7 +169,12 @@ def test_every_attack_keeps_the_contract(name, threat, grad, tiny, batch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_batch_comes_back_empty(name, tiny):
-    assert build(name)(tiny, torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)).shape == (0, 1, 8, 8)
+    assert build(name)(tiny, torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)).shape == (
+        0,
+        1,
+        8,
+        8,
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,7 +251,17 @@ def test_one_restart_costs_no_forward_beyond_its_steps(tiny, batch):
 def test_pgd_climbs_a_divergence_from_soft_targets(tiny, batch):
     x, _ = batch
     target = tiny.eval()(x).softmax(1).detach()
-    x_adv = pgd(tiny, x, target, threat=Linf(0.1), steps=10, rel_step=0.25, loss=kl, start="gaussian", restarts=2)
+    x_adv = pgd(
+        tiny,
+        x,
+        target,
+        threat=Linf(0.1),
+        steps=10,
+        rel_step=0.25,
+        loss=kl,
+        start="gaussian",
+        restarts=2,
+    )
     assert (kl(tiny(x_adv), target) > 100 * kl(tiny(x + 0.001), target)).all()
 
 
@@ -270,7 +299,10 @@ def test_worst_of_is_never_better_than_a_member(tiny, batch):
 
 
 def test_worst_of_keeps_the_first_that_fools_and_spares_the_rest(linear):
-    x, y = torch.full((2, 1, 1, 3), 0.5), torch.tensor([0, 1])  # the model says 1: image 0 falls at once
+    x, y = (
+        torch.full((2, 1, 1, 3), 0.5),
+        torch.tensor([0, 1]),
+    )  # the model says 1: image 0 falls at once
     seen = []
 
     def shift(model, x, y, by):
@@ -294,7 +326,8 @@ def contested(tiny):
 
 def test_autoattack_is_the_package_bit_for_bit_and_says_which_part_broke_what(tiny, contested):
     x, y = contested
-    # Four classes: the package aims at nine others and fails, so the reference is told how many there are.
+    # Four classes: the package aims at nine others and fails, so the reference is told how many
+    # there are.
     with torch.random.fork_rng():
         engine = pyautoattack.AutoAttack(tiny.eval(), norm="Linf", eps=0.04, seed=7)
         engine.apgd_targeted.n_target_classes = engine.fab.n_target_classes = 3
@@ -323,10 +356,14 @@ def test_the_trail_of_custom_parts(tiny, contested):
     x, y = contested
     trail = [("mine", torch.zeros(1))]
     parts = ["apgd-dlr", "fab-t"]
-    x_adv = autoattack(tiny, x, y, threat=Linf(0.03), version="custom", attacks=parts, seed=1, trail=trail)
+    x_adv = autoattack(
+        tiny, x, y, threat=Linf(0.03), version="custom", attacks=parts, seed=1, trail=trail
+    )
     assert [name for name, _ in trail] == ["mine", "clean", *parts]
     with torch.random.fork_rng():
-        engine = pyautoattack.AutoAttack(tiny.eval(), eps=0.03, seed=1, version="custom", attacks=parts)
+        engine = pyautoattack.AutoAttack(
+            tiny.eval(), eps=0.03, seed=1, version="custom", attacks=parts
+        )
         engine.fab.n_target_classes = 3
         for (_, flags), count in zip(trail[2:], (1, 2), strict=True):
             engine.attacks_to_run = parts[:count]
@@ -356,7 +393,9 @@ def test_autoattack_names_the_cure_for_few_classes_and_for_float64(batch):
     with pytest.raises(UserError, match="float32"):
         autoattack(Tiny().double(), x.double(), y, threat=Linf(0.1))
     parts = ["apgd-ce", "fab-t"]
-    few = autoattack(Tiny(classes=2), x, y.clamp_max(1), threat=Linf(0.1), version="custom", attacks=parts)
+    few = autoattack(
+        Tiny(classes=2), x, y.clamp_max(1), threat=Linf(0.1), version="custom", attacks=parts
+    )
     assert few.shape == x.shape
 
 
@@ -382,7 +421,9 @@ def test_a_sign_of_masked_gradients_is_still_told(tiny, contested, caplog):
 def test_square_is_the_part_of_autoattack_and_leaves_the_random_state(tiny, batch):
     x, y = batch
     with torch.random.fork_rng():
-        engine = pyautoattack.AutoAttack(tiny.eval(), eps=0.15, seed=3, version="custom", attacks=["square"])
+        engine = pyautoattack.AutoAttack(
+            tiny.eval(), eps=0.15, seed=3, version="custom", attacks=["square"]
+        )
         expected, _ = engine.run_standard_evaluation(x, y, batch_size=len(x))
     torch.manual_seed(11)
     untouched = torch.rand(3)
@@ -402,12 +443,16 @@ def test_any_number_of_steps_crosses_the_ball_by_default(linear, steps, start):
     x, y = torch.full((3, 1, 1, 3), 0.5), torch.zeros(3, dtype=torch.int64)
     x_adv = pgd(linear, x, y, threat=Linf(0.1), steps=steps, start=start)
     worst = x - 0.1 * torch.tensor([1.0, -3, -0.5]).sign()
-    torch.testing.assert_close(x_adv, worst)  # the corner of the ball; 50 steps of 0.05, the former default, as before
+    torch.testing.assert_close(
+        x_adv, worst
+    )  # the corner of the ball; 50 steps of 0.05, the former default, as before
     if steps == 50:
         torch.manual_seed(0)
         one = pgd(linear, x, y, threat=Linf(0.1), steps=steps, start=start)
         torch.manual_seed(0)
-        assert torch.equal(one, pgd(linear, x, y, threat=Linf(0.1), steps=steps, rel_step=0.05, start=start))
+        assert torch.equal(
+            one, pgd(linear, x, y, threat=Linf(0.1), steps=steps, rel_step=0.05, start=start)
+        )
 
 
 def test_a_pgd_too_short_for_its_ball_is_doubted_wherever_it_stands():
@@ -420,7 +465,11 @@ def test_a_pgd_too_short_for_its_ball_is_doubted_wherever_it_stands():
         "attacks": {"pgd": short, "fgsm": short | {"steps": 20}},
     }
     assert [doubt.split("=")[0] for doubt in too_short(inside)] == ["attack.attacks.pgd.steps"]
-    assert too_short(short | {"rel_step": None}) == too_short(short | {"steps": 1, "rel_step": 1.0}) == []
+    assert (
+        too_short(short | {"rel_step": None})
+        == too_short(short | {"steps": 1, "rel_step": 1.0})
+        == []
+    )
 
 
 def test_the_squares_shrink_over_the_queries_there_are(tiny, batch, monkeypatch):
@@ -429,7 +478,9 @@ def test_the_squares_shrink_over_the_queries_there_are(tiny, batch, monkeypatch)
 
     class Seen(SquareAttack):
         def perturb(self, x, y):
-            shares[self.n_queries] = [self.p_selection(it) for it in (0, self.n_queries // 2, self.n_queries - 1)]
+            shares[self.n_queries] = [
+                self.p_selection(it) for it in (0, self.n_queries // 2, self.n_queries - 1)
+            ]
             return x
 
     monkeypatch.setattr("advprune.attacks.square.SquareAttack", Seen)

@@ -24,7 +24,9 @@ CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("attack", "dataset", "model", "objective", "pruner", "quantizer", "threat")
 
 
-def _nodes(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def _nodes(
+    node: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     if isinstance(node, dict):
         if node.get(TARGET):
             yield path, node
@@ -39,7 +41,9 @@ def _targets() -> Iterator[Any]:
         whole = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
         whole.pop("defaults", None)
         for path, node in _nodes(whole):
-            yield pytest.param(group if not path else "", node, id=".".join([str(file.relative_to(CONF)), *path]))
+            yield pytest.param(
+                group if not path else "", node, id=".".join([str(file.relative_to(CONF)), *path])
+            )
 
 
 def _key(group: str, node: dict[str, Any]) -> Any:
@@ -52,10 +56,21 @@ def _called(group: str, node: dict[str, Any]) -> dict[str, Any]:
     harness = {field.name for field in fields(HARNESS[group])} if group in HARNESS else set()
     frame = (harness - parameters.keys()) | RESERVED
     known = {name: own.default for name, own in parameters.items() if own.default is not own.empty}
-    # of an argument without a default, null and nothing are one: the frame gives it, or the door refuses both
-    given = {name: value for name, value in node.items() if name not in frame and (value is not None or name in known)}
-    beside = {name: value for name, value in node.items() if name in frame and name != TARGET and value is not None}
-    return {name: value for name, value in (known | given).items() if name not in JOBS} | {"": beside}
+    # of an argument without a default, null and nothing are one: the frame gives it, or the door
+    # refuses both
+    given = {
+        name: value
+        for name, value in node.items()
+        if name not in frame and (value is not None or name in known)
+    }
+    beside = {
+        name: value
+        for name, value in node.items()
+        if name in frame and name != TARGET and value is not None
+    }
+    return {name: value for name, value in (known | given).items() if name not in JOBS} | {
+        "": beside
+    }
 
 
 @pytest.mark.parametrize(("group", "node"), list(_targets()))
@@ -70,7 +85,11 @@ def test_an_option_removed_or_null_has_the_same_key_only_if_the_same_is_called(
         n: v for n, v in own.items() if not callable(v)
     }
     for name in [*node, *own]:
-        if name == TARGET or (group == "dataset" and name not in parameters) or name in JOBS | WHERE:
+        if (
+            name == TARGET
+            or (group == "dataset" and name not in parameters)
+            or name in JOBS | WHERE
+        ):
             continue
         without = {option: value for option, value in node.items() if option != name}
         variants = [
@@ -85,9 +104,14 @@ def test_an_option_removed_or_null_has_the_same_key_only_if_the_same_is_called(
 
 @pytest.mark.parametrize("criterion", ["kl", "cka", "hrank", "taylor", "pls"])
 def test_all_images_and_the_number_of_the_signature_are_two_keys(criterion: str) -> None:
-    node = OmegaConf.to_container(OmegaConf.load(CONF / "pruner" / "criterion" / f"{criterion}.yaml"))
+    node = OmegaConf.to_container(
+        OmegaConf.load(CONF / "pruner" / "criterion" / f"{criterion}.yaml")
+    )
     deleted = {name: value for name, value in node.items() if name != "images"}
-    keys = [Stage("pruned", {"pruner": {"criterion": own}}).key for own in (node | {"images": None}, deleted)]
+    keys = [
+        Stage("pruned", {"pruner": {"criterion": own}}).key
+        for own in (node | {"images": None}, deleted)
+    ]
     assert keys[0] != keys[1]
 
 
@@ -95,7 +119,10 @@ def test_what_source_does_not_tell_is_imported() -> None:
     """A dataclass's ``__init__`` is written by its decorator."""
     assert defaults("advprune.modules.recipe.Recipe")["momentum"] == 0.9
     assert defaults("no.such.module") == defaults("unqualified") == {}
-    assert bound({TARGET: "no.such.module", "a": None, "b": 1}) == {TARGET: "no.such.module", "b": 1}
+    assert bound({TARGET: "no.such.module", "a": None, "b": 1}) == {
+        TARGET: "no.such.module",
+        "b": 1,
+    }
 
 
 def test_the_keys_of_every_member_need_no_torch() -> None:
@@ -103,7 +130,12 @@ def test_the_keys_of_every_member_need_no_torch() -> None:
     names = sorted({param.values[1][TARGET] for param in _targets()})
     code = f"""
 import sys
-from advprune.signatures import defaults
+from advprune.store.signatures import defaults
 print([name for name in {names!r} if defaults(name) is None or "torch" in sys.modules])
 """
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )

@@ -37,9 +37,15 @@ class Constant(nn.Module):
 
 
 def test_t25_closed_form() -> None:
-    assert lower_confidence(10_000, 10_000, 0.001) == pytest.approx(0.001 ** (1 / 10_000), abs=1e-12)
-    assert radius_of(lower_confidence(10_000, 10_000, 0.001), 0.25) == pytest.approx(0.79964, abs=5e-6)
-    assert radius_of(lower_confidence(100_000, 100_000, 0.001), 0.25) == pytest.approx(0.95286, abs=5e-6)
+    assert lower_confidence(10_000, 10_000, 0.001) == pytest.approx(
+        0.001 ** (1 / 10_000), abs=1e-12
+    )
+    assert radius_of(lower_confidence(10_000, 10_000, 0.001), 0.25) == pytest.approx(
+        0.79964, abs=5e-6
+    )
+    assert radius_of(lower_confidence(100_000, 100_000, 0.001), 0.25) == pytest.approx(
+        0.95286, abs=5e-6
+    )
     assert least_hits(10_000, 0.001) == 5156
     for radius, hits in ((0.25, 8526), (110 / 255, 9640)):
         assert radius_of(lower_confidence(hits, 10_000, 0.001), 0.25) >= radius
@@ -48,7 +54,11 @@ def test_t25_closed_form() -> None:
     x, y = torch.rand(2, 1, 2, 2), torch.tensor([1, 0])
     found = certify_smoothing(Constant(), x, y, threat=L2(0.5), positions=torch.arange(2))
     assert found.radius.tolist() == pytest.approx([0.79964] * 2, abs=5e-6)
-    assert (found.certified.tolist(), found.predicted.tolist(), found.smoothed) == ([True, False], [1, 1], True)
+    assert (found.certified.tolist(), found.predicted.tolist(), found.smoothed) == (
+        [True, False],
+        [1, 1],
+        True,
+    )
 
 
 def test_known_probabilities() -> None:
@@ -75,18 +85,24 @@ def repeated(alpha: float) -> Tensor:
     """1,000 certified radii of one image whose true radius is 0.2, each from its own thousand samples."""
     x, y = torch.full((1000, 1, 1, 1), 0.7), torch.ones(1000, dtype=torch.long)
     places = torch.arange(1000)
-    return certify_smoothing(Half(), x, y, threat=L2(0.1), positions=places, n=1000, alpha=alpha).radius
+    return certify_smoothing(
+        Half(), x, y, threat=L2(0.1), positions=places, n=1000, alpha=alpha
+    ).radius
 
 
 def test_coverage_over_a_thousand_repetitions() -> None:
     """A radius is beyond the true one with probability alpha at most; the binomial distribution says how often."""
     assert (repeated(0.001) > 0.2).sum() <= binom.ppf(0.999, 1000, 0.001)
     alpha, p = 0.05, NormalDist().cdf(0.2 / 0.25)
-    allowed = max(k for k in range(500, 1000) if radius_of(lower_confidence(k, 1000, alpha), 0.25) <= 0.2)
+    allowed = max(
+        k for k in range(500, 1000) if radius_of(lower_confidence(k, 1000, alpha), 0.25) <= 0.2
+    )
     exact = float(binom.cdf(allowed, 1000, p))
     assert 1 - alpha <= exact <= 1 - alpha / 2
     radii = repeated(alpha)
-    assert (radii <= 0.2).float().mean().item() == pytest.approx(exact, abs=3 * math.sqrt(alpha * (1 - alpha) / 1000))
+    assert (radii <= 0.2).float().mean().item() == pytest.approx(
+        exact, abs=3 * math.sqrt(alpha * (1 - alpha) / 1000)
+    )
     assert len(radii.unique()) > 50  # the repetitions are not one and the same
 
 
@@ -97,7 +113,11 @@ def test_the_noise_is_an_images_own() -> None:
     for module in net.modules():
         if isinstance(module, nn.Linear):
             module.weight.data.mul_(5)
-    x, y, places = torch.rand(5, 1, 8, 8), torch.zeros(5, dtype=torch.long), torch.tensor([3, 14, 15, 92, 65])
+    x, y, places = (
+        torch.rand(5, 1, 8, 8),
+        torch.zeros(5, dtype=torch.long),
+        torch.tensor([3, 14, 15, 92, 65]),
+    )
 
     def radii(chosen: list[int], **options: int) -> list[float]:
         whole = {"n": 2500, "seed": 1, "sigma": 0.5, **options}
@@ -152,7 +172,12 @@ def test_early_abstention_changes_no_verdict() -> None:
 def test_mistakes(options: dict[str, float], word: str) -> None:
     with pytest.raises(UserError, match=word):
         certify_smoothing(
-            Half(), torch.rand(1, 1, 1, 1), torch.ones(1).long(), threat=L2(0.1), positions=torch.arange(1), **options
+            Half(),
+            torch.rand(1, 1, 1, 1),
+            torch.ones(1).long(),
+            threat=L2(0.1),
+            positions=torch.arange(1),
+            **options,
         )
 
 
@@ -163,8 +188,14 @@ def test_blocks_depend_on_the_images_shape_alone() -> None:
 
 def small(seed: int) -> tuple[nn.Module, Tensor, Tensor, Tensor]:
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 12), nn.ReLU(),
-                        nn.Linear(12, 3)).eval()  # fmt: skip
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16, 12),
+        nn.ReLU(),
+        nn.Linear(12, 3),
+    ).eval()
     for layer in (net[0], net[3], net[5]):
         layer.weight.data.mul_(3)
     x = torch.rand(6, 1, 4, 4)
@@ -188,7 +219,9 @@ def test_exact_decides_between_bounds_and_attacks() -> None:
             for i in range(len(x)):
                 corner = threat.project(x[i] + eps * signs, x[i : i + 1].expand_as(signs))
                 fooled = (net(corner).argmax(1) != y[i]).any()
-                assert not (fooled and full.certified[i]), "an attack succeeds on an image that is proved"
+                assert not (fooled and full.certified[i]), (
+                    "an attack succeeds on an image that is proved"
+                )
             for name, found in (("ibp", weak), ("crown", strong), ("exact", full.certified)):
                 proved[name] += int(found.sum())
     assert proved["ibp"] < proved["crown"] < proved["exact"] < 36
@@ -197,11 +230,19 @@ def test_exact_decides_between_bounds_and_attacks() -> None:
 def test_exact_equals_the_margin_found_by_hand() -> None:
     """The toy network of hydra.md's fact T23: its true margin is 0.5 at eps 0.1, and 0 at eps 0.1 + 0.25."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
-    net[1].weight.data, net[1].bias.data = torch.tensor([[1.0, -1], [1, 1]]), torch.tensor([0.0, -1])
-    net[3].weight.data, net[3].bias.data = torch.tensor([[1.0, 1], [-1, 0]]), torch.tensor([-0.4, 0])
+    net[1].weight.data, net[1].bias.data = (
+        torch.tensor([[1.0, -1], [1, 1]]),
+        torch.tensor([0.0, -1]),
+    )
+    net[3].weight.data, net[3].bias.data = (
+        torch.tensor([[1.0, 1], [-1, 0]]),
+        torch.tensor([-0.4, 0]),
+    )
     x, y = torch.tensor([0.6, 0.5]).view(1, 1, 1, 2), torch.tensor([0])
     call = {"threat": Linf(0.1), "positions": torch.arange(1)}
-    assert verify_exact(net, x, y, **call).certified.item() is False  # 2 relu(z1) + relu(z2) - 0.4 reaches -0.4
+    assert (
+        verify_exact(net, x, y, **call).certified.item() is False
+    )  # 2 relu(z1) + relu(z2) - 0.4 reaches -0.4
     net[3].bias.data[0] = 0.01
     assert verify_exact(net, x, y, **call).certified.item() is True
     assert certify_crown_ibp(net, x, y, **call).certified.item() is True  # by its intervals
@@ -213,7 +254,13 @@ def test_train_mode_is_refused() -> None:
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 3))
     for certify in (certify_ibp, certify_crown_ibp, certify_crown, verify_exact):
         with pytest.raises(UserError, match="eval mode"):
-            certify(net, torch.rand(1, 1, 2, 2), torch.tensor([0]), threat=Linf(0.1), positions=torch.arange(1))
+            certify(
+                net,
+                torch.rand(1, 1, 2, 2),
+                torch.tensor([0]),
+                threat=Linf(0.1),
+                positions=torch.arange(1),
+            )
 
 
 def test_smoothing_never_certifies_by_batch_statistics() -> None:
@@ -225,11 +272,16 @@ def test_smoothing_never_certifies_by_batch_statistics() -> None:
     assert net.training
     assert torch.equal(net[0].running_mean, torch.zeros(1))
     assert torch.equal(found.radius, certify_smoothing(net.eval(), images, labels, **call).radius)
-    batch_only = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(4, 3))
+    batch_only = nn.Sequential(
+        nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(4, 3)
+    )
     for some in (images, images[:0]):  # with no image, as the door asks before anything is trained
         with pytest.raises(UserError, match="BatchNorm2d in eval mode"):
             certify_smoothing(
-                batch_only.eval(), some, labels[: len(some)], **call | {"positions": torch.arange(len(some))}
+                batch_only.eval(),
+                some,
+                labels[: len(some)],
+                **call | {"positions": torch.arange(len(some))},
             )
 
 
@@ -256,8 +308,10 @@ def test_a_neighbours_damage_stops_no_evaluation(
     path.write_text("[" + path.read_text()[1:])
     if planted:
         write_manifest(tmp_path / "one")
-    stage = SimpleNamespace(parent=SimpleNamespace(kind="dense", key="abc"),
-                            options={"dataset": {"name": "digits"}, "attack": {"_target_": "b.pgd"}})  # fmt: skip
+    stage = SimpleNamespace(
+        parent=SimpleNamespace(kind="dense", key="abc"),
+        options={"dataset": {"name": "digits"}, "attack": {"_target_": "b.pgd"}},
+    )
     refuse_contradictions(attacked, stage, tmp_path / "two", {"norm": "linf", "eps": 0.1})  # type: ignore[arg-type]
     assert "config.yaml" in caplog.text
     assert "was not compared" in caplog.text
@@ -265,9 +319,14 @@ def test_a_neighbours_damage_stops_no_evaluation(
 
 @pytest.mark.parametrize(
     ("eps", "smoothed", "certified", "clash"),
-    [(0.1, False, True, True), (0.1, False, False, False), (0.1, True, True, False), (0.05, False, True, False),
-     (0.2, False, True, True)],
-)  # fmt: skip
+    [
+        (0.1, False, True, True),
+        (0.1, False, False, False),
+        (0.1, True, True, False),
+        (0.05, False, True, False),
+        (0.2, False, True, True),
+    ],
+)
 @pytest.mark.parametrize("first", ["attack", "proof"])
 def test_an_attack_on_a_certified_image_stops_the_run(
     tmp_path: Path, eps: float, smoothed: bool, certified: bool, clash: bool, first: str
@@ -279,7 +338,9 @@ def test_an_attack_on_a_certified_image_stops_the_run(
     evaluation(tmp_path, "one", *both[first])
     target, budget, columns = both[second]
     parent = SimpleNamespace(kind="finetuned", key="abc")
-    stage = SimpleNamespace(parent=parent, options={"dataset": {"name": "digits"}, "attack": {"_target_": target}})
+    stage = SimpleNamespace(
+        parent=parent, options={"dataset": {"name": "digits"}, "attack": {"_target_": target}}
+    )
     call = (columns, stage, tmp_path / "two", {"norm": "linf", "eps": budget})
     if clash:
         with pytest.raises(UserError, match="finetuned abc: image 7"):
@@ -293,18 +354,32 @@ def test_an_attack_on_a_certified_image_stops_the_run(
     refuse_contradictions(*call)
 
 
-def proves_all(model: nn.Module, x: Tensor, y: Tensor, *, threat: Linf, positions: Tensor) -> certificate.Certificate:
+def proves_all(
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Linf, positions: Tensor
+) -> certificate.Certificate:
     """A defective certifier: every image that the network has right is proved."""
     predicted = model(x).argmax(1)
     right = predicted == y
-    return certificate.Certificate(right, right * threat.eps, predicted, torch.zeros_like(right), threat.norm)
+    return certificate.Certificate(
+        right, right * threat.eps, predicted, torch.zeros_like(right), threat.norm
+    )
 
 
 @pytest.mark.parametrize("first", ["proof", "attack"])
-def test_a_job_whose_attack_succeeds_on_a_certified_image_stops(job, monkeypatch, first: str) -> None:
+def test_a_job_whose_attack_succeeds_on_a_certified_image_stops(
+    job, monkeypatch, first: str
+) -> None:
     monkeypatch.setattr(certificate, "certify_ibp", proves_all)
-    tiny = ("model.widths=[8,8,8]", "dataset.train_images=512", "training.epochs=2", "training.batch_size=32",
-            "attack.images=64", "trainer=cpu", "objective=natural", "threat.eps=0.5")  # fmt: skip
+    tiny = (
+        "model.widths=[8,8,8]",
+        "dataset.train_images=512",
+        "training.epochs=2",
+        "training.batch_size=32",
+        "attack.images=64",
+        "trainer=cpu",
+        "objective=natural",
+        "threat.eps=0.5",
+    )
     words = {"proof": ["attack=certify_ibp"], "attack": ["attack=fgsm"]}
     second = "attack" if first == "proof" else "proof"
     assert "row" in job(*tiny, *words[first], command="train")
@@ -314,8 +389,17 @@ def test_a_job_whose_attack_succeeds_on_a_certified_image_stops(job, monkeypatch
 
 
 def test_a_job_certifies_and_attacks_one_network(job) -> None:
-    tiny = ("model.widths=[4,4,4]", "dataset.train_images=192", "training.epochs=3", "select.steps=2",
-            "select.images=64", "attack.images=96", "trainer=cpu", "objective=ibp", "threat.eps=0.02")  # fmt: skip
+    tiny = (
+        "model.widths=[4,4,4]",
+        "dataset.train_images=192",
+        "training.epochs=3",
+        "select.steps=2",
+        "select.images=64",
+        "attack.images=96",
+        "trainer=cpu",
+        "objective=ibp",
+        "threat.eps=0.02",
+    )
     proof = job(*tiny, "attack=certify_ibp", command="train")["row"]
     assert proof["robust_acc"] is None
     assert proof["smoothed"] is False
@@ -326,8 +410,10 @@ def test_a_job_certifies_and_attacks_one_network(job) -> None:
     attacked = job(*tiny, "attack.steps=5", command="train")["row"]
     assert (attacked["made"], attacked["certified_acc"]) == (1, None)
     assert attacked["robust_acc"] >= proof["certified_acc"]
-    records = {row["attack"]: pd.read_parquet(Path(row["files"]["evaluated"]) / "records.parquet")
-               for row in (proof, attacked)}  # fmt: skip
+    records = {
+        row["attack"]: pd.read_parquet(Path(row["files"]["evaluated"]) / "records.parquet")
+        for row in (proof, attacked)
+    }
     merged = records[proof["attack"]].merge(records[attacked["attack"]], on="image")
     assert len(merged) == 96
     assert not (merged["certified_ok"] & ~merged["robust_ok"]).any()

@@ -50,14 +50,23 @@ def other_test(folder: Path) -> tuple[Options, list[Path]]:
 
 
 def extra(folder: Path) -> tuple[Options, list[Path]]:
-    np.savez(folder / "extra.npz", images=np.zeros((40, 8, 8, 1), np.uint8), labels=np.zeros(40, np.int64))
+    np.savez(
+        folder / "extra.npz",
+        images=np.zeros((40, 8, 8, 1), np.uint8),
+        labels=np.zeros(40, np.int64),
+    )
     options = copy.deepcopy(OPTIONS)
     options["dataset"]["extra"] = str(folder / "extra.npz")
     return options, [folder / "extra.npz"]
 
 
 def tree(folder: Path) -> tuple[Options, list[Path]]:
-    images = [folder / split / name / f"{i}.png" for split in ("train", "test") for name in "ab" for i in range(20)]
+    images = [
+        folder / split / name / f"{i}.png"
+        for split in ("train", "test")
+        for name in "ab"
+        for i in range(20)
+    ]
     for number, path in enumerate(images):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 8), number, np.uint8)).save(path)
@@ -96,11 +105,17 @@ def corruptions(folder: Path, *path: str) -> tuple[Options, list[Path]]:
 
 
 KINDS: dict[str, Callable[[Path], tuple[Options, list[Path]]]] = {
-    "dataset.test": other_test, "dataset.extra": extra, "image_folder": tree, "a data set in one file": one_file,
-    "published corruptions": corruptions, "corruptions within": lambda folder: corruptions(folder, "attacks", "fog"),
-    **{name: lambda folder, name=name: published(name, folder)  # type: ignore[misc]
-       for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")},
-}  # fmt: skip
+    "dataset.test": other_test,
+    "dataset.extra": extra,
+    "image_folder": tree,
+    "a data set in one file": one_file,
+    "published corruptions": corruptions,
+    "corruptions within": lambda folder: corruptions(folder, "attacks", "fog"),
+    **{
+        name: lambda folder, name=name: published(name, folder)  # type: ignore[misc]
+        for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
+    },
+}
 
 
 def keys(options: Options) -> tuple[str, str]:
@@ -118,7 +133,9 @@ def test_changed_content_has_another_key(kind: str, tmp_path: Path) -> None:
     for path in files:
         plan = plan_dense(options)
         flip(path)
-        with pytest.raises(UserError, match="nothing was marked as finished"):  # had it been changed meanwhile
+        with pytest.raises(
+            UserError, match="nothing was marked as finished"
+        ):  # had it been changed meanwhile
             [refuse_changed(stage.options, Path(options["store"])) for stage in plan.stages()]
         seen.append(keys(options))
         flip(path)
@@ -140,14 +157,20 @@ def test_test_images_do_not_move_what_is_trained(tmp_path: Path) -> None:
 def test_weights_changed_after_they_were_hashed_are_refused(file: str, tmp_path: Path) -> None:
     for name in ("a.safetensors", "structure.json"):
         (tmp_path / name).write_bytes(bytes(100))
-    plan = plan_dense(OPTIONS | {"store": str(tmp_path / "store")}, weights=str(tmp_path / "a.safetensors"))
+    plan = plan_dense(
+        OPTIONS | {"store": str(tmp_path / "store")}, weights=str(tmp_path / "a.safetensors")
+    )
     refuse_changed(plan.dense.options, tmp_path / "store")
     flip(tmp_path / file)
-    with pytest.raises(UserError, match="beside the weights" if file == "structure.json" else "file of weights"):
+    with pytest.raises(
+        UserError, match="beside the weights" if file == "structure.json" else "file of weights"
+    ):
         refuse_changed(plan.dense.options, tmp_path / "store")
 
 
-def test_the_published_files_have_the_key_of_a_set_that_is_still_to_be_downloaded(tmp_path: Path, shared: Path) -> None:
+def test_the_published_files_have_the_key_of_a_set_that_is_still_to_be_downloaded(
+    tmp_path: Path, shared: Path
+) -> None:
     import gzip
 
     dataset = config("mnist")
@@ -173,7 +196,9 @@ def test_a_manifest_saves_reading_and_is_not_believed_where_anything_moved(
     checked = manifest._checked
     monkeypatch.setattr(manifest, "MANY", 3)
     monkeypatch.setattr(manifest, "TICK", -1)
-    monkeypatch.setattr(manifest, "_checked", lambda path, how: read.append(path.name) or checked(path, how))
+    monkeypatch.setattr(
+        manifest, "_checked", lambda path, how: read.append(path.name) or checked(path, how)
+    )
     names = ["a", "b", "c"]
     for name in names:
         (tmp_path / name).write_text(name)
@@ -200,7 +225,9 @@ def test_a_manifest_saves_reading_and_is_not_believed_where_anything_moved(
     assert look() == (changed, names)
 
 
-def test_a_poisoned_cache_is_decoded_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_poisoned_cache_is_decoded_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     Image.fromarray(np.full((8, 8), 7, np.uint8)).save(tmp_path / "a.png")
     options: Any = {"channels": 1, "image_size": 8, "workers": 1, "cache": str(tmp_path / "cache")}
 

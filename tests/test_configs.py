@@ -28,20 +28,27 @@ assert all((attack, prune, train))  # their import registers the schemas
 CONF = ROOT / "conf"
 #: What the others of its group start from; no member itself.
 PARTIAL = {("attack", "frame"), ("pruner", "base")}
-#: What a member needs besides: files of the user, and the default network has no blocks, nor can it lose 99 %.
+#: What a member needs besides: files of the user, and the default network has no blocks, nor can it
+#: lose 99 %.
 NEEDS = {
     ("pruner", "filters"): ["ratio=0.5"],
     ("pruner", "hydra_filters"): ["ratio=0.5"],
     ("pruner", "blocks"): ["ratio=0.3", "model=resnet20"],
-    ("attack", "certify_smoothing"): ["threat=l2"],  # no radius reaches the corners of the default cube
+    ("attack", "certify_smoothing"): [
+        "threat=l2"
+    ],  # no radius reaches the corners of the default cube
     ("attack", "published_corruptions"): ["attack.root=CIFAR-10-C"],
 }
 #: Groups that train.py has not.
 PRUNING = {"pruner", "experiment"}
 MEMBERS = sorted(
-    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if (path.parent.name, path.stem) not in PARTIAL
+    (path.parent.name, path.stem)
+    for path in CONF.glob("*/*.yaml")
+    if (path.parent.name, path.stem) not in PARTIAL
 )
-COMMAND = re.compile(r"(?:python|\.venv/bin/python) (train|prune|attack)\.py(?! -sc)((?: [^\s`#|]+)+)")
+COMMAND = re.compile(
+    r"(?:python|\.venv/bin/python) (train|prune|attack)\.py(?! -sc)((?: [^\s`#|]+)+)"
+)
 #: The pages that add a method show commands of members that are not there yet.
 PAGES = [
     ROOT / "README.md",
@@ -51,7 +58,9 @@ PAGES = [
 #: A backslash at the end of a line, and what stands before the words of the next one.
 GOES_ON = re.compile(r"\\\n#? *")
 TEXTS = [GOES_ON.sub("", page.read_text()) for page in PAGES]
-COMMANDS = sorted({(command, words.strip()) for text in TEXTS for command, words in COMMAND.findall(text)})
+COMMANDS = sorted(
+    {(command, words.strip()) for text in TEXTS for command, words in COMMAND.findall(text)}
+)
 
 
 def options(command: str, *overrides: str) -> dict[str, Any]:
@@ -73,7 +82,9 @@ def admit(given: dict[str, Any]) -> None:
 
 def first_job(words: str) -> list[str]:
     """The overrides of the first job of a command line; flags are left out."""
-    overrides = OverridesParser.create().parse_overrides([w for w in shlex.split(words) if not w.startswith("-")])
+    overrides = OverridesParser.create().parse_overrides(
+        [w for w in shlex.split(words) if not w.startswith("-")]
+    )
     return [f"{o.get_key_element()}={first_value(o)}" for o in overrides]
 
 
@@ -94,10 +105,26 @@ def test_every_member_of_every_group_passes_the_door(group: str, member: str) ->
 
 @pytest.mark.parametrize("command", ["train", "prune", "attack"])
 def test_every_group_is_one_of_every_command(command: str) -> None:
-    given = ["pruner=magnitude", "quantizer=ptq_static", "model=resnet20", "dataset=mnist", "attack=worst_of",
-             "objective=pgd", "threat=l2", "trainer=cpu", "logger=tensorboard"]  # fmt: skip
-    assert {word.split("=")[0] for word in given} | {"experiment"} == {group for group, _ in MEMBERS}
-    admit(options(command, *(word for word in given if command != "train" or word.split("=")[0] not in PRUNING)))
+    given = [
+        "pruner=magnitude",
+        "quantizer=ptq_static",
+        "model=resnet20",
+        "dataset=mnist",
+        "attack=worst_of",
+        "objective=pgd",
+        "threat=l2",
+        "trainer=cpu",
+        "logger=tensorboard",
+    ]
+    assert {word.split("=")[0] for word in given} | {"experiment"} == {
+        group for group, _ in MEMBERS
+    }
+    admit(
+        options(
+            command,
+            *(word for word in given if command != "train" or word.split("=")[0] not in PRUNING),
+        )
+    )
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("experiment/*.yaml")), ids=lambda path: path.stem)
@@ -112,21 +139,41 @@ def test_the_hydra_experiment_is_the_papers_budget() -> None:
     """Sehwag et al. 2020: 100 + 20 + 100 epochs of SGD at 0.1, 0.1 and 0.01, weight decay 1e-4, TRADES-10 at 8/255."""
     found = options("prune", "experiment=hydra_cifar10_vgg16")
     phases = [found[name] for name in ("training", "search", "finetune")]
-    assert [(p["epochs"], p["learning_rate"]) for p in phases] == [(100, 0.1), (20, 0.1), (100, 0.01)]
+    assert [(p["epochs"], p["learning_rate"]) for p in phases] == [
+        (100, 0.1),
+        (20, 0.1),
+        (100, 0.01),
+    ]
     assert {(p["optimizer"], p["schedule"], p["momentum"], p["batch_size"]) for p in phases} == {
         ("sgd", "cosine", 0.9, 128)
     }
     assert {p["weight_decay"] for p in phases} == {1e-4}
     inner = found["objective"]["attack"]
-    assert (found["threat"]["eps"], inner["steps"], inner["rel_step"], found["objective"]["beta"]) == (
-        "8/255", 10, 0.25, 6.0,
-    )  # fmt: skip
-    assert (found["model"]["_target_"], found["pruner"]["search"]["init"]) == ("advprune.models.vgg.VGG16BN", "scaled")
-    assert options("prune", "experiment=hydra_cifar10_vgg16", "pruner=magnitude")["pruner"]["search"] is None
+    assert (
+        found["threat"]["eps"],
+        inner["steps"],
+        inner["rel_step"],
+        found["objective"]["beta"],
+    ) == (
+        "8/255",
+        10,
+        0.25,
+        6.0,
+    )
+    assert (found["model"]["_target_"], found["pruner"]["search"]["init"]) == (
+        "advprune.models.vgg.VGG16BN",
+        "scaled",
+    )
+    assert (
+        options("prune", "experiment=hydra_cifar10_vgg16", "pruner=magnitude")["pruner"]["search"]
+        is None
+    )
 
 
 def test_the_readme_names_every_objective() -> None:
-    (row,) = re.findall(r"^\| `objective` \| what training minimises: (.*) \|$", TEXTS[0], re.MULTILINE)
+    (row,) = re.findall(
+        r"^\| `objective` \| what training minimises: (.*) \|$", TEXTS[0], re.MULTILINE
+    )
     named = set(re.split(r"[,;] (?:for certificates )?", row))
     assert named == {member for group, member in MEMBERS if group == "objective"}
 
@@ -139,7 +186,9 @@ def test_a_misspelt_option_does_not_pass() -> None:
 
 
 @pytest.mark.parametrize(("command", "words"), COMMANDS, ids=[f"{c} {w}" for c, w in COMMANDS])
-def test_a_command_that_a_page_shows_is_a_real_one(command: str, words: str, tmp_path: Path) -> None:
+def test_a_command_that_a_page_shows_is_a_real_one(
+    command: str, words: str, tmp_path: Path
+) -> None:
     for place in ("train/a", "train/b", "test/a", "test/b"):  # what FOLDER stands for
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "0.png").touch()
@@ -169,7 +218,9 @@ def test_the_pages_are_read_and_a_wrong_command_would_fail() -> None:
 def test_help_is_a_page_of_its_own_for_each_command(command: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     words = [sys.executable, f"{command}.py", "--help"]
-    page = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    page = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
     assert page.startswith(f"{command}.py: ")
     assert len(re.findall(rf"^ +python {command}\.py", page, re.MULTILINE)) == 5
     for group, member in MEMBERS:

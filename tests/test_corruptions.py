@@ -20,9 +20,9 @@ from advprune.attacks.per_image_rng import generators
 from advprune.attacks.published import published_corruptions
 from advprune.errors import UserError
 
-#: Kinds of which the published constants themselves do not move an image farther at each severity: fewer passes with a
-#: wider blur (glass), more ice before a darker image (frost), a weaker pull with rougher waves (elastic), water and
-#: then mud (spatter), less colour and then more (saturate).
+#: Kinds of which the published constants themselves do not move an image farther at each severity:
+#: fewer passes with a wider blur (glass), more ice before a darker image (frost), a weaker pull
+#: with rougher waves (elastic), water and then mud (spatter), less colour and then more (saturate).
 NOT_FARTHER = {"glass_blur", "frost", "elastic_transform", "spatter", "saturate"}
 
 
@@ -31,7 +31,9 @@ def natural(count: int, size: int = 32, channels: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, channels, 5, 5, generator=generator)
     grain = 0.2 * torch.rand(count, channels, size, size, generator=generator)
-    fine = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)
+    fine = torch.nn.functional.interpolate(
+        coarse, size=(size, size), mode="bicubic", align_corners=True
+    )
     return ((0.9 * fine + grain).clamp(0, 1) * 255).round() / 255
 
 
@@ -40,14 +42,24 @@ def test_a_batch_is_its_images_one_by_one(name: str) -> None:
     x = natural(7)
     whole = corrupt(x, name, 4, list(range(50, 57)))
     assert torch.equal(whole, corrupt(x, name, 4, list(range(50, 57))))
-    alone = torch.cat([corrupt(x[i : i + 1], name, 4, [50 + i]) for i in reversed(range(7))]).flip(0)
+    alone = torch.cat([corrupt(x[i : i + 1], name, 4, [50 + i]) for i in reversed(range(7))]).flip(
+        0
+    )
     assert torch.equal(whole, alone)
     assert whole.shape == x.shape
     assert whole.dtype == torch.float32
     assert 0 <= whole.min() <= whole.max() <= 1
     torch.testing.assert_close(whole * 255, (whole * 255).round(), atol=1e-4, rtol=0)
-    random = name not in {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression",
-                          "gaussian_blur", "saturate"}  # fmt: skip
+    random = name not in {
+        "defocus_blur",
+        "zoom_blur",
+        "brightness",
+        "contrast",
+        "pixelate",
+        "jpeg_compression",
+        "gaussian_blur",
+        "saturate",
+    }
     assert torch.equal(whole, corrupt(x, name, 4, list(range(60, 67)))) != random
     assert torch.equal(whole, corrupt(x, name, 4, list(range(50, 57)), seed=1)) != random
 
@@ -55,7 +67,10 @@ def test_a_batch_is_its_images_one_by_one(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_severity_is_distance(name: str) -> None:
     x = natural(128)  # the draws of one severity are not those of another: their mean tells
-    far = [(corrupt(x, name, severity, list(range(128))) - x).square().mean().item() for severity in range(1, 6)]
+    far = [
+        (corrupt(x, name, severity, list(range(128))) - x).square().mean().item()
+        for severity in range(1, 6)
+    ]
     assert min(far) > 0
     if name not in NOT_FARTHER:
         assert far == sorted(far)
@@ -68,7 +83,9 @@ def test_severity_where_the_constants_trade() -> None:
     def far(name: str, severity: int) -> float:
         return (corrupt(x, name, severity, list(range(24))) - x).square().mean().item()
 
-    assert min(far("glass_blur", 4), far("glass_blur", 5)) > max(far("glass_blur", s) for s in (1, 2, 3))
+    assert min(far("glass_blur", 4), far("glass_blur", 5)) > max(
+        far("glass_blur", s) for s in (1, 2, 3)
+    )
     assert far("elastic_transform", 1) > far("elastic_transform", 5)
     assert far("saturate", 1) < far("saturate", 2)
     assert far("saturate", 3) < far("saturate", 4) < far("saturate", 5)
@@ -89,7 +106,9 @@ def test_pinned_bits() -> None:
     x = (torch.arange(4 * 3 * 32 * 32) * 37 % 256).view(4, 3, 32, 32) / 255
     digest = hashlib.sha256()
     for name in ("impulse_noise", "contrast", "brightness"):
-        digest.update((corrupt(x, name, 3, [0, 1, 2, 3]) * 255).round().to(torch.uint8).numpy().tobytes())
+        digest.update(
+            (corrupt(x, name, 3, [0, 1, 2, 3]) * 255).round().to(torch.uint8).numpy().tobytes()
+        )
     assert digest.hexdigest()[:16] == "9f6193a36984ae54"
 
 
@@ -108,22 +127,31 @@ def test_noise_has_the_published_spread() -> None:
     assert pepper == pytest.approx(0.035, abs=0.002)
 
 
-#: CIFAR-10-C's strengths by severity, as its code has them (make_cifar_c.py of hendrycks/robustness).
+#: CIFAR-10-C's strengths by severity, as its code has them (make_cifar_c.py of
+#: hendrycks/robustness).
 PUBLISHED = {
-    "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10), "shot_noise": (500, 250, 100, 75, 50),
-    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07), "speckle_noise": (0.06, 0.1, 0.12, 0.16, 0.2),
-    "brightness": (0.05, 0.1, 0.15, 0.2, 0.3), "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
+    "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
+    "shot_noise": (500, 250, 100, 75, 50),
+    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),
+    "speckle_noise": (0.06, 0.1, 0.12, 0.16, 0.2),
+    "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
+    "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
     "jpeg_compression": (80, 65, 58, 50, 40),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
 def test_each_strength_is_the_published_one(severity: int) -> None:
     c = {name: strengths[severity - 1] for name, strengths in PUBLISHED.items()}
     grey = np.full((40, 3, 32, 32), 0.5)
-    drawn = {name: ALL[name](grey, severity, generators("strength", list(range(40)))) for name in PUBLISHED}
+    drawn = {
+        name: ALL[name](grey, severity, generators("strength", list(range(40))))
+        for name in PUBLISHED
+    }
     assert (drawn["gaussian_noise"] - grey).std() == pytest.approx(c["gaussian_noise"], rel=0.02)
-    assert (drawn["speckle_noise"] - grey).std() == pytest.approx(0.5 * c["speckle_noise"], rel=0.02)
+    assert (drawn["speckle_noise"] - grey).std() == pytest.approx(
+        0.5 * c["speckle_noise"], rel=0.02
+    )
     assert drawn["shot_noise"].var() == pytest.approx(0.5 / c["shot_noise"], rel=0.03)
     struck = drawn["impulse_noise"] != 0.5
     assert struck.mean() == pytest.approx(c["impulse_noise"], rel=0.06)
@@ -132,17 +160,23 @@ def test_each_strength_is_the_published_one(severity: int) -> None:
     x = natural(3)
     values = x.numpy().astype(np.float64)
     mean = values.mean((2, 3), keepdims=True)
-    np.testing.assert_allclose(ALL["contrast"](values, severity, []), mean + c["contrast"] * (values - mean))
+    np.testing.assert_allclose(
+        ALL["contrast"](values, severity, []), mean + c["contrast"] * (values - mean)
+    )
     file, pixels = BytesIO(), (x[0] * 255).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).save(file, "JPEG", quality=c["jpeg_compression"])
     seen = corrupt(x, "jpeg_compression", severity, [0, 1, 2])[0]
-    assert np.array_equal((seen * 255).round().byte().permute(1, 2, 0).numpy(), np.asarray(Image.open(file)))
+    assert np.array_equal(
+        (seen * 255).round().byte().permute(1, 2, 0).numpy(), np.asarray(Image.open(file))
+    )
 
 
 def test_glass_is_the_published_loop_on_views() -> None:
     """The loop with numpy's tuple assignment between views of one image, which copies where it says swap."""
     x = natural(2).numpy().astype(np.float64)
-    ours = blur.glass_blur(x, 1, generators("glass", [3, 9]))  # a blur of 0.05 does nothing: the moves alone
+    ours = blur.glass_blur(
+        x, 1, generators("glass", [3, 9])
+    )  # a blur of 0.05 does nothing: the moves alone
     for image, out, g in zip(x, ours, generators("glass", [3, 9]), strict=True):
         moves = g.integers(-1, 1, size=(2, 30, 30))
         slow = np.round(image.transpose(1, 2, 0) * 255).astype(np.uint8)
@@ -160,7 +194,9 @@ def test_zoom_is_scipys() -> None:
         top = (32 - kept) // 2
         slow = zoom(x[..., top : top + kept, top : top + kept], (1, 1, factor, factor), order=1)
         trim = (slow.shape[-1] - 32) // 2
-        np.testing.assert_allclose(clipped_zoom(x, factor), slow[..., trim : trim + 32, trim : trim + 32], atol=1e-12)
+        np.testing.assert_allclose(
+            clipped_zoom(x, factor), slow[..., trim : trim + 32, trim : trim + 32], atol=1e-12
+        )
 
 
 def test_bilinear_samples_are_scipys() -> None:
@@ -168,7 +204,9 @@ def test_bilinear_samples_are_scipys() -> None:
     places = np.random.default_rng(0).uniform(-20, 52, (2, 1, 32, 32))
     for ours, scipys in (("symmetric", "reflect"), ("reflect", "mirror")):
         slow = map_coordinates(x[0, 1], places[:, 0], order=1, mode=scipys)
-        np.testing.assert_allclose(sampled(x, places[0], places[1], border=ours)[0, 1], slow, atol=1e-12)
+        np.testing.assert_allclose(
+            sampled(x, places[0], places[1], border=ours)[0, 1], slow, atol=1e-12
+        )
 
 
 def test_motion_is_a_one_sided_streak() -> None:
@@ -191,7 +229,9 @@ def test_kernels() -> None:
     for radius, soft in ((0.3, 0.4), (1.5, 0.1), (9.0, 0.5)):
         assert blur.disk(radius, soft).sum() == pytest.approx(1)
     x = np.random.default_rng(0).random((1, 1, 6, 6))
-    np.testing.assert_allclose(filtered(x, np.eye(3))[0, 0, 0, 0], x[0, 0, 1, 1] * 2 + x[0, 0, 0, 0])
+    np.testing.assert_allclose(
+        filtered(x, np.eye(3))[0, 0, 0, 0], x[0, 0, 1, 1] * 2 + x[0, 0, 0, 0]
+    )
 
 
 def test_colours_are_those_of_colorsys() -> None:
@@ -238,7 +278,9 @@ def test_distance_is_the_chamfer_metric() -> None:
 
 def test_edges_are_crests_that_hang_together_with_a_strong_one() -> None:
     step = np.zeros((8, 9), dtype=np.uint8)
-    step[:, 4:] = 50  # a gradient of 200: of the two columns beside the step the left one is the crest
+    step[:, 4:] = (
+        50  # a gradient of 200: of the two columns beside the step the left one is the crest
+    )
     assert (edges.canny(step, 50, 150) == (np.arange(9) == 3)).all()
     step[:, 4:] = 20  # 80: above the low bar alone
     assert not edges.canny(step, 50, 150).any()
@@ -251,8 +293,12 @@ def test_equalised_levels_by_hand() -> None:
     assert edges.equalised(np.array([[7, 7]])).tolist() == [[7, 7]]
 
 
-#: Mean absolute change, of 255, by the published code on the first 120 images: {kind: {severity: change}}.
-PUBLISHED_CHANGE = {"frost": {1: 30.9, 3: 50.2, 5: 44.8}, "spatter": {1: 1.04, 2: 2.83, 3: 6.83, 4: 2.82, 5: 4.74}}
+#: Mean absolute change, of 255, by the published code on the first 120 images: {kind: {severity:
+#: change}}.
+PUBLISHED_CHANGE = {
+    "frost": {1: 30.9, 3: 50.2, 5: 44.8},
+    "spatter": {1: 1.04, 2: 2.83, 3: 6.83, 4: 2.82, 5: 4.74},
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED_CHANGE)
@@ -283,7 +329,9 @@ def test_verdicts_are_of_each_corruption_alone() -> None:
     x[1] = 0.44
     verdicts: dict[str, Tensor] = {}
     y = torch.zeros(2, dtype=torch.long)
-    out = corruptions(Brightness(), x, y, names=["brightness", "contrast"], severities=[1, 2], verdicts=verdicts)
+    out = corruptions(
+        Brightness(), x, y, names=["brightness", "contrast"], severities=[1, 2], verdicts=verdicts
+    )
     assert {name: flags.tolist() for name, flags in verdicts.items()} == {
         "brightness.1": [True, True],
         "brightness.2": [True, False],
@@ -304,7 +352,9 @@ def test_unknown_names_and_severities_are_named() -> None:
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
     """A set of 3 test images as CIFAR-10-C would have it: image i at severity s is all (10 s + i)."""
-    array = np.stack([np.full((8, 8, 3), 10 * s + i, dtype=np.uint8) for s in range(1, 6) for i in range(3)])
+    array = np.stack(
+        [np.full((8, 8, 3), 10 * s + i, dtype=np.uint8) for s in range(1, 6) for i in range(3)]
+    )
     np.save(tmp_path / "fog.npy", array)
     np.save(tmp_path / "labels.npy", np.tile(np.array([0, 1, 0], dtype=np.uint8), 5))
     return {"root": str(tmp_path), "names": ["fog"], "severities": [2, 5]}

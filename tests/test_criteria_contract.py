@@ -30,15 +30,27 @@ PRUNERS = sorted(
     for path in (CONF / "pruner").glob("*.yaml")
     if isinstance(OmegaConf.load(path).get("criterion"), dict | OmegaConf.create({}).__class__)
 )
-BROKEN = (broken.zeroes_and_nan, broken.nan, broken.infinite, broken.zeroes, broken.trains, broken.freezes,
-          broken.gradients, broken.statistics, broken.one_short, broken.flat)  # fmt: skip
+BROKEN = (
+    broken.zeroes_and_nan,
+    broken.nan,
+    broken.infinite,
+    broken.zeroes,
+    broken.trains,
+    broken.freezes,
+    broken.gradients,
+    broken.statistics,
+    broken.one_short,
+    broken.flat,
+)
 
 
 def pruner_of(*words: str) -> dict[str, Any]:
     """The options of a pruner as the command line resolves them, of small images and a short attack."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("prune", [*words, "dataset=cifar10", "dataset.attack_steps=1", "threat.eps=0.1"])
+        cfg = compose(
+            "prune", [*words, "dataset=cifar10", "dataset.attack_steps=1", "threat.eps=0.1"]
+        )
     pruner = OmegaConf.to_container(cfg, resolve=True)["pruner"]
     assert isinstance(pruner, dict)
     return pruner
@@ -99,15 +111,23 @@ def test_a_pruners_criterion_keeps_the_contract(net: nn.Module, name: str) -> No
 @pytest.mark.parametrize("name", UNITS)
 def test_a_criterion_of_units_keeps_the_contract(net: nn.Module, name: str, unit: str) -> None:
     node = pruner_of(f"pruner={unit}", f"pruner/criterion={name}")["criterion"]
-    node |= {option: 16 for option in ("images",) if node.get(option, 0) is not None and option in node}
+    node |= {
+        option: 16 for option in ("images",) if node.get(option, 0) is not None and option in node
+    }
     sites: list[Any] = filter_sites(net) if unit == "filters" else block_sites(net)
     whole = dense(net, filter_sites(net), block_sites(net), (3, 8, 8))
-    shapes = {s.name: torch.Size([whole.widths[s.name]] if unit == "filters" else []) for s in sites}
-    found = twice(lambda: criterion_contract.ask(build(node), net, Images(), shapes=shapes, sites=sites))
+    shapes = {
+        s.name: torch.Size([whole.widths[s.name]] if unit == "filters" else []) for s in sites
+    }
+    found = twice(
+        lambda: criterion_contract.ask(build(node), net, Images(), shapes=shapes, sites=sites)
+    )
     assert found.keys() == shapes.keys()
     if unit == "filters":
         kept = filters.uniform(found, 0.5, original=whole.widths)
-        assert {site: len(stay) for site, stay in kept.items()} == {s: n // 2 for s, n in whole.widths.items()}
+        assert {site: len(stay) for site, stay in kept.items()} == {
+            s: n // 2 for s, n in whole.widths.items()
+        }
     else:
         assert len(blocks.order(found, sites, floor=1)) == sum(site.removable for site in sites)
 
@@ -116,7 +136,9 @@ def test_a_criterion_of_units_keeps_the_contract(net: nn.Module, name: str, unit
 def test_a_criterion_that_breaks_it_is_refused_by_name(criterion: Callable[..., Any]) -> None:
     net = network("resnet20", depth=8, width=4).eval()
     pruner: dict[str, Any] = {"scope": "layer"}
-    with pytest.raises(UserError, match=rf"the criterion {criterion.__name__} (changed|gives|scores) ") as error:
+    with pytest.raises(
+        UserError, match=rf"the criterion {criterion.__name__} (changed|gives|scores) "
+    ) as error:
         masking.compute_masks(criterion, net, Images(), pruner, 0.5, None)
     assert "\n" not in str(error.value)
 
@@ -139,11 +161,20 @@ def test_the_authors_statistics_may_move_and_nothing_else() -> None:
 @pytest.mark.parametrize("scope", ["layer", "global", "erk"])
 def test_a_scope_leaves_the_scores_alone_and_counts_exactly(scope: scopes.Scope) -> None:
     generator = torch.Generator().manual_seed(0)
-    given = {str(i): torch.rand(s, generator=generator) for i, s in enumerate([(8, 3, 3, 3), (7, 9), (10, 8)])}
+    given = {
+        str(i): torch.rand(s, generator=generator)
+        for i, s in enumerate([(8, 3, 3, 3), (7, 9), (10, 8)])
+    }
     copies = {name: score.clone().requires_grad_() for name, score in given.items()}
     masks = scopes.spend(copies, 0.8, scope=scope)
-    assert all(torch.equal(copies[name], given[name]) and copies[name].grad is None for name in given)
-    assert all(mask.dtype == torch.bool and mask.shape == given[name].shape for name, mask in masks.items())
+    assert all(
+        torch.equal(copies[name], given[name]) and copies[name].grad is None for name in given
+    )
+    assert all(
+        mask.dtype == torch.bool and mask.shape == given[name].shape for name, mask in masks.items()
+    )
     counts = [keep_count(score.numel(), 0.8) for score in given.values()]
     whole = keep_count(sum(score.numel() for score in given.values()), 0.8)
-    assert sum(int(mask.sum()) for mask in masks.values()) == (sum(counts) if scope == "layer" else whole)
+    assert sum(int(mask.sum()) for mask in masks.values()) == (
+        sum(counts) if scope == "layer" else whole
+    )

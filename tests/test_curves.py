@@ -13,7 +13,9 @@ def rows(pruner: str, seed: int, points: dict[float, tuple[float, float]]) -> li
     told = []
     for compression, (clean, transferred) in points.items():
         row = {"pruner": pruner, "compression": compression, "seed": seed, "clean_acc": clean}
-        row |= {f"{name}_interval": [0.0, 1.0] for name in ("clean_acc", "robust_acc", "transfer_rate")}
+        row |= {
+            f"{name}_interval": [0.0, 1.0] for name in ("clean_acc", "robust_acc", "transfer_rate")
+        }
         told.append(row | {"robust_acc": 0.1, "source": None})
         told.append(
             row
@@ -39,14 +41,21 @@ def test_a_line_is_read_between_its_points_and_not_beyond() -> None:
 def test_a_damaged_network_gets_no_credit_for_its_damage(tmp_path: Path) -> None:
     # the rival transfers at half its clean accuracy; gap at half of its own plus 5 and 7 points
     found = curves(
-        [row for seed in (0, 1) for row in rows("magnitude", seed, {2.01: (0.9, 0.45), 8.0: (0.5, 0.25)})]
-        + rows("gap", 0, {2.01: (0.8, 0.45), 8.0: (0.4, 0.3)}) + rows("gap", 1, {2.01: (0.6, 0.37), 8.0: (0.3, 0.3)})
-    )  # fmt: skip
+        [
+            row
+            for seed in (0, 1)
+            for row in rows("magnitude", seed, {2.01: (0.9, 0.45), 8.0: (0.5, 0.25)})
+        ]
+        + rows("gap", 0, {2.01: (0.8, 0.45), 8.0: (0.4, 0.3)})
+        + rows("gap", 1, {2.01: (0.6, 0.37), 8.0: (0.3, 0.3)})
+    )
     (row,) = matched(found, "gap")
     assert (row["rival"], row["compression"], row["seeds"]) == ("magnitude", 2.0, 2)
     assert row["difference"] == pytest.approx(0.06)
     assert row["clean_acc"] == pytest.approx(0.7)
-    half = math.hypot(0.05, 12.7062 * 0.01)  # over images 3 and 4 points of each, as if of different ones; over seeds 1
+    half = math.hypot(
+        0.05, 12.7062 * 0.01
+    )  # over images 3 and 4 points of each, as if of different ones; over seeds 1
     assert row["interval"] == pytest.approx([0.06 - half, 0.06 + half], abs=1e-5)
     pytest.importorskip("matplotlib")
     for column, _, title in QUANTITIES:

@@ -38,7 +38,10 @@ def test_phases_count_on(tmp_path: Path) -> None:
     def phase(name: str, epochs: int) -> Curves:
         curves = Curves(path, name, lambda row: None)
         start = curves.start
-        curves.rows = [{"epoch": start["epoch"] + n, "step": start["step"] + 5 * n} for n in range(1, epochs + 1)]
+        curves.rows = [
+            {"epoch": start["epoch"] + n, "step": start["step"] + 5 * n}
+            for n in range(1, epochs + 1)
+        ]
         curves.save()
         return curves
 
@@ -58,17 +61,31 @@ def test_a_stage_keeps_its_curves_and_a_found_one_tells_them(job: Any, tmp_path:
     (path,) = (tmp_path / "stages" / "pruned").glob("*/curves.json")
     (rows,) = json.loads(path.read_text()).values()
     assert [(row["epoch"], row["step"]) for row in rows] == [(1, 3), (2, 6), (3, 9)]
-    expected = {"loss", "learning_rate", "val_clean_acc", "val_robust_acc", "sparsity", "mask_turnover"}
+    expected = {
+        "loss",
+        "learning_rate",
+        "val_clean_acc",
+        "val_robust_acc",
+        "sparsity",
+        "mask_turnover",
+    }
     assert all(set(row) == expected | {"epoch", "step"} for row in rows)
     assert rows[-1]["sparsity"] == pytest.approx(first["row"]["sparsity"])
     told = tmp_path / "job" / "metrics.csv"
     before = _lasting(told)
-    assert {line.partition(",")[0] for line in before} >= {"dense/loss", "finetuned/val_robust_acc", "robust_acc_low"}
+    assert {line.partition(",")[0] for line in before} >= {
+        "dense/loss",
+        "finetuned/val_robust_acc",
+        "robust_acc_low",
+    }
     told.unlink()
     again = job(*TINY, "ratio=0.9", "search.epochs=3")
     assert again["row"]["made"] == 0
     assert _lasting(told) == before
-    assert Image.open(Path(again["row"]["files"]["evaluated"]) / "examples.png").size[1] > 3 * example_grid.SIDE
+    assert (
+        Image.open(Path(again["row"]["files"]["evaluated"]) / "examples.png").size[1]
+        > 3 * example_grid.SIDE
+    )
 
 
 def _lasting(path: Path) -> list[str]:

@@ -23,25 +23,36 @@ def panels(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [panel for grid in grids for panel in grid["panelBankSectionConfig"]["panels"]]
 
 
-def test_offline_it_writes_what_it_would_send(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_offline_it_writes_what_it_would_send(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert build.main(["--entity", "me", "--project", "p", "--out", str(tmp_path)]) == 0
     written = json.loads((tmp_path / build.FILE).read_text())
     assert (written["entity"], written["project"]) == ("me", "p")
     assert "nothing was sent; the same command sends it later" in capsys.readouterr().out
     kinds = {panel["viewType"] for panel in panels(written["spec"])}
-    assert {"Scatter Plot", "Run History Line Plot", "Parallel Coordinates Plot", "Media Browser"} <= kinds
+    assert {
+        "Scatter Plot",
+        "Run History Line Plot",
+        "Parallel Coordinates Plot",
+        "Media Browser",
+    } <= kinds
 
 
 def test_its_curves_are_those_that_are_logged(tmp_path: Path) -> None:
     spec = build.specification(build.report("me", "p"))
-    lines = [panel["config"] for panel in panels(spec) if panel["viewType"] == "Run History Line Plot"]
+    lines = [
+        panel["config"] for panel in panels(spec) if panel["viewType"] == "Run History Line Plot"
+    ]
     named = {(line["xAxis"], *line["metrics"]) for line in lines}
     assert ("pruned/epoch", "pruned/mask_turnover") in named
     assert ("finetuned/epoch", "finetuned/val_robust_acc") in named
     assert len(named) == len(lines) == 11
 
 
-def test_a_report_that_was_sent_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_was_sent_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its id is remembered, of this project alone."""
     sent: list[str] = []
 
@@ -56,7 +67,9 @@ def test_a_report_that_was_sent_is_brought_up_to_date(tmp_path: Path, monkeypatc
     assert sent == ["", "42", ""]
 
 
-def test_a_folder_that_cannot_be_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     assert build.main(["--entity", "me", "--offline", "--out", str(tmp_path / "file")]) == 1
     assert "give another --out FOLDER" in capsys.readouterr().err

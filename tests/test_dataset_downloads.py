@@ -33,7 +33,18 @@ def test_mnist_has_the_published_counts(shared, tmp_path):
         (raw / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
     data = MNIST(name="mnist", root=str(tmp_path), num_classes=10, channels=1, image_size=28)
     assert data.sizes == {"train": 55_000, "val": 5_000, "test": 10_000}
-    assert torch.bincount(data.split("test").labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert torch.bincount(data.split("test").labels).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
     whole = torch.cat([data.split("train").images, data.split("val").images])
     assert whole.shape == (60_000, 1, 28, 28)
     assert whole.dtype == torch.uint8
@@ -61,7 +72,9 @@ def test_archives_put_in_place_are_unpacked_and_a_truncated_file_is_named(tmp_pa
     assert np.array_equal(data.split("test").images[:, 0].numpy(), images)
     assert data.split("test").labels.tolist() == [3, 1, 0, 2]
     (raw / "t10k-images-idx3-ubyte").write_bytes(contents["images-idx3-ubyte"][:-10])
-    with pytest.raises(UserError, match=r"truncated.*: \S*/MNIST/raw/t10k-images-idx3-ubyte; delete"):
+    with pytest.raises(
+        UserError, match=r"truncated.*: \S*/MNIST/raw/t10k-images-idx3-ubyte; delete"
+    ):
         MNIST(name="mnist", root=str(tmp_path)).setup()
 
 
@@ -69,14 +82,26 @@ def test_archives_put_in_place_are_unpacked_and_a_truncated_file_is_named(tmp_pa
 @pytest.mark.parametrize(
     ("kind", "place", "files"),
     [
-        (MNIST, "MNIST/raw", ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz",
-                              "t10k-labels-idx1-ubyte.gz"]),
-        (FashionMNIST, "FashionMNIST/raw", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"]),
+        (
+            MNIST,
+            "MNIST/raw",
+            [
+                "train-images-idx3-ubyte.gz",
+                "train-labels-idx1-ubyte.gz",
+                "t10k-images-idx3-ubyte.gz",
+                "t10k-labels-idx1-ubyte.gz",
+            ],
+        ),
+        (
+            FashionMNIST,
+            "FashionMNIST/raw",
+            ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"],
+        ),
         (CIFAR10, "", ["cifar-10-python.tar.gz"]),
         (CIFAR100, "", ["cifar-100-python.tar.gz"]),
         (SVHN, "", ["train_32x32.mat", "test_32x32.mat"]),
     ],
-)  # fmt: skip
+)
 def test_without_a_network_one_sentence_says_which_files_go_where(kind, place, files, tmp_path):
     with pytest.raises(UserError) as error:
         kind(name="it", root=str(tmp_path)).setup()
@@ -112,14 +137,20 @@ def test_svhn_and_cifar_layouts_become_channel_first(tmp_path, monkeypatch):
     """A stand-in for each of torchvision's layouts, in its own order of axes."""
     images = torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8)
     labels = [1, 2, 0, 0, 2, 1]
-    mat = {"X": images.permute(2, 3, 1, 0).numpy(), "y": np.array([[n or 10] for n in labels])}  # SVHN's 0 is a 10
+    mat = {
+        "X": images.permute(2, 3, 1, 0).numpy(),
+        "y": np.array([[n or 10] for n in labels]),
+    }  # SVHN's 0 is a 10
     parts = {}
     for split in ("train", "test"):
         scipy.io.savemat(tmp_path / f"{split}.mat", mat)
         parts[split] = ["http://it/x.mat", f"{split}.mat", calculate_md5(tmp_path / f"{split}.mat")]
     monkeypatch.setattr(torchvision_sets.datasets.SVHN, "split_list", parts)
     (tmp_path / "batches").mkdir()
-    contents = {"one": {"data": images.flatten(1).numpy(), "labels": labels}, "meta": {"label_names": ["a"]}}
+    contents = {
+        "one": {"data": images.flatten(1).numpy(), "labels": labels},
+        "meta": {"label_names": ["a"]},
+    }
     for name, entry in contents.items():
         (tmp_path / "batches" / name).write_bytes(pickle.dumps(entry))
     md5 = {name: calculate_md5(tmp_path / "batches" / name) for name in contents}
@@ -127,7 +158,9 @@ def test_svhn_and_cifar_layouts_become_channel_first(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar, "base_folder", "batches")
     monkeypatch.setattr(cifar, "train_list", [["one", md5["one"]]])
     monkeypatch.setattr(cifar, "test_list", [["one", md5["one"]]])
-    monkeypatch.setattr(cifar, "meta", {"filename": "meta", "key": "label_names", "md5": md5["meta"]})
+    monkeypatch.setattr(
+        cifar, "meta", {"filename": "meta", "key": "label_names", "md5": md5["meta"]}
+    )
     for kind in (SVHN, CIFAR10):
         data = kind(name="it", root=str(tmp_path), validation=0)
         assert torch.equal(data.split("train").images, images)

@@ -36,7 +36,9 @@ def tree(tmp_path) -> Path:
 
 
 def folder(root: Path, **options) -> ImageFolder:
-    return ImageFolder(**{"name": "tree", "root": str(root), "image_size": 8, "validation": 3} | options)
+    return ImageFolder(
+        **{"name": "tree", "root": str(root), "image_size": 8, "validation": 3} | options
+    )
 
 
 def test_image_folder_reads_every_image_once_with_its_label(tree, tmp_path, monkeypatch):
@@ -45,9 +47,15 @@ def test_image_folder_reads_every_image_once_with_its_label(tree, tmp_path, monk
     test = data.split("test")
     assert test.images.dtype == torch.uint8
     assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    expected = np.stack([colour(label, number).transpose(2, 0, 1) for label in range(3) for number in range(2)])
+    expected = np.stack(
+        [colour(label, number).transpose(2, 0, 1) for label in range(3) for number in range(2)]
+    )
     assert np.array_equal(test.images.numpy(), expected)
-    seen = {(int(x[0, 0, 0]) // 10, int(x[1, 0, 0])) for s in ("train", "val") for x in data.split(s).images}
+    seen = {
+        (int(x[0, 0, 0]) // 10, int(x[1, 0, 0]))
+        for s in ("train", "val")
+        for x in data.split(s).images
+    }
     assert seen == {(label, number) for label in range(3) for number in range(4)}
 
     def refuse(*_, **__):
@@ -135,7 +143,12 @@ def photos(tmp_path) -> Path:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_large_images_are_cropped_the_same_way_whatever_ran_before(photos, workers):
     def loader(seed: int, workers: int):
-        options = {"image_size": 96, "validation": 2, "batch_size": 4, "augment": CropFlip(flip=True)}
+        options = {
+            "image_size": 96,
+            "validation": 2,
+            "batch_size": 4,
+            "augment": CropFlip(flip=True),
+        }
         return folder(photos, seed=seed, workers=workers, **options).train_dataloader()
 
     torch.manual_seed(0)
@@ -189,4 +202,9 @@ def test_fingerprints_follow_the_data_and_not_its_place(tree, tmp_path):
 
 def test_fingerprints_need_no_torch():
     code = "import sys, advprune.datasets.listing; print({'torch', 'numpy', 'PIL'} & sys.modules.keys())"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )

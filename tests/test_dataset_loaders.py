@@ -15,15 +15,22 @@ from advprune.errors import UserError
 
 
 def zeros(count: int) -> Split:
-    return Split(torch.zeros(count, 1, 1, 1, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
+    return Split(
+        torch.zeros(count, 1, 1, 1, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
+    )
 
 
 def test_each_epoch_is_a_permutation_and_depends_on_nothing_before_it():
     def epochs(chosen: list[int]) -> list[list[int]]:
-        loader, seen = TrainLoader(split, batch_size=16, seed=5, augment=CropFlip(crop=1, flip=True)), []
+        loader, seen = (
+            TrainLoader(split, batch_size=16, seed=5, augment=CropFlip(crop=1, flip=True)),
+            [],
+        )
         for epoch in chosen:
             loader.sampler.set_epoch(epoch)
-            seen.append(torch.cat([torch.cat([x.flatten(1), y[:, None]], 1) for x, y in loader]).tolist())
+            seen.append(
+                torch.cat([torch.cat([x.flatten(1), y[:, None]], 1) for x, y in loader]).tolist()
+            )
         return seen
 
     split = Split(torch.randint(256, (100, 1, 4, 4), dtype=torch.uint8), torch.arange(100))
@@ -35,9 +42,14 @@ def test_each_epoch_is_a_permutation_and_depends_on_nothing_before_it():
 
 def test_pixels_are_grey_levels_over_255_and_images_stay_uint8():
     levels = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
-    loader = EvalLoader(Split(levels, torch.zeros(256, dtype=torch.int64)), batch_size=100, positions=True)
+    loader = EvalLoader(
+        Split(levels, torch.zeros(256, dtype=torch.int64)), batch_size=100, positions=True
+    )
     batches = list(loader)
-    assert torch.equal(torch.cat([x.flatten() for x, _, _ in batches]), torch.arange(256, dtype=torch.float32) / 255)
+    assert torch.equal(
+        torch.cat([x.flatten() for x, _, _ in batches]),
+        torch.arange(256, dtype=torch.float32) / 255,
+    )
     assert [len(x) for x, _, _ in batches] == [100, 100, 56]
     assert len(loader) == 3
     assert torch.cat([positions for _, _, positions in batches]).tolist() == list(range(256))
@@ -48,7 +60,9 @@ def test_pixels_are_grey_levels_over_255_and_images_stay_uint8():
 
 @pytest.mark.parametrize(("crop", "flip"), [(0, False), (0, True), (3, False), (4, True)])
 def test_crop_and_flip_match_a_slow_reference(crop, flip):
-    images = torch.randint(256, (40, 3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    images = torch.randint(
+        256, (40, 3, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
     augment = CropFlip(crop=crop, flip=flip)
     moves = augment.draw(40, torch.Generator().manual_seed(2))
     expected = images.clone()
@@ -66,17 +80,21 @@ def test_moves_cover_all_shifts_evenly_and_flip_every_second_image():
     counts = Counter(map(tuple, moves.tolist()))
     assert len(counts) == 5 * 5 * 2
     assert max(abs(count - 400) for count in counts.values()) < 5 * 400**0.5
-    assert torch.equal(moves, CropFlip(crop=2, flip=True).draw(20_000, torch.Generator().manual_seed(0)))
-    assert abs(int(moves[:, 2].sum()) - 10_000) < 4 * 5000**0.5  # four standard deviations of a fair coin
+    assert torch.equal(
+        moves, CropFlip(crop=2, flip=True).draw(20_000, torch.Generator().manual_seed(0))
+    )
+    assert (
+        abs(int(moves[:, 2].sum()) - 10_000) < 4 * 5000**0.5
+    )  # four standard deviations of a fair coin
     assert not CropFlip(crop=2).draw(1000, torch.Generator().manual_seed(0))[:, 2].any()
     assert not CropFlip(flip=True).draw(1000, torch.Generator().manual_seed(0))[:, :2].any()
 
 
 def test_everything_a_batch_is_made_of_is_where_the_images_are():
     # torch's meta device refuses operands of the processor as an accelerator does
-    loader = TrainLoader(zeros(10), batch_size=4, seed=0, augment=CropFlip(crop=2, flip=True), extra=zeros(3)).to(
-        "meta"
-    )
+    loader = TrainLoader(
+        zeros(10), batch_size=4, seed=0, augment=CropFlip(crop=2, flip=True), extra=zeros(3)
+    ).to("meta")
     batches = list(loader) + list(EvalLoader(zeros(10), batch_size=4, positions=True).to("meta"))
     assert {part.device.type for batch in batches for part in batch} == {"meta"}
 
@@ -93,7 +111,9 @@ def test_each_batch_is_half_extra_images_as_in_hydra():
         drawn += y[half:].tolist()
     assert len(loader) == 391
     assert own_half == extra_half == [128] * 390 + [80]
-    assert sorted(drawn[:500]) == sorted(drawn[500:1000]) == list(range(500))  # one shuffled pass after the other
+    assert (
+        sorted(drawn[:500]) == sorted(drawn[500:1000]) == list(range(500))
+    )  # one shuffled pass after the other
     assert drawn[:500] != drawn[500:1000]
 
 
@@ -109,8 +129,11 @@ def test_repeats_give_each_batch_again_and_count_as_steps():
 @pytest.mark.parametrize("channel_last", [True, False])
 def test_extra_images_are_read_either_way(tmp_path, channel_last):
     images = np.random.RandomState(0).randint(0, 256, (5, 1, 8, 8), dtype=np.uint8)
-    np.savez(tmp_path / "extra.npz", images=images.transpose(0, 2, 3, 1) if channel_last else images,
-             labels=np.arange(5, dtype=np.uint8))  # fmt: skip
+    np.savez(
+        tmp_path / "extra.npz",
+        images=images.transpose(0, 2, 3, 1) if channel_last else images,
+        labels=np.arange(5, dtype=np.uint8),
+    )
     data = Digits(name="digits", extra=str(tmp_path / "extra.npz"), batch_size=64)
     assert np.array_equal(data.split("extra").images.numpy(), images)
     x, y = next(iter(data.train_dataloader()))

@@ -21,14 +21,29 @@ from advprune.units import fraction
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 #: Read by the frame, not by the class.
-FRAME = {"mean", "std", "eps", "attack_steps", "epochs", "learning_rate", "content", "files", "verify"}
+FRAME = {
+    "mean",
+    "std",
+    "eps",
+    "attack_steps",
+    "epochs",
+    "learning_rate",
+    "content",
+    "files",
+    "verify",
+}
 
 
 class Numbered(ImageData):
     """120 training and 30 test images of 2x2 pixels, each carrying its own number so that any two can be told apart."""
 
     def load(self) -> tuple[Split, Split]:
-        images = torch.arange(150, dtype=torch.uint8).view(150, 1, 1, 1).expand(150, 1, 2, 2).contiguous()
+        images = (
+            torch.arange(150, dtype=torch.uint8)
+            .view(150, 1, 1, 1)
+            .expand(150, 1, 2, 2)
+            .contiguous()
+        )
         labels = torch.arange(150) % 3
         return Split(images[:120], labels[:120]), Split(images[120:], labels[120:])
 
@@ -62,10 +77,15 @@ def test_validation_images_are_the_same_for_every_seed_and_the_order_is_not():
 
 
 def test_split_of_a_few_images_is_pinned():
-    # the counts follow from 12 of 40 by largest remainder; the indices are numpy's frozen stream, and must never change
+    # the counts follow from 12 of 40 by largest remainder; the indices are numpy's frozen stream,
+    # and must never change
     labels = torch.tensor([0] * 25 + [1] * 11 + [2] * 4)
     kept, held = hold_out(labels, 12)
-    assert np.bincount(labels[held]).tolist() == [8, 3, 1]  # 7.5, 3.3, 1.2 of which the first has the largest remainder
+    assert np.bincount(labels[held]).tolist() == [
+        8,
+        3,
+        1,
+    ]  # 7.5, 3.3, 1.2 of which the first has the largest remainder
     assert held.tolist() == [2, 5, 11, 16, 17, 19, 22, 24, 26, 30, 35, 36]
     assert sorted(kept.tolist() + held.tolist()) == list(range(40))
     assert hold_out(labels, 0.3)[1].tolist() == held.tolist()
@@ -105,7 +125,10 @@ def test_impossible_subsets_are_refused(images):
 
 
 def test_few_training_images_are_a_part_of_many_and_leave_the_others_alone():
-    few, many = Numbered(name="n", train_images=10, val_images=5), Numbered(name="n", train_images=40)
+    few, many = (
+        Numbered(name="n", train_images=10, val_images=5),
+        Numbered(name="n", train_images=40),
+    )
     assert few.sizes == {"train": 10, "val": 5, "test": 30}
     assert set(numbers(few.train_dataloader())) < set(numbers(many.train_dataloader()))
     assert set(numbers(few.val_dataloader())) < set(numbers(many.val_dataloader()))
@@ -130,9 +153,18 @@ def test_lightning_tells_the_epoch_and_a_resumed_run_sees_the_same(tmp_path):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     def fit(epochs: int, checkpoint: str | None = None) -> tuple[pl.Trainer, list]:
-        module, data = Seen(), Numbered(name="n", batch_size=50, augment=CropFlip(flip=True), seed=3)
-        trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
-                             enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+        module, data = (
+            Seen(),
+            Numbered(name="n", batch_size=50, augment=CropFlip(flip=True), seed=3),
+        )
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
         return trainer, module.batches
 
@@ -170,7 +202,10 @@ def test_digits_are_the_real_scans():
     # the class counts scikit-learn documents; each split has them within one image
     counts = np.array([178, 182, 177, 183, 181, 182, 181, 179, 174, 180])
     assert (sum(np.bincount(split.labels) for split in splits) == counts).all()
-    assert all((abs(np.bincount(split.labels) - counts * len(split) / 1797) < 1.5).all() for split in splits)
+    assert all(
+        (abs(np.bincount(split.labels) - counts * len(split) / 1797) < 1.5).all()
+        for split in splits
+    )
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))

@@ -33,7 +33,10 @@ def tensors(store: Path, pattern: str) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def records(store: Path) -> dict[str, pd.DataFrame]:
-    return {path.parent.name: pd.read_parquet(path) for path in sorted(store.glob("evaluated/*/records.parquet"))}
+    return {
+        path.parent.name: pd.read_parquet(path)
+        for path in sorted(store.glob("evaluated/*/records.parquet"))
+    }
 
 
 def made(store: Path) -> Counter[str]:
@@ -52,17 +55,25 @@ def test_two_ranks_make_what_one_makes(job: Any, tmp_path: Path) -> None:
     for name, frame in records(one).items():
         pd.testing.assert_frame_equal(records(mixed)[name], frame)
         assert frame["image"].is_unique
-    # trained together: the same keys, the same masks, weights equal to rounding (exactly so in test_ranks.py)
+    # trained together: the same keys, the same masks, weights equal to rounding (exactly so in
+    # test_ranks.py)
     masks = tensors(one, "*/*/masks.safetensors")
     assert masks.keys() == tensors(two, "*/*/masks.safetensors").keys()
     for path, found in tensors(two, "*/*/m*.safetensors").items():
         for name, value in tensors(one, "*/*/m*.safetensors")[path].items():
-            assert torch.allclose(found[name].float(), value.float(), rtol=0, atol=2e-3), (path, name)
+            assert torch.allclose(found[name].float(), value.float(), rtol=0, atol=2e-3), (
+                path,
+                name,
+            )
     result = {path.parts[-3]: json.loads(path.read_text()) for path in two.glob("*/*/result.json")}
-    assert [(kind, result[kind].get("ranks"), result[kind].get("batch_norm")) for kind in sorted(result)] == [
-        ("dense", 2, "synchronised"), ("evaluated", 2, None), ("finetuned", 2, "synchronised"),
+    assert [
+        (kind, result[kind].get("ranks"), result[kind].get("batch_norm")) for kind in sorted(result)
+    ] == [
+        ("dense", 2, "synchronised"),
+        ("evaluated", 2, None),
+        ("finetuned", 2, "synchronised"),
         ("pruned", 2, "synchronised"),
-    ]  # fmt: skip
+    ]
     assert set(made(two).values()) == {1}
 
 
@@ -87,7 +98,10 @@ def test_the_door(options: dict[str, Any], sentence: str) -> None:
 def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(UserError, match=r"^trainer.devices=4 is not possible: this machine has 2 GPUs; give at most 2"):
+    with pytest.raises(
+        UserError,
+        match=r"^trainer.devices=4 is not possible: this machine has 2 GPUs; give at most 2",
+    ):
         devices.settled({"accelerator": "auto", "devices": 4})
     assert devices.settled({"accelerator": "cuda", "devices": None})["devices"] == 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -106,7 +120,9 @@ def test_who_started_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.launched_world() == (0, 1)  # a batch script that forgot srun
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     assert environment.launched_world() == (3, 4)
-    with pytest.raises(UserError, match=r"4 processes were started for this job, but trainer.devices=1"):
+    with pytest.raises(
+        UserError, match=r"4 processes were started for this job, but trainer.devices=1"
+    ):
         environment.check({"devices": 1, "nodes": 1})
     environment.check({"devices": 2, "nodes": 2})
 
@@ -115,25 +131,42 @@ def test_ranks_are_in_the_key_only_where_the_result_depends_on_them() -> None:
     def spread(**trainer: Any) -> dict[str, str]:
         return keys(OPTIONS | {"trainer": trainer})
 
-    assert spread(devices=8, nodes=2) == spread(devices=8, batch_norm="synchronised") == keys(OPTIONS)
+    assert (
+        spread(devices=8, nodes=2) == spread(devices=8, batch_norm="synchronised") == keys(OPTIONS)
+    )
     assert spread(devices=1, batch_norm="local") == keys(OPTIONS)
-    two, four, rank0 = (spread(devices=n, batch_norm=b) for n, b in ((2, "local"), (4, "local"), (2, "rank0")))
+    two, four, rank0 = (
+        spread(devices=n, batch_norm=b) for n, b in ((2, "local"), (4, "local"), (2, "rank0"))
+    )
     for name in keys(OPTIONS):
         assert len({keys(OPTIONS)[name], two[name], four[name], rank0[name]}) == 4, name
     plan = plan_pruned(OPTIONS | {"trainer": {"devices": 2, "batch_norm": "local"}})
     assert plan.final.parent is not None
-    assert "batch_norm" not in plan.final.parent.options  # scored once, not trained: its parent's key says it
+    assert (
+        "batch_norm" not in plan.final.parent.options
+    )  # scored once, not trained: its parent's key says it
     assert key("dense", plan.dense.options, None) == plan.dense.key
 
 
-def start(folder: Path, *words: str, before: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
+def start(
+    folder: Path, *words: str, before: tuple[str, ...] = (), **environment: str
+) -> subprocess.Popen[str]:
     """The command in a group of its own, its outputs in ``folder``."""
-    places = (f"store={folder}/stages", f"hydra.run.dir={folder}/run", f"hydra.sweep.dir={folder}/grid")
+    places = (
+        f"store={folder}/stages",
+        f"hydra.run.dir={folder}/run",
+        f"hydra.sweep.dir={folder}/grid",
+    )
     variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")} | environment
     return subprocess.Popen(
-        [sys.executable, *before, "prune.py", *SMALL, *places, *words], cwd=ROOT, env=variables, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, *before, "prune.py", *SMALL, *places, *words],
+        cwd=ROOT,
+        env=variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def ended(process: subprocess.Popen[str], code: int = 0, seconds: float = 1500) -> str:
@@ -191,7 +224,9 @@ def same_bits(found: Path, expected: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_killed_costs_an_attempt(job: Any, left_alone: Path, tmp_path: Path, caplog: Any) -> None:
+def test_a_rank_that_is_killed_costs_an_attempt(
+    job: Any, left_alone: Path, tmp_path: Path, caplog: Any
+) -> None:
     killed = []
 
     def kill() -> None:
@@ -204,12 +239,17 @@ def test_a_rank_that_is_killed_costs_an_attempt(job: Any, left_alone: Path, tmp_
     out = job(*SMALL, *LONG)
     killer.join()
     assert "failed" not in out
-    assert "rank 1 of 2 was killed (SIGKILL) and the others were stopped; all ranks start again" in caplog.text
+    assert (
+        "rank 1 of 2 was killed (SIGKILL) and the others were stopped; all ranks start again"
+        in caplog.text
+    )
     same_bits(tmp_path / "stages", left_alone)
 
 
 @pytest.mark.slow
-def test_a_command_that_is_killed_takes_its_ranks_along(job: Any, left_alone: Path, tmp_path: Path) -> None:
+def test_a_command_that_is_killed_takes_its_ranks_along(
+    job: Any, left_alone: Path, tmp_path: Path
+) -> None:
     killed = start(tmp_path, *LONG)
     wait_for(lambda: checkpointed(tmp_path / "stages"))
     ranks = rank_processes(killed.pid)
@@ -241,15 +281,26 @@ def test_a_grid_under_torchrun_is_one_grid(tmp_path: Path) -> None:
     assert len(rows) == 2
     assert said.count("made 8 stages") == 1, said
     assert set(made(tmp_path / "stages").values()) == {1}
-    assert sorted(path.name for path in (tmp_path / "grid").iterdir() if path.is_dir()) == ["0", "1"]
+    assert sorted(path.name for path in (tmp_path / "grid").iterdir() if path.is_dir()) == [
+        "0",
+        "1",
+    ]
 
 
 @pytest.mark.slow
 def test_tasks_of_srun_meet(tmp_path: Path) -> None:
-    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1",
-            "SLURM_JOB_ID": str(os.getpid()), "SLURM_NODELIST": "127.0.0.1", "SLURM_NODEID": "0"}  # fmt: skip
+    step = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NNODES": "1",
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_NODEID": "0",
+    }
     tasks = [
-        start(tmp_path, *TWO, "pruner=magnitude", SLURM_PROCID=str(n), SLURM_LOCALID=str(n), **step) for n in (1, 0)
+        start(tmp_path, *TWO, "pruner=magnitude", SLURM_PROCID=str(n), SLURM_LOCALID=str(n), **step)
+        for n in (1, 0)
     ]
     said = [ended(task) for task in tasks]
     assert "made 5 stages" in said[1]

@@ -22,8 +22,15 @@ from advprune.report.data.attack_names import CONF, called, members
 from advprune.report.data.names import words
 from advprune.report.table.terminal import _title
 
-NAMES = {"dataset": "digits", "model": "small_cnn", "objective": "trades", "threat": "linf", "pruner": "hydra",
-         "quantizer": "none", "attack": "pgd"}  # fmt: skip
+NAMES = {
+    "dataset": "digits",
+    "model": "small_cnn",
+    "objective": "trades",
+    "threat": "linf",
+    "pruner": "hydra",
+    "quantizer": "none",
+    "attack": "pgd",
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +50,9 @@ def options() -> dict[str, Any]:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of small_cnn(4, 4, 4) in which half of each prunable tensor is zero."""
     torch.manual_seed(0)
-    net = small_cnn(num_classes=10, in_channels=1, image_size=8, mean=[0.5], std=[0.5], widths=[4, 4, 4])
+    net = small_cnn(
+        num_classes=10, in_channels=1, image_size=8, mean=[0.5], std=[0.5], widths=[4, 4, 4]
+    )
     state = net.state_dict()
     for name, value in state.items():
         if value.dim() > 1:
@@ -53,12 +62,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_plan_keeps_the_words_of_its_own_stages_alone(options: dict[str, Any], weights: Path) -> None:
+def test_a_plan_keeps_the_words_of_its_own_stages_alone(
+    options: dict[str, Any], weights: Path
+) -> None:
     file = plan_dense(options, weights=str(weights))
     told = described(NAMES, file)
     assert {"pruner", "objective"}.isdisjoint(told)
     assert told["model"] == "small_cnn"  # what the user claims of the file
-    assert {"pruner", "ratio", "objective", "training", "finetune", "search"}.isdisjoint(used(options, file))
+    assert {"pruner", "ratio", "objective", "training", "finetune", "search"}.isdisjoint(
+        used(options, file)
+    )
     here = plan_dense(options)
     assert described(NAMES, here)["objective"] == "trades"
     assert "pruner" not in described(NAMES, here)
@@ -72,13 +85,27 @@ def test_a_plan_keeps_the_words_of_its_own_stages_alone(options: dict[str, Any],
 def test_what_loggers_are_told_of_a_file(
     options: dict[str, Any], weights: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(HydraConfig, "get", lambda: SimpleNamespace(job=SimpleNamespace(name="attack"), mode=None,
-                                                                    sweep=SimpleNamespace(dir="")))  # fmt: skip
+    monkeypatch.setattr(
+        HydraConfig,
+        "get",
+        lambda: SimpleNamespace(
+            job=SimpleNamespace(name="attack"), mode=None, sweep=SimpleNamespace(dir="")
+        ),
+    )
     plan = plan_dense(options, weights=str(weights))
     job = _job(options | {"store": str(tmp_path)}, plan, tmp_path / "a" / "b" / "c", NAMES)
-    said = json.dumps([job.name, job.tags, job.config["ratio"], job.config.get("pruner"), job.config.get("objective"),
-                       job.config["options"].get("ratio"), job.config["options"].get("pruner"),
-                       job.config["options"].get("objective")])  # fmt: skip
+    said = json.dumps(
+        [
+            job.name,
+            job.tags,
+            job.config["ratio"],
+            job.config.get("pruner"),
+            job.config.get("objective"),
+            job.config["options"].get("ratio"),
+            job.config["options"].get("pruner"),
+            job.config["options"].get("objective"),
+        ]
+    )
     assert not any(word in said for word in ("hydra", "0.99", "trades"))
     assert job.name.startswith("somebody.safetensors · autoattack small_cnn digits")
     assert job.config["weights"] == "somebody.safetensors"
@@ -89,15 +116,28 @@ def test_a_file_attacked_and_pruned_from(weights: Path, tmp_path: Path) -> None:
     common = (*TINY, "attack=pgd", "attack.steps=2", "report=false")
     done = run_job(tmp_path, "attack", (*common, f"checkpoint={weights}"), tmp_path / "stages")
     row = done["row"]
-    assert [row[name] for name in ("pruner", "ratio", "compression", "objective", "kept", "checkpoint")] == [None] * 6
-    assert [row[name] for name in ("dense_clean_acc", "dense_robust_acc", "validation")] == [None] * 3
+    assert [
+        row[name] for name in ("pruner", "ratio", "compression", "objective", "kept", "checkpoint")
+    ] == [None] * 6
+    assert [row[name] for name in ("dense_clean_acc", "dense_robust_acc", "validation")] == [
+        None
+    ] * 3
     assert (row["foreign"], row["sparsity"], row["zeros"]) == ("somebody.safetensors", 0.5, 0.5)
-    assert (done["names"].get("pruner"), done["names"].get("objective"), done["ratio"]) == (None, None, None)
+    assert (done["names"].get("pruner"), done["names"].get("objective"), done["ratio"]) == (
+        None,
+        None,
+        None,
+    )
     assert row["attack"] == "pgd images=96 steps=2"
     assert "trained" not in _title([row])
     build(tmp_path / "stages", tmp_path / "report", [])  # no table names anything
     (found,) = json.loads((tmp_path / "report" / "leaderboard.json").read_text())["rows"]
-    assert (found["foreign"], found["objective"], found["pruner"], found["ratio"]) == (row["foreign"], None, None, None)
+    assert (found["foreign"], found["objective"], found["pruner"], found["ratio"]) == (
+        row["foreign"],
+        None,
+        None,
+        None,
+    )
     assert (found["sparsity"], found["attack"]) == (0.5, "pgd images=96 steps=2")
     for end in ("csv", "md", "tex"):
         text = (tmp_path / "report" / f"leaderboard.{end}").read_text()
@@ -106,14 +146,23 @@ def test_a_file_attacked_and_pruned_from(weights: Path, tmp_path: Path) -> None:
 
 
 def test_a_failed_job_of_a_file_has_no_pruner(tmp_path: Path) -> None:
-    done = run_job(tmp_path, "attack", (*TINY, "attack=pgd", "checkpoint=nowhere.pt"), tmp_path / "stages")
+    done = run_job(
+        tmp_path, "attack", (*TINY, "attack=pgd", "checkpoint=nowhere.pt"), tmp_path / "stages"
+    )
     assert "failed" in done
-    assert (done["names"].get("pruner"), done["names"].get("objective"), done["ratio"]) == (None, None, None)
+    assert (done["names"].get("pruner"), done["names"].get("objective"), done["ratio"]) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_each_member_of_the_group_is_called_by_its_name() -> None:
     for name, member in members().items():
-        assert called({"attack": member, "seed": "${seed}", "threat": "${threat}"}).split(" ")[0] == name
+        assert (
+            called({"attack": member, "seed": "${seed}", "threat": "${threat}"}).split(" ")[0]
+            == name
+        )
 
 
 @pytest.mark.parametrize(
@@ -126,14 +175,22 @@ def test_each_member_of_the_group_is_called_by_its_name() -> None:
         ("certify_smoothing", {"sigma": 0.5}, "certify_smoothing sigma=0.5"),
         ("certify_smoothing", {"sigma": 0.25}, "certify_smoothing"),
         ("square", {"seed": 0, "n_queries": 100}, "square n_queries=100"),
-        ("translation", {"pixels": 2, "perturbation": "up to 2 px, worst of 1"}, "translation pixels=2"),
+        (
+            "translation",
+            {"pixels": 2, "perturbation": "up to 2 px, worst of 1"},
+            "translation pixels=2",
+        ),
     ],
 )
-def test_an_attack_is_called_by_what_is_not_as_its_member(member: str, changed: dict[str, Any], name: str) -> None:
+def test_an_attack_is_called_by_what_is_not_as_its_member(
+    member: str, changed: dict[str, Any], name: str
+) -> None:
     attack = members()[member] | changed
     context = {"attack": attack, "seed": 0, "threat": "${threat}"}
-    attack = {key: 0 if value == "${seed}" else 0.25 if str(value).startswith("${oc") else value
-              for key, value in attack.items()}  # fmt: skip
+    attack = {
+        key: 0 if value == "${seed}" else 0.25 if str(value).startswith("${oc") else value
+        for key, value in attack.items()
+    }
     assert called(context | {"attack": attack}) == name
 
 
@@ -145,9 +202,19 @@ def test_words_of_a_run_that_no_table_names() -> None:
     stage = lambda **options: SimpleNamespace(options=options, result={}, key="k")  # noqa: E731
     dense = stage(model={"_target_": "m.net"}, weights="a/file.pt")
     tuned = stage(recipe={"epochs": 1}, objective={"_target_": "o.trades"})
-    evaluated = stage(dataset={"_target_": "d.digits"}, attack=members()["autoattack"] | {"engine": "fast"}, seed=0)
-    run = SimpleNamespace(line=(dense, tuned, evaluated), dense=dense, evaluated=evaluated, final=tuned, source=None,
-                          stage=lambda kind: {"dense": dense}.get(kind))  # fmt: skip
+    evaluated = stage(
+        dataset={"_target_": "d.digits"},
+        attack=members()["autoattack"] | {"engine": "fast"},
+        seed=0,
+    )
+    run = SimpleNamespace(
+        line=(dense, tuned, evaluated),
+        dense=dense,
+        evaluated=evaluated,
+        final=tuned,
+        source=None,
+        stage=lambda kind: {"dense": dense}.get(kind),
+    )
     told = words(run, {})
     assert told["objective"] == "trades"
     assert told["attack"].startswith("autoattack ")

@@ -16,7 +16,12 @@ pytestmark = pytest.mark.slow
 
 BLOCK = re.compile(r"^`([\w/.]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^```sh\npython (.+)$", re.MULTILINE)
-PAGES = {"add_a_pruner": "pruners", "add_an_attack": "attacks", "add_a_model": "models", "add_a_dataset": "datasets"}
+PAGES = {
+    "add_a_pruner": "pruners",
+    "add_an_attack": "attacks",
+    "add_a_model": "models",
+    "add_a_dataset": "datasets",
+}
 
 
 def medmnist(path: Path) -> None:
@@ -46,7 +51,9 @@ def test_what_a_page_shows_works(page: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
 
     def run(*words: str) -> str:
-        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -55,7 +62,9 @@ def test_what_a_page_shows_works(page: str, tmp_path: Path) -> None:
     assert len(re.findall(rf"{member}.* PASSED", picked_up)) >= 2
     words = shlex.split(COMMAND.findall(text)[0])
     tiny = [o for o in TINY if not (o.startswith("model.widths") and page == "add_a_model")]
-    tiny = [o for o in tiny if not (o.startswith("attack.steps") and "autoattack" in " ".join(words))]
+    tiny = [
+        o for o in tiny if not (o.startswith("attack.steps") and "autoattack" in " ".join(words))
+    ]
     printed = run(*words, *tiny, "store=stages", "training.batch_size=64")
     assert "robust" in printed
     assert "made 5 stages" in printed

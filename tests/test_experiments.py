@@ -30,10 +30,20 @@ def options(preset: str, *more: str, command: str = "prune") -> dict[str, Any]:
 
 def test_the_presets_of_the_paper_are_all_there() -> None:
     both = ("", "_authors")
-    images = [f"hydra_{d}_{m}_{o}{a}" for d in ("cifar10", "svhn") for m in ("vgg16", "wrn_28_4")
-              for o in ("trades", "smoothing") for a in both]  # fmt: skip
-    proofs = [f"hydra_{d}_cnn_{m}_{o}{a}" for d in ("cifar10", "svhn") for m in ("small", "large")
-              for o in ("mixtrain", "crown_ibp") for a in both]  # fmt: skip
+    images = [
+        f"hydra_{d}_{m}_{o}{a}"
+        for d in ("cifar10", "svhn")
+        for m in ("vgg16", "wrn_28_4")
+        for o in ("trades", "smoothing")
+        for a in both
+    ]
+    proofs = [
+        f"hydra_{d}_cnn_{m}_{o}{a}"
+        for d in ("cifar10", "svhn")
+        for m in ("small", "large")
+        for o in ("mixtrain", "crown_ibp")
+        for a in both
+    ]
     assert set(PRESETS) >= {*images, *proofs, *(f"hydra_imagenet_resnet50_free{a}" for a in both)}
 
 
@@ -105,10 +115,17 @@ def test_the_authors_attack_step_in_pixels() -> None:
 
 def test_pruning_and_finetuning_start_at_the_full_eps() -> None:
     stage = plan_pruned(options("hydra_cifar10_cnn_small_crown_ibp", "threat.eps=2/255")).final
-    assert (stage.options["objective"]["ramp"], stage.parent.options["objective"]["ramp"]) == (0.0, 0.0)
+    assert (stage.options["objective"]["ramp"], stage.parent.options["objective"]["ramp"]) == (
+        0.0,
+        0.0,
+    )
     assert stage.parent.parent.options["objective"]["ramp"] == 0.6
-    assert all("phases" not in s.options["objective"] for s in (stage, stage.parent, stage.parent.parent))
-    scratch = plan_pruned(options("hydra_cifar10_cnn_small_crown_ibp", "pruner.recovery=scratch")).final
+    assert all(
+        "phases" not in s.options["objective"] for s in (stage, stage.parent, stage.parent.parent)
+    )
+    scratch = plan_pruned(
+        options("hydra_cifar10_cnn_small_crown_ibp", "pruner.recovery=scratch")
+    ).final
     assert scratch.options["objective"]["ramp"] == 0.6  # from new weights, eps grows again
 
 
@@ -117,17 +134,31 @@ def test_of_phase_leaves_other_objectives_as_they_are() -> None:
 
 
 def test_the_papers_of_the_other_tables_are_all_there() -> None:
-    gap = [f"gap_{m}{a}" for m in ("resnet20", "vgg", "googlenet", "mobilenet_v2") for a in ("", "_authors")]
+    gap = [
+        f"gap_{m}{a}"
+        for m in ("resnet20", "vgg", "googlenet", "mobilenet_v2")
+        for a in ("", "_authors")
+    ]
     shrunk = ("resnet56", "resnet50", "mobilenet_v2")
-    jordao = ["jordao_vgg16_filters", *(f"jordao_{model}_{unit}" for model in shrunk for unit in ("filters", "blocks"))]
+    jordao = [
+        "jordao_vgg16_filters",
+        *(f"jordao_{model}_{unit}" for model in shrunk for unit in ("filters", "blocks")),
+    ]
     assert set(PRESETS) >= {*gap, *jordao, "benchmark_cifar10", "benchmark_svhn"}
 
 
 def commands(preset: str) -> list[dict[str, list[str]]]:
     """What the prune.py commands of a preset's comment say, each word with its values."""
     text = re.sub(r"\\\n#? *", "", (ROOT / "conf" / "experiment" / f"{preset}.yaml").read_text())
-    words = [shlex.split(line.partition("prune.py ")[2]) for line in text.splitlines() if "prune.py " in line]
-    return [{w.partition("=")[0]: w.partition("=")[2].split(",") for w in each if "=" in w} for each in words]
+    words = [
+        shlex.split(line.partition("prune.py ")[2])
+        for line in text.splitlines()
+        if "prune.py " in line
+    ]
+    return [
+        {w.partition("=")[0]: w.partition("=")[2].split(",") for w in each if "=" in w}
+        for each in words
+    ]
 
 
 def rows(preset: str) -> set[tuple[str, str, str, str, float]]:
@@ -138,7 +169,9 @@ def rows(preset: str) -> set[tuple[str, str, str, str, float]]:
         for model in said.get("model", [""]):
             at = options(preset, *dataset, *([f"model={model}"] if model else []))
             family = at["model"]["_target_"].rsplit(".", 1)[-1] + str(at["model"].get("widen", ""))
-            for pruner, ratio in itertools.product(said.get("pruner", ["hydra"]), said.get("ratio", [at["ratio"]])):
+            for pruner, ratio in itertools.product(
+                said.get("pruner", ["hydra"]), said.get("ratio", [at["ratio"]])
+            ):
                 unit = "filters" if "filters" in pruner else "weights"
                 found.add((at["dataset"]["name"], family, pruner, unit, float(ratio)))
     return found
@@ -146,11 +179,27 @@ def rows(preset: str) -> set[tuple[str, str, str, str, float]]:
 
 def test_every_published_row_of_our_pruners_has_a_command() -> None:
     ours = {"HYDRA": "hydra", "LWM": "magnitude", "IMP": "magnitude"}
-    families = {"resnet18": "ResNet", "vgg16_bn": "VGG16BN", "wrn_28_4": "WideResNet4", "wrn_28_10": "WideResNet10",
-                "cnn 7 layers": "cnn_large"}  # fmt: skip
-    there = set().union(*(rows(preset) for preset in PRESETS if preset.startswith(("hydra", "benchmark"))))
-    wanted = {(row["dataset"], families[row["model"]], ours[row["pruner"]], row["unit"], round(row["ratio"], 3))
-              for row in published() if row["pruner"] in ours and row["ratio"] is not None}  # fmt: skip
+    families = {
+        "resnet18": "ResNet",
+        "vgg16_bn": "VGG16BN",
+        "wrn_28_4": "WideResNet4",
+        "wrn_28_10": "WideResNet10",
+        "cnn 7 layers": "cnn_large",
+    }
+    there = set().union(
+        *(rows(preset) for preset in PRESETS if preset.startswith(("hydra", "benchmark")))
+    )
+    wanted = {
+        (
+            row["dataset"],
+            families[row["model"]],
+            ours[row["pruner"]],
+            row["unit"],
+            round(row["ratio"], 3),
+        )
+        for row in published()
+        if row["pruner"] in ours and row["ratio"] is not None
+    }
     assert len(wanted) == 49
     assert sorted(wanted - there) == []
 
@@ -164,11 +213,22 @@ def test_the_benchmark_is_judged_at_both_radii_in_one_command(dataset: str) -> N
 
 
 def test_the_seven_strategies_have_a_command_each() -> None:
-    found = {(pruner, scope, *said.get("pruner.score", [""]))
-             for said in commands("gap_resnet20") if "quantizer" not in said
-             for pruner in said["pruner"] for scope in said.get("pruner.scope", ["global"])}  # fmt: skip
-    both = {(pruner, scope, "") for pruner in ("magnitude", "gradient") for scope in ("global", "layer")}
-    assert found == {("random", "global", ""), ("gap", "global", ""), ("gap", "layer", "abs"), *both}
+    found = {
+        (pruner, scope, *said.get("pruner.score", [""]))
+        for said in commands("gap_resnet20")
+        if "quantizer" not in said
+        for pruner in said["pruner"]
+        for scope in said.get("pruner.scope", ["global"])
+    }
+    both = {
+        (pruner, scope, "") for pruner in ("magnitude", "gradient") for scope in ("global", "layer")
+    }
+    assert found == {
+        ("random", "global", ""),
+        ("gap", "global", ""),
+        ("gap", "layer", "abs"),
+        *both,
+    }
 
 
 def test_every_experiment_says_what_to_expect_and_what_it_costs() -> None:

@@ -54,11 +54,17 @@ def test_the_linf_projection_is_the_linear_programs() -> None:
         assert ((p + d >= -1e-12) & (p + d <= 1 + 1e-12)).all()
         # Unknowns (d, t): least t with |d| <= t, w.d = c, 0 <= p + d <= 1.
         size = len(p)
-        within = np.block([[np.eye(size), -np.ones((size, 1))], [-np.eye(size), -np.ones((size, 1))]])
+        within = np.block(
+            [[np.eye(size), -np.ones((size, 1))], [-np.eye(size), -np.ones((size, 1))]]
+        )
         program = linprog(
-            np.r_[np.zeros(size), 1], A_ub=within, b_ub=np.zeros(2 * size), A_eq=np.r_[w, 0][None], b_eq=[c],
+            np.r_[np.zeros(size), 1],
+            A_ub=within,
+            b_ub=np.zeros(2 * size),
+            A_eq=np.r_[w, 0][None],
+            b_eq=[c],
             bounds=[*zip(-p, 1 - p, strict=True), (0, None)],
-        )  # fmt: skip
+        )
         if program.status == 2:  # out of reach: as far as the box goes
             np.testing.assert_allclose(p + d, np.where(w > 0, 1, np.where(w < 0, 0, p)), atol=1e-12)
         else:
@@ -71,10 +77,18 @@ def test_the_l2_projection_is_the_quadratic_programs() -> None:
     found = to_hyperplane(point, normal, gap, "l2")
     for p, w, c, d in zip(point.numpy(), normal.numpy(), gap.numpy(), found.numpy(), strict=True):
         program = minimize(
-            lambda z: z @ z, np.zeros(len(p)), jac=lambda z: 2 * z, method="SLSQP",
-            options={"ftol": 1e-14, "maxiter": 500}, bounds=[*zip(-p, 1 - p, strict=True)],
-            constraints={"type": "eq", "fun": lambda z, w=w, c=c: w @ z - c, "jac": lambda z, w=w: w},
-        )  # fmt: skip
+            lambda z: z @ z,
+            np.zeros(len(p)),
+            jac=lambda z: 2 * z,
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+            bounds=[*zip(-p, 1 - p, strict=True)],
+            constraints={
+                "type": "eq",
+                "fun": lambda z, w=w, c=c: w @ z - c,
+                "jac": lambda z, w=w: w,
+            },
+        )
         assert program.success
         assert w @ d == pytest.approx(c, rel=1e-6)
         assert d @ d == pytest.approx(program.fun, rel=1e-6)
@@ -93,9 +107,26 @@ def test_projections_hold_in_float32_at_full_size_and_without_a_gradient(norm: s
 
 def test_square_shrinks_as_in_the_papers_table() -> None:
     """Appendix B: halved after 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000 queries, from 0.8."""
-    after = {10: 0.8, 11: 0.4, 50: 0.4, 51: 0.2, 200: 0.2, 201: 0.1, 500: 0.1, 501: 0.05, 1001: 0.025, 2000: 0.025,
-             2001: 0.0125, 4001: 0.00625, 6001: 0.003125, 8001: 0.0015625, 0: 0.8}  # fmt: skip
-    torch.testing.assert_close(square.share(torch.tensor(list(after))), torch.tensor(list(after.values())).double())
+    after = {
+        10: 0.8,
+        11: 0.4,
+        50: 0.4,
+        51: 0.2,
+        200: 0.2,
+        201: 0.1,
+        500: 0.1,
+        501: 0.05,
+        1001: 0.025,
+        2000: 0.025,
+        2001: 0.0125,
+        4001: 0.00625,
+        6001: 0.003125,
+        8001: 0.0015625,
+        0: 0.8,
+    }
+    torch.testing.assert_close(
+        square.share(torch.tensor(list(after))), torch.tensor(list(after.values())).double()
+    )
 
 
 class Line(nn.Module):
@@ -117,7 +148,11 @@ def line() -> tuple[Line, Tensor, Tensor]:
     draw = torch.Generator().manual_seed(1)
     w = torch.randn(48, generator=draw)
     x = 0.45 + 0.1 * torch.rand(5, 3, 4, 4, generator=draw)
-    return Line(w, float(-(x.flatten(1) @ w).max() - 1)).eval().requires_grad_(False), x, torch.zeros(5).long()
+    return (
+        Line(w, float(-(x.flatten(1) @ w).max() - 1)).eval().requires_grad_(False),
+        x,
+        torch.zeros(5).long(),
+    )
 
 
 def board(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2) -> Board:
@@ -130,7 +165,10 @@ def test_fab_finds_the_nearest_point_of_a_linear_model(norm: str, dual: int) -> 
     w = model.linear.weight[1]
     exact = -(x.flatten(1) @ w + model.linear.bias[1]) / w.norm(p=dual)
     ball = {"linf": Linf, "l2": L2}[norm]
-    for room, falls in ((1.06, True), (0.99, False)):  # FAB overshoots by 5 %, and comes nearer than that by no step
+    for room, falls in (
+        (1.06, True),
+        (0.99, False),
+    ):  # FAB overshoots by 5 %, and comes nearer than that by no step
         for image, distance in enumerate(exact.tolist()):
             one = slice(image, image + 1)
             at = board(model, x[one], y[one], ball(room * distance))
@@ -152,7 +190,9 @@ def test_apgd_halves_its_step_at_the_papers_checkpoints() -> None:
     """On a slope that ends at the ball's edge no step improves after the first: each look at the step halves it."""
     x, y = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
     at = board(Slope(), x, y, Linf(0.1))
-    search = apgd.APGD("apgd-ce", Searcher(Slope(), "fp32", folded=False), at, apgd.cross_entropy, turns=1, seed=0)
+    search = apgd.APGD(
+        "apgd-ce", Searcher(Slope(), "fp32", folded=False), at, apgd.cross_entropy, turns=1, seed=0
+    )
     with torch.no_grad():
         state = search.begin(torch.tensor([0]), torch.tensor([0]))
         halved, last = [], state["step"].item()
@@ -176,9 +216,18 @@ def test_apgd_climbs_as_pyautoattack_does_step_for_step(contested, loss: str) ->
     make = package.APGDAttack_targeted if loss == "dlr-targeted" else package.APGDAttack
     climbed = {"ce": apgd.cross_entropy, "dlr": apgd.dlr, "dlr-targeted": apgd.dlr_targeted}[loss]
     for norm, ball in (("Linf", Linf(0.01)), ("L2", L2(0.05))):
-        reference = make(model, n_restarts=1, eps=ball.eps, norm=norm, device="cpu", logger=logging.getLogger("test"))
+        reference = make(
+            model,
+            n_restarts=1,
+            eps=ball.eps,
+            norm=norm,
+            device="cpu",
+            logger=logging.getLogger("test"),
+        )
         at = board(model, x, y, ball)
-        search = apgd.APGD("apgd", Searcher(model, "fp32", folded=False), at, climbed, turns=1, seed=0)
+        search = apgd.APGD(
+            "apgd", Searcher(model, "fp32", folded=False), at, climbed, turns=1, seed=0
+        )
         rows = at.standing.nonzero().squeeze(1)
         with torch.no_grad():
             state = search.begin(rows, torch.zeros_like(rows))
@@ -198,7 +247,9 @@ def test_apgd_climbs_as_pyautoattack_does_step_for_step(contested, loss: str) ->
 def test_fab_comes_as_near_as_pyautoattacks_does(contested, norm: str) -> None:  # type: ignore[no-untyped-def]
     """No random number is in it: an image falls at a radius just above the distance found there, and not just below."""
     model, x, y = contested
-    reference = pyautoattack.fab_pt.FABAttack_PT(model, norm=norm.capitalize(), targeted=True, eps=1.0, device="cpu")
+    reference = pyautoattack.fab_pt.FABAttack_PT(
+        model, norm=norm.capitalize(), targeted=True, eps=1.0, device="cpu"
+    )
     reference.target_class = 2
     ball = {"linf": Linf, "l2": L2}[norm]
     nearest = reference.attack_single_run(x[1:6], y[1:6], is_targeted=True)
@@ -215,9 +266,14 @@ class Tiny(nn.Module):
     def __init__(self, classes: int = 5) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU(),
-            nn.Flatten(), nn.Linear(96, classes),
-        )  # fmt: skip
+            nn.Conv2d(1, 6, 3, bias=False),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Conv2d(6, 6, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(96, classes),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -254,7 +310,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(square, "QUERIES", 300)
 
 
-def compared(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2, **options: object) -> dict[str, float]:
+def compared(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2, **options: object
+) -> dict[str, float]:
     """Both engines: the share of equal verdicts, and each one's robust accuracy."""
     trails: dict[str, list[tuple[str, Tensor]]] = {"theirs": [], "ours": []}
     autoattack(model, x, y, threat=threat, trail=trails["theirs"])
@@ -266,8 +324,11 @@ def compared(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2, **option
     assert threat.distance(x_adv, x).max() <= threat.eps + 1e-6
     assert 0 <= x_adv.min() <= x_adv.max() <= 1
     assert torch.equal(x_adv[ours], x[ours])
-    return {"agree": (ours == theirs).float().mean().item(), "ours": ours.float().mean().item(),
-            "theirs": theirs.float().mean().item()}  # fmt: skip
+    return {
+        "agree": (ours == theirs).float().mean().item(),
+        "ours": ours.float().mean().item(),
+        "theirs": theirs.float().mean().item(),
+    }
 
 
 @pytest.mark.parametrize("threat", [Linf(0.02), L2(0.08)], ids=["linf", "l2"])
@@ -319,7 +380,12 @@ def test_a_verdict_does_not_depend_on_the_other_images(contested, short) -> None
     """The same image, in another batch: its random numbers are those of its place in the test set."""
     model, x, y = contested
     whole: list[tuple[str, Tensor]] = []
-    given = {"threat": Linf(0.02), "precision": "fp32", "version": "custom", "attacks": ["apgd-ce", "square"]}
+    given = {
+        "threat": Linf(0.02),
+        "precision": "fp32",
+        "version": "custom",
+        "attacks": ["apgd-ce", "square"],
+    }
     fast(model, x, y, positions=torch.arange(32), trail=whole, **given)
     some = torch.tensor([30, 3, 17, 8, 21, 5])
     trail: list[tuple[str, Tensor]] = []
@@ -332,7 +398,14 @@ def test_random_numbers_belong_to_a_place_and_a_seed(contested) -> None:  # type
     model, x, y = contested
     at = Board(model, x, y, list(range(100, 132)), Linf(0.1))
     one, other = (
-        apgd.APGD("apgd-ce", Searcher(model, "fp32", folded=False), at, apgd.cross_entropy, turns=2, seed=seed)
+        apgd.APGD(
+            "apgd-ce",
+            Searcher(model, "fp32", folded=False),
+            at,
+            apgd.cross_entropy,
+            turns=2,
+            seed=seed,
+        )
         for seed in (0, 1)
     )
     rows, first, second = torch.arange(32), torch.zeros(32).long(), torch.ones(32).long()
@@ -357,7 +430,9 @@ def test_the_copy_folds_batch_norm_and_masks_and_says_the_same() -> None:
         assert len(norms) < len(before)
         assert kind in ("preact_resnet18", "wrn") or not norms
     plain = lively("resnet_a")
-    masks = {name: top_k(weight.abs(), weight.numel() // 2) for name, weight in prunable(plain).items()}
+    masks = {
+        name: top_k(weight.abs(), weight.numel() // 2) for name, weight in prunable(plain).items()
+    }
     masked = Subnet(plain, masks).eval().requires_grad_(False)
     found = searcher(masked, x, y, masked(x), Linf(8 / 255), "fp32")
     assert found.folded
@@ -377,7 +452,12 @@ def test_a_network_that_cannot_be_copied_searches_itself(contested) -> None:  # 
     model, x, y = contested
     facts: dict[str, object] = {}
     trail: list[tuple[str, Tensor]] = []
-    given = {"threat": Linf(0.02), "version": "custom", "attacks": ["apgd-ce", "fab-t"], "precision": "bf16"}
+    given = {
+        "threat": Linf(0.02),
+        "version": "custom",
+        "attacks": ["apgd-ce", "fab-t"],
+        "precision": "bf16",
+    }
     fast(Branching(model), x, y, facts=facts, trail=trail, **given)
     assert facts == {"engine": "fast 1", "search_precision": "fp32", "search_folded": False}
     expected: list[tuple[str, Tensor]] = []
@@ -416,16 +496,27 @@ def test_parts_of_custom_have_the_packages_restarts_and_few_classes_few_targets(
     assert not trail[-1][1].any()
     with pytest.raises(UserError, match="at least 4 classes"):
         fast(Tiny(classes=3), x, torch.zeros(3).long(), threat=Linf(0.3))
-    assert fast(model, x[:0], torch.zeros(0).long(), threat=Linf(0.1), **given).shape == (0, 1, 8, 8)
+    assert fast(model, x[:0], torch.zeros(0).long(), threat=Linf(0.1), **given).shape == (
+        0,
+        1,
+        8,
+        8,
+    )
 
 
-def test_an_evaluation_says_which_engine_it_had_and_leaves_no_state(contested, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_evaluation_says_which_engine_it_had_and_leaves_no_state(
+    contested, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     model, x, y = contested
     for engine, said in ((None, "pyautoattack 0.2.0"), ("fast", "fast 1")):
         parts = tmp_path / str(engine)
         parts.mkdir()
-        attack = partial(autoattack, threat=Linf(0.02), version="custom", attacks=["apgd-ce"], engine=engine)
-        module = RobustEvaluation(model, attack, name="autoattack", threat=Linf(0.02), parts=parts, seed=0)
+        attack = partial(
+            autoattack, threat=Linf(0.02), version="custom", attacks=["apgd-ce"], engine=engine
+        )
+        module = RobustEvaluation(
+            model, attack, name="autoattack", threat=Linf(0.02), parts=parts, seed=0
+        )
         module.test_step((x, y, torch.arange(32)), 0)
         assert module.facts()["engine"] == said
         assert sorted(path.name for path in parts.iterdir()) == ["batch_000000.json", "facts.json"]
@@ -438,7 +529,9 @@ class Killed(BaseException):
     """What ends a run at once."""
 
 
-def test_an_attack_goes_on_within_its_batch(contested, short, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_an_attack_goes_on_within_its_batch(
+    contested, short, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
     """Ended at a new place each time, it goes on from what is on disk, and ends with the same bits."""
     model, x, y = contested
     x, y = x[:12], y[:12]
@@ -521,16 +614,23 @@ def test_a_killed_attack_goes_on_within_its_batch(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "norm"),
-    [("digits robust", "l2"), ("digits natural", "linf"), ("digits pruned", "linf"), ("digits int8", "l2")],
+    [
+        ("digits robust", "l2"),
+        ("digits natural", "linf"),
+        ("digits pruned", "linf"),
+        ("digits int8", "l2"),
+    ],
 )
 def test_verdicts_of_whole_attacks_are_those_of_pyautoattack(name: str, norm: str) -> None:
     """At most one image of 24 apart, all steps of both; or no more than pyautoattack's own seeds allow.
 
-    ``python -m benchmarks autoattack_agreement`` measures it on 1,000 images, all networks in both norms.
+    ``python -m benchmarks autoattack_agreement`` measures it on 1,000 images, all networks in both
+    norms.
 
-    An image near the boundary falls by chance. pyautoattack with another seed differs on 0.2 % to 0.5 % of the images,
-    and on 3 % to 8 % of a quantized network's, whose rounding hides gradients: there the engines may be as far apart
-    as the seeds are, and as many images must stand by one as by the other.
+    An image near the boundary falls by chance. pyautoattack with another seed differs on 0.2 % to
+    0.5 % of the images, and on 3 % to 8 % of a quantized network's, whose rounding hides gradients:
+    there the engines may be as far apart as the seeds are, and as many images must stand by one as
+    by the other.
     """
     case = DIGITS[name]
     theirs, ours = (verdicts(case, norm, 24, engine) for engine in (None, "fast"))

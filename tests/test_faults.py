@@ -35,7 +35,9 @@ def test_a_full_disk_leaves_the_previous_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "model.safetensors"]
 
 
-def test_a_full_disk_is_a_sentence(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_sentence(
+    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, weights: Any) -> None:
         raise OSError(28, "No space left on device", str(path))
 
@@ -60,9 +62,16 @@ def test_ctrl_c_is_a_clean_line(tmp_path: Path) -> None:
     command = [sys.executable, "prune.py", *TINY, "training.epochs=4000", *places]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background ignores it
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell's background ignores it
+    )
     deadline = time.monotonic() + 1200
     while not list(tmp_path.glob("stages/dense/*/work/last.ckpt")) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -17,7 +17,9 @@ def losses(*values: float) -> list[torch.Tensor]:
 def test_the_processor_is_told_at_once() -> None:
     finite = Finite()
     finite.see(torch.tensor(1.0), epoch=1, step=1)
-    with pytest.raises(UserError, match=r"^the loss is nan in epoch 1, step 2; lower the learning rate"):
+    with pytest.raises(
+        UserError, match=r"^the loss is nan in epoch 1, step 2; lower the learning rate"
+    ):
         finite.see(torch.tensor(torch.nan), epoch=1, step=2)
 
 
@@ -44,7 +46,9 @@ def test_a_weight_that_is_not_finite_is_named_and_counters_are_none() -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
     check_weights(net.state_dict(), epoch=1)
     net[1].running_var[1] = torch.inf
-    with pytest.raises(UserError, match=r"^1.running_var is not finite after epoch 3; lower the learning rate"):
+    with pytest.raises(
+        UserError, match=r"^1.running_var is not finite after epoch 3; lower the learning rate"
+    ):
         check_weights(net.state_dict(), epoch=3)
 
 
@@ -53,11 +57,17 @@ def test_a_last_step_that_spoils_the_weights_ends_the_training(tmp_path) -> None
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2))
 
     def objective(model, x, y, *, progress):
-        return model(x).sum() + (0 * model(x)).abs().sqrt().sum()  # the slope of a root at 0: 0 * inf
+        return (
+            model(x).sum() + (0 * model(x)).abs().sqrt().sum()
+        )  # the slope of a root at 0: 0 * inf
 
     data = torch.utils.data.DataLoader([(torch.rand(1, 1, 2), torch.tensor(0))] * 2, batch_size=2)
     module = RobustTraining(net, objective, Recipe(epochs=1), attack=None, seed=0)
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    run = pl.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, limit_val_batches=0, **quiet)
+    quiet = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    run = pl.Trainer(
+        max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, limit_val_batches=0, **quiet
+    )
     with pytest.raises(UserError, match="is not finite after epoch 1"):
         run.fit(module, data)

@@ -37,11 +37,20 @@ WRAPPINGS = {
     "plain": lambda state: state,
     "dataparallel": lambda state: {"state_dict": prefixed("module.", state), "best_prec1": 91.7},
     "net": lambda state: {"net": state, "acc": 91.7, "epoch": 3},
-    "model": lambda state: {"model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
+    "model": lambda state: {
+        "model": state,
+        "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
+    },
     "model_state_dict": lambda state: {"model_state_dict": state},
-    "lightning": lambda state: {"state_dict": prefixed("model.", state), "callbacks": {}, "loops": {}},
+    "lightning": lambda state: {
+        "state_dict": prefixed("model.", state),
+        "callbacks": {},
+        "loops": {},
+    },
     "compiled": lambda state: {"state_dict": prefixed("net._orig_mod.", state)},
-    "wrapped twice": lambda state: {"model": {"state_dict": prefixed("module.model.module.", state)}},
+    "wrapped twice": lambda state: {
+        "model": {"state_dict": prefixed("module.model.module.", state)}
+    },
 }
 
 
@@ -118,7 +127,9 @@ def test_another_class_count_is_named(tmp_path):
 def test_another_channel_count_and_another_image_size_are_named(tmp_path):
     def small(channels: int, size: int) -> nn.Module:
         constants = {"mean": [0.5] * channels, "std": [0.25] * channels}
-        return small_cnn(num_classes=10, in_channels=channels, image_size=size, widths=[2, 2, 2], **constants)
+        return small_cnn(
+            num_classes=10, in_channels=channels, image_size=size, widths=[2, 2, 2], **constants
+        )
 
     torch.save(small(1, 8).state_dict(), tmp_path / "digits.pt")
     assert "for 1 channels, the dataset has 3" in refused(small(3, 8), tmp_path / "digits.pt")
@@ -131,7 +142,9 @@ def test_another_depth_or_width_is_named_with_the_cure(tmp_path, other):
     message = refused(network(1), tmp_path / "w.pt")
     assert "does not fit this CifarResNet" in message
     assert "it fits model=resnet20 model." in message
-    assert ("layer1.1.conv1.weight" if "depth" in other else "shapes: conv1.weight is (8, 3, 3, 3)") in message
+    assert (
+        "layer1.1.conv1.weight" if "depth" in other else "shapes: conv1.weight is (8, 3, 3, 3)"
+    ) in message
 
 
 def test_another_architecture_lists_five_names_each_and_counts_the_rest(tmp_path):
@@ -211,7 +224,10 @@ def test_every_truncation_is_refused_in_a_sentence(tmp_path):
     [
         ([torch.ones(1)], "holds a list and no state_dict"),
         ({}, "holds nothing"),
-        ({"epoch": 3, "lr": 0.1}, "holds epoch, lr and no state_dict, neither by itself nor under state_dict"),
+        (
+            {"epoch": 3, "lr": 0.1},
+            "holds epoch, lr and no state_dict, neither by itself nor under state_dict",
+        ),
     ],
 )
 def test_a_file_without_one_state_dict_is_refused(tmp_path, content, message):

@@ -1,6 +1,7 @@
 """Published families: a file in the authors' layout, written anew from its description, gives the logits it describes.
 
-Each family is a list of names and shapes here, and a function from such tensors to logits, with torch's functions.
+Each family is a list of names and shapes here, and a function from such tensors to logits, with
+torch's functions.
 """
 
 from collections.abc import Callable
@@ -28,20 +29,31 @@ class Draw:
 
     def conv(self, name: str, inputs: int, outputs: int, side: int = 3) -> None:
         scale = (2 / (inputs * side * side)) ** 0.5
-        self.weights[f"{name}.weight"] = torch.randn(outputs, inputs, side, side, generator=self.draw) * scale
+        self.weights[f"{name}.weight"] = (
+            torch.randn(outputs, inputs, side, side, generator=self.draw) * scale
+        )
 
     def norm(self, name: str, channels: int) -> None:
-        for leaf, low in (("weight", 0.5), ("bias", -0.5), ("running_mean", -0.5), ("running_var", 0.5)):
+        for leaf, low in (
+            ("weight", 0.5),
+            ("bias", -0.5),
+            ("running_mean", -0.5),
+            ("running_var", 0.5),
+        ):
             self.weights[f"{name}.{leaf}"] = torch.rand(channels, generator=self.draw) + low
         self.weights[f"{name}.num_batches_tracked"] = torch.tensor(7)
 
     def linear(self, name: str, inputs: int, outputs: int) -> None:
-        self.weights[f"{name}.weight"] = torch.randn(outputs, inputs, generator=self.draw) / inputs**0.5
+        self.weights[f"{name}.weight"] = (
+            torch.randn(outputs, inputs, generator=self.draw) / inputs**0.5
+        )
         self.weights[f"{name}.bias"] = torch.randn(outputs, generator=self.draw)
 
 
 def bn(w: Weights, name: str, x: Tensor) -> Tensor:
-    return F.batch_norm(x, *(w[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias")))
+    return F.batch_norm(
+        x, *(w[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias"))
+    )
 
 
 def standardised(x: Tensor) -> Tensor:
@@ -108,13 +120,19 @@ def dm_preact(width: int) -> Weights:
     return made.weights
 
 
-def dm_preact_logits(w: Weights, x: Tensor, padding: int, act: Callable[[Tensor], Tensor]) -> Tensor:
+def dm_preact_logits(
+    w: Weights, x: Tensor, padding: int, act: Callable[[Tensor], Tensor]
+) -> Tensor:
     out = same3(standardised(F.pad(x, (padding,) * 4)), w["conv_2d.weight"], 1)
     for layer in range(4):
         for block in range(2):
             name, stride = f"layer_{layer}.{block}", 2 if layer and not block else 1
-            inner = same3(act(bn(w, f"{name}.batchnorm_0", out)), w[f"{name}.conv_2d_1.weight"], stride)
-            inner = same3(act(bn(w, f"{name}.batchnorm_1", inner)), w[f"{name}.conv_2d_2.weight"], 1)
+            inner = same3(
+                act(bn(w, f"{name}.batchnorm_0", out)), w[f"{name}.conv_2d_1.weight"], stride
+            )
+            inner = same3(
+                act(bn(w, f"{name}.batchnorm_1", inner)), w[f"{name}.conv_2d_2.weight"], 1
+            )
             skip = f"{name}.shortcut.weight"
             out = inner + (same3(out, w[skip], stride) if skip in w else out)
     out = F.avg_pool2d(act(bn(w, "batchnorm", out)), 4)
@@ -127,8 +145,12 @@ def dm_preact_logits(w: Weights, x: Tensor, padding: int, act: Callable[[Tensor]
 def test_robustbenchs_networks_of_gowal_rebuffi_and_wang(
     tmp_path: Path, family: str, act: Callable[[Tensor], Tensor], padding: int
 ) -> None:
-    # the authors average a window of 8 (of 4 in the ResNet); with padding the map is larger, and they drop the rest
-    options: dict[str, Any] = {"activation": "swish" if act is F.silu else "relu", "padding": padding}
+    # the authors average a window of 8 (of 4 in the ResNet); with padding the map is larger, and
+    # they drop the rest
+    options: dict[str, Any] = {
+        "activation": "swish" if act is F.silu else "relu",
+        "padding": padding,
+    }
     if family == "dm_wide":
         weights, logits, name = dm_wide(16, 1), dm_wide_logits, "dm_wrn_28_10"
         options |= {"depth": 16, "widen": 1}
@@ -136,14 +158,23 @@ def test_robustbenchs_networks_of_gowal_rebuffi_and_wang(
         weights, logits, name = dm_preact(8), dm_preact_logits, "dm_preact_resnet18"
         options |= {"width": 8}
     constants = {"mean": torch.tensor(MEAN).view(3, 1, 1), "std": torch.tensor(STD).view(3, 1, 1)}
-    check(tmp_path, {**constants, **weights}, name, options, lambda w, x: logits(w, x, padding, act))
+    check(
+        tmp_path, {**constants, **weights}, name, options, lambda w, x: logits(w, x, padding, act)
+    )
 
 
 def check(
-    folder: Path, weights: Weights, name: str, options: dict[str, Any], logits: Callable[[Weights, Tensor], Tensor]
+    folder: Path,
+    weights: Weights,
+    name: str,
+    options: dict[str, Any],
+    logits: Callable[[Weights, Tensor], Tensor],
 ) -> None:
     """Load the file into the network of a YAML and compare, in float64, on CIFAR-sized images."""
-    torch.save({"model_state_dict": {f"module.{key}": tensor for key, tensor in weights.items()}}, folder / "w.pt")
+    torch.save(
+        {"model_state_dict": {f"module.{key}": tensor for key, tensor in weights.items()}},
+        folder / "w.pt",
+    )
     net = network(name, mean=MEAN, std=STD, **options)
     assert foreign.load(net, folder / "w.pt").doubts == []
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -164,7 +195,9 @@ def bottlenecks(width: int, counts: list[int], skip: str, stem: int, head: str) 
         planes = width * 2**layer
         for block in range(count):
             name = f"layer{layer + 1}.{block}"
-            for number, (a, b, side) in enumerate([(inputs, planes, 1), (planes, planes, 3), (planes, 4 * planes, 1)]):
+            for number, (a, b, side) in enumerate(
+                [(inputs, planes, 1), (planes, planes, 3), (planes, 4 * planes, 1)]
+            ):
                 made.conv(f"{name}.conv{number + 1}", a, b, side)
                 made.norm(f"{name}.bn{number + 1}", b)
             if not block:
@@ -210,10 +243,18 @@ def resnet_logits(w: Weights, x: Tensor, skip: str, head: str, *, imagenet: bool
                 step = (
                     stride if number == last - 1 else 1
                 )  # a bottleneck strides in its 3x3, as a basic block in its first
-                inner = bn(w, f"{name}.bn{number}", F.conv2d(inner, weight, stride=step, padding=weight.shape[-1] // 2))
+                inner = bn(
+                    w,
+                    f"{name}.bn{number}",
+                    F.conv2d(inner, weight, stride=step, padding=weight.shape[-1] // 2),
+                )
                 inner = inner.relu() if number < last else inner
             if f"{name}.{skip}.0.weight" in w:
-                out = bn(w, f"{name}.{skip}.1", F.conv2d(out, w[f"{name}.{skip}.0.weight"], stride=stride))
+                out = bn(
+                    w,
+                    f"{name}.{skip}.1",
+                    F.conv2d(out, w[f"{name}.{skip}.0.weight"], stride=stride),
+                )
             out = (out + inner).relu()
             block += 1
     return F.linear(out.mean((2, 3)), w[f"{head}.weight"], w[f"{head}.bias"])
@@ -221,11 +262,21 @@ def resnet_logits(w: Weights, x: Tensor, skip: str, head: str, *, imagenet: bool
 
 def test_the_resnet50_of_cifar_is_kuanglius(tmp_path: Path) -> None:
     weights = bottlenecks(4, [3, 4, 6, 3], "shortcut", 3, "linear")
-    check(tmp_path, weights, "resnet50_cifar", {"width": 4},
-          lambda w, x: resnet_logits(w, x, "shortcut", "linear", imagenet=False))  # fmt: skip
+    check(
+        tmp_path,
+        weights,
+        "resnet50_cifar",
+        {"width": 4},
+        lambda w, x: resnet_logits(w, x, "shortcut", "linear", imagenet=False),
+    )
 
 
 def test_the_resnet18_of_imagenet_is_torchvisions(tmp_path: Path) -> None:
     weights = basics(64, "downsample", 7, "fc")
-    check(tmp_path, weights, "resnet18_imagenet", {},
-          lambda w, x: resnet_logits(w, x, "downsample", "fc", imagenet=True))  # fmt: skip
+    check(
+        tmp_path,
+        weights,
+        "resnet18_imagenet",
+        {},
+        lambda w, x: resnet_logits(w, x, "downsample", "fc", imagenet=True),
+    )

@@ -32,7 +32,12 @@ TABLE = {
     "resnet20": (269_722, 267_696, 133.13, (0.496216, 0.244324, 0.118378, 0.055405, 0.023918)),
     "vgg": (14_991_946, 14_977_344, 1026.7, (0.499513, 0.249269, 0.124147, 0.061586, 0.030306)),
     "googlenet": (5_610_154, 5_585_344, 226.12, (0.497779, 0.246669, 0.121113, 0.058336, 0.026947)),
-    "mobilenet_v2": (2_236_682, 2_189_760, 47.67, (0.489286, 0.233929, 0.106251, 0.042411, 0.010492)),
+    "mobilenet_v2": (
+        2_236_682,
+        2_189_760,
+        47.67,
+        (0.489286, 0.233929, 0.106251, 0.042411, 0.010492),
+    ),
     "resnet56": (853_018, 848_304, 180.95, (0.497222, 0.245832, 0.120138, 0.057290, 0.025867)),
 }
 AUTHORS = {"biases": True, "classifier": False}
@@ -70,12 +75,17 @@ class Small(nn.Module):
 
 def some(count=2, size=8, seed=0):
     g = torch.Generator().manual_seed(seed)
-    return [(torch.rand(size, 2, 7, 7, generator=g), torch.randint(3, (size,), generator=g)) for _ in range(count)]
+    return [
+        (torch.rand(size, 2, 7, 7, generator=g), torch.randint(3, (size,), generator=g))
+        for _ in range(count)
+    ]
 
 
 def resnet20():
     torch.manual_seed(0)
-    return CifarResNet(num_classes=10, in_channels=3, image_size=32, mean=[0.5] * 3, std=[0.25] * 3, depth=20)
+    return CifarResNet(
+        num_classes=10, in_channels=3, image_size=32, mean=[0.5] * 3, std=[0.25] * 3, depth=20
+    )
 
 
 def kept(masks):
@@ -87,7 +97,9 @@ def spent(values, f, *, end, select="quantile"):
     net = nn.Linear(len(values), 1, bias=False)
     pruner = {"scope": "global", "remove": end, "select": select}
     scores = torch.tensor([values], dtype=torch.float32)
-    masks = masking.compute_masks(lambda model, batches: {"weight": scores}, net, [], pruner, 1 - f, None)
+    masks = masking.compute_masks(
+        lambda model, batches: {"weight": scores}, net, [], pruner, 1 - f, None
+    )
     return [i + 1 for i, on in enumerate(masks["weight"][0].tolist()) if on]
 
 
@@ -145,7 +157,9 @@ def test_fact_4_three_criteria_and_a_tie():
     g = {"weight": torch.tensor([4, -1, 0.1, 0.5], dtype=torch.float64)}
     weighted = [0.4, 0.2, 0.03, 0.2]
     assert scored(g, w, "weighted")["weight"].tolist() == pytest.approx(weighted)
-    assert scored(g, w, "weighted_signed")["weight"].tolist() == pytest.approx([0.4, 0.2, 0.03, -0.2])
+    assert scored(g, w, "weighted_signed")["weight"].tolist() == pytest.approx(
+        [0.4, 0.2, 0.03, -0.2]
+    )
     assert spent(w["weight"].abs().tolist(), 0.5, end=None) == [3, 4]
     assert spent(weighted, 0.5, end=None) == [1, 2, 4]
     assert spent(weighted, 0.5, end=None, select=None) == [1, 2]
@@ -164,7 +178,9 @@ def test_fact_6_ties_follow_no_count():
     assert spent([1, 1, 1, 2], 0.5, end="largest") == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("n", "f"), [(10, 0.3), (11, 0.5), (37, 0.118378), (1000, 0.0554), (7, 0.9)])
+@pytest.mark.parametrize(
+    ("n", "f"), [(10, 0.3), (11, 0.5), (37, 0.118378), (1000, 0.0554), (7, 0.9)]
+)
 def test_fact_7_kept_counts_of_distinct_values(n, f):
     values = np.random.RandomState(0).permutation(n).astype(float) - n / 3 + 0.25
     assert len(spent(values.tolist(), f, end=None)) == n - math.ceil((n - 1) * (1 - f))
@@ -214,7 +230,9 @@ def test_fact_10_normalised_eps_is_two_grey_levels():
     walked = []
     net.conv1.register_forward_pre_hook(lambda _, inputs: walked.append(inputs[0].detach().clone()))
     x = torch.rand(4, 3, 32, 32)
-    gap_authors(net, [(x, torch.zeros(4, dtype=torch.int64))], eligible=lambda m: {"w": m.linear.weight})
+    gap_authors(
+        net, [(x, torch.zeros(4, dtype=torch.int64))], eligible=lambda m: {"w": m.linear.weight}
+    )
     assert len(walked) == 12  # one for the label, ten steps, and the end
     pixels = (walked[-1] - walked[0]).abs().amax((0, 2, 3)) * std * 255
     assert pixels.tolist() == pytest.approx([1.976, 1.944, 2.096], abs=1e-3)
@@ -222,10 +240,14 @@ def test_fact_10_normalised_eps_is_two_grey_levels():
 
 def test_fact_11_masked_weights_stay_zero_through_momentum_and_decay():
     net = Small(dropout=0.0)
-    masks = completed(net, scopes.layer({n: p.detach().abs() for n, p in eligible(net, **AUTHORS).items()}, 0.5))
+    masks = completed(
+        net, scopes.layer({n: p.detach().abs() for n, p in eligible(net, **AUTHORS).items()}, 0.5)
+    )
     assert not masks["a.bias"].all()
     subnet = Subnet(net, masks)
-    optimizer = torch.optim.SGD(subnet.trainable(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2)
+    optimizer = torch.optim.SGD(
+        subnet.trainable(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2
+    )
     for x, y in some(5):
         optimizer.zero_grad()
         F.cross_entropy(subnet(x), y).backward()
@@ -246,7 +268,12 @@ def test_fact_15_bernoulli_counts_are_so_in_expectation_only():
     masks = masking.compute_masks(criterion, net, [], pruner, ratio, None)
     told = masking.measure_sparsity(net, masks, ratio, pruner)
     f, size = 1 - ratio, 267_696
-    assert 0 < abs(told["removable_kept"] - f * size) < 4 * math.sqrt(size * f * (1 - f)) == pytest.approx(1035, abs=1)
+    assert (
+        0
+        < abs(told["removable_kept"] - f * size)
+        < 4 * math.sqrt(size * f * (1 - f))
+        == pytest.approx(1035, abs=1)
+    )
     assert keep_count(size, ratio) == 132_835
 
 
@@ -256,8 +283,11 @@ def test_what_may_be_removed():
     assert list(eligible(net, **AUTHORS)) == ["a.weight", "a.bias", "b.weight", "b.bias"]
     masks = completed(net, {"a.bias": torch.tensor([True, False, True, False])})
     assert {name: bool(mask.all()) for name, mask in masks.items()} == {
-        "a.weight": True, "a.bias": False, "b.weight": True, "fc.weight": True,
-    }  # fmt: skip
+        "a.weight": True,
+        "a.bias": False,
+        "b.weight": True,
+        "fc.weight": True,
+    }
     with pytest.raises(UserError, match="has none"):
         eligible(nn.Sequential(nn.Conv2d(1, 1, 1)), classifier=False)
 
@@ -277,7 +307,14 @@ def whole(net, batches, mode):
 @pytest.mark.parametrize("count", [1, 2, None])
 def test_the_gradient_is_the_mean_over_images(mode, count):
     net, batches = Small(dropout=0.0), [*some(2), *some(1, size=3, seed=1)]
-    found = gradient(net, batches, score="signed", mode=mode, count=count, eligible=lambda m: eligible(m, biases=True))
+    found = gradient(
+        net,
+        batches,
+        score="signed",
+        mode=mode,
+        count=count,
+        eligible=lambda m: eligible(m, biases=True),
+    )
     expected = whole(Small(dropout=0.0), batches[:count], mode)
     for name, g in found.items():
         torch.testing.assert_close(g, expected[name], rtol=1e-4, atol=1e-6)
@@ -299,7 +336,9 @@ def test_predicted_labels_and_adversarial_inputs_are_used():
         assert not torch.allclose(moved[name], given[name])
 
 
-@pytest.mark.parametrize("criterion", [gradient, activation, magnitude, gap_authors], ids=lambda c: c.__name__)
+@pytest.mark.parametrize(
+    "criterion", [gradient, activation, magnitude, gap_authors], ids=lambda c: c.__name__
+)
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_model_is_left_as_found(criterion, broken):
     net = Small()
@@ -318,7 +357,9 @@ def test_a_model_is_left_as_found(criterion, broken):
             criterion(net, batches(), **options)
     else:
         criterion(net, batches(), **options)
-    moved = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    moved = {
+        name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])
+    }
     statistics = {"bn.running_mean", "bn.running_var", "bn.num_batches_tracked"}
     assert moved == (statistics if criterion is gap_authors else set())
     assert net.training
@@ -338,7 +379,10 @@ def test_the_authors_statistics_move_twelve_times_a_batch():
 
 def test_the_authors_take_g_globally_and_its_size_by_layer():
     net, batches = Small(dropout=0.0), some(1)
-    one, other = (gap_authors(net, batches, scope=s, random_start=False)["a.weight"] for s in ("global", "layer"))
+    one, other = (
+        gap_authors(net, batches, scope=s, random_start=False)["a.weight"]
+        for s in ("global", "layer")
+    )
     assert (one < 0).any()
     torch.testing.assert_close(one.abs(), other)
 
@@ -346,7 +390,10 @@ def test_the_authors_take_g_globally_and_its_size_by_layer():
 def test_activation_scores_by_a_loop():
     net, batches = Small(), some(2)
     seen = {"a": [], "b": [], "fc": []}
-    hooks = [net.get_submodule(n).register_forward_pre_hook(lambda _, i, n=n: seen[n].append(i[0])) for n in seen]
+    hooks = [
+        net.get_submodule(n).register_forward_pre_hook(lambda _, i, n=n: seen[n].append(i[0]))
+        for n in seen
+    ]
     with torch.no_grad():
         net.eval()(torch.cat([x for x, _ in batches]))
     for hook in hooks:
@@ -359,7 +406,9 @@ def test_activation_scores_by_a_loop():
                 channel = i if group == 1 else o
                 mean = seen[name][0][:, channel].abs().mean()
                 torch.testing.assert_close(found[f"{name}.weight"][o, i], weight[o, i].abs() * mean)
-    torch.testing.assert_close(found["fc.weight"], net.fc.weight.abs() * seen["fc"][0].abs().mean(0))
+    torch.testing.assert_close(
+        found["fc.weight"], net.fc.weight.abs() * seen["fc"][0].abs().mean(0)
+    )
     torch.testing.assert_close(found["fc.bias"], net.fc.bias.abs())
 
 
@@ -394,7 +443,10 @@ def test_the_authors_learning_rate():
 
 def test_fact_14_a_mean_of_batch_means_is_biased_and_ours_is_not():
     right = [i % 10 < 9 for i in range(10_000)]
-    assert summary({"image": list(range(10_000)), "clean_ok": right, "robust_ok": right})["clean_acc"] == 0.9
+    assert (
+        summary({"image": list(range(10_000)), "clean_ok": right, "robust_ok": right})["clean_acc"]
+        == 0.9
+    )
     batches = [right[i : i + 128] for i in range(0, 10_000, 128)]
     biased = sum(sum(batch) / 128 for batch in batches) / len(batches)
     assert biased == pytest.approx(0.9 * (78 + 16 / 128) / 79, abs=2e-4)

@@ -30,10 +30,14 @@ def hydra_of(tmp_path: Path) -> Iterator[tuple[ConfigLoader, DictConfig]]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         overrides = [f"hydra.sweep.dir={tmp_path}", "hydra.mode=MULTIRUN"]
-        yield GlobalHydra.instance().config_loader(), compose("prune", overrides, return_hydra_config=True)
+        yield (
+            GlobalHydra.instance().config_loader(),
+            compose("prune", overrides, return_hydra_config=True),
+        )
 
 
-#: One after the other, as in a grid that varies all of it, so that what one leaves behind would show in the next.
+#: One after the other, as in a grid that varies all of it, so that what one leaves behind would
+#: show in the next.
 JOBS = (
     ("ratio=0.9", "seed=0"),
     ("ratio=0.99", "seed=1"),
@@ -56,38 +60,55 @@ JOBS = (
     ("attack=transfer", "model@source_model=resnet20", "seed=4"),
     ("dense='a=b.pt'", "seed=4"),
     ("ratio=0.9", "seed=0"),
-)  # fmt: skip
+)
 
 
-def test_the_shortcut_composes_what_hydra_composes(hydra_of: tuple[ConfigLoader, DictConfig]) -> None:
+def test_the_shortcut_composes_what_hydra_composes(
+    hydra_of: tuple[ConfigLoader, DictConfig],
+) -> None:
     loader, master = hydra_of
     composer = Composer(loader, master, JOBS)
     for job in JOBS:
         options, whole = composer(job)
         expected = loader.load_sweep_config(master, list(job))
         for group in ("overrides", "choices"):
-            found, wanted = ((c.hydra if group == "overrides" else c.hydra.runtime)[group] for c in (whole, expected))
+            found, wanted = (
+                (c.hydra if group == "overrides" else c.hydra.runtime)[group]
+                for c in (whole, expected)
+            )
             assert OmegaConf.to_container(found) == OmegaConf.to_container(wanted), job
         with open_dict(expected):
             del expected["hydra"]
-        resolved = [OmegaConf.to_container(c, resolve=True, enum_to_str=True) for c in (options, expected)]
+        resolved = [
+            OmegaConf.to_container(c, resolve=True, enum_to_str=True) for c in (options, expected)
+        ]
         assert resolved[0] == resolved[1], job
         assert OmegaConf.is_struct(options)
 
 
-def test_jobs_of_one_choice_are_composed_once(hydra_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_of_one_choice_are_composed_once(
+    hydra_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loader, master = hydra_of
     composed: list[list[str]] = []
     whole = loader.load_sweep_config
     monkeypatch.setattr(loader, "load_sweep_config", lambda m, o: composed.append(o) or whole(m, o))
-    jobs = [(f"pruner={p}", f"seed={seed}", "ratio=0.9") for p in ("hydra", "magnitude") for seed in range(5)]
+    jobs = [
+        (f"pruner={p}", f"seed={seed}", "ratio=0.9")
+        for p in ("hydra", "magnitude")
+        for seed in range(5)
+    ]
     composer = Composer(loader, master, jobs)
     assert [composer(job)[0].seed for job in jobs] == [0, 1, 2, 3, 4] * 2
     assert composed == [["pruner=hydra", "ratio=0.9"], ["pruner=magnitude", "ratio=0.9"]]
 
 
-@pytest.mark.parametrize("job", [("ratoi=0.9",), ("ratio=99%",), ("pruner=magnitud",), ("seed=1", "training.epoch=3")])
-def test_what_hydra_refuses_is_refused_in_its_words(hydra_of: tuple[ConfigLoader, DictConfig], job: Any) -> None:
+@pytest.mark.parametrize(
+    "job", [("ratoi=0.9",), ("ratio=99%",), ("pruner=magnitud",), ("seed=1", "training.epoch=3")]
+)
+def test_what_hydra_refuses_is_refused_in_its_words(
+    hydra_of: tuple[ConfigLoader, DictConfig], job: Any
+) -> None:
     loader, master = hydra_of
     with pytest.raises(ConfigCompositionException) as expected:
         loader.load_sweep_config(master, list(job))
@@ -102,18 +123,32 @@ class Inner:
     def __init__(self) -> None:
         self.calls: list[tuple[list[list[str]], int]] = []
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
         self.calls.append(([list(job) for job in job_overrides], initial_job_idx))
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=f"made {job[0]}") for job in job_overrides]
+        return [
+            JobReturn(status=JobStatus.COMPLETED, _return_value=f"made {job[0]}")
+            for job in job_overrides
+        ]
 
 
-def found_first(hydra_of: tuple[ConfigLoader, DictConfig], unfinished: set[float]) -> tuple[Any, Inner, list[Any]]:
+def found_first(
+    hydra_of: tuple[ConfigLoader, DictConfig], unfinished: set[float]
+) -> tuple[Any, Inner, list[Any]]:
     loader, master = hydra_of
     inner, seen = Inner(), []
 
     def task(cfg: DictConfig) -> str:
         hydra = HydraConfig.get()
-        seen.append((cfg.ratio, hydra.job.num, Path(hydra.runtime.output_dir).name, list(hydra.overrides.task)))
+        seen.append(
+            (
+                cfg.ratio,
+                hydra.job.num,
+                Path(hydra.runtime.output_dir).name,
+                list(hydra.overrides.task),
+            )
+        )
         if cfg.ratio not in unfinished:
             record = Path(hydra.runtime.output_dir) / RECORD
             record.parent.mkdir()
@@ -121,11 +156,17 @@ def found_first(hydra_of: tuple[ConfigLoader, DictConfig], unfinished: set[float
         return f"found ratio={cfg.ratio}"
 
     launcher = SkipFinishedLauncher(inner)  # type: ignore[arg-type]
-    launcher.setup(hydra_context=HydraContext(config_loader=loader, callbacks=None), task_function=task, config=master)  # type: ignore[arg-type]
+    launcher.setup(
+        hydra_context=HydraContext(config_loader=loader, callbacks=None),
+        task_function=task,
+        config=master,
+    )  # type: ignore[arg-type]
     return launcher, inner, seen
 
 
-def test_only_unfinished_jobs_are_launched(hydra_of: tuple[ConfigLoader, DictConfig], tmp_path: Path) -> None:
+def test_only_unfinished_jobs_are_launched(
+    hydra_of: tuple[ConfigLoader, DictConfig], tmp_path: Path
+) -> None:
     launcher, inner, seen = found_first(hydra_of, {0.2, 0.4})
     jobs = [[f"ratio={ratio}"] for ratio in (0.1, 0.2, 0.3, 0.4)]
     returns = launcher.launch(jobs, 10)
@@ -136,7 +177,9 @@ def test_only_unfinished_jobs_are_launched(hydra_of: tuple[ConfigLoader, DictCon
         "made ratio=0.4",
     ]
     assert inner.calls == [([["ratio=0.2"], ["ratio=0.4"]], 12)]
-    found = [(ratio, number, folder) for ratio, number, folder, _ in seen if ratio not in (0.2, 0.4)]
+    found = [
+        (ratio, number, folder) for ratio, number, folder, _ in seen if ratio not in (0.2, 0.4)
+    ]
     assert found == [(0.1, 10, "10"), (0.3, 11, "11")]
     assert seen[0][3] == ["ratio=0.1"]
     assert json.loads((tmp_path / "jobs.json").read_text()) == jobs
@@ -145,12 +188,15 @@ def test_only_unfinished_jobs_are_launched(hydra_of: tuple[ConfigLoader, DictCon
 def test_all_found_launches_nothing(hydra_of: tuple[ConfigLoader, DictConfig]) -> None:
     launcher, inner, _ = found_first(hydra_of, set())
     assert [r.return_value for r in launcher.launch([["ratio=0.1"], ["ratio=0.2"]], 0)] == [
-        "found ratio=0.1", "found ratio=0.2",
-    ]  # fmt: skip
+        "found ratio=0.1",
+        "found ratio=0.2",
+    ]
     assert inner.calls == []
 
 
-def test_folders_named_by_the_user_are_left_to_hydra(hydra_of: tuple[ConfigLoader, DictConfig]) -> None:
+def test_folders_named_by_the_user_are_left_to_hydra(
+    hydra_of: tuple[ConfigLoader, DictConfig],
+) -> None:
     launcher, inner, seen = found_first(hydra_of, set())
     launcher.config.hydra.sweep.subdir = "${hydra.job.override_dirname}"
     launcher.launch([["ratio=0.1"]], 0)
@@ -166,7 +212,9 @@ def test_the_table_has_the_order_of_the_words(tmp_path: Path) -> None:
     assert [r["number"] for r in sorted(records, key=grid_order(tmp_path / "none"))] == [0, 1]
 
 
-def test_foreign_weights_are_read_once_for_all_jobs(hydra_of: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_foreign_weights_are_read_once_for_all_jobs(
+    hydra_of: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
     (tmp_path / "a.pt").write_bytes(b"weights")
     reads: list[str] = []
     original = fingerprints._digest

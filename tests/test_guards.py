@@ -59,8 +59,12 @@ DOUBTED = {
 def test_what_fools_attacks_is_doubted(what: str, tmp_path: Path) -> None:
     x, y = torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 0, 1])
     assert attack_checks.evaluation_warnings(HONEST, x, y) == []
-    assert any(what in sentence for sentence in attack_checks.evaluation_warnings(DOUBTED[what], x, y))
-    module = RobustEvaluation(DOUBTED[what], lambda net, x, y: x, name="a", threat=Linf(0.1), parts=tmp_path, seed=0)
+    assert any(
+        what in sentence for sentence in attack_checks.evaluation_warnings(DOUBTED[what], x, y)
+    )
+    module = RobustEvaluation(
+        DOUBTED[what], lambda net, x, y: x, name="a", threat=Linf(0.1), parts=tmp_path, seed=0
+    )
     module.test_step((x, y, torch.arange(4)), 0)
     assert any(what in sentence for sentence in module.doubts)
 
@@ -73,7 +77,9 @@ class Over(nn.Module):
         return torch.cat([0.5 - first, first - 0.5], 1)
 
 
-def test_an_image_that_is_wrong_on_x_is_not_robust_though_it_is_right_on_x_adv(tmp_path: Path) -> None:
+def test_an_image_that_is_wrong_on_x_is_not_robust_though_it_is_right_on_x_adv(
+    tmp_path: Path,
+) -> None:
     x = torch.tensor([0.4, 0.6, 0.4, 0.6]).view(4, 1, 1, 1)
     y = torch.tensor([1, 1, 0, 0])
 
@@ -87,7 +93,9 @@ def test_an_image_that_is_wrong_on_x_is_not_robust_though_it_is_right_on_x_adv(t
     assert rows["adv_pred"] == [1, 0, 1, 0]
     assert rows["robust_ok"] == [False] * 4
     (tmp_path / "b").mkdir()
-    still = RobustEvaluation(Over(), lambda net, x, y: x, name="a", threat=Linf(0.3), parts=tmp_path / "b", seed=0)
+    still = RobustEvaluation(
+        Over(), lambda net, x, y: x, name="a", threat=Linf(0.3), parts=tmp_path / "b", seed=0
+    )
     still.test_step((x, y, torch.arange(4)), 0)
     assert still.records(1)["robust_ok"] == [False, True, True, False]
 
@@ -97,7 +105,12 @@ def test_each_step_of_each_purpose_and_run_draws_its_own_numbers() -> None:
         seed_step(*place)
         return torch.rand(()).item()
 
-    places = [(seed, purpose, step) for seed in (0, 1) for purpose in ("train", "attack") for step in (0, 1, 2, 10)]
+    places = [
+        (seed, purpose, step)
+        for seed in (0, 1)
+        for purpose in ("train", "attack")
+        for step in (0, 1, 2, 10)
+    ]
     assert len({drawn(*place) for place in places}) == len(places)
     assert drawn(1, "attack", 2) == drawn(1, "attack", 2)
 
@@ -117,15 +130,21 @@ def keep(callback: Any, accuracies: list[float]) -> list[float]:
     return on_disk
 
 
-@pytest.mark.parametrize(("metric", "kept"), [("robust_acc", [1, 2, 2, 4, 4, 6]), ("clean_acc", [1, 1, 3, 3, 5, 5])])
-def test_of_equally_good_epochs_the_later_one_is_kept(metric: str, kept: list[float], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("metric", "kept"), [("robust_acc", [1, 2, 2, 4, 4, 6]), ("clean_acc", [1, 1, 3, 3, 5, 5])]
+)
+def test_of_equally_good_epochs_the_later_one_is_kept(
+    metric: str, kept: list[float], tmp_path: Path
+) -> None:
     best = KeepBest(tmp_path / "best.safetensors", metric)
     assert keep(best, [0.5, 0.7, 0.4, 0.7, 0.4, 0.7]) == kept
     assert (best.best["epoch"], best.last["epoch"]) == (kept[-1], 6)
 
 
 @pytest.mark.parametrize(("epoch", "kept"), [(0, [1, 1, 1]), (1, [1, 1, 1]), (2, [0, 2, 2])])
-def test_early_weights_are_those_after_their_epoch(epoch: int, kept: list[float], tmp_path: Path) -> None:
+def test_early_weights_are_those_after_their_epoch(
+    epoch: int, kept: list[float], tmp_path: Path
+) -> None:
     assert keep(KeepEarly(tmp_path / "early.safetensors", epoch), [0.5, 0.5, 0.5]) == kept
 
 
@@ -138,12 +157,22 @@ def test_rewinding_goes_back_to_a_tenth_of_training_and_of_its_schedule(
     def step(module: RobustTraining, batch: Any, index: int) -> Any:
         if index == 0:
             progress.append(module.progress)
-            after.append({name: value.detach().clone() for name, value in module.net.state_dict().items()})
+            after.append(
+                {name: value.detach().clone() for name, value in module.net.state_dict().items()}
+            )
         return original(module, batch, index)
 
     monkeypatch.setattr(RobustTraining, "training_step", step)
-    words = ("pruner=magnitude", "ratio=0.5", "pruner.recovery=rewind", "training.epochs=10", "finetune.epochs=10",
-             "dataset.train_images=64", "select.metric=clean_acc", "objective=natural")  # fmt: skip
+    words = (
+        "pruner=magnitude",
+        "ratio=0.5",
+        "pruner.recovery=rewind",
+        "training.epochs=10",
+        "finetune.epochs=10",
+        "dataset.train_images=64",
+        "select.metric=clean_acc",
+        "objective=natural",
+    )
     tiny = [word for word in TINY if not word.startswith("objective")]
     files = job(*tiny, *words)["row"]["files"]
     assert len(progress) == 10 + 9
@@ -158,7 +187,9 @@ def test_rewinding_goes_back_to_a_tenth_of_training_and_of_its_schedule(
         assert torch.equal(begun[name] * masks.get(name, torch.ones(())), expected), name
 
 
-def test_the_last_round_prunes_within_the_rounds_before(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_round_prunes_within_the_rounds_before(
+    job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By a criterion that would rather keep what was removed."""
     decided, original = [], masking.compute_masks
 
@@ -171,8 +202,15 @@ def test_the_last_round_prunes_within_the_rounds_before(job: Any, monkeypatch: p
 
     monkeypatch.setattr("advprune.stages.pruned.build", lambda node: contrary)
     monkeypatch.setattr(masking, "compute_masks", spied)
-    rounds = ("pruner=magnitude", "pruner.schedule=linear", "pruner.rounds=3", "pruner.epochs_per_round=1")
-    assert "failed" not in job(*TINY, *rounds, "ratio=0.6", "objective.attack.steps=1", "attack.steps=1")
+    rounds = (
+        "pruner=magnitude",
+        "pruner.schedule=linear",
+        "pruner.rounds=3",
+        "pruner.epochs_per_round=1",
+    )
+    assert "failed" not in job(
+        *TINY, *rounds, "ratio=0.6", "objective.attack.steps=1", "attack.steps=1"
+    )
     assert len(decided) == 3
     for before, after in pairwise(decided):
         for name, mask in after.items():
@@ -185,16 +223,23 @@ def test_a_count_that_is_off_by_more_than_rounding_is_a_defect() -> None:
     pruner: dict[str, Any] = {}
 
     def masks(kept: int) -> dict[str, Tensor]:
-        return {"0.weight": (torch.arange(400) < kept).view(10, 40), "1.weight": (torch.arange(100) < 50).view(10, 10)}
+        return {
+            "0.weight": (torch.arange(400) < kept).view(10, 40),
+            "1.weight": (torch.arange(100) < 50).view(10, 10),
+        }
 
     for kept in (198, 200, 202):
-        assert masking.measure_sparsity(net, masks(kept), 0.5, pruner)["removable_kept"] == kept + 50
+        assert (
+            masking.measure_sparsity(net, masks(kept), 0.5, pruner)["removable_kept"] == kept + 50
+        )
     for kept in (197, 203):
         with pytest.raises(UserError, match=rf"kept {kept + 50} of 500 weights, not 250: a defect"):
             masking.measure_sparsity(net, masks(kept), 0.5, pruner)
 
 
-def test_a_finetuned_network_with_a_living_pruned_weight_is_refused(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finetuned_network_with_a_living_pruned_weight_is_refused(
+    job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = finetuned.train
 
     def forgetful(net: Any, stage: Any, folder: Path, *given: Any, **options: Any) -> Any:
@@ -211,8 +256,17 @@ def test_a_finetuned_network_with_a_living_pruned_weight_is_refused(job: Any, mo
 
 @pytest.mark.parametrize(("images", "seen"), [(7, 7), (None, 144), (1000, 144)])
 def test_no_more_images_validate_than_were_asked_for(images: int | None, seen: int) -> None:
-    dataset = {"_target_": "advprune.datasets.digits.Digits", "num_classes": 10, "channels": 1, "image_size": 8,
-               "validation": 0.1, "augment": None, "name": "digits"}  # fmt: skip
-    data = factories.data({"dataset": dataset, "seed": 0, "select": {"images": images}}, batch_size=32)
+    dataset = {
+        "_target_": "advprune.datasets.digits.Digits",
+        "num_classes": 10,
+        "channels": 1,
+        "image_size": 8,
+        "validation": 0.1,
+        "augment": None,
+        "name": "digits",
+    }
+    data = factories.data(
+        {"dataset": dataset, "seed": 0, "select": {"images": images}}, batch_size=32
+    )
     data.setup("fit")
     assert sum(len(batch[1]) for batch in data.val_dataloader()) == seen

@@ -90,7 +90,9 @@ def test_a_lock_that_is_a_folder_is_a_sentence(tmp_path: Path) -> None:
     (store.folder(STAGE) / LOCK).mkdir(parents=True)
     with pytest.raises(OSError) as caught, store.claim(STAGE, waiting=None):
         pass
-    assert (system_sentence(caught.value) or "").startswith(f"{store.folder(STAGE) / LOCK} is in the way")
+    assert (system_sentence(caught.value) or "").startswith(
+        f"{store.folder(STAGE) / LOCK} is in the way"
+    )
 
 
 def test_a_place_that_cannot_be_is_a_sentence() -> None:

@@ -45,7 +45,9 @@ def convnet(seed: int = 0) -> nn.Sequential:
 
 def batch(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(12, 3, 8, 8, generator=generator), torch.randint(0, 10, (12,), generator=generator)
+    return torch.rand(12, 3, 8, 8, generator=generator), torch.randint(
+        0, 10, (12,), generator=generator
+    )
 
 
 def searching(net: nn.Module, ratio: float, scores: Scores | None = None, **options) -> Subnet:
@@ -62,7 +64,9 @@ def step(subnet: Subnet, optimizer: torch.optim.Optimizer, seed: int = 1) -> Non
     optimizer.step()
 
 
-@pytest.mark.parametrize(("keep", "kept"), [(0.1, (1, 10, 100, 44, 256)), (0.05, (1, 5, 50, 22, 128))])
+@pytest.mark.parametrize(
+    ("keep", "kept"), [(0.1, (1, 10, 100, 44, 256)), (0.05, (1, 5, 50, 22, 128))]
+)
 def test_t1_counts_of_the_authors_code(keep, kept):
     assert tuple(authors_count(n, keep) for n in (10, 100, 1000, 432, 2560)) == kept
 
@@ -74,7 +78,9 @@ def test_t1_at_99_percent_and_where_floats_truncate():
 
 def test_t2_scaled_scores():
     scores = initial_scores(linear(W), init="scaled", seed=0)["weight"]
-    torch.testing.assert_close(scores, torch.tensor([[0.2449, -1.2247, 0.7348, -0.4899]]), atol=5e-5, rtol=0)
+    torch.testing.assert_close(
+        scores, torch.tensor([[0.2449, -1.2247, 0.7348, -0.4899]]), atol=5e-5, rtol=0
+    )
 
 
 def test_t3_the_mask_is_the_two_largest():
@@ -98,7 +104,9 @@ def test_t6_a_score_of_zero_is_dead():
     assert subnet.scores["weight"].grad.tolist() == [[0.0, -2.0, 3.0, 4.0]]
 
 
-@pytest.mark.parametrize(("shape", "largest"), [((3, 64), 0.47140), ((64, 64), 0.10206), ((512, 512), 0.03608)])
+@pytest.mark.parametrize(
+    ("shape", "largest"), [((3, 64), 0.47140), ((64, 64), 0.10206), ((512, 512), 0.03608)]
+)
 def test_t7_the_largest_scaled_score_is_the_kaiming_bound(shape, largest):
     conv = nn.Conv2d(*shape, 3)
     score = initial_scores(conv, init="scaled", seed=0)["weight"].abs().max().item()
@@ -117,7 +125,13 @@ def test_t8_the_first_mask_is_that_of_magnitude_whatever_the_scale(ratio):
     net = convnet()
     masks = masks_of(initial_scores(net, init="scaled", seed=0), ratio, "layer")
     for name, weight in prunable(net).items():
-        largest = weight.detach().abs().flatten().sort(descending=True).indices[: keep_count(weight.numel(), ratio)]
+        largest = (
+            weight.detach()
+            .abs()
+            .flatten()
+            .sort(descending=True)
+            .indices[: keep_count(weight.numel(), ratio)]
+        )
         assert sorted(largest.tolist()) == masks[name].flatten().nonzero().flatten().tolist()
     with torch.no_grad():
         for weight in prunable(net).values():
@@ -168,13 +182,17 @@ def test_t11_a_mask_flips_and_the_loss_falls():
     subnet = searching(net, 0.5)
     optimizer = torch.optim.SGD(subnet.trainable(), lr=0.1)
     x, target = torch.tensor([[1.0, -1.0]]), torch.tensor([[-1.0]])
-    torch.testing.assert_close(subnet.scores["weight"].detach(), torch.tensor([[1.7321, 1.5588]]), atol=5e-5, rtol=0)
+    torch.testing.assert_close(
+        subnet.scores["weight"].detach(), torch.tensor([[1.7321, 1.5588]]), atol=5e-5, rtol=0
+    )
     loss = F.mse_loss(subnet(x), target)
     assert loss.item() == pytest.approx(4)
     loss.backward()
     torch.testing.assert_close(subnet.scores["weight"].grad, torch.tensor([[4.0, -3.6]]))
     optimizer.step()
-    torch.testing.assert_close(subnet.scores["weight"].detach(), torch.tensor([[1.3321, 1.9188]]), atol=5e-5, rtol=0)
+    torch.testing.assert_close(
+        subnet.scores["weight"].detach(), torch.tensor([[1.3321, 1.9188]]), atol=5e-5, rtol=0
+    )
     output = subnet(x)
     assert output.item() == pytest.approx(-0.9)
     assert F.mse_loss(output, target).item() == pytest.approx(0.01)
@@ -185,18 +203,25 @@ def test_t11_a_mask_flips_and_the_loss_falls():
     ("bn", "affine_moves", "statistics_move"),
     [("train", True, True), ("freeze_affine", False, True), ("freeze_all", False, False)],
 )
-def test_t12_a_search_step_moves_scores_and_only_the_normalisation_it_may(bn, affine_moves, statistics_move):
+def test_t12_a_search_step_moves_scores_and_only_the_normalisation_it_may(
+    bn, affine_moves, statistics_move
+):
     subnet = searching(convnet(), 0.9, bn=bn).train()
     before = {name: value.clone() for name, value in subnet.state_dict().items()}
-    # parameters() and not trainable(): what is frozen must have no gradient even for a careless optimizer
+    # parameters() and not trainable(): what is frozen must have no gradient even for a careless
+    # optimizer
     step(subnet, torch.optim.SGD(subnet.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4))
-    moved = {name for name, value in subnet.state_dict().items() if not torch.equal(value, before[name])}
+    moved = {
+        name for name, value in subnet.state_dict().items() if not torch.equal(value, before[name])
+    }
     assert {"scores.0:weight", "scores.3:weight", "scores.7:weight"} <= moved
     assert not {"net.0.weight", "net.0.bias", "net.3.weight", "net.7.weight", "net.7.bias"} & moved
     assert ({"net.1.weight", "net.1.bias", "net.4.weight"} <= moved) is affine_moves
     assert ("net.1.running_mean" in moved) is statistics_move
     trained = sum(parameter.numel() for parameter in subnet.trainable())
-    assert trained == sum(w.numel() for w in prunable(subnet.net).values()) + (48 if affine_moves else 0)
+    assert trained == sum(w.numel() for w in prunable(subnet.net).values()) + (
+        48 if affine_moves else 0
+    )
 
 
 def test_t13_a_pruned_weight_only_decays():
@@ -207,7 +232,9 @@ def test_t13_a_pruned_weight_only_decays():
     step(subnet, torch.optim.SGD(subnet.trainable(), lr=0.1, weight_decay=1e-4))
     for name, weight in prunable(net).items():
         pruned = ~masks[name]
-        torch.testing.assert_close(weight[pruned], before[name][pruned] * 0.99999, rtol=2e-7, atol=0)
+        torch.testing.assert_close(
+            weight[pruned], before[name][pruned] * 0.99999, rtol=2e-7, atol=0
+        )
         assert not torch.equal(weight[masks[name]], before[name][masks[name]] * 0.99999)
 
 
@@ -227,7 +254,9 @@ def test_t15_the_exported_network_equals_the_masked_one(ratio):
     plain.load_state_dict(state)
     torch.testing.assert_close(plain(batch()[0]), subnet(batch()[0]), atol=1e-6, rtol=0)
     zeros = {name: int((weight == 0).sum()) for name, weight in prunable(plain).items()}
-    assert zeros == {name: mask.numel() - keep_count(mask.numel(), ratio) for name, mask in masks.items()}
+    assert zeros == {
+        name: mask.numel() - keep_count(mask.numel(), ratio) for name, mask in masks.items()
+    }
     applied = apply(convnet(), masks)
     assert sparsity(prunable(applied)) == sparsity(masks)
 
@@ -243,4 +272,6 @@ def test_t29_lwm_is_fine_tuning_under_the_first_mask_which_never_moves():
         step(subnet, optimizer, seed)
     assert all(torch.equal(subnet.masks[name], lwm[name]) for name in lwm)
     grown = masks_of(initial_scores(net, init="scaled", seed=0), 0.9, "layer")
-    assert any(not torch.equal(grown[name], lwm[name]) for name in lwm)  # so constancy was not for want of change
+    assert any(
+        not torch.equal(grown[name], lwm[name]) for name in lwm
+    )  # so constancy was not for want of change

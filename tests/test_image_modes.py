@@ -55,13 +55,27 @@ def tiff(path: Path, values: np.ndarray, order: str, bits: int, zero_is_white: b
     else:
         pixels = values.astype(f"{end}u2").tobytes()
     rows, columns = values.shape
-    tags = [(256, columns), (257, rows), (258, bits), (259, 1), (262, 0 if zero_is_white else 1), (273, 8), (277, 1),
-            (278, rows), (279, len(pixels))]  # fmt: skip
+    tags = [
+        (256, columns),
+        (257, rows),
+        (258, bits),
+        (259, 1),
+        (262, 0 if zero_is_white else 1),
+        (273, 8),
+        (277, 1),
+        (278, rows),
+        (279, len(pixels)),
+    ]
     short, long = np.dtype(f"{end}u2"), np.dtype(f"{end}u4")
     entries = b"".join(
-        np.array([tag, 4], short).tobytes() + np.array([1, value], long).tobytes() for tag, value in tags
+        np.array([tag, 4], short).tobytes() + np.array([1, value], long).tobytes()
+        for tag, value in tags
     )
-    header = order.encode() + np.array([42], short).tobytes() + np.array([8 + len(pixels)], long).tobytes()
+    header = (
+        order.encode()
+        + np.array([42], short).tobytes()
+        + np.array([8 + len(pixels)], long).tobytes()
+    )
     path.write_bytes(header + pixels + np.array([len(tags)], short).tobytes() + entries + bytes(4))
     return path
 
@@ -75,7 +89,9 @@ def test_a_pgm_of_twelve_bits_is_scaled_by_its_own_maximum(tmp_path):
 def test_colour_of_sixteen_bits_keeps_its_grey_levels(tmp_path):
     pixels = np.stack([DEEP, DEEP[:, ::-1], DEEP], axis=2).astype(">u2")
     (tmp_path / "a.ppm").write_bytes(b"P6 32 4 65535\n" + pixels.tobytes())
-    assert np.array_equal(read(tmp_path / "a.ppm", 3), np.stack([RAMP, RAMP[:, ::-1], RAMP], axis=2))
+    assert np.array_equal(
+        read(tmp_path / "a.ppm", 3), np.stack([RAMP, RAMP[:, ::-1], RAMP], axis=2)
+    )
 
 
 @pytest.mark.parametrize("mode", ["I", "F", "LAB"])
@@ -86,10 +102,16 @@ def test_modes_without_a_range_are_refused_by_name(tmp_path, mode):
 
 def test_one_bit_palettes_and_cmyk_keep_their_colours(tmp_path):
     red = Image.new("RGB", (4, 4), (255, 0, 0))
-    for name, image in (("p.png", red.convert("P")), ("c.tif", red.convert("CMYK")), ("rgb.bmp", red)):
+    for name, image in (
+        ("p.png", red.convert("P")),
+        ("c.tif", red.convert("CMYK")),
+        ("rgb.bmp", red),
+    ):
         assert (read(saved(tmp_path / name, image), 3) == (255, 0, 0)).all(), name
     black_and_white = Image.fromarray(RAMP > 127)
-    assert np.array_equal(read(saved(tmp_path / "1.png", black_and_white)), np.where(RAMP > 127, 255, 0))
+    assert np.array_equal(
+        read(saved(tmp_path / "1.png", black_and_white)), np.where(RAMP > 127, 255, 0)
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
@@ -121,12 +143,22 @@ def test_all_eight_orientations_stand_upright(tmp_path, name):
     """What each orientation says is EXIF 2.3, 4.6.4: where the 0th row and the 0th column lie."""
     meant = np.zeros((48, 64), np.uint8)
     meant[:16, :32], meant[-16:] = 250, 120
-    stored = {1: meant, 2: meant[:, ::-1], 3: meant[::-1, ::-1], 4: meant[::-1], 5: meant.T, 6: np.rot90(meant),
-              7: np.rot90(meant, 2).T, 8: np.rot90(meant, -1)}  # fmt: skip
+    stored = {
+        1: meant,
+        2: meant[:, ::-1],
+        3: meant[::-1, ::-1],
+        4: meant[::-1],
+        5: meant.T,
+        6: np.rot90(meant),
+        7: np.rot90(meant, 2).T,
+        8: np.rot90(meant, -1),
+    }
     for orientation, pixels in stored.items():
         exif = Image.Exif()
         exif[274] = orientation
-        path = saved(tmp_path / name, Image.fromarray(np.ascontiguousarray(pixels)), exif=exif, quality=95)
+        path = saved(
+            tmp_path / name, Image.fromarray(np.ascontiguousarray(pixels)), exif=exif, quality=95
+        )
         found = read(path)
         assert found.shape == meant.shape, orientation
         assert np.abs(found.astype(int) - meant)[4:-4, 4:-4].mean() < 4, orientation
@@ -134,7 +166,9 @@ def test_all_eight_orientations_stand_upright(tmp_path, name):
 
 def test_a_broken_orientation_costs_no_image(tmp_path):
     path = saved(
-        tmp_path / "a.jpg", Image.fromarray(np.full((16, 16), 90, np.uint8)), exif=b"Exif\0\0II*\0\xff\xff\xff"
+        tmp_path / "a.jpg",
+        Image.fromarray(np.full((16, 16), 90, np.uint8)),
+        exif=b"Exif\0\0II*\0\xff\xff\xff",
     )
     assert abs(int(read(path).mean()) - 90) < 3
 
@@ -143,7 +177,9 @@ def test_files_that_are_no_image_say_why_and_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "empty.png").touch()
     assert "it is empty; replace it or delete it" in refusal(tmp_path / "empty.png")
     (tmp_path / "text.png").write_text("no picture")
-    assert "it is no image that Pillow knows; replace it or delete it" in refusal(tmp_path / "text.png")
+    assert "it is no image that Pillow knows; replace it or delete it" in refusal(
+        tmp_path / "text.png"
+    )
     (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
     assert "a link may lead nowhere" in refusal(tmp_path / "link.png")
     noise = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)

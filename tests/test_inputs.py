@@ -72,8 +72,15 @@ def test_ranks_see_the_batches_of_one_process_and_repeats_are_of_the_joined_batc
     whole = [y.tolist() for _, y in TrainLoader(split_of(9), batch_size=4, seed=3, repeats=2)]
     assert [len(y) for y in whole] == [4, 4, 5, 5]
     assert whole[2] == whole[3]
-    parts = [[y.tolist() for _, y, _ in TrainLoader(split_of(9), batch_size=4, seed=3, repeats=2, share=Shard(r, 2))]
-             for r in range(2)]  # fmt: skip
+    parts = [
+        [
+            y.tolist()
+            for _, y, _ in TrainLoader(
+                split_of(9), batch_size=4, seed=3, repeats=2, share=Shard(r, 2)
+            )
+        ]
+        for r in range(2)
+    ]
     assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(y) for y in whole]
 
 
@@ -83,14 +90,20 @@ def test_extra_images_keep_a_last_one_company():
 
 
 def test_files_are_batched_as_images_in_memory_are(tree):
-    paths = [str(tree / "train" / name / "0.png") for name in "ab"] * 4 + [str(tree / "test" / "a" / "0.png")]
-    loader = FileTrainLoader(Files(paths, torch.arange(9), 1, 8), batch_size=4, seed=0, flip=False, workers=0)
+    paths = [str(tree / "train" / name / "0.png") for name in "ab"] * 4 + [
+        str(tree / "test" / "a" / "0.png")
+    ]
+    loader = FileTrainLoader(
+        Files(paths, torch.arange(9), 1, 8), batch_size=4, seed=0, flip=False, workers=0
+    )
     assert [len(y) for _, y in loader] == [4, 5]
     assert len(loader) == 2
 
 
 def test_a_training_set_of_one_image_is_refused(tree):
-    with pytest.raises(UserError, match="leaves one image to train on: a classifier is trained on at least two"):
+    with pytest.raises(
+        UserError, match="leaves one image to train on: a classifier is trained on at least two"
+    ):
         ImageFolder(name="tree", root=str(tree), image_size=8, validation=0, train_images=1).setup()
 
 
@@ -106,14 +119,19 @@ class Deep(nn.Module):
 
 
 OPTIONS = {
-    "dataset": {"channels": 1, "image_size": 8, "validation": 0.1}, "select": {"keep": "best"},
-    "training": {"batch_size": 8}, "search": {"batch_size": 8}, "finetune": {"batch_size": 1},
+    "dataset": {"channels": 1, "image_size": 8, "validation": 0.1},
+    "select": {"keep": "best"},
+    "training": {"batch_size": 8},
+    "search": {"batch_size": 8},
+    "finetune": {"batch_size": 1},
     "pruner": {"search": None},
-}  # fmt: skip
+}
 
 
 def test_batches_of_one_image_are_refused_where_batchnorm_would_fail_and_only_there():
-    with pytest.raises(UserError, match=r"finetune\.batch_size=1 is not possible .* give at least 2"):
+    with pytest.raises(
+        UserError, match=r"finetune\.batch_size=1 is not possible .* give at least 2"
+    ):
         image_checks.check(OPTIONS, lambda _: Deep())
     image_checks.check(OPTIONS, lambda _: nn.Flatten())
     image_checks.check(OPTIONS | {"finetune": {"batch_size": 2}}, lambda _: Deep())
@@ -121,7 +139,10 @@ def test_batches_of_one_image_are_refused_where_batchnorm_would_fail_and_only_th
 
 
 def test_the_best_of_no_validation_is_refused_and_the_last_is_possible():
-    none = OPTIONS | {"dataset": OPTIONS["dataset"] | {"validation": 0}, "finetune": {"batch_size": 2}}
+    none = OPTIONS | {
+        "dataset": OPTIONS["dataset"] | {"validation": 0},
+        "finetune": {"batch_size": 2},
+    }
     with pytest.raises(UserError, match=r"give select\.keep=last, or hold images out"):
         image_checks.check(none, lambda _: Deep())
     image_checks.check(none | {"select": {"keep": "last"}}, lambda _: Deep())
@@ -140,7 +161,9 @@ def test_a_class_empty_in_one_split_has_a_cure_that_works(tree):
         list_images(tree, "test")
     (tree / "train" / "d" / "0.png").unlink()
     (tree / "train" / "d").rmdir()  # one of the two that the sentence names
-    with pytest.raises(UserError, match=r"test/c has no file, .* remove the folder c from both train and test"):
+    with pytest.raises(
+        UserError, match=r"test/c has no file, .* remove the folder c from both train and test"
+    ):
         list_images(tree, "test")
     (tree / "train" / "c" / "0.png").unlink()
     (tree / "train" / "c").rmdir()
@@ -156,7 +179,9 @@ def test_letter_case_of_class_folders_is_told(tree):
 
 def test_one_class_is_refused(tmp_path):
     picture(tmp_path / "train" / "images" / "a" / "0.png")
-    with pytest.raises(UserError, match="one class folder only, images, and a classifier needs at least two"):
+    with pytest.raises(
+        UserError, match="one class folder only, images, and a classifier needs at least two"
+    ):
         class_names(tmp_path)
 
 
@@ -178,7 +203,12 @@ def test_files_left_out_are_counted_and_named(tree, caplog):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     os.mkfifo(tree / "train" / "b" / "pipe.png")  # opening it would never end
-    assert sorted(list_split(tree, "train").left_out) == ["a/0.heic", "a/deep/notes.txt", "b/pipe.png", "readme.md"]
+    assert sorted(list_split(tree, "train").left_out) == [
+        "a/0.heic",
+        "a/deep/notes.txt",
+        "b/pipe.png",
+        "readme.md",
+    ]
     ImageFolder(name="tree", root=str(tree), image_size=8, validation=0, workers=1).setup()
     said = [record.message for record in caplog.records if "left out" in record.message]
     assert len(said) == 1
@@ -200,7 +230,9 @@ def test_a_folder_that_may_not_be_read_is_named(tree, monkeypatch):
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(UserError, match=r"the folder .*train/b cannot be read \(Permission denied\)"):
+    with pytest.raises(
+        UserError, match=r"the folder .*train/b cannot be read \(Permission denied\)"
+    ):
         list_images(tree, "train")
 
 

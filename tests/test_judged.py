@@ -36,15 +36,23 @@ def test_every_ball_of_the_attack_moves_and_none_of_training(attack: str) -> Non
     assert set(balls(found["attack"])) == {0.1}
     assert set(balls([found["objective"], found["threat"]])) == {0.15}
     plan = plan_pruned(found)
-    assert {eps for stage in plan.stages() if stage.kind in ("evaluated", "examples")
-            for eps in balls(stage.options)} == {0.1}  # fmt: skip
+    assert {
+        eps
+        for stage in plan.stages()
+        if stage.kind in ("evaluated", "examples")
+        for eps in balls(stage.options)
+    } == {0.1}
 
 
 def test_only_evaluations_have_another_key_and_the_own_radius_is_no_other() -> None:
-    plain, same, other = (plan_pruned(options(*words)) for words in ([], ["attack.eps=3/20"], ["attack.eps=0.1"]))
+    plain, same, other = (
+        plan_pruned(options(*words)) for words in ([], ["attack.eps=3/20"], ["attack.eps=0.1"])
+    )
     assert [stage.key for stage in same.stages()] == [stage.key for stage in plain.stages()]
     assert (other.final.key, other.dense.key) == (plain.final.key, plain.dense.key)
-    assert {other.evaluated.key, other.evaluated_dense.key}.isdisjoint(stage.key for stage in plain.stages())
+    assert {other.evaluated.key, other.evaluated_dense.key}.isdisjoint(
+        stage.key for stage in plain.stages()
+    )
 
 
 def test_an_attack_with_a_set_of_its_own_has_no_eps() -> None:
@@ -56,7 +64,10 @@ def test_both_radii_are_judged_of_one_network(job: Any, tmp_path: Path) -> None:
     rows = [job(*TINY, f"attack.eps={eps}", command="train")["row"] for eps in ("null", 0.3)]
     assert [row["eps"] for row in rows] == [0.15, 0.3]
     assert [row["made"] for row in rows] == [2, 1]
-    farthest = [pd.read_parquet(f"{row['files']['evaluated']}/records.parquet")["distance"].max() for row in rows]
+    farthest = [
+        pd.read_parquet(f"{row['files']['evaluated']}/records.parquet")["distance"].max()
+        for row in rows
+    ]
     assert farthest == pytest.approx([0.15, 0.3], abs=1e-6)
     wrong = job(*TINY, "attack.eps=8", command="train")
     assert (

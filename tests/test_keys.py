@@ -16,19 +16,41 @@ from advprune.store.keys import canonical, key
 from advprune.units import number
 
 OPTIONS: dict[str, Any] = {
-    "seed": 0, "ratio": 0.9, "dense": None, "store": "somewhere",
-    "dataset": {"_target_": "d.D", "num_classes": 10, "channels": 1, "image_size": 8, "mean": [0.5], "std": [0.5],
-                "root": "data", "validation": 0.1, "extra": None, "eps": {"linf": 0.15}, "epochs": {"dense": 20},
-                "augment": {"crop": 1}},
+    "seed": 0,
+    "ratio": 0.9,
+    "dense": None,
+    "store": "somewhere",
+    "dataset": {
+        "_target_": "d.D",
+        "num_classes": 10,
+        "channels": 1,
+        "image_size": 8,
+        "mean": [0.5],
+        "std": [0.5],
+        "root": "data",
+        "validation": 0.1,
+        "extra": None,
+        "eps": {"linf": 0.15},
+        "epochs": {"dense": 20},
+        "augment": {"crop": 1},
+    },
     "model": {"_target_": "m.m", "width": 8, "mean": None, "std": None},
     "objective": {"_target_": "o.o", "beta": 6, "select": "robust_acc"},
     "threat": {"_target_": "t.Linf", "eps": "8/255"},
-    "training": {"epochs": 20, "learning_rate": 0.1}, "search": {"epochs": 10}, "finetune": {"epochs": 20},
+    "training": {"epochs": 20, "learning_rate": 0.1},
+    "search": {"epochs": 10},
+    "finetune": {"epochs": 20},
     "select": {"keep": "best"},
-    "pruner": {"criterion": {"_target_": "p.magnitude"}, "scope": "layer", "schedule": "one_shot", "rounds": 1,
-               "search": None, "recovery": "finetune"},
+    "pruner": {
+        "criterion": {"_target_": "p.magnitude"},
+        "scope": "layer",
+        "schedule": "one_shot",
+        "rounds": 1,
+        "search": None,
+        "recovery": "finetune",
+    },
     "attack": {"_target_": "a.pgd", "steps": 50, "images": None, "batch_size": 256},
-}  # fmt: skip
+}
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -43,8 +65,13 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def keys(options: dict[str, Any]) -> dict[str, str]:
     plan = plan_pruned(options)
-    return {"dense": plan.dense.key, "pruned": plan.final.parent.key, "finetuned": plan.final.key,
-            "evaluated": plan.evaluated.key, "evaluated_dense": plan.evaluated_dense.key}  # fmt: skip
+    return {
+        "dense": plan.dense.key,
+        "pruned": plan.final.parent.key,
+        "finetuned": plan.final.key,
+        "evaluated": plan.evaluated.key,
+        "evaluated_dense": plan.evaluated_dense.key,
+    }
 
 
 @pytest.mark.parametrize(
@@ -55,7 +82,11 @@ def keys(options: dict[str, Any]) -> dict[str, str]:
         ("dataset.new_option", None, set()),
         ("threat.eps", 8 / 255, set()),
         ("objective.beta", 6.0, set()),
-        ("dataset.epochs.dense", 21, set()),  # training.epochs holds the value; here it did not follow
+        (
+            "dataset.epochs.dense",
+            21,
+            set(),
+        ),  # training.epochs holds the value; here it did not follow
         ("attack.steps", 51, {"evaluated", "evaluated_dense"}),
         ("attack.images", 100, {"evaluated", "evaluated_dense"}),
         ("finetune.epochs", 21, {"finetuned", "evaluated"}),
@@ -63,19 +94,27 @@ def keys(options: dict[str, Any]) -> dict[str, str]:
         ("ratio", 0.99, {"pruned", "finetuned", "evaluated"}),
         ("pruner.scope", "global", {"pruned", "finetuned", "evaluated"}),
         ("seed", 1, {"dense", "pruned", "finetuned", "evaluated", "evaluated_dense"}),
-        ("dataset.augment", {"crop": 2}, {"dense", "pruned", "finetuned", "evaluated", "evaluated_dense"}),
+        (
+            "dataset.augment",
+            {"crop": 2},
+            {"dense", "pruned", "finetuned", "evaluated", "evaluated_dense"},
+        ),
         ("threat.eps", "4/255", {"dense", "pruned", "finetuned", "evaluated", "evaluated_dense"}),
         ("dataset.mean", [0.4], {"dense", "pruned", "finetuned", "evaluated", "evaluated_dense"}),
     ],
 )
-def test_an_option_moves_the_keys_it_decides_and_no_other(path: str, value: Any, moved: set[str]) -> None:
+def test_an_option_moves_the_keys_it_decides_and_no_other(
+    path: str, value: Any, moved: set[str]
+) -> None:
     before, after = keys(OPTIONS), keys(changed(path, value))
     assert {name for name in before if before[name] != after[name]} == moved
 
 
 def test_a_grid_over_ratios_and_attacks_shares_its_dense_parent() -> None:
     plans = [plan_pruned(changed("ratio", ratio)) for ratio in (0.5, 0.9, 0.99)]
-    assert len({stage.key for plan in plans for stage in plan.stages() if stage.kind == "dense"}) == 1
+    assert (
+        len({stage.key for plan in plans for stage in plan.stages() if stage.kind == "dense"}) == 1
+    )
     assert len({stage.key for plan in plans for stage in plan.stages()}) == 2 + 3 * 3
 
 
@@ -87,7 +126,10 @@ def test_foreign_weights_are_known_by_their_content(tmp_path: Any) -> None:
     (tmp_path / "a.pt").write_bytes(b"weights")
     (tmp_path / "b.pt").write_bytes(b"weights")
     (tmp_path / "c.pt").write_bytes(b"others")
-    a, b, c = (plan_dense(OPTIONS, weights=str(tmp_path / name)).dense.key for name in ("a.pt", "b.pt", "c.pt"))
+    a, b, c = (
+        plan_dense(OPTIONS, weights=str(tmp_path / name)).dense.key
+        for name in ("a.pt", "b.pt", "c.pt")
+    )
     assert a == b != c
 
 
@@ -105,13 +147,26 @@ def test_pinned_keys() -> None:
 def test_canonical() -> None:
     found = canonical({"b": None, "a": [6, "8/255", True, "1e-3", "3e5a"]})
     assert found == {"a": [6.0, number(8 / 255), True, 0.001, "3e5a"]}
-    assert key("dense", {"x": 1}, None) != key("pruned", {"x": 1}, None) != key("pruned", {"x": 1}, "p")
+    assert (
+        key("dense", {"x": 1}, None)
+        != key("pruned", {"x": 1}, None)
+        != key("pruned", {"x": 1}, "p")
+    )
 
 
 @pytest.mark.parametrize(
     "spellings",
     [
-        (0.96, "0.96", "96e-2", ".96", 0.9 + 0.03 + 0.03, 0.9 + 2 * 0.03, np.float64(0.96), Fraction(96, 100)),
+        (
+            0.96,
+            "0.96",
+            "96e-2",
+            ".96",
+            0.9 + 0.03 + 0.03,
+            0.9 + 2 * 0.03,
+            np.float64(0.96),
+            Fraction(96, 100),
+        ),
         (8 / 255, "8/255", "8 / 255.0", 0.03137254901960784, "0.03137254901960784"),
         (1, 1.0, "1", "1.0", np.int64(1), np.float32(1)),
         (0, 0.0, -0.0, "-0.0", "0/3"),
@@ -174,7 +229,19 @@ def test_what_is_looked_at_stays_in_the_key(node: dict[str, Any]) -> None:
 
 
 def test_numbers_that_differ_stay_apart_and_text_stays_text() -> None:
-    apart = [0.96, 0.961, 0.96000000001, 1e-13, 2e-13, 0.0, 2**60, 2**60 + 1, 1234567890123, 1234567890124, "0.96a"]
+    apart = [
+        0.96,
+        0.961,
+        0.96000000001,
+        1e-13,
+        2e-13,
+        0.0,
+        2**60,
+        2**60 + 1,
+        1234567890123,
+        1234567890124,
+        "0.96a",
+    ]
     assert len({json.dumps(canonical(value)) for value in apart}) == len(apart)
     for checksum in ("1234567890123456", "12345678901234e5", "1e999", "0x10"):
         assert canonical(checksum) == checksum
@@ -188,7 +255,10 @@ def test_no_radius_moves_when_a_float_is_spelled() -> None:
 def test_a_swept_float_is_the_typed_one_in_key_table_and_count() -> None:
     swept = 0.9 + 0.03 + 0.03
     assert swept != 0.96
-    assert spelled({"ratio": swept, "a": [swept, True, "x", 3]}) == {"ratio": 0.96, "a": [0.96, True, "x", 3]}
+    assert spelled({"ratio": swept, "a": [swept, True, "x", 3]}) == {
+        "ratio": 0.96,
+        "a": [0.96, True, "x", 3],
+    }
     assert keys(changed("ratio", swept)) == keys(changed("ratio", 0.96))
     words = (str(swept), f"[{swept},0.5]", "runs/0.96", "1e-3")
     assert [shown(word) for word in words] == ["0.96", "[0.96,0.5]", "runs/0.96", "1e-3"]
@@ -200,7 +270,10 @@ def test_a_swept_float_is_the_typed_one_in_key_table_and_count() -> None:
 def test_other_test_images_are_for_the_evaluation_alone(tmp_path: Any) -> None:
     (tmp_path / "a_data.npy").write_bytes(b"images")
     (tmp_path / "b_data.npy").write_bytes(b"other images")
-    none, a, b = keys(OPTIONS), *(keys(changed("dataset.test", str(tmp_path / f"{n}_data.npy"))) for n in "ab")
+    none, a, b = (
+        keys(OPTIONS),
+        *(keys(changed("dataset.test", str(tmp_path / f"{n}_data.npy"))) for n in "ab"),
+    )
     for name in none:
         assert (len({none[name], a[name], b[name]}) == 3) == name.startswith("evaluated")
 

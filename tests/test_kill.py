@@ -18,17 +18,28 @@ pytestmark = pytest.mark.slow
 
 STAGES = ("dense", "pruned", "finetuned", "evaluated")
 COMMAND = (
-    "prune.py", "ratio=0.9", "model.widths=[8,8,8]", "training.epochs=8", "search.epochs=6", "finetune.epochs=8",
-    "training.ema=0.9", "attack.steps=100", "attack.restarts=3", "attack.batch_size=32", "select.steps=4",
+    "prune.py",
+    "ratio=0.9",
+    "model.widths=[8,8,8]",
+    "training.epochs=8",
+    "search.epochs=6",
+    "finetune.epochs=8",
+    "training.ema=0.9",
+    "attack.steps=100",
+    "attack.restarts=3",
+    "attack.batch_size=32",
+    "select.steps=4",
     "trainer=cpu",
-)  # fmt: skip
+)
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
     places = (f"store={folder}/stages", f"hydra.run.dir={folder}/run")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen([sys.executable, *COMMAND, *places], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(
+            [sys.executable, *COMMAND, *places], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
 
 
 def finish(folder: Path) -> None:
@@ -69,7 +80,9 @@ def contents(folder: Path) -> dict[str, object]:
     out: dict[str, object] = {}
     for path in sorted((folder / "stages").glob("*/*/*.safetensors")):
         tensors = load_file(path)
-        out[str(path.relative_to(folder))] = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+        out[str(path.relative_to(folder))] = {
+            name: tensor.numpy().tobytes() for name, tensor in tensors.items()
+        }
     for path in sorted((folder / "stages").glob("*/*/records.parquet")):
         out[str(path.relative_to(folder))] = pd.read_parquet(path).to_json()
     return out
@@ -80,10 +93,16 @@ def test_a_killed_run_ends_as_one_left_alone(tmp_path: Path) -> None:
     alone.mkdir()
     killed.mkdir()
     finish(alone)
-    seconds = {path.parts[-3]: json.loads(path.read_text())["seconds"] for path in alone.glob("stages/*/*/result.json")}
+    seconds = {
+        path.parts[-3]: json.loads(path.read_text())["seconds"]
+        for path in alone.glob("stages/*/*/result.json")
+    }
     instants, caught = random.Random(0), dict.fromkeys(STAGES, 0)
     for stage in STAGES:
-        for share in (0.2, 0.8):  # the first is in time also on a machine that has become faster meanwhile
+        for share in (
+            0.2,
+            0.8,
+        ):  # the first is in time also on a machine that has become faster meanwhile
             caught[stage] += kill_in(killed, stage, instants.uniform(0.05, share) * seconds[stage])
     finish(killed)
     print(f"kills that hit an unfinished stage: {caught}; stage seconds: {seconds}")  # noqa: T201 - shown with -s

@@ -55,19 +55,25 @@ def jobs(tmp_path: Path) -> Any:
         for number, end in enumerate(ends):
             folder = tmp_path / str(number)
             words = [f"folder={folder}", f"number={number}", f"ends={end}"]
-            made.append(Job(number, [f"ratio=0.{number}", "pruner=hydra"], folder, [str(script), *words]))
+            made.append(
+                Job(number, [f"ratio=0.{number}", "pruner=hydra"], folder, [str(script), *words])
+            )
         return titled(made)
 
     return make
 
 
-def test_a_killed_job_takes_no_other_with_it(jobs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_job_takes_no_other_with_it(
+    jobs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = jobs("ends", "killed", "preempted", "ends", "ends")
     announce(made, tmp_path)
     local.Runner(local.shares(2, [], 1, [0])).run(made)
     records = grid.records(tmp_path)
     assert ["row" in record for record in records] == [True, False, True, True, True]
-    assert records[1]["failed"].startswith("killed by signal 9 (SIGKILL), as the system does when memory is short; ")
+    assert records[1]["failed"].startswith(
+        "killed by signal 9 (SIGKILL), as the system does when memory is short; "
+    )
     assert records[1] | {"ratio": 0.1, "names": {"pruner": "hydra"}} == records[1]
     said = capsys.readouterr().out
     assert "job 1: ratio=0.1; failed, killed by signal 9 (SIGKILL)" in said
@@ -101,7 +107,9 @@ def test_shares(given: Any, expected: Any) -> None:
 
 
 def test_more_jobs_than_gpus_is_a_sentence() -> None:
-    with pytest.raises(UserError, match=r"hydra.launcher.jobs=3 with 1 GPUs each is not possible, with 2 here"):
+    with pytest.raises(
+        UserError, match=r"hydra.launcher.jobs=3 with 1 GPUs each is not possible, with 2 here"
+    ):
         local.shares(3, ["0", "1"], 1, [0])
 
 
@@ -115,7 +123,9 @@ def test_asked_to_stop_the_jobs_save(jobs: Any, tmp_path: Path) -> None:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background ignores it
     threading.Thread(target=interrupt).start()
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -135,21 +145,41 @@ def test_how_a_process_ended() -> None:
 
 def config(**hydra: Any) -> Any:
     job = {"config_name": "prune", "num": 0}
-    return OmegaConf.create({"hydra": {"job": job, "overrides": {"hydra": hydra.pop("words", [])},
-                                       "runtime": {"config_sources": []}, **hydra}})  # fmt: skip
+    return OmegaConf.create(
+        {
+            "hydra": {
+                "job": job,
+                "overrides": {"hydra": hydra.pop("words", [])},
+                "runtime": {"config_sources": []},
+                **hydra,
+            }
+        }
+    )
 
 
 def test_the_command_of_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "prune.py"), "-m", "ratio=0.5,0.9"])
-    own = ["hydra/launcher=slurm", "hydra.launcher.partition=gpu", "hydra.sweep.dir=x", "hydra.verbose=true"]
+    own = [
+        "hydra/launcher=slurm",
+        "hydra.launcher.partition=gpu",
+        "hydra.sweep.dir=x",
+        "hydra.verbose=true",
+    ]
     overrides = ["ratio=0.5", "hydra.sweep.dir=y", "++hydra.job.env_set.A='b'"]
     made = job_of(config(words=own), 7, overrides, Path("/a b/it's"))
     assert made.overrides == ["ratio=0.5"]
     assert made.command == [
-        str(tmp_path / "prune.py"), "--config-name", "prune", "ratio=0.5", "hydra.verbose=true",
-        "++hydra.job.env_set.A='b'", "hydra.run.dir='/a b/it\\'s'", "hydra.job.num=7", "hydra.mode=RUN",
+        str(tmp_path / "prune.py"),
+        "--config-name",
+        "prune",
+        "ratio=0.5",
+        "hydra.verbose=true",
+        "++hydra.job.env_set.A='b'",
+        "hydra.run.dir='/a b/it\\'s'",
+        "hydra.job.num=7",
+        "hydra.mode=RUN",
         "~hydra.callbacks.grid",
-    ]  # fmt: skip
+    ]
 
 
 def test_quoted_words_are_taken_literally() -> None:
@@ -160,7 +190,9 @@ def test_quoted_words_are_taken_literally() -> None:
         assert parsed.value() == text
 
 
-def test_a_table_of_jobs_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_table_of_jobs_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     monkeypatch.setitem(grid.EXIT, "code", 0)
     made = [Job(n, [f"ratio=0.{n}"], tmp_path / str(n), []) for n in range(3)]
     announce(made, tmp_path)
@@ -180,7 +212,9 @@ def test_slurm_without_slurm_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_limit_that_ends_jobs_at_once_is_refused() -> None:
-    with pytest.raises(UserError, match=r"hydra.launcher.timeout_min=2 is not longer than signal_delay_s=120"):
+    with pytest.raises(
+        UserError, match=r"hydra.launcher.timeout_min=2 is not longer than signal_delay_s=120"
+    ):
         slurm.check({"timeout_min": 2, "signal_delay_s": 120})
 
 
@@ -204,7 +238,11 @@ def test_an_attempt_requeues_itself_unless_cancelled(
     submitit = pytest.importorskip("submitit", reason="needs the extra slurm")
     script, calls = tmp_path / "script.py", []
     script.write_text("import sys; sys.exit(128 + 10)")  # as a command that SIGUSR1 stopped
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, f"JobState={state} x", ""))
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda *a, **k: subprocess.CompletedProcess(a, 0, f"JobState={state} x", ""),
+    )
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -233,10 +271,18 @@ def test_a_grid_on_this_machine(tmp_path: Path) -> None:
     command = [sys.executable, "prune.py", "-m", "hydra/launcher=local", *TINY, *places]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     for name, launched in (("first", True), ("second", False)):
-        done = subprocess.run([*command, f"hydra.sweep.dir={tmp_path}/{name}"], cwd=ROOT, env=environment,
-                              capture_output=True, text=True, timeout=2400)  # fmt: skip
+        done = subprocess.run(
+            [*command, f"hydra.sweep.dir={tmp_path}/{name}"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=2400,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         rows = json.loads((tmp_path / name / "table.json").read_text())
         assert [row["pruner"] for row in rows] == ["magnitude", "random"]
-        assert (tmp_path / name / "launched.json").exists() == launched  # what is in the store is not launched
+        assert (
+            tmp_path / name / "launched.json"
+        ).exists() == launched  # what is in the store is not launched
         assert ("job 1: pruner=random; done" in done.stdout) == launched

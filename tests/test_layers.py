@@ -79,7 +79,9 @@ def test_imports_point_down(path: Path) -> None:
     for module, line in imports(path):
         parts = module.split(".")
         for library, allowed in ONLY.items():
-            assert parts[0] != library or {layer, inside} & allowed, f"{inside}:{line} imports {library}"
+            assert parts[0] != library or {layer, inside} & allowed, (
+                f"{inside}:{line} imports {library}"
+            )
         if parts[0] != "advprune" or len(parts) == 1:
             continue
         target = parts[1]

@@ -25,7 +25,13 @@ from advprune.tracking.tensorboard_events import TensorBoardEvents
 from advprune.tracking.wandb_run import WandbRun
 
 ID = "0123456789abcdef"
-ROW = {"pruner": "hydra", "robust_acc": 0.5, "robust_acc_interval": [0.4, 0.6], "made": 2, "kept": None}
+ROW = {
+    "pruner": "hydra",
+    "robust_acc": 0.5,
+    "robust_acc_interval": [0.4, 0.6],
+    "made": 2,
+    "kept": None,
+}
 NUMBERS = {"robust_acc", "robust_acc_low", "robust_acc_high", "made"}
 CURVES = {f"pruned/{name}" for name in ("epoch", "step", "loss", "sparsity", "mask_turnover")}
 
@@ -39,9 +45,16 @@ def _no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_job(folder: Path) -> Job:
     return Job(
-        id=ID, name="hydra 0.9", group="prune ratio=0.9,0.99", kind="prune", tags=["hydra"], output=folder / "job",
-        config={"pruner": "hydra", "final": "pruned"}, shared=folder, stages=["pruned", "evaluated"],
-    )  # fmt: skip
+        id=ID,
+        name="hydra 0.9",
+        group="prune ratio=0.9,0.99",
+        kind="prune",
+        tags=["hydra"],
+        output=folder / "job",
+        config={"pruner": "hydra", "final": "pruned"},
+        shared=folder,
+        stages=["pruned", "evaluated"],
+    )
 
 
 def a_stage(folder: Path) -> Finished:
@@ -68,7 +81,14 @@ def tell(logger: Logger, folder: Path, *, epochs: int = 3) -> None:
 
 
 def wandb_run(**options: Any) -> WandbRun:
-    default = {"project": "p", "entity": None, "mode": None, "group": None, "folder": None, "checkpoints": False}
+    default = {
+        "project": "p",
+        "entity": None,
+        "mode": None,
+        "group": None,
+        "folder": None,
+        "checkpoints": False,
+    }
     return WandbRun(**(default | options))
 
 
@@ -83,7 +103,13 @@ def sync(folder: Path, server: WandbServer) -> str:
     command = [str(Path(sys.executable).with_name("wandb")), "sync", "--yes", str(folder)]
     environment = os.environ | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
     ran = subprocess.run(
-        command, env=environment, cwd=folder.parent, capture_output=True, text=True, timeout=1200, check=False
+        command,
+        env=environment,
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stderr
@@ -142,8 +168,12 @@ def test_a_later_attempt_tells_the_run_whole(tmp_path: Path, server: WandbServer
         f"job = Path({str(tmp_path)!r}); logger = t.wandb_run(); logger.open(t.a_job(job))\n"
         "logger.point('pruned', {'epoch': 1, 'step': 10, 'loss': 1.0}); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # not this process's helper
-    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=own, check=False, timeout=1200)
+    own = {
+        name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"
+    }  # not this process's helper
+    killed = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=own, check=False, timeout=1200
+    )
     assert killed.returncode == -signal.SIGKILL
     (broken,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     time.sleep(1.1)  # names of runs have seconds
@@ -167,7 +197,9 @@ def test_a_run_killed_at_once_does_not_stop_the_sync(tmp_path: Path, server: Wan
         (run / f"run-{identity}.wandb").write_bytes(b":W&B\xcb\xee\x00")
         os.utime(run / f"run-{identity}.wandb", (0, 0))
     sync(tmp_path / "wandb", server)
-    assert not server.runs  # if this fails, wandb has learnt to step over such files, and we need not move them
+    assert (
+        not server.runs
+    )  # if this fails, wandb has learnt to step over such files, and we need not move them
     with FileLock(tmp_path / "wandb" / "locks" / "alive.lock"):
         logger = wandb_run()
         logger.open(a_job(tmp_path))
@@ -219,7 +251,9 @@ def test_disabled_is_nothing_at_all(tmp_path: Path) -> None:
     assert not (tmp_path / "wandb").exists()
 
 
-def test_damaged_curves_are_said_and_the_rest_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_curves_are_said_and_the_rest_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from advprune.pipeline.job_log import CURVES, replay
 
     stage = a_stage(tmp_path)
@@ -251,7 +285,9 @@ def test_online_if_there_is_a_key_and_an_answer(
     for epochs in (2, 3):  # the second attempt takes the place of the first, line by line
         tell(wandb_run(), tmp_path, epochs=epochs)
         assert list(server.runs) == [ID]
-        assert [row["pruned/epoch"] for row in server.history(ID) if "pruned/loss" in row] == list(range(1, epochs + 1))
+        assert [row["pruned/epoch"] for row in server.history(ID) if "pruned/loss" in row] == list(
+            range(1, epochs + 1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -265,7 +301,11 @@ def test_online_if_there_is_a_key_and_an_answer(
     ],
 )
 def test_without_a_network_it_is_offline_at_once(
-    key: str | None, silent: bool, wanted: str | None, said: str | None, monkeypatch: pytest.MonkeyPatch
+    key: str | None,
+    silent: bool,
+    wanted: str | None,
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A port nobody listens on, and one that takes a call and never says a word."""
     with socket.socket() as mute:
@@ -282,7 +322,9 @@ def test_without_a_network_it_is_offline_at_once(
     assert (reason is None) if said is None else said in str(reason)
 
 
-def test_a_failing_logger_does_not_fail_the_job(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_a_failing_logger_does_not_fail_the_job(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     class Broken(Logger):
         calls = 0
 
@@ -299,13 +341,15 @@ def test_a_failing_logger_does_not_fail_the_job(caplog: pytest.LogCaptureFixture
     assert "the job goes on without it" in record.getMessage()
 
 
-def test_a_logger_that_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_logger_that_is_not_installed_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=r"pip install"):
         Guarded(TensorBoardEvents()).open(a_job(tmp_path))
 
 
 def test_intervals_are_two_numbers() -> None:
-    assert numbers({"a": 1, "b": "x", "c": True, "d_interval": [0.1, 0.2], "e_interval": None}, "s/") == {
-        "s/a": 1, "s/d_low": 0.1, "s/d_high": 0.2
-    }  # fmt: skip
+    assert numbers(
+        {"a": 1, "b": "x", "c": True, "d_interval": [0.1, 0.2], "e_interval": None}, "s/"
+    ) == {"s/a": 1, "s/d_low": 0.1, "s/d_high": 0.2}

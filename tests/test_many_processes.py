@@ -22,7 +22,12 @@ pytestmark = pytest.mark.slow
 PROCESSES = 8
 #: What takes seconds to import: once, in the process that the others are forked off.
 STAGES = ("dense", "pruned", "finetuned", "evaluated")
-PRELOADED = [*(f"advprune.stages.{name}" for name in ("rehearsal", *STAGES)), "hydra", "pandas", "scipy.stats"]
+PRELOADED = [
+    *(f"advprune.stages.{name}" for name in ("rehearsal", *STAGES)),
+    "hydra",
+    "pandas",
+    "scipy.stats",
+]
 
 
 def start(folder: Path, number: int, *words: str) -> BaseProcess:
@@ -59,12 +64,17 @@ def table(folder: Path, number: int) -> list[dict[str, Any]]:
 
 def made(folder: Path) -> Counter[str]:
     """How often each stage was made, by the journal."""
-    lines = [json.loads(line) for line in (folder / "stages" / "journal.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (folder / "stages" / "journal.jsonl").read_text().splitlines()
+    ]
     return Counter(f"{line['stage']}/{line['key']}" for line in lines if line["event"] == "made")
 
 
 def complete(folder: Path) -> set[str]:
-    return {str(path.parent.relative_to(folder / "stages")) for path in folder.glob("stages/*/*/complete")}
+    return {
+        str(path.parent.relative_to(folder / "stages"))
+        for path in folder.glob("stages/*/*/complete")
+    }
 
 
 def test_processes_at_once_make_each_stage_once(tmp_path: Path) -> None:
@@ -79,20 +89,29 @@ def test_processes_at_once_make_each_stage_once(tmp_path: Path) -> None:
     assert all(other == tables[0] for other in tables)
 
 
-#: The grid of each of four processes: the same jobs in another order, so that they are at different stages.
+#: The grid of each of four processes: the same jobs in another order, so that they are at different
+#: stages.
 ORDERS = (
     ("hydra,magnitude", "0,1"),
     ("magnitude,hydra", "1,0"),
     ("hydra,magnitude", "1,0"),
     ("magnitude,hydra", "0,1"),
 )
-STAGES_IN_ALL = 2 + 2 + 4 + 4 + 4  # dense and its evaluation for two seeds; pruned, finetuned, evaluated for four jobs
+STAGES_IN_ALL = (
+    2 + 2 + 4 + 4 + 4
+)  # dense and its evaluation for two seeds; pruned, finetuned, evaluated for four jobs
 KILLS = 8
 
 
 def test_a_grid_killed_again_and_again_ends_as_one_left_alone(tmp_path: Path) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    longer = ("ratio=0.9", "training.epochs=5", "search.epochs=4", "finetune.epochs=5", "attack.batch_size=32")
+    longer = (
+        "ratio=0.9",
+        "training.epochs=5",
+        "search.epochs=4",
+        "finetune.epochs=5",
+        "attack.batch_size=32",
+    )
     grids = [(f"pruner={pruners}", f"seed={seeds}", *longer) for pruners, seeds in ORDERS]
     for folder in (alone, killed):
         folder.mkdir()
@@ -106,7 +125,9 @@ def test_a_grid_killed_again_and_again_ends_as_one_left_alone(tmp_path: Path) ->
         wait_for_a_maker(killed, processes)
         time.sleep(instants.uniform(0, 1) * whole / KILLS)
         making = [n for n, process in enumerate(processes) if holds_a_stage(killed, process.pid)]
-        number = instants.choice(making or range(len(processes)))  # most are waiting, or starting again
+        number = instants.choice(
+            making or range(len(processes))
+        )  # most are waiting, or starting again
         makers += bool(making)
         processes[number].kill()
         processes[number].join(600)
@@ -114,7 +135,9 @@ def test_a_grid_killed_again_and_again_ends_as_one_left_alone(tmp_path: Path) ->
         processes[number] = start(killed, number, *grids[number])
     for process in processes:
         finish(process, killed)
-    print(f"{KILLS} kills, {makers} of them of a process that was making a stage; {whole:.0f} s when left alone")  # noqa: T201
+    print(  # noqa: T201
+        f"{KILLS} kills, {makers} of them of a process that was making a stage; {whole:.0f} s when left alone"
+    )
     assert makers >= KILLS // 2
     assert set(made(killed).values()) == {1}
     assert complete(killed) == complete(alone) == set(made(killed))
@@ -128,14 +151,20 @@ def test_a_grid_killed_again_and_again_ends_as_one_left_alone(tmp_path: Path) ->
 def wait_for_a_maker(folder: Path, processes: list[BaseProcess]) -> None:
     """Until one of them makes a stage, however long they take to start; not once there is nothing left to make."""
     deadline = time.monotonic() + 1200
-    while len(complete(folder)) < STAGES_IN_ALL and not any(holds_a_stage(folder, p.pid) for p in processes):
+    while len(complete(folder)) < STAGES_IN_ALL and not any(
+        holds_a_stage(folder, p.pid) for p in processes
+    ):
         assert time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
         time.sleep(0.02)
 
 
 def holds_a_stage(folder: Path, pid: int | None) -> bool:
     """Whether the process has its name beside the lock of an unfinished stage."""
-    beside = [path for path in folder.glob("stages/*/*/.holder") if not (path.parent / "complete").exists()]
+    beside = [
+        path
+        for path in folder.glob("stages/*/*/.holder")
+        if not (path.parent / "complete").exists()
+    ]
     try:
         return any(json.loads(path.read_text())["pid"] == pid for path in beside)
     except FileNotFoundError:  # it was given back between the two looks

@@ -27,7 +27,11 @@ from advprune.modules.weights_io import load_masks, save_masks
 def net() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1), nn.Flatten(), nn.Linear(8, 3)
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.BatchNorm2d(4),
+        nn.Conv2d(4, 2, 1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
     )
 
 
@@ -45,7 +49,14 @@ def test_a_weight_two_layers_share_is_listed_once():
 @pytest.mark.parametrize(
     ("n", "ratio", "kept"),
     [
-        *[(100, 0.9, 10), (1000, 0.99, 10), (100, 0.1, 90), (100, 0.2, 80), (10, 0.99, 1), (10, 0.0, 10)],
+        *[
+            (100, 0.9, 10),
+            (1000, 0.99, 10),
+            (100, 0.1, 90),
+            (100, 0.2, 80),
+            (10, 0.99, 1),
+            (10, 0.0, 10),
+        ],
         *[(1000, 0.999, 1), (432, 0.99, 4), (2560, 0.99, 26), (10**9, 0.3, 7 * 10**8), (0, 0.5, 0)],
         *[(5, 0.5, 2), (7, 0.5, 4)],  # halves go to the even count
     ],
@@ -80,7 +91,10 @@ def by_sorting(scores: torch.Tensor, k: int) -> torch.Tensor:
 
 
 @given(
-    st.lists(st.sampled_from([-torch.inf, -1.0, -0.0, 0.0, 0.5, 2.0, torch.inf]), min_size=1, max_size=40), st.data()
+    st.lists(
+        st.sampled_from([-torch.inf, -1.0, -0.0, 0.0, 0.5, 2.0, torch.inf]), min_size=1, max_size=40
+    ),
+    st.data(),
 )
 def test_top_k_equals_a_stable_sort(values, data):
     k = data.draw(st.integers(0, len(values)))
@@ -154,7 +168,9 @@ def test_check_names_the_tensor_with_a_living_pruned_weight():
     check(model, masks)
     masks["2.weight"] = torch.zeros_like(masks["2.weight"])
     alive = int(model[2].weight.count_nonzero())
-    with pytest.raises(UserError, match=rf"{alive} of the 8 pruned weights of 2.weight are not zero"):
+    with pytest.raises(
+        UserError, match=rf"{alive} of the 8 pruned weights of 2.weight are not zero"
+    ):
         check(model, masks)
 
 
@@ -162,9 +178,18 @@ def test_check_names_the_tensor_with_a_living_pruned_weight():
     ("change", "message"),
     [
         (lambda m: m.pop("4.weight"), "4.weight has no mask"),
-        (lambda m: m.update(fc=torch.ones(1, dtype=torch.bool)), "the mask fc names no parameter of Sequential"),
-        (lambda m: m.update({"2.weight": m["2.weight"][:1]}), r"the mask of 2.weight is torch.bool \(1, 4, 1, 1\)"),
-        (lambda m: m.update({"2.weight": m["2.weight"].float()}), "the mask of 2.weight is torch.float32"),
+        (
+            lambda m: m.update(fc=torch.ones(1, dtype=torch.bool)),
+            "the mask fc names no parameter of Sequential",
+        ),
+        (
+            lambda m: m.update({"2.weight": m["2.weight"][:1]}),
+            r"the mask of 2.weight is torch.bool \(1, 4, 1, 1\)",
+        ),
+        (
+            lambda m: m.update({"2.weight": m["2.weight"].float()}),
+            "the mask of 2.weight is torch.float32",
+        ),
     ],
 )
 def test_masks_that_do_not_fit_are_named(change, message):

@@ -157,13 +157,18 @@ def test_what_is_right_passes_with_flags_anywhere(words: str) -> None:
     flags, own = in_order(given)
     assert sorted([*flags, *own]) == sorted(given)
     assert all("=" in word for word in own)
-    read(own, Vocabulary((ROOT / "conf",), "prune"), multirun=bool({"-m", "--multirun"} & set(flags)))
+    read(
+        own, Vocabulary((ROOT / "conf",), "prune"), multirun=bool({"-m", "--multirun"} & set(flags))
+    )
 
 
 def test_a_word_given_twice_is_told_and_the_last_counts(capsys: Any) -> None:
     _, words = understand(["ratio=0.5", "seed=1", "ratio=0.9", "seed=1"], _main("prune"))
     assert words == ["ratio=0.5", "seed=1", "ratio=0.9", "seed=1"]
-    assert capsys.readouterr().err == "note: ratio is given twice: ratio=0.9 counts, and ratio=0.5 does not\n"
+    assert (
+        capsys.readouterr().err
+        == "note: ratio is given twice: ratio=0.9 counts, and ratio=0.5 does not\n"
+    )
 
 
 def test_nearest() -> None:
@@ -174,10 +179,16 @@ def test_nearest() -> None:
 @pytest.mark.parametrize(
     ("line", "cure"),
     [
-        ("prune.py ratio=ninety", "ratio=ninety is not possible: it must be a number, at least 0 and below 1, or null"),
+        (
+            "prune.py ratio=ninety",
+            "ratio=ninety is not possible: it must be a number, at least 0 and below 1, or null",
+        ),
         ("train.py --config-name=trian", "--config-name=trian is not known: did you mean train?"),
         ("train.py hydra/launcher=locl", "did you mean hydra/launcher=local?"),
-        ("train.py training.momentum=2", "training.momentum=2 is not possible: it must be at least 0 and below 1"),
+        (
+            "train.py training.momentum=2",
+            "training.momentum=2 is not possible: it must be at least 0 and below 1",
+        ),
         ("train.py store=/proc/x", "/proc/x"),
     ],
 )
@@ -186,7 +197,9 @@ def test_the_whole_command_ends_with_one_sentence(line: str, cure: str, tmp_path
     if "store=" not in line:
         words.append(f"store={tmp_path}/stages")
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 1, done.stdout
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: ")

@@ -25,7 +25,10 @@ from advprune.report.table.job_row import said_of
 from advprune.stages import dense
 from advprune.store.stage import Stage
 
-CONFIGS = {path.stem: path for path in sorted((Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))}
+CONFIGS = {
+    path.stem: path
+    for path in sorted((Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))
+}
 AKAMASTER = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 PIXELS = ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
 
@@ -37,7 +40,9 @@ def target(name: str) -> tuple:
     return getattr(importlib.import_module(module), attribute), options
 
 
-def build(name: str, size: int = 32, channels: int = 3, classes: int = 10, **overrides) -> nn.Module:
+def build(
+    name: str, size: int = 32, channels: int = 3, classes: int = 10, **overrides
+) -> nn.Module:
     torch.manual_seed(0)
     builder, options = target(name)
     constants = {"mean": [0.4] * channels, "std": [0.25] * channels}
@@ -59,7 +64,9 @@ def macs(model: nn.Module, size: int = 32) -> int:
 def test_a_yaml_gives_exactly_the_options_of_its_builder(name):
     builder, options = target(name)
     parameters = inspect.signature(builder).parameters
-    assert all(p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty for p in parameters.values())
+    assert all(
+        p.kind is p.KEYWORD_ONLY and p.annotation is not p.empty for p in parameters.values()
+    )
     assert set(options) == set(parameters) - {"num_classes", "in_channels", "image_size"}
     assert options["mean"] is None
     assert options["std"] is None
@@ -68,7 +75,9 @@ def test_a_yaml_gives_exactly_the_options_of_its_builder(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_header_of_a_yaml_states_the_parameter_count(name):
     special = {"small_cnn": {"size": 8, "channels": 1}, "resnet50": {"classes": 1000}}
-    count = sum(parameter.numel() for parameter in build(name, **special.get(name, {})).parameters())
+    count = sum(
+        parameter.numel() for parameter in build(name, **special.get(name, {})).parameters()
+    )
     assert f"{count:,} parameters" in CONFIGS[name].read_text()
 
 
@@ -97,7 +106,9 @@ def test_every_network_starts_with_normalize_and_can_be_traced_and_reloaded(name
         torch.testing.assert_close(model(constants(x)), expected)
 
     called = [node.target for node in traced.graph.nodes if node.op == "call_module"]
-    activations = [key for key in called if isinstance(model.get_submodule(key), nn.ReLU | nn.ReLU6 | nn.SiLU)]
+    activations = [
+        key for key in called if isinstance(model.get_submodule(key), nn.ReLU | nn.ReLU6 | nn.SiLU)
+    ]
     assert len(activations) == len(set(activations)) >= 3
     assert not any(getattr(module, "inplace", False) for module in model.modules())
 
@@ -111,8 +122,9 @@ def test_every_network_starts_with_normalize_and_can_be_traced_and_reloaded(name
         assert torch.equal(other(x), expected)
 
 
-# Parameters, prunable weights and prunable layers: HYDRA's table (https://arxiv.org/abs/2002.10509), where the WRNs'
-# totals are without the 269,216 and 1,640,672 parameters of the block it never uses.
+# Parameters, prunable weights and prunable layers: HYDRA's table
+# (https://arxiv.org/abs/2002.10509), where the WRNs' totals are without the 269,216 and 1,640,672
+# parameters of the block it never uses.
 HYDRA = {
     "cnn_small": (214_918, 214_760, 4),
     "cnn_large": (2_466_858, 2_465_632, 7),
@@ -137,8 +149,9 @@ def test_resnet50_counts_are_those_of_hydra():
     assert sum(layer.weight.numel() for layer in prunable(model)) == 25_502_912
 
 
-# All parameters, those of convolutions and linear layers but for the classifier (biases too), how many such layers, and
-# the multiplications of one 32x32 image in millions: https://arxiv.org/abs/2206.07406.
+# All parameters, those of convolutions and linear layers but for the classifier (biases too), how
+# many such layers, and the multiplications of one 32x32 image in millions:
+# https://arxiv.org/abs/2206.07406.
 GAP = {
     "resnet20": (269_722, 267_696, 19, 40.55),
     "vgg_bn_drop": (14_991_946, 14_977_344, 14, 313.5),
@@ -150,7 +163,9 @@ GAP = {
 
 @pytest.mark.parametrize("name", GAP)
 def test_counts_are_those_of_greedy_adversarial_pruning(name):
-    model = build(name, **({"small_images": False} if name in ("mobilenet_v2", "googlenet") else {}))
+    model = build(
+        name, **({"small_images": False} if name in ("mobilenet_v2", "googlenet") else {})
+    )
     layers = prunable(model)[:-1]
     total = sum(parameter.numel() for parameter in model.parameters())
     removable = sum(parameter.numel() for layer in layers for parameter in layer.parameters())
@@ -170,15 +185,23 @@ def test_counts_of_the_keras_resnets_are_those_of_jordao_and_pedrini():
     assert macs(build("resnet56", depth=14, shortcut="projection")) == 26_657_408
 
 
-@pytest.mark.parametrize(("name", "depth", "layers"), [("resnet18", 34, 37), ("preact_resnet18", 34, 37)])
+@pytest.mark.parametrize(
+    ("name", "depth", "layers"), [("resnet18", 34, 37), ("preact_resnet18", 34, 37)]
+)
 def test_depth_is_an_option(name, depth, layers):
     assert len(prunable(build(name, depth=depth, width=8))) == layers
 
 
 def test_wrn_34_10_and_resnet_32_are_overrides():
-    # 46.16 M parameters is what the papers that use WRN-34-10 report; 464,154 is akamaster's ResNet-32.
-    assert sum(parameter.numel() for parameter in build("wrn_28_10", depth=34).parameters()) == 46_160_474
-    assert sum(parameter.numel() for parameter in build("resnet20", depth=32).parameters()) == 464_154
+    # 46.16 M parameters is what the papers that use WRN-34-10 report; 464,154 is akamaster's
+    # ResNet-32.
+    assert (
+        sum(parameter.numel() for parameter in build("wrn_28_10", depth=34).parameters())
+        == 46_160_474
+    )
+    assert (
+        sum(parameter.numel() for parameter in build("resnet20", depth=32).parameters()) == 464_154
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,8 +214,16 @@ def test_wrn_34_10_and_resnet_32_are_overrides():
         ("wrn_28_4", {"depth": 27}, r"depth=27 must be 6n \+ 4"),
         ("wrn_28_4", {"widen": 0}, "widen=0"),
         ("dm_wrn_28_10", {"depth": 27}, r"depth=27 must be 6n \+ 4"),
-        ("dm_wrn_28_10", {"activation": "gelu"}, "activation=gelu is not possible: it must be one of swish, relu"),
-        ("dm_preact_resnet18", {"padding": -1}, "padding=-1 is not possible: it must be .*at least 0"),
+        (
+            "dm_wrn_28_10",
+            {"activation": "gelu"},
+            "activation=gelu is not possible: it must be one of swish, relu",
+        ),
+        (
+            "dm_preact_resnet18",
+            {"padding": -1},
+            "padding=-1 is not possible: it must be .*at least 0",
+        ),
         ("small_cnn", {"widths": [24, 48]}, r"widths=\[24, 48\] must be three"),
         ("small_cnn", {"mean": [0.5]}, "the images have 3"),
         ("small_cnn", {"std": [0.5, 0.0, 0.5]}, "must be positive"),
@@ -222,7 +253,9 @@ def test_torchvision_networks_keep_their_keys_and_their_function(name):
 
 def test_googlenet_computes_what_torchvisions_without_heads_does():
     mine = build("googlenet", 96, classes=5, mean=PIXELS[0], std=PIXELS[1]).eval()
-    theirs = torchvision.models.googlenet(num_classes=5, aux_logits=False, init_weights=False).eval()
+    theirs = torchvision.models.googlenet(
+        num_classes=5, aux_logits=False, init_weights=False
+    ).eval()
     theirs.load_state_dict(mine.state_dict())
     x = torch.rand(1, 3, 96, 96)
     with torch.no_grad():
@@ -245,7 +278,9 @@ def active(state: dict[str, Tensor], key: str, x: Tensor) -> Tensor:
     return F.batch_norm(x, *(state[f"{key}.{name}"] for name in names)).clamp(min=0)
 
 
-def preactivated(state: dict[str, Tensor], stages: list[str], shortcut: str, last: str, head: str, x: Tensor) -> Tensor:
+def preactivated(
+    state: dict[str, Tensor], stages: list[str], shortcut: str, last: str, head: str, x: Tensor
+) -> Tensor:
     """A pre-activation network written down from its paper: blocks are told from the keys alone."""
     out = F.conv2d(x, state["conv1.weight"], padding=1)
     for number, stage in enumerate(stages):
@@ -253,26 +288,42 @@ def preactivated(state: dict[str, Tensor], stages: list[str], shortcut: str, las
         while f"{stage}.{index}.conv1.weight" in state:
             key, stride = f"{stage}.{index}", 2 if number > 0 and index == 0 else 1
             start = active(state, f"{key}.bn1", out)
-            inner = active(state, f"{key}.bn2", F.conv2d(start, state[f"{key}.conv1.weight"], stride=stride, padding=1))
+            inner = active(
+                state,
+                f"{key}.bn2",
+                F.conv2d(start, state[f"{key}.conv1.weight"], stride=stride, padding=1),
+            )
             if f"{key}.{shortcut}.weight" in state:
                 out = F.conv2d(start, state[f"{key}.{shortcut}.weight"], stride=stride)
             out = out + F.conv2d(inner, state[f"{key}.conv2.weight"], padding=1)
             index += 1
-    return F.linear(active(state, last, out).mean((2, 3)), state[f"{head}.weight"], state[f"{head}.bias"])
+    return F.linear(
+        active(state, last, out).mean((2, 3)), state[f"{head}.weight"], state[f"{head}.bias"]
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "overrides", "keys"),
     [
-        ("wrn_28_4", {"depth": 16, "widen": 2}, ([f"block{n}.layer" for n in (1, 2, 3)], "convShortcut", "bn1", "fc")),
-        ("preact_resnet18", {"width": 8}, ([f"layer{n}" for n in (1, 2, 3, 4)], "shortcut.0", "bn", "linear")),
+        (
+            "wrn_28_4",
+            {"depth": 16, "widen": 2},
+            ([f"block{n}.layer" for n in (1, 2, 3)], "convShortcut", "bn1", "fc"),
+        ),
+        (
+            "preact_resnet18",
+            {"width": 8},
+            ([f"layer{n}" for n in (1, 2, 3, 4)], "shortcut.0", "bn", "linear"),
+        ),
     ],
 )
 def test_preactivation_networks_compute_what_their_paper_says(name, overrides, keys):
     model = randomise(build(name, mean=PIXELS[0], std=PIXELS[1], **overrides))
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(model(x), preactivated(model.state_dict(), *keys, x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            model(x), preactivated(model.state_dict(), *keys, x), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_vgg_initialisation_is_hydras():
@@ -291,7 +342,9 @@ def accuracy(model: nn.Module, shared: Path, count: int) -> float:
         return (model.eval()(images).argmax(1) == labels).float().mean().item()
 
 
-@pytest.mark.parametrize(("name", "file"), [("resnet20", "resnet20-12fca82f.th"), ("resnet56", "resnet56-4bfd9763.th")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("resnet20", "resnet20-12fca82f.th"), ("resnet56", "resnet56-4bfd9763.th")]
+)
 def test_published_weights_are_right_on_their_own_training_images(shared, name, file):
     model = build(name, mean=AKAMASTER[0], std=AKAMASTER[1])
     assert accuracy(model, shared, 100) < 0.3
@@ -312,8 +365,11 @@ def test_a_pre_activation_shortcut_sees_the_raw_or_the_activated_input() -> None
         block = PreActBlock(3, 5, 2, raw=raw).eval()
         nn.init.uniform_(block.bn1.bias, -0.5, 0.5)
         active = F.relu(block.bn1(x))
-        branch = F.conv2d(F.relu(block.bn2(F.conv2d(active, block.conv1.weight, stride=2, padding=1))),
-                          block.conv2.weight, padding=1)  # fmt: skip
+        branch = F.conv2d(
+            F.relu(block.bn2(F.conv2d(active, block.conv1.weight, stride=2, padding=1))),
+            block.conv2.weight,
+            padding=1,
+        )
         assert block.shortcut is not None
         seen = F.conv2d(x if raw else active, block.shortcut[0].weight, stride=2)
         torch.testing.assert_close(block(x), branch + seen)
@@ -322,12 +378,18 @@ def test_a_pre_activation_shortcut_sees_the_raw_or_the_activated_input() -> None
 @pytest.mark.parametrize(
     ("model", "settled"),
     [
-        ("preact_resnet18", {"shortcut": "raw"}), ("preact_resnet18", {"shortcut": "activated"}),
-        ("mobilenet_v2", {"small_images": False}), ("mobilenet_v2", {"small_images": True}),
-        ("googlenet", {"small_images": False}), ("resnet20", {}), ("wrn_28_4", {}),
+        ("preact_resnet18", {"shortcut": "raw"}),
+        ("preact_resnet18", {"shortcut": "activated"}),
+        ("mobilenet_v2", {"small_images": False}),
+        ("mobilenet_v2", {"small_images": True}),
+        ("googlenet", {"small_images": False}),
+        ("resnet20", {}),
+        ("wrn_28_4", {}),
     ],
-)  # fmt: skip
-def test_what_a_file_cannot_tell_is_said_until_it_is_chosen(model: str, settled: dict[str, Any]) -> None:
+)
+def test_what_a_file_cannot_tell_is_said_until_it_is_chosen(
+    model: str, settled: dict[str, Any]
+) -> None:
     (option,) = settled or ("none",)
     assert unsettled(build(model, **settled)) == ()
     if option in ("shortcut", "small_images"):
@@ -336,14 +398,26 @@ def test_what_a_file_cannot_tell_is_said_until_it_is_chosen(model: str, settled:
         assert build(model).state_dict().keys() == build(model, **settled).state_dict().keys()
 
 
-@pytest.mark.parametrize(("shortcut", "doubted"), [(None, True), ("raw", False), ("activated", False)])
+@pytest.mark.parametrize(
+    ("shortcut", "doubted"), [(None, True), ("raw", False), ("activated", False)]
+)
 def test_foreign_weights_that_leave_a_choice_open_are_doubted(
     tmp_path: Path, shortcut: str | None, doubted: bool
 ) -> None:
     save_file(build("preact_resnet18", size=8, width=2).state_dict(), tmp_path / "wong.safetensors")
-    node = {"_target_": "advprune.models.preact_resnet.PreActResNet", "num_classes": 10, "in_channels": 3,
-            "image_size": 8, "mean": [0.4] * 3, "std": [0.25] * 3, "width": 2, "shortcut": shortcut}  # fmt: skip
-    stage = Stage("dense", {"model": node, "weights": str(tmp_path / "wong.safetensors"), "sha256": "0"})
+    node = {
+        "_target_": "advprune.models.preact_resnet.PreActResNet",
+        "num_classes": 10,
+        "in_channels": 3,
+        "image_size": 8,
+        "mean": [0.4] * 3,
+        "std": [0.25] * 3,
+        "width": 2,
+        "shortcut": shortcut,
+    }
+    stage = Stage(
+        "dense", {"model": node, "weights": str(tmp_path / "wong.safetensors"), "sha256": "0"}
+    )
     result = dense.make(stage, tmp_path, None, None)
     found = said_of([stage, stage], {stage.key: result})
     assert ["model.shortcut=raw" in d for d in found] == [True] * doubted

@@ -38,13 +38,28 @@ SMALL = {
     "worst_of": ["attack.attacks.square.n_queries=100"],
 }
 #: Some reach bright first pixels from dark ones: their sets are wider than the ball.
-FARTHER = ("certify_smoothing", "corruptions", "published_corruptions", "rotation", "semantic_negative", "translation")
+FARTHER = (
+    "certify_smoothing",
+    "corruptions",
+    "published_corruptions",
+    "rotation",
+    "semantic_negative",
+    "translation",
+)
 
 
-def evaluated(name: str, net: nn.Module, x: torch.Tensor, y: torch.Tensor, folder: Path) -> dict[str, list]:
+def evaluated(
+    name: str, net: nn.Module, x: torch.Tensor, y: torch.Tensor, folder: Path
+) -> dict[str, list]:
     """The records of these images under an attack as a run has it."""
-    words = [f"+attack={name}", "+threat=linf", "+dataset.eps.linf=0.1", "+dataset.eps.l2=1.0", "+seed=0",
-             *SMALL.get(name, [])]  # fmt: skip
+    words = [
+        f"+attack={name}",
+        "+threat=linf",
+        "+dataset.eps.linf=0.1",
+        "+dataset.eps.l2=1.0",
+        "+seed=0",
+        *SMALL.get(name, []),
+    ]
     if name == "published_corruptions":
         np.save(folder / "labels.npy", np.tile(y.numpy(), 5))
         config = OmegaConf.load(CONF / "attack" / f"{name}.yaml")
@@ -64,7 +79,9 @@ def evaluated(name: str, net: nn.Module, x: torch.Tensor, y: torch.Tensor, folde
 
 def linear(classes: int = 4) -> nn.Sequential:
     """Four classes of which the first is nearly always seen: the others' logits are far below."""
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, classes), nn.ReLU(), nn.Linear(classes, classes))
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, classes), nn.ReLU(), nn.Linear(classes, classes)
+    )
     torch.manual_seed(0)
     with torch.no_grad():
         for layer in (net[1], net[3]):
@@ -80,12 +97,18 @@ def images(count: int = 6) -> torch.Tensor:
 
 def flags(columns: dict[str, list]) -> dict[str, list[bool]]:
     """All columns that say right, robust, certified, or withstood."""
-    return {name: c for name, c in columns.items() if name.endswith("_ok") or name.startswith(("ok.", "robust_ok."))}
+    return {
+        name: c
+        for name, c in columns.items()
+        if name.endswith("_ok") or name.startswith(("ok.", "robust_ok."))
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("what", [torch.nan, torch.inf])
-def test_a_network_without_finite_logits_is_never_right_nor_robust(name: str, what: float, tmp_path: Path) -> None:
+def test_a_network_without_finite_logits_is_never_right_nor_robust(
+    name: str, what: float, tmp_path: Path
+) -> None:
     net, x = linear(), images(3)
     with torch.no_grad():
         net[3].bias[0] = what  # argmax takes NaN, and infinity, for the largest: class 0
@@ -114,7 +137,9 @@ class Overflowing(nn.Sequential):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_some_images_without_finite_logits_leave_the_others_as_they_are(name: str, tmp_path: Path) -> None:
+def test_some_images_without_finite_logits_leave_the_others_as_they_are(
+    name: str, tmp_path: Path
+) -> None:
     x, y = images(6), torch.zeros(6, dtype=torch.int64)
     x[:, 0, 0, 0] = 51 / 255
     x[3:, 0, 0, 0] = 1.0
@@ -140,17 +165,22 @@ class Pit(nn.Module):
 
 
 ATTACKS = {
-    "pgd": partial(pgd, steps=3), "pgd twice": partial(pgd, steps=3, restarts=2),
+    "pgd": partial(pgd, steps=3),
+    "pgd twice": partial(pgd, steps=3, restarts=2),
     "square": partial(square, n_queries=50),
-    "worst_of": lambda net, x, y, *, threat: worst_of(net, x, y, attacks={"pgd": partial(pgd, threat=threat, steps=2)}),
+    "worst_of": lambda net, x, y, *, threat: worst_of(
+        net, x, y, attacks={"pgd": partial(pgd, threat=threat, steps=2)}
+    ),
     "package": partial(autoattack, version="custom", attacks=["apgd-ce", "square"]),
     "fast": partial(autoattack, version="custom", attacks=["apgd-ce", "square"], engine="fast"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("ball", [Linf(0.1), L2(1.0)], ids=lambda ball: ball.norm)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_point_without_finite_logits_inside_the_ball_is_found_and_is_an_image(name: str, ball: Linf | L2) -> None:
+def test_a_point_without_finite_logits_inside_the_ball_is_found_and_is_an_image(
+    name: str, ball: Linf | L2
+) -> None:
     net, x, y = Pit().eval(), images(4), torch.zeros(4, dtype=torch.int64)
     x[:, 0, 0, 0] = 0.5
     assert is_right(net(x), y).all()
@@ -173,8 +203,16 @@ def test_the_worst_of_some_draws_is_the_one_without_finite_logits() -> None:
 def test_samples_without_a_class_certify_nothing() -> None:
     net, x = Pit().eval(), images(2)
     x[:, 0, 0, 0] = 0.5
-    proof = certify_smoothing(net, x, torch.zeros(2, dtype=torch.int64), threat=L2(0.1), positions=torch.arange(2),
-                              sigma=0.25, n0=10, n=200)  # fmt: skip
+    proof = certify_smoothing(
+        net,
+        x,
+        torch.zeros(2, dtype=torch.int64),
+        threat=L2(0.1),
+        positions=torch.arange(2),
+        sigma=0.25,
+        n0=10,
+        n=200,
+    )
     assert not proof.certified.any()
     assert proof.abstained.all()
 
@@ -203,4 +241,7 @@ def test_no_numbers_are_not_taken_for_random_ones() -> None:
     net = linear()
     with torch.no_grad():
         net[3].bias[0] = torch.nan
-    assert not any("random" in doubt for doubt in evaluation_warnings(net, images(), torch.zeros(6, dtype=torch.int64)))
+    assert not any(
+        "random" in doubt
+        for doubt in evaluation_warnings(net, images(), torch.zeros(6, dtype=torch.int64))
+    )

@@ -23,17 +23,49 @@ from advprune.pipeline.dry_run import dry_run
 
 assert all((attack, prune, train))  # their import registers the schemas
 CONF = ROOT / "conf"
-BAD: list[Any] = [-1, -0.5, 0, 10**30, 1e300, math.nan, math.inf, -math.inf, "nonsense", "", [], [1], {}, True, None]
-#: What says where something lies or what it is called: any text is one, and whether it is there is asked elsewhere.
+BAD: list[Any] = [
+    -1,
+    -0.5,
+    0,
+    10**30,
+    1e300,
+    math.nan,
+    math.inf,
+    -math.inf,
+    "nonsense",
+    "",
+    [],
+    [1],
+    {},
+    True,
+    None,
+]
+#: What says where something lies or what it is called: any text is one, and whether it is there is
+#: asked elsewhere.
 NAMES = {
-    *("name", "files", "root", "content", "cache", "extra", "test", "perturbation", "store", "source", "project"),
+    *(
+        "name",
+        "files",
+        "root",
+        "content",
+        "cache",
+        "extra",
+        "test",
+        "perturbation",
+        "store",
+        "source",
+        "project",
+    ),
     *("entity", "folder", "dense", "checkpoint", "content_id", "source_model", "group"),
 }
 NEEDS = {
-    "pruner/filters": ["ratio=0.5"], "pruner/hydra_filters": ["ratio=0.5"],
-    "pruner/blocks": ["ratio=0.3", "model=resnet20"], "attack/certify_smoothing": ["threat=l2"],
-}  # fmt: skip
-#: The group's own files; published_corruptions wants a folder of the user's, and a data set what it downloads.
+    "pruner/filters": ["ratio=0.5"],
+    "pruner/hydra_filters": ["ratio=0.5"],
+    "pruner/blocks": ["ratio=0.3", "model=resnet20"],
+    "attack/certify_smoothing": ["threat=l2"],
+}
+#: The group's own files; published_corruptions wants a folder of the user's, and a data set what it
+#: downloads.
 FILES = sorted(
     path.relative_to(CONF).with_suffix("").as_posix()
     for group in (*GROUPS, "trainer", "logger", "pruner/criterion")
@@ -124,9 +156,20 @@ def test_no_option_takes_what_it_cannot_have(file: str) -> None:
     _walk(file, whole=False)
 
 
-#: Where the values that types allow are tried whole, with the network and the attack made and called.
-WHOLE = ["dataset/digits", "model/small_cnn", "model/resnet20", "quantizer/ptq_static", "pruner/magnitude",
-         "pruner/filters", "objective/trades", "objective/smoothing", "attack/pgd", "attack/occlusion"]  # fmt: skip
+#: Where the values that types allow are tried whole, with the network and the attack made and
+#: called.
+WHOLE = [
+    "dataset/digits",
+    "model/small_cnn",
+    "model/resnet20",
+    "quantizer/ptq_static",
+    "pruner/magnitude",
+    "pruner/filters",
+    "objective/trades",
+    "objective/smoothing",
+    "attack/pgd",
+    "attack/occlusion",
+]
 
 
 @pytest.mark.slow

@@ -34,7 +34,9 @@ def test_what_does_not_fit_is_named(data: Path) -> None:
             load_test(str(path), **(SET | changed))
         return str(error.value)
 
-    assert "v6_data.npy holds uint8 (6, 4, 4, 3): it must be uint8 (N, 8, 8, 3)" in complaint(image_size=8)
+    assert "v6_data.npy holds uint8 (6, 4, 4, 3): it must be uint8 (N, 8, 8, 3)" in complaint(
+        image_size=8
+    )
     assert "v6_labels.npy has labels from 0 to 5, not 0 to 4" in complaint(num_classes=5)
     assert "must be named …data.npy" in complaint(labels)
     whole = labels.read_bytes()

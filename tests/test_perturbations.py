@@ -21,7 +21,9 @@ def net() -> nn.Module:
 @pytest.fixture
 def images() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(24, 3, 32, 32, generator=generator), torch.randint(0, 10, (24,), generator=generator)
+    return torch.rand(24, 3, 32, 32, generator=generator), torch.randint(
+        0, 10, (24,), generator=generator
+    )
 
 
 def test_a_size_of_zero_changes_nothing(net: nn.Module, images: tuple[Tensor, Tensor]) -> None:
@@ -39,7 +41,9 @@ def test_translation_by_hand() -> None:
     assert torch.equal(down_left[0, 0], torch.tensor([[0, 0, 0], [0.3, 0, 0], [0.6, 0, 0]]))
     both = translate(x.repeat(2, 1, 1, 1), torch.tensor([[0, 0], [-1, 0]]), fill=0.5)
     assert torch.equal(both[0], x[0])
-    assert torch.equal(both[1, 0], torch.tensor([[0.4, 0.5, 0.6], [0.7, 0.8, 0.9], [0.5, 0.5, 0.5]]))
+    assert torch.equal(
+        both[1, 0], torch.tensor([[0.4, 0.5, 0.6], [0.7, 0.8, 0.9], [0.5, 0.5, 0.5]])
+    )
 
 
 def test_translations_reach_every_shift_and_no_other(net: nn.Module) -> None:
@@ -47,7 +51,9 @@ def test_translations_reach_every_shift_and_no_other(net: nn.Module) -> None:
     x[:, :, 4, 4] = 1
     moved = translation(net, x, torch.zeros(400, dtype=torch.long), pixels=2)
     places = moved.flatten(1).argmax(1)
-    assert {(int(p) // 9 - 4, int(p) % 9 - 4) for p in places} == {(a, b) for a in range(-2, 3) for b in range(-2, 3)}
+    assert {(int(p) // 9 - 4, int(p) % 9 - 4) for p in places} == {
+        (a, b) for a in range(-2, 3) for b in range(-2, 3)
+    }
 
 
 @pytest.mark.parametrize("size", [(5, 5), (6, 6)])
@@ -61,7 +67,9 @@ def test_rotation_by_quarters(size: tuple[int, int]) -> None:
     )
 
 
-def test_an_occlusion_of_16_changes_one_square(net: nn.Module, images: tuple[Tensor, Tensor]) -> None:
+def test_an_occlusion_of_16_changes_one_square(
+    net: nn.Module, images: tuple[Tensor, Tensor]
+) -> None:
     x, y = images
     covered = occlusion(net, x, y, size=16, fill=0.25)
     changed = covered != x
@@ -82,7 +90,8 @@ def test_more_draws_are_never_kinder(attack, options, net, images) -> None:  # t
     x, y = images
     positions = torch.arange(100, 124)
     margins = [
-        margin(net(attack(net, x, y, worst_of=k, positions=positions, **options)), y).detach() for k in (1, 3, 12)
+        margin(net(attack(net, x, y, worst_of=k, positions=positions, **options)), y).detach()
+        for k in (1, 3, 12)
     ]
     assert (margins[1] >= margins[0]).all()
     assert (margins[2] >= margins[1]).all()
@@ -90,8 +99,13 @@ def test_more_draws_are_never_kinder(attack, options, net, images) -> None:  # t
     # what an image gets depends on its position, and on nothing else in the batch
     whole = attack(net, x, y, worst_of=3, positions=positions, **options)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(2))[:7]
-    assert torch.equal(attack(net, x[order], y[order], worst_of=3, positions=positions[order], **options), whole[order])
-    assert not torch.equal(attack(net, x, y, worst_of=3, positions=positions, seed=1, **options), whole)
+    assert torch.equal(
+        attack(net, x[order], y[order], worst_of=3, positions=positions[order], **options),
+        whole[order],
+    )
+    assert not torch.equal(
+        attack(net, x, y, worst_of=3, positions=positions, seed=1, **options), whole
+    )
 
 
 def test_worst_of_passes_the_positions_on(net: nn.Module, images: tuple[Tensor, Tensor]) -> None:
@@ -104,7 +118,9 @@ def test_worst_of_passes_the_positions_on(net: nn.Module, images: tuple[Tensor, 
         return x
 
     seen: list[Tensor] = []
-    worst_of(net, x, y, attacks={"negative": semantic_negative, "keyed": keyed}, positions=positions)
+    worst_of(
+        net, x, y, attacks={"negative": semantic_negative, "keyed": keyed}, positions=positions
+    )
     standing = net(1 - x).argmax(1) == y
     assert torch.equal(seen[0], positions[standing])
 
@@ -113,10 +129,22 @@ def test_worst_of_passes_the_positions_on(net: nn.Module, images: tuple[Tensor, 
     ("attack", "options", "message"),
     [
         (translation, {"pixels": 32}, "pixels=32 must be from 0 to 31"),
-        (translation, {"pixels": 1, "worst_of": 0}, "worst_of=0 is not possible: it must be at least 1"),
-        (rotation, {"degrees": 181.0}, "degrees=181 is not possible: it must be at least 0 and at most 180"),
+        (
+            translation,
+            {"pixels": 1, "worst_of": 0},
+            "worst_of=0 is not possible: it must be at least 1",
+        ),
+        (
+            rotation,
+            {"degrees": 181.0},
+            "degrees=181 is not possible: it must be at least 0 and at most 180",
+        ),
         (occlusion, {"size": 33}, "size=33 must be from 0 to 32"),
-        (occlusion, {"size": 3, "fill": 255.0}, "fill=255 is not possible: it must be at least 0 and at most 1"),
+        (
+            occlusion,
+            {"size": 3, "fill": 255.0},
+            "fill=255 is not possible: it must be at least 0 and at most 1",
+        ),
     ],
 )
 def test_bad_options_are_named(attack, options, message, net, images) -> None:  # type: ignore[no-untyped-def]

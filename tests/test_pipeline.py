@@ -36,7 +36,9 @@ def test_the_chain_is_made_once_and_counted(job: Any, tmp_path: Path) -> None:
     for name, mask in masks.items():
         assert int(mask.sum()) == keep_count(mask.numel(), 0.9)
         assert not weights[name][~mask].any()
-    zeros = sum(int((weights[name] == 0).sum()) for name in masks) / sum(mask.numel() for mask in masks.values())
+    zeros = sum(int((weights[name] == 0).sum()) for name in masks) / sum(
+        mask.numel() for mask in masks.values()
+    )
     assert row["zeros"] == pytest.approx(zeros)
     assert row["sparsity"] == pytest.approx(
         1 - sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
@@ -81,9 +83,17 @@ def test_hydra_leaves_the_weights_alone(job: Any, tmp_path: Path) -> None:
 
 
 def test_recovery_from_scratch_starts_at_the_initialisation(job: Any) -> None:
-    out = job(*TINY, "pruner=magnitude", "ratio=0.5", "pruner.recovery=scratch", "training.learning_rate=1e-12")
+    out = job(
+        *TINY,
+        "pruner=magnitude",
+        "ratio=0.5",
+        "pruner.recovery=scratch",
+        "training.learning_rate=1e-12",
+    )
     dense = Path(out["row"]["files"]["dense"])
-    start = load_file(dense / "early.safetensors")  # of two epochs, a tenth is none: the initialisation
+    start = load_file(
+        dense / "early.safetensors"
+    )  # of two epochs, a tenth is none: the initialisation
     end = load_file(Path(out["row"]["files"]["finetuned"]) / "model.safetensors")
     masks = load_file(Path(out["row"]["files"]["finetuned"]) / "masks.safetensors")
     for name, value in end.items():
@@ -168,13 +178,25 @@ def test_mistakes_are_one_sentence(job: Any, overrides: tuple[str, ...], sentenc
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (("objective=smoothing", "objective.sigma=0"), "sigma=0 is not possible: it must be above 0"),
-        (("attack=certify_smoothing", "attack.sigma=0", "threat=l2"), "sigma=0 is not possible: it must be above 0"),
+        (
+            ("objective=smoothing", "objective.sigma=0"),
+            "sigma=0 is not possible: it must be above 0",
+        ),
+        (
+            ("attack=certify_smoothing", "attack.sigma=0", "threat=l2"),
+            "sigma=0 is not possible: it must be above 0",
+        ),
         (("attack=certify_smoothing", "attack.n=99", "threat=l2"), "n=99 .* 1 <= n0 <= n"),
         (("attack=certify_smoothing", "attack.alpha=0.5", "threat=l2"), "alpha=0.5"),
         (("attack=certify_smoothing",), "threat=l2 with a smaller"),
-        (("attack=certify_smoothing", "threat=l2", "threat.eps=9"), "larger than the pixel range.* more than 8 apart"),
-        (("objective=ibp", "threat.eps=1.5"), "eps=1.5 is not possible: it must be above 0 and at most 1; eps is in"),
+        (
+            ("attack=certify_smoothing", "threat=l2", "threat.eps=9"),
+            "larger than the pixel range.* more than 8 apart",
+        ),
+        (
+            ("objective=ibp", "threat.eps=1.5"),
+            "eps=1.5 is not possible: it must be above 0 and at most 1; eps is in",
+        ),
         (("objective=ibp", "model=resnet18"), "BatchNorm2d in eval mode.* model=cnn_small"),
         (("objective=crown_ibp", "+objective.phases.finetune.beta_end=2"), "beta_end=2"),
         (("objective=mixtrain", "objective.images=0"), "images=0"),
@@ -188,7 +210,10 @@ def test_mistakes_are_one_sentence(job: Any, overrides: tuple[str, ...], sentenc
             ),
             "attack.attacks.square=certify_ibp proves and makes no examples",
         ),
-        (("attack=verify_exact", "model=vgg16_bn"), "verify_exact knows affine operations and ReLU"),
+        (
+            ("attack=verify_exact", "model=vgg16_bn"),
+            "verify_exact knows affine operations and ReLU",
+        ),
     ],
 )
 def test_what_proves_nothing_is_refused_before_an_epoch(
@@ -205,10 +230,18 @@ def test_what_proves_nothing_is_refused_before_an_epoch(
     ("result", "sentence"),
     [
         ({"classes_predicted": 1}, "same class"),
-        ({"classes_predicted": 10, "after_each": {"clean": 0.98, "apgd-ce": 0.83, "square": 0.03}}, "80 points"),
+        (
+            {
+                "classes_predicted": 10,
+                "after_each": {"clean": 0.98, "apgd-ce": 0.83, "square": 0.03},
+            },
+            "80 points",
+        ),
     ],
 )
-def test_an_outcome_that_gives_itself_away_is_doubted(result: dict[str, Any], sentence: str) -> None:
+def test_an_outcome_that_gives_itself_away_is_doubted(
+    result: dict[str, Any], sentence: str
+) -> None:
     assert sentence in sanity_warnings(result)[0]
 
 

@@ -73,16 +73,29 @@ def test_a_loader_goes_on_within_its_epoch(repeats: int) -> None:
 
 def contents(folder: Path) -> dict[str, Any]:
     return {
-        str(path.relative_to(folder)): {name: value.numpy().tobytes() for name, value in load_file(path).items()}
+        str(path.relative_to(folder)): {
+            name: value.numpy().tobytes() for name, value in load_file(path).items()
+        }
         for path in sorted(folder.glob("*/*/*.safetensors"))
     }
 
 
-@pytest.mark.parametrize(("epochs", "words"), [
-    (6, ("objective.attack.steps=2", "training.ema=0.9")),
-    (3, ("objective=free", "pruner=magnitude", "pruner.schedule=linear", "pruner.rounds=2",
-         "pruner.epochs_per_round=4")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("epochs", "words"),
+    [
+        (6, ("objective.attack.steps=2", "training.ema=0.9")),
+        (
+            3,
+            (
+                "objective=free",
+                "pruner=magnitude",
+                "pruner.schedule=linear",
+                "pruner.rounds=2",
+                "pruner.epochs_per_round=4",
+            ),
+        ),
+    ],
+)
 def test_stopped_within_each_phase_it_ends_the_same(
     job: Any,
     tmp_path: Path,
@@ -114,7 +127,9 @@ def test_stopped_within_each_phase_it_ends_the_same(
         except preemption.Stopped:
             continue
     assert "failed" not in ended, ended["failed"]
-    assert len(stops) == epochs  # of all phases; free adversarial training has fewer, and longer ones
+    assert (
+        len(stops) == epochs
+    )  # of all phases; free adversarial training has fewer, and longer ones
     assert contents(tmp_path / "stopped") == contents(tmp_path / "alone")
     assert ended["row"]["robust_acc"] == alone["row"]["robust_acc"]
 
@@ -125,7 +140,12 @@ def test_a_command_that_is_asked_to_stop_says_so(tmp_path: Path) -> None:
     command = [sys.executable, "prune.py", *TINY, "training.epochs=4000", *places]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 1200
     while not list(tmp_path.glob("stages/dense/*/work/last.ckpt")) and time.monotonic() < deadline:
@@ -133,6 +153,8 @@ def test_a_command_that_is_asked_to_stop_says_so(tmp_path: Path) -> None:
     process.send_signal(signal.SIGUSR1)
     _, err = process.communicate(timeout=1200)
     assert process.returncode == 128 + signal.SIGUSR1, err
-    assert err.strip().splitlines()[-1] == "stopped by SIGUSR1; the same command goes on where it was"
+    assert (
+        err.strip().splitlines()[-1] == "stopped by SIGUSR1; the same command goes on where it was"
+    )
     assert "Traceback" not in err
     assert "row" not in json.loads((tmp_path / "run" / "job.json").read_text())

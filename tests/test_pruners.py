@@ -23,7 +23,9 @@ from advprune.pruners.random import random
 from advprune.pruners.schedule import Schedule, cumulative
 
 YAMLS = sorted((Path(__file__).parents[1] / "conf" / "pruner").glob("*.yaml"))
-SHAPES = st.lists(st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple), min_size=1, max_size=6)
+SHAPES = st.lists(
+    st.lists(st.integers(1, 6), min_size=2, max_size=4).map(tuple), min_size=1, max_size=6
+)
 
 
 def random_scores(shapes, seed=0, levels=None):
@@ -40,11 +42,18 @@ def net() -> nn.Sequential:
 @given(SHAPES, st.floats(0, 0.999), st.sampled_from([None, 1, 2, 5]))
 def test_layer_counts_are_exact_for_any_ratio_shape_and_ties(shapes, ratio, levels):
     masks = scopes.layer(random_scores(shapes, levels=levels), ratio)
-    assert [int(m.sum()) for m in masks.values()] == [keep_count(prod(shape), ratio) for shape in shapes]
+    assert [int(m.sum()) for m in masks.values()] == [
+        keep_count(prod(shape), ratio) for shape in shapes
+    ]
 
 
 @settings(deadline=None)
-@given(SHAPES, st.floats(0, 0.999), st.sampled_from([None, 1, 2, 5]), st.sampled_from(["global", "erk"]))
+@given(
+    SHAPES,
+    st.floats(0, 0.999),
+    st.sampled_from([None, 1, 2, 5]),
+    st.sampled_from(["global", "erk"]),
+)
 def test_global_and_erk_totals_are_exact_and_no_tensor_is_emptied(shapes, ratio, levels, scope):
     total = keep_count(sum(map(prod, shapes)), ratio)
     scores = random_scores(shapes, levels=levels)
@@ -83,21 +92,27 @@ def test_within_an_earlier_round_the_removed_stay_removed_whatever_the_new_score
     earlier = scopes.spend(random_scores(shapes, seed=1), 0.5, scope=scope)
     masks = scopes.spend(random_scores(shapes, seed=2), 0.8, scope=scope, within=earlier)
     assert all(not (masks[name] & ~earlier[name]).any() for name in masks)
-    assert sum(sparsity(masks).kept.values()) == 206  # 0.2 * 1032, and by layer 0.2 * 432 and 0.2 * 600: 86 + 120
+    assert (
+        sum(sparsity(masks).kept.values()) == 206
+    )  # 0.2 * 1032, and by layer 0.2 * 432 and 0.2 * 600: 86 + 120
 
 
 @pytest.mark.parametrize("scope", get_args(scopes.Scope))
 def test_what_is_gone_is_never_brought_back_to_make_a_count(scope):
     """Of one tensor nine tenths are gone, of the other nothing: a fair share of the first would need dead weights."""
     scores = random_scores([(20, 30), (20, 30)])
-    within = {"0.weight": scores["0.weight"] > scores["0.weight"].flatten().sort().values[539],
-              "1.weight": torch.ones(20, 30, dtype=torch.bool)}  # fmt: skip
+    within = {
+        "0.weight": scores["0.weight"] > scores["0.weight"].flatten().sort().values[539],
+        "1.weight": torch.ones(20, 30, dtype=torch.bool),
+    }
     if scope == "global":
         masks = scopes.spend(scores, 0.5, scope=scope, within=within)
         assert sum(sparsity(masks).kept.values()) == 600
         assert all(not (masks[name] & ~within[name]).any() for name in masks)
     else:
-        with pytest.raises(UserError, match=r"keeps 300 of the 600 weights of 0.weight, and 60 are left of it"):
+        with pytest.raises(
+            UserError, match=r"keeps 300 of the 600 weights of 0.weight, and 60 are left of it"
+        ):
             scopes.spend(scores, 0.5, scope=scope, within=within)
     with pytest.raises(UserError, match="are left of it: what is gone does not come back"):
         scopes.spend(scores, 0.1, scope=scope, within=within)
@@ -105,7 +120,9 @@ def test_what_is_gone_is_never_brought_back_to_make_a_count(scope):
 
 def test_layer_and_global_spend_the_same_ratio_differently():
     scores = {"a": torch.tensor([0.1, 0.2, 0.3, 0.4]), "b": torch.tensor([1.0, 2.0, 3.0, 4.0])}
-    assert [m.tolist() for m in scopes.layer(scores, 0.5).values()] == [[False, False, True, True]] * 2
+    assert [m.tolist() for m in scopes.layer(scores, 0.5).values()] == [
+        [False, False, True, True]
+    ] * 2
     # plain ranking would keep all of b and none of a
     assert [m.tolist() for m in scopes.global_(scores, 0.5).values()] == [
         [False, False, False, True],
@@ -128,7 +145,9 @@ def dealt_one_by_one(shapes, total):
     counts = [1] * len(shapes)
     for _ in range(total - len(shapes)):
         behind = [
-            (Fraction(c + 1, sum(s)), i) for i, (s, c) in enumerate(zip(shapes, counts, strict=True)) if c < prod(s)
+            (Fraction(c + 1, sum(s)), i)
+            for i, (s, c) in enumerate(zip(shapes, counts, strict=True))
+            if c < prod(s)
         ]
         counts[min(behind)[1]] += 1
     return counts
@@ -170,7 +189,11 @@ def test_a_percentage_is_refused_and_a_nan_score_names_its_tensor(scope):
     with pytest.raises(UserError, match=r"write ratio=0.99"):
         scopes.spend(random_scores([(2, 2)]), 99, scope=scope)
     with pytest.raises(UserError, match=r"1.weight: 1 of 4 scores are NaN"):
-        scopes.spend({"0.weight": torch.ones(9), "1.weight": torch.tensor([1, 2, torch.nan, 3])}, 0.5, scope=scope)
+        scopes.spend(
+            {"0.weight": torch.ones(9), "1.weight": torch.tensor([1, 2, torch.nan, 3])},
+            0.5,
+            scope=scope,
+        )
 
 
 def test_schedules_in_closed_form():
@@ -190,7 +213,12 @@ def test_a_schedule_never_falls_and_ends_exactly(schedule, ratio, rounds):
     assert ratios[0] >= 0
 
 
-@given(st.sampled_from(["linear", "exponential", "cubic"]), st.floats(0, 0.9), st.floats(0, 1), st.integers(2, 9))
+@given(
+    st.sampled_from(["linear", "exponential", "cubic"]),
+    st.floats(0, 0.9),
+    st.floats(0, 1),
+    st.integers(2, 9),
+)
 def test_a_schedule_goes_on_from_what_is_gone(schedule, ratio, part, rounds):
     start = ratio * part
     ratios = cumulative(ratio, schedule=schedule, rounds=rounds, start=start)
@@ -198,8 +226,14 @@ def test_a_schedule_goes_on_from_what_is_gone(schedule, ratio, part, rounds):
     assert ratios[0] >= start - 1e-12
     assert ratios[-1] == ratio
     # what is left of the start shrinks as a schedule of its own would have it
-    alone = cumulative(1 - (1 - ratio) / (1 - start), schedule=schedule, rounds=rounds) if start else ratios
-    assert [(r - start) / (1 - start) for r in ratios] == pytest.approx(alone if start else ratios, abs=1e-9)
+    alone = (
+        cumulative(1 - (1 - ratio) / (1 - start), schedule=schedule, rounds=rounds)
+        if start
+        else ratios
+    )
+    assert [(r - start) / (1 - start) for r in ratios] == pytest.approx(
+        alone if start else ratios, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,7 +242,12 @@ def test_a_schedule_goes_on_from_what_is_gone(schedule, ratio, part, rounds):
         ("foo", 1, 0.5, "one_shot, linear, exponential, cubic"),
         ("linear", 0, 0.5, "at least 1 round"),
         ("linear", 1, 0.5, "schedule=linear with rounds=1 is one shot"),
-        ("cubic", 1, 0.5, "give two rounds or more, such as pruner.rounds=5, or pruner.schedule=one_shot"),
+        (
+            "cubic",
+            1,
+            0.5,
+            "give two rounds or more, such as pruner.rounds=5, or pruner.schedule=one_shot",
+        ),
         ("one_shot", 3, 0.5, "write schedule=linear, or rounds=1"),
         ("cubic", 3, 99, "write ratio=0.99"),
     ],

@@ -19,13 +19,20 @@ from advprune.quantizers.prepare import calibrate, quantize
 from advprune.report.table.footnotes import notes
 from advprune.stages import quantized
 
-OTHER = tuple(word for word in TINY if not word.startswith("attack."))  # for an attack without steps
+OTHER = tuple(
+    word for word in TINY if not word.startswith("attack.")
+)  # for an attack without steps
 
 
 def test_a_pruned_network_in_8_bits(job: Any) -> None:
     plain = job(*TINY, "pruner=magnitude", "ratio=0.9")["row"]
-    row = job(*TINY, "pruner=magnitude", "ratio=0.9", "quantizer=ptq_static", "quantizer.images=100")["row"]
-    assert (row["made"], row["found"]) == (2, 4)  # quantized and evaluated; the rest is what it was without
+    row = job(
+        *TINY, "pruner=magnitude", "ratio=0.9", "quantizer=ptq_static", "quantizer.images=100"
+    )["row"]
+    assert (row["made"], row["found"]) == (
+        2,
+        4,
+    )  # quantized and evaluated; the rest is what it was without
     assert row["sparsity"] == plain["sparsity"]
     folder = Path(row["files"]["quantized"])
     masks = load_file(Path(plain["files"]["finetuned"]) / "masks.safetensors")
@@ -37,8 +44,14 @@ def test_a_pruned_network_in_8_bits(job: Any) -> None:
     assert row["zeros"] == plain["zeros"]
     assert row["int8_bytes"] == (folder / "int8.safetensors").stat().st_size < row["float_bytes"]
     assert abs(row["clean_acc"] - plain["clean_acc"]) < 0.05
-    through = job(*OTHER, "pruner=magnitude", "ratio=0.9", "quantizer=ptq_static", "quantizer.images=100",
-                  "attack=pgd_float_twin")["row"]  # fmt: skip
+    through = job(
+        *OTHER,
+        "pruner=magnitude",
+        "ratio=0.9",
+        "quantizer=ptq_static",
+        "quantizer.images=100",
+        "attack=pgd_float_twin",
+    )["row"]
     assert through["made"] == 2
     assert through["attack"] == "pgd_float_twin"
 
@@ -50,7 +63,9 @@ def test_what_8_bits_cost_beside_the_dense_parent(job: Any) -> None:
     assert list(sizes) == ["dense", "final", "int8"]
     assert sizes["int8"]["bytes"]["dense"] == row["int8_bytes"] < sizes["final"]["bytes"]["dense"]
     weights = load_file(Path(row["files"]["quantized"]) / "model.safetensors")
-    assert sizes["final"]["nonzeros"]["conv1.weight"] == int(weights["conv1.weight"].count_nonzero())
+    assert sizes["final"]["nonzeros"]["conv1.weight"] == int(
+        weights["conv1.weight"].count_nonzero()
+    )
     for of in sizes.values():
         for batch in (1, 128):
             assert of[f"images_per_second_{batch}"] == pytest.approx(batch / of[f"seconds_{batch}"])
@@ -62,14 +77,22 @@ def test_what_8_bits_cost_beside_the_dense_parent(job: Any) -> None:
 def test_a_network_in_8_bits_is_exported(job: Any, quantizer: str) -> None:
     pytest.importorskip("onnx", reason="needs the extra quant")
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra quant")
-    words = (*TINY, "pruner=magnitude", "ratio=0.9", f"quantizer={quantizer}", "quantizer.images=100")
+    words = (
+        *TINY,
+        "pruner=magnitude",
+        "ratio=0.9",
+        f"quantizer={quantizer}",
+        "quantizer.images=100",
+    )
     row = job(*words, "export=onnx")["row"]
     session = onnxruntime.InferenceSession(row["exported"], providers=["CPUExecutionProvider"])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         final = plan_pruned(resolve(compose("prune", list(words)))).final
     net = quantized.load(final, Path(row["files"]["quantized"]), runs="int8")
     x = torch.rand(5, 1, 8, 8)
-    alone = torch.cat([torch.from_numpy(session.run(None, {"x": image[None].numpy()})[0]) for image in x])
+    alone = torch.cat(
+        [torch.from_numpy(session.run(None, {"x": image[None].numpy()})[0]) for image in x]
+    )
     assert torch.equal(alone, torch.cat([net(image[None]) for image in x]))
     row = job(*words, "export=safetensors")["row"]
     kept = load_file(row["exported"])
@@ -77,11 +100,15 @@ def test_a_network_in_8_bits_is_exported(job: Any, quantizer: str) -> None:
     assert row["made"] == 0
 
 
-def test_a_file_that_answers_otherwise_is_not_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_answers_otherwise_is_not_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnx", reason="needs the extra quant")
     pytest.importorskip("onnxruntime", reason="needs the extra quant")
     torch.manual_seed(0)
-    net = small_cnn(num_classes=10, in_channels=1, image_size=8, mean=[0.3], std=[0.4], widths=[4, 4, 4])
+    net = small_cnn(
+        num_classes=10, in_channels=1, image_size=8, mean=[0.3], std=[0.4], widths=[4, 4, 4]
+    )
     x = torch.rand(8, 1, 8, 8)
     right, wrong = quantize(net), quantize(net)
     calibrate(right, [x])
@@ -116,7 +143,10 @@ def test_training_in_8_bits_moves_weights_and_keeps_zeros(job: Any) -> None:
             "runs=int4 is not possible: it must be one of fake_q",
         ),
         (("quantizer=ptq_static", "quantizer.images=0"), "images=0 is not possible"),
-        (("quantizer=ptq_static", "quantizer.levels=300"), "levels=300 is not possible: it must be at least 1"),
+        (
+            ("quantizer=ptq_static", "quantizer.levels=300"),
+            "levels=300 is not possible: it must be at least 1",
+        ),
         (("quantizer.runs=int8",), "says how to quantize, but nothing is"),
     ],
 )
@@ -127,7 +157,9 @@ def test_mistakes_are_one_sentence(job: Any, words: tuple[str, ...], sentence: s
 
 
 def test_an_attack_with_its_own_set_is_not_held_to_the_ball(job: Any) -> None:
-    row = job(*OTHER, "pruner=magnitude", "ratio=0.5", "attack=translation", "attack.pixels=2")["row"]
+    row = job(*OTHER, "pruner=magnitude", "ratio=0.5", "attack=translation", "attack.pixels=2")[
+        "row"
+    ]
     assert (row["eps"], row["norm"]) == (None, None)
     assert row["perturbation"] == "up to 2 px, worst of 1"
     assert row["robust_acc"] <= row["clean_acc"]
@@ -136,11 +168,19 @@ def test_an_attack_with_its_own_set_is_not_held_to_the_ball(job: Any) -> None:
 def test_mean_corruption_accuracy(job: Any) -> None:
     import pandas as pd
 
-    row = job(*OTHER, "pruner=magnitude", "ratio=0.5", "attack=corruptions", "attack.names=[fog,contrast]",
-              "attack.severities=[1,5]")["row"]  # fmt: skip
+    row = job(
+        *OTHER,
+        "pruner=magnitude",
+        "ratio=0.5",
+        "attack=corruptions",
+        "attack.names=[fog,contrast]",
+        "attack.severities=[1,5]",
+    )["row"]
     records = pd.read_parquet(Path(row["files"]["evaluated"]) / "records.parquet")
     kinds = ["fog.1", "fog.5", "contrast.1", "contrast.5"]
     assert row["alone"] == pytest.approx({kind: records[f"ok.{kind}"].mean() for kind in kinds})
-    assert row["mean_acc"] == pytest.approx(records[[f"ok.{kind}" for kind in kinds]].to_numpy().mean())
+    assert row["mean_acc"] == pytest.approx(
+        records[[f"ok.{kind}" for kind in kinds]].to_numpy().mean()
+    )
     every = records["clean_ok"] & records[[f"ok.{kind}" for kind in kinds]].all(axis=1)
     assert row["robust_acc"] == pytest.approx(every.mean())

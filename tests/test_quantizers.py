@@ -21,13 +21,25 @@ from advprune.models.mobilenet import MobileNetV2
 from advprune.models.preact_resnet import PreActResNet
 from advprune.models.small_cnn import small_cnn
 from advprune.models.vgg import VGG16BN, VGGBNDrop
-from advprune.quantizers.fake_quant import ActivationQuant, affine, fake_activation, fake_weight, weight_scales
+from advprune.quantizers.fake_quant import (
+    ActivationQuant,
+    affine,
+    fake_activation,
+    fake_weight,
+    weight_scales,
+)
 from advprune.quantizers.int8 import integers
 from advprune.quantizers.prepare import calibrate, quantize
 from advprune.quantizers.variants import Quantized
 from advprune.threat import Linf
 
-SMALL: dict[str, Any] = {"num_classes": 10, "in_channels": 3, "image_size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
+SMALL: dict[str, Any] = {
+    "num_classes": 10,
+    "in_channels": 3,
+    "image_size": 16,
+    "mean": [0.5] * 3,
+    "std": [0.25] * 3,
+}
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "small_cnn": lambda: small_cnn(**SMALL, widths=[8, 16, 16]),
     "resnet_a": lambda: CifarResNet(**SMALL, depth=8, width=8),
@@ -89,7 +101,9 @@ def test_activations_are_affine(low: float, high: float, scale: float, zero: int
 
 def test_gradients_go_straight_through_but_not_past_the_end() -> None:
     x = torch.tensor([-1.0, 0.0, 0.33, 5.0, 99.0], requires_grad=True)
-    scale, zero = affine(torch.tensor(-0.6), torch.tensor(6.0), 110)  # steps of 0.06; 10 of them below zero
+    scale, zero = affine(
+        torch.tensor(-0.6), torch.tensor(6.0), 110
+    )  # steps of 0.06; 10 of them below zero
     out = fake_activation(x, scale, zero)
     out.sum().backward()
     assert x.grad is not None
@@ -199,11 +213,15 @@ class Odd(nn.Module):
 
 
 def test_what_cannot_be_quantized_is_named() -> None:
-    with pytest.raises(UserError, match="layer odd is a GELU, which cannot be quantized; AdaptiveAvgPool2d, "):
+    with pytest.raises(
+        UserError, match="layer odd is a GELU, which cannot be quantized; AdaptiveAvgPool2d, "
+    ):
         quantize(Odd(nn.GELU()))
     with pytest.raises(UserError, match="layer flatten is a flatten, which"):
         quantize(Odd(nn.ReLU()))
-    with pytest.raises(UserError, match="levels=256 is not possible: it must be at least 1 and at most 255"):
+    with pytest.raises(
+        UserError, match="levels=256 is not possible: it must be at least 1 and at most 255"
+    ):
         quantize(NETWORKS["small_cnn"](), levels=256)
     with pytest.raises(UserError, match="reached no quantizer"):
         calibrate(quantize(NETWORKS["small_cnn"]()), [])
@@ -253,7 +271,9 @@ def test_int8_has_the_gradient_of_its_twin() -> None:
     answer = whole(x)
     with torch.no_grad():
         torch.testing.assert_close(answer.detach(), whole(x.detach()), atol=1e-5, rtol=0)
-    ours, theirs = (torch.autograd.grad(out.sum(1).square().sum(), x)[0] for out in (answer, fake(x)))
+    ours, theirs = (
+        torch.autograd.grad(out.sum(1).square().sum(), x)[0] for out in (answer, fake(x))
+    )
     torch.testing.assert_close(ours / ours.norm(), theirs / theirs.norm(), atol=0.02, rtol=0)
 
 

@@ -26,7 +26,9 @@ def test_a_logger_hears_the_processes_of_its_job() -> None:
     inner = Remembers()
     logger = Guarded(inner)
     content = pickle.dumps(logger)
-    process = multiprocessing.get_context("spawn").Process(target=_elsewhere, args=(content,), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(
+        target=_elsewhere, args=(content,), daemon=True
+    )
     process.start()
     process.join(600)
     assert process.exitcode == 0

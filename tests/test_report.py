@@ -64,7 +64,9 @@ def made(tmp_path_factory: Any, options: dict[str, Any]) -> Path:
     store = Synthetic(folder / "stages", SHAPES)
     for name, seeds in RIGHT.items():
         for seed, count in seeds.items():
-            store.job(options[name] | {"seed": seed}, robust=first(count), dense=first(DENSE), draw=seed)
+            store.job(
+                options[name] | {"seed": seed}, robust=first(count), dense=first(DENSE), draw=seed
+            )
     store.job(options["hydra"] | {"ratio": 0.99}, robust=first(50), dense=first(DENSE))
     return folder
 
@@ -90,23 +92,34 @@ def test_seeds_are_pooled_by_their_options_and_the_parent_stands_beside(made: Pa
     row = one(rows, "hydra", 0.9)  # no table says "hydra"
     seeds = t.ppf(0.975, 1) * 0.025  # of two values, the standard error is half their distance
     ends = [binomtest(count, IMAGES).proportion_ci(0.95, "wilsoncc") for count in (150, 160)]
-    below, above = 0.775 - (ends[0].low + ends[1].low) / 2, (ends[0].high + ends[1].high) / 2 - 0.775
+    below, above = (
+        0.775 - (ends[0].low + ends[1].low) / 2,
+        (ends[0].high + ends[1].high) / 2 - 0.775,
+    )
     assert row["robust_acc"] == pytest.approx(0.775)
-    assert row["robust_acc_interval"] == pytest.approx([0.775 - hypot(seeds, below), 0.775 + hypot(seeds, above)])
+    assert row["robust_acc_interval"] == pytest.approx(
+        [0.775 - hypot(seeds, below), 0.775 + hypot(seeds, above)]
+    )
     assert row["dense_robust_acc"] == pytest.approx(DENSE / IMAGES)
     assert sorted(row["runs"]) == [0, 1]
     alone = one(rows, "hydra", 0.99)
     assert (alone["seeds"], alone["robust_acc"]) == (1, 0.25)
-    assert alone["robust_acc_interval"] == pytest.approx([0.1929, 0.3170], abs=1e-4)  # Wilson, corrected, of 50 of 200
+    assert alone["robust_acc_interval"] == pytest.approx(
+        [0.1929, 0.3170], abs=1e-4
+    )  # Wilson, corrected, of 50 of 200
 
 
 def test_two_methods_are_compared_on_the_same_images(made: Path) -> None:
     runs = Reader(made / "stages").runs()
-    (pair,) = comparisons([(run, read(run)) for run in runs])  # hydra at 0.99 has nobody to compare with
+    (pair,) = comparisons(
+        [(run, read(run)) for run in runs]
+    )  # hydra at 0.99 has nobody to compare with
     assert (pair["axis"], pair["seeds"], pair["images"]) == ("pruner", 2, IMAGES)
     assert abs(pair["difference"]) == pytest.approx(0.175)
     assert sorted([pair["only_of"], pair["only_against"]]) == [0, 70]
-    assert pair["p"] == pytest.approx(2 * 0.5**30)  # seed 0: 30 images to none; seed 1, 40 to none, is less
+    assert pair["p"] == pytest.approx(
+        2 * 0.5**30
+    )  # seed 0: 30 images to none; seed 1, 40 to none, is less
     assert pair["q"] == pytest.approx(pair["p"])
     assert pair["stands"]
     rows = entries(runs, {}, {})
@@ -140,8 +153,14 @@ def test_many_comparisons_are_corrected_together(options: dict[str, Any], tmp_pa
     )
     q = [row["q"] for row in sorted(found, key=lambda row: row["p"])]
     factor = 3 * (1 + 1 / 2 + 1 / 3)
-    assert q == pytest.approx([factor * 2 * 0.5**10, factor * 2 * 0.5**5 / 2, 0.301758 * factor / 3], rel=1e-4)
-    assert [row["stands"] for row in sorted(found, key=lambda row: row["p"])] == [True, False, False]
+    assert q == pytest.approx(
+        [factor * 2 * 0.5**10, factor * 2 * 0.5**5 / 2, 0.301758 * factor / 3], rel=1e-4
+    )
+    assert [row["stands"] for row in sorted(found, key=lambda row: row["p"])] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def _choose(n: int, k: int) -> int:
@@ -150,7 +169,9 @@ def _choose(n: int, k: int) -> int:
     return comb(n, k)
 
 
-def test_what_differs_in_more_than_one_thing_is_not_compared(options: dict[str, Any], tmp_path: Path) -> None:
+def test_what_differs_in_more_than_one_thing_is_not_compared(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
     store = Synthetic(tmp_path / "stages", SHAPES)
     longer = options["magnitude"] | {"finetune": options["magnitude"]["finetune"] | {"epochs": 99}}
     trades = options_of("pruner=magnitude", "ratio=0.9", "objective=pgd")
@@ -167,7 +188,9 @@ def test_a_search_is_part_of_the_budget(options: dict[str, Any], tmp_path: Path)
         store = Synthetic(tmp_path / str(less) / "stages", SHAPES)
         recipe = options["magnitude"]["finetune"] | {"epochs": searched - less}
         store.job(options["hydra"], robust=first(110), dense=first(DENSE))
-        store.job(options["magnitude"] | {"finetune": recipe}, robust=first(100), dense=first(DENSE))
+        store.job(
+            options["magnitude"] | {"finetune": recipe}, robust=first(100), dense=first(DENSE)
+        )
         runs = Reader(tmp_path / str(less) / "stages").runs()
         assert len(comparisons([(run, read(run)) for run in runs])) == compared
 
@@ -176,7 +199,9 @@ def test_runs_called_the_same_are_told_apart(options: dict[str, Any], tmp_path: 
     store = Synthetic(tmp_path / "stages", SHAPES)
     for epochs in (5, 7):
         recipe = options["magnitude"]["finetune"] | {"epochs": epochs}
-        store.job(options["magnitude"] | {"finetune": recipe}, robust=first(100), dense=first(DENSE))
+        store.job(
+            options["magnitude"] | {"finetune": recipe}, robust=first(100), dense=first(DENSE)
+        )
     names = {method(row) for row in pooled(tmp_path / "stages") if row["pruner"]}
     assert names == {"magnitude finetuned.recipe.epochs=5", "magnitude finetuned.recipe.epochs=7"}
 
@@ -192,44 +217,93 @@ def test_a_seed_inside_an_option_is_the_seed() -> None:
 
 def test_words_are_those_of_the_command(made: Path) -> None:
     runs = Reader(made / "stages").runs()
-    run = next(run for run in runs if run.stage("pruned") and run.stage("pruned").options["pruner"]["search"])  # type: ignore[union-attr]
-    row = {"pruner": "hydra", "model": "small_cnn", "files": {"evaluated": str(run.evaluated.folder)}}
+    run = next(
+        run
+        for run in runs
+        if run.stage("pruned") and run.stage("pruned").options["pruner"]["search"]
+    )  # type: ignore[union-attr]
+    row = {
+        "pruner": "hydra",
+        "model": "small_cnn",
+        "files": {"evaluated": str(run.evaluated.folder)},
+    }
     names = learned(runs, [[row, row | {"pruner": "hydra pruner.search.init=scaled"}]])
     told = {method(row) for row in entries(runs, names, {})}
-    assert told == {"hydra pruner.search.init=scaled", "magnitude", "dense"}  # one folder, two tables: the last
+    assert told == {
+        "hydra pruner.search.init=scaled",
+        "magnitude",
+        "dense",
+    }  # one folder, two tables: the last
 
 
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (lambda p: write(p / "records.parquet", "PAR1 and no more"), "records.parquet cannot be read"),
-        (lambda p: (p / "records.parquet").write_bytes(b"PAR1 and no more"), "records.parquet is damaged"),
+        (
+            lambda p: write(p / "records.parquet", "PAR1 and no more"),
+            "records.parquet cannot be read",
+        ),
+        (
+            lambda p: (p / "records.parquet").write_bytes(b"PAR1 and no more"),
+            "records.parquet is damaged",
+        ),
         (lambda p: (p / "records.parquet").unlink(), "records.parquet is gone"),
-        (lambda p: write(p / "result.json", "{}"), "result.json cannot be read (it names no parent stage)"),
-        (lambda p: write(p / "result.json", "[" * 100_000), "result.json cannot be read (it is nested too deeply)"),
+        (
+            lambda p: write(p / "result.json", "{}"),
+            "result.json cannot be read (it names no parent stage)",
+        ),
+        (
+            lambda p: write(p / "result.json", "[" * 100_000),
+            "result.json cannot be read (it is nested too deeply)",
+        ),
         (lambda p: change(p, clean_acc=0.99), "result.json is damaged"),
         (
             lambda p: change(p, seal_again=True, clean_acc=0.99),
             "clean_ok 0.325000, its result.json 200 images and clean_ok 0.99",
         ),
-        (lambda p: change(p, seal_again=True, clean_acc=99), "result.json cannot be read (its clean_acc is 99"),
-        (lambda p: change(p, seal_again=True, images="many"), "result.json cannot be read (its images is 'many'"),
+        (
+            lambda p: change(p, seal_again=True, clean_acc=99),
+            "result.json cannot be read (its clean_acc is 99",
+        ),
+        (
+            lambda p: change(p, seal_again=True, images="many"),
+            "result.json cannot be read (its images is 'many'",
+        ),
         (lambda p: change(p, seal_again=True, parent=None), "names no network that it evaluated"),
-        (lambda p: change(p, seal_again=True, robust_acc=float("nan")), "result.json cannot be read (NaN is no number"),
+        (
+            lambda p: change(p, seal_again=True, robust_acc=float("nan")),
+            "result.json cannot be read (NaN is no number",
+        ),
         (lambda p: (p / "config.yaml").write_text(""), "config.yaml is damaged"),
         (lambda p: write(p / "config.yaml", ""), "config.yaml cannot be read (it is empty)"),
         (lambda p: write(p / "config.yaml", "a: [1"), "config.yaml cannot be read"),
-        (lambda p: write(p / "config.yaml", "[" * 2_000 + "]" * 2_000), "config.yaml cannot be read"),
-        (lambda p: write(p / "config.yaml", "a: &a [1, 1]\nb: [*a, *a]"), "config.yaml cannot be read (it has aliases"),
-        (lambda p: write(p / "config.yaml", "dataset: 3"), "config.yaml cannot be read (its dataset is"),
+        (
+            lambda p: write(p / "config.yaml", "[" * 2_000 + "]" * 2_000),
+            "config.yaml cannot be read",
+        ),
+        (
+            lambda p: write(p / "config.yaml", "a: &a [1, 1]\nb: [*a, *a]"),
+            "config.yaml cannot be read (it has aliases",
+        ),
+        (
+            lambda p: write(p / "config.yaml", "dataset: 3"),
+            "config.yaml cannot be read (its dataset is",
+        ),
         (lambda p: (p / "complete").write_text("["), "complete is damaged"),
     ],
 )
 def test_a_damaged_run_is_named_and_the_others_untouched(
-    made: Path, damaged: Path, tmp_path: Path, damage: Any, named: str, monkeypatch: pytest.MonkeyPatch
+    made: Path,
+    damaged: Path,
+    tmp_path: Path,
+    damage: Any,
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(all, "draw", lambda given: ([], []))
-    run = next(run for run in Reader(made / "stages").runs() if run.final.result.get("ratio") == 0.99)
+    run = next(
+        run for run in Reader(made / "stages").runs() if run.final.result.get("ratio") == 0.99
+    )
     damage(damaged / "evaluated" / run.evaluated.key)
     report = build(damaged, tmp_path / "report", [])
     (problem,) = report.problems
@@ -239,8 +313,10 @@ def test_a_damaged_run_is_named_and_the_others_untouched(
     assert "left out" in problem
     told = json.loads((tmp_path / "report" / "leaderboard.json").read_text())
     assert sorted((row["pruner"] or "", row["robust_acc"]) for row in told["rows"]) == [
-        ("", pytest.approx(0.85)), ("hydra", pytest.approx(0.775)), ("magnitude", pytest.approx(0.6)),
-    ]  # fmt: skip
+        ("", pytest.approx(0.85)),
+        ("hydra", pytest.approx(0.775)),
+        ("magnitude", pytest.approx(0.6)),
+    ]
     assert escape(named) in (tmp_path / "report" / "index.html").read_text()
 
 
@@ -248,7 +324,9 @@ def test_records_that_contradict_their_result_are_left_out(made: Path, damaged: 
     run = next(run for run in Reader(damaged).runs() if run.final.result.get("ratio") == 0.99)
     path = run.evaluated.folder / "result.json"
     change(path.parent, seal_again=True, robust_acc=0.26)
-    with pytest.raises(ValueError, match=r"has 200 images and robust_ok 0\.250000, its result\.json .* 0\.260000"):
+    with pytest.raises(
+        ValueError, match=r"has 200 images and robust_ok 0\.250000, its result\.json .* 0\.260000"
+    ):
         read(next(run for run in Reader(damaged).runs() if run.final.result.get("ratio") == 0.99))
 
 
@@ -261,7 +339,9 @@ def test_a_run_without_its_parent_is_named(damaged: Path) -> None:
     assert f"made from stage {run.final.key}, which is not in the store" in problem
 
 
-def test_what_an_older_recipe_made_is_not_mixed_in(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_older_recipe_made_is_not_mixed_in(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(RECIPES, "pruned", RECIPES["pruned"] + 1)
     report = build(made / "stages", tmp_path / "report", [])
     assert report.runs == 2  # the dense parent on two seeds
@@ -299,7 +379,9 @@ def test_what_was_made_from_a_damaged_stage_is_named_with_it(damaged: Path) -> N
     lost = {run.evaluated.key for run in runs if run.dense.key == dense.key}
     change(dense.folder, kept="last")
     reader = Reader(damaged)
-    assert {run.evaluated.key for run in reader.runs()} == {run.evaluated.key for run in runs} - lost
+    assert {run.evaluated.key for run in reader.runs()} == {
+        run.evaluated.key for run in runs
+    } - lost
     assert all(any(key in problem for problem in reader.problems) for key in lost)
 
 
@@ -310,13 +392,23 @@ def test_the_files(made: Path, tmp_path: Path) -> None:
     assert "All: data set digits, model small_cnn" in markdown
     assert "| 77.5 [45.1, 100.0] |" in markdown
     latex = (report.folder / "leaderboard.tex").read_text()
-    assert all(rule in latex for rule in ("\\toprule", "\\midrule", "\\bottomrule", "small\\_cnn", "robust \\%"))
+    assert all(
+        rule in latex
+        for rule in ("\\toprule", "\\midrule", "\\bottomrule", "small\\_cnn", "robust \\%")
+    )
     assert "small_cnn" not in latex
     with (report.folder / "leaderboard.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert float(next(row for row in rows if row["method"] == "magnitude")["robust_acc"]) == pytest.approx(0.6)
+    assert float(
+        next(row for row in rows if row["method"] == "magnitude")["robust_acc"]
+    ) == pytest.approx(0.6)
     told = json.loads((report.folder / "leaderboard.json").read_text())
-    stages = {told["stages"][key]["stage"] for row in told["rows"] for run in row["runs"] for key in run["stages"]}
+    stages = {
+        told["stages"][key]["stage"]
+        for row in told["rows"]
+        for run in row["runs"]
+        for key in run["stages"]
+    }
     assert stages == {"dense", "pruned", "finetuned", "evaluated"}
     assert all(stage["provenance"]["packages"]["torch"] for stage in told["stages"].values())
     assert [pair["stands"] for pair in told["comparisons"]] == [True]
@@ -330,7 +422,9 @@ def test_only_its_own_old_plots_are_removed(made: Path, tmp_path: Path) -> None:
     build(made / "stages", out, [])
     old = json.loads((out / "leaderboard.json").read_text())
     assert old["plots"]
-    (out / "leaderboard.json").write_text(json.dumps(old | {"plots": [*old["plots"], "gone.svg", "../index.html"]}))
+    (out / "leaderboard.json").write_text(
+        json.dumps(old | {"plots": [*old["plots"], "gone.svg", "../index.html"]})
+    )
     (out / "plots" / "gone.svg").write_text("old")
     build(made / "stages", out, [])
     assert not (out / "plots" / "gone.svg").exists()
@@ -349,24 +443,56 @@ def test_published_rows_are_those_of_the_papers() -> None:
     rows = published()
     assert len(rows) == 252
 
-    def cell(protocol: str, dataset: str, model: str, pruner: str | None, ratio: float | None, unit: str | None) -> Any:
+    def cell(
+        protocol: str,
+        dataset: str,
+        model: str,
+        pruner: str | None,
+        ratio: float | None,
+        unit: str | None,
+    ) -> Any:
         (row,) = (
-            row for row in rows
-            if (row["protocol_id"], row["dataset"], row["model"], row["pruner"], row["ratio"], row["unit"])
+            row
+            for row in rows
+            if (
+                row["protocol_id"],
+                row["dataset"],
+                row["model"],
+                row["pruner"],
+                row["ratio"],
+                row["unit"],
+            )
             == (protocol, dataset, model, pruner, ratio, unit)
-        )  # fmt: skip
+        )
         return row["clean_acc"], row["robust_acc"], row["certified_acc"]
 
     weights, filters = "weights", "filters"
-    assert cell("apb", "cifar10", "resnet18", "FlyingBird", 0.9, weights) == pytest.approx((0.8069, 0.4649, None))
-    assert cell("apb", "svhn", "vgg16_bn", "TwinRep", 0.9, filters) == pytest.approx((0.8961, 0.4483, None))
-    assert cell("hydra_era", "svhn", "wrn_28_4", "HYDRA", 0.9, weights) == (None, pytest.approx(0.628), None)
-    assert cell("hydra_vra_s", "cifar10", "vgg16_bn", None, None, None) == (None, None, pytest.approx(0.611))
-    assert cell("hydra_wrn_robustbench", "cifar10", "wrn_28_10", "HYDRA", 0.9, weights)[1] == pytest.approx(0.5714)
+    assert cell("apb", "cifar10", "resnet18", "FlyingBird", 0.9, weights) == pytest.approx(
+        (0.8069, 0.4649, None)
+    )
+    assert cell("apb", "svhn", "vgg16_bn", "TwinRep", 0.9, filters) == pytest.approx(
+        (0.8961, 0.4483, None)
+    )
+    assert cell("hydra_era", "svhn", "wrn_28_4", "HYDRA", 0.9, weights) == (
+        None,
+        pytest.approx(0.628),
+        None,
+    )
+    assert cell("hydra_vra_s", "cifar10", "vgg16_bn", None, None, None) == (
+        None,
+        None,
+        pytest.approx(0.611),
+    )
+    assert cell("hydra_wrn_robustbench", "cifar10", "wrn_28_10", "HYDRA", 0.9, weights)[
+        1
+    ] == pytest.approx(0.5714)
     for row in rows:
         assert row["note"]
         assert row["eps"] is None or 0 < row["eps"] < 0.2
-        assert all(row[name] is None or 0.1 < row[name] < 1 for name in ("clean_acc", "robust_acc", "certified_acc"))
+        assert all(
+            row[name] is None or 0.1 < row[name] < 1
+            for name in ("clean_acc", "robust_acc", "certified_acc")
+        )
 
 
 def test_published_rows_stand_beside_ours_and_are_marked() -> None:

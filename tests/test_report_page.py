@@ -21,7 +21,11 @@ def page(tmp_path_factory: Any) -> Path:
     store = Synthetic(folder / "stages", SHAPES)
     options = {name: options_of(f"pruner={name}") for name in ("hydra", "magnitude")}
     for (name, ratio), count in RIGHT.items():
-        store.job(options[name] | {"ratio": ratio}, robust=[i < count for i in range(120)], dense=[True] * 120)
+        store.job(
+            options[name] | {"ratio": ratio},
+            robust=[i < count for i in range(120)],
+            dense=[True] * 120,
+        )
     report = build(folder / "stages", folder / "report", [])
     return report.folder / "index.html"
 
@@ -82,7 +86,9 @@ def press(browser: Any, selector: str, key: str) -> None:
 def header(browser: Any, heading: str) -> Any:
     from selenium.webdriver.common.by import By
 
-    return browser.find_element(By.XPATH, f"//table[@id='board']//th[normalize-space()='{heading}']/button")
+    return browser.find_element(
+        By.XPATH, f"//table[@id='board']//th[normalize-space()='{heading}']/button"
+    )
 
 
 def test_a_heading_sorts_up_then_down_with_the_empty_last(opened: Any) -> None:
@@ -90,7 +96,9 @@ def test_a_heading_sorts_up_then_down_with_the_empty_last(opened: Any) -> None:
     assert column(opened, "robust %") == ["4.2", "33.3", "75.0", "83.3", "100.0"]
     header(opened, "robust %").send_keys("\n")  # the keyboard's way
     assert column(opened, "robust %") == ["100.0", "83.3", "75.0", "33.3", "4.2"]
-    marked = opened.execute_script("return [...document.querySelectorAll('#board [aria-sort]')].map((h) => h.ariaSort)")
+    marked = opened.execute_script(
+        "return [...document.querySelectorAll('#board [aria-sort]')].map((h) => h.ariaSort)"
+    )
     assert marked == ["descending"]
     for order in (["0.9", "0.9", "0.99", "0.99", ""], ["0.99", "0.99", "0.9", "0.9", ""]):
         header(opened, "ratio").click()
@@ -110,10 +118,13 @@ def test_words_and_lists_filter_and_the_count_is_said(opened: Any) -> None:
     box.clear()
     box.send_keys("9")
     opened.execute_script(
-        "arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))", box
+        "arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
+        box,
     )
     assert said.text == "5 of 5 rows"
-    Select(opened.find_element(By.CSS_SELECTOR, "#leaderboard select")).select_by_visible_text("magnitude")
+    Select(opened.find_element(By.CSS_SELECTOR, "#leaderboard select")).select_by_visible_text(
+        "magnitude"
+    )
     assert sorted(column(opened, "robust %")) == ["4.2", "75.0"]
 
 
@@ -123,12 +134,15 @@ def test_a_row_leads_to_its_configuration_and_back_by_keys_alone(opened: Any) ->
     from selenium.webdriver.support.ui import WebDriverWait
 
     link = opened.find_element(
-        By.XPATH, "//table[@id='board']//tr[td='magnitude'][td='0.99']//a[starts-with(@href, '#run')]"
+        By.XPATH,
+        "//table[@id='board']//tr[td='magnitude'][td='0.99']//a[starts-with(@href, '#run')]",
     )
     opened.execute_script("arguments[0].focus()", link)
     link.send_keys(Keys.ENTER)
     dialog = opened.find_element(By.ID, "run")
-    WebDriverWait(opened, 30).until(lambda _: dialog.is_displayed() and "stage: evaluated" in dialog.text)
+    WebDriverWait(opened, 30).until(
+        lambda _: dialog.is_displayed() and "stage: evaluated" in dialog.text
+    )
     kinds = [summary.text.split()[0] for summary in dialog.find_elements(By.TAG_NAME, "summary")]
     assert kinds == ["dense", "pruned", "finetuned", "evaluated"]
     pruned = dialog.find_elements(By.TAG_NAME, "pre")[1].get_attribute("textContent")
@@ -146,10 +160,12 @@ def test_dark_is_the_systems_choice_or_the_readers(opened: Any, page: Path) -> N
     from selenium.webdriver.common.by import By
 
     def colours() -> tuple[str, str]:
-        return tuple(opened.execute_script(
-            """const svg = document.querySelector("figure svg text, td"), of = (e, p) => getComputedStyle(e)[p];
+        return tuple(
+            opened.execute_script(
+                """const svg = document.querySelector("figure svg text, td"), of = (e, p) => getComputedStyle(e)[p];
             return [of(document.body, "backgroundColor"), of(svg, svg.tagName === "TD" ? "color" : "fill")]"""
-        ))  # fmt: skip
+            )
+        )
 
     light = colours()
     opened.find_element(By.ID, "theme").click()
@@ -170,4 +186,6 @@ def test_no_width_makes_the_page_scroll_sideways(opened: Any, width: int) -> Non
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert [entry["message"] for entry in opened.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert [
+        entry["message"] for entry in opened.get_log("browser") if entry["level"] == "SEVERE"
+    ] == []

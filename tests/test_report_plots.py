@@ -48,10 +48,22 @@ def test_overlap_is_both_over_either(tmp_path: Path) -> None:
 def test_published_filters_are_not_drawn_into_a_line_of_weights() -> None:
     pytest.importorskip("matplotlib")
     ours: dict[str, Any] = dict.fromkeys(("source", "quantizer", "certified_acc")) | {
-        "dataset": "cifar10", "model": "resnet18", "objective": "trades", "attack": "autoattack", "norm": "linf",
-        "eps": 8 / 255, "images": 10_000, "options": "", "seeds": 1, "unit": "weights", "pruner": "hydra",
-        "ratio": 0.9, "sparsity": 0.9, "clean_acc": 0.8, "robust_acc": 0.4,
-    }  # fmt: skip
+        "dataset": "cifar10",
+        "model": "resnet18",
+        "objective": "trades",
+        "attack": "autoattack",
+        "norm": "linf",
+        "eps": 8 / 255,
+        "images": 10_000,
+        "options": "",
+        "seeds": 1,
+        "unit": "weights",
+        "pruner": "hydra",
+        "ratio": 0.9,
+        "sparsity": 0.9,
+        "clean_acc": 0.8,
+        "robust_acc": 0.4,
+    }
     (plot,) = sparsity.draw(Material([ours], beside([ours]), {}))
     assert ">HARP (weights), published<" in plot.drawn
     assert "(filters)" not in plot.drawn
@@ -59,20 +71,28 @@ def test_published_filters_are_not_drawn_into_a_line_of_weights() -> None:
 
 
 def test_layers_of_a_smaller_network_are_what_is_left_of_each(tmp_path: Path) -> None:
-    before = {"conv1.weight": torch.zeros(8, 1, 3, 3), "bn.bias": torch.zeros(8), "gone.weight": torch.zeros(4, 8)}
+    before = {
+        "conv1.weight": torch.zeros(8, 1, 3, 3),
+        "bn.bias": torch.zeros(8),
+        "gone.weight": torch.zeros(4, 8),
+    }
     save_weights(tmp_path / "model.safetensors", before)
     (tmp_path / "pruned").mkdir()
-    save_weights(tmp_path / "pruned" / "model.safetensors", {"conv1.weight": torch.zeros(6, 1, 3, 3)})
-    stages = [Found(k, k, f, {}, {}, "") for k, f in (("dense", tmp_path), ("pruned", tmp_path / "pruned"))]
+    save_weights(
+        tmp_path / "pruned" / "model.safetensors", {"conv1.weight": torch.zeros(6, 1, 3, 3)}
+    )
+    stages = [
+        Found(k, k, f, {}, {}, "")
+        for k, f in (("dense", tmp_path), ("pruned", tmp_path / "pruned"))
+    ]
     assert layers(Run((*stages, Found("evaluated", "e", tmp_path, {}, {}, "")))) == {
-        "conv1.weight": 0.25, "gone.weight": 1.0,
-    }  # fmt: skip
+        "conv1.weight": 0.25,
+        "gone.weight": 1.0,
+    }
 
 
 def test_a_drawing_has_the_colours_of_paper_in_a_file_and_of_the_page_inline() -> None:
-    drawn = (
-        '<?xml?><svg><path id="a" style="fill: #0d0e01; stroke: #010203"/><use href="#a" clip-path="url(#c)"/></svg>'
-    )
+    drawn = '<?xml?><svg><path id="a" style="fill: #0d0e01; stroke: #010203"/><use href="#a" clip-path="url(#c)"/></svg>'
     plot = Plot("p", "kind", 'a "title"', "said", drawn)
     assert "fill: #c8500a; stroke: #1a1d21" in plot.file()
     inline = plot.inline()
@@ -100,7 +120,12 @@ def made(tmp_path_factory: Any) -> Path:
         options = options_of(f"pruner={name}")
         for ratio in (0.9, 0.99):
             right = [i < 100 - 60 * (ratio > 0.9) - 20 * number for i in range(120)]
-            store.job(options | {"ratio": ratio}, robust=right, dense=[i < 110 for i in range(120)], draw=number)
+            store.job(
+                options | {"ratio": ratio},
+                robust=right,
+                dense=[i < 110 for i in range(120)],
+                draw=number,
+            )
     return folder
 
 
@@ -135,10 +160,14 @@ def test_a_damaged_mask_is_named_and_the_rest_is_drawn(made: Path, tmp_path: Pat
     assert list((tmp_path / "report" / "plots").glob("accuracy-against-sparsity*"))
 
 
-def test_without_matplotlib_there_are_tables(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_there_are_tables(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     report = build(made / "stages", tmp_path / "report", [])
-    assert report.left_out == ['the plots need a package that is not installed: pip install "advprune[plots]"']
+    assert report.left_out == [
+        'the plots need a package that is not installed: pip install "advprune[plots]"'
+    ]
     assert len(json.loads((tmp_path / "report" / "leaderboard.json").read_text())["rows"]) == 5

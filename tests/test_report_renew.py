@@ -46,7 +46,9 @@ def test_a_grid_renews_the_report_with_its_own_table(
     assert f"report    {store.parent / 'report' / 'index.html'}" in capsys.readouterr().out
 
 
-def test_a_grid_that_made_nothing_leaves_a_newer_page(grid: tuple[Path, Path], built: list[Any]) -> None:
+def test_a_grid_that_made_nothing_leaves_a_newer_page(
+    grid: tuple[Path, Path], built: list[Any]
+) -> None:
     store, table = grid
     table.write_text(json.dumps([{"made": 0}]))
     refresh_report(store, table)  # there is no page yet
@@ -58,9 +60,14 @@ def test_a_grid_that_made_nothing_leaves_a_newer_page(grid: tuple[Path, Path], b
     assert len(built) == 2
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a defect"), OSError(28, "No space left on device"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a defect"), OSError(28, "No space left on device"), MemoryError()]
+)
 def test_whatever_goes_wrong_is_a_line(
-    grid: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+    grid: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
     def build(*given: Any) -> None:
         raise error
@@ -73,7 +80,9 @@ def test_whatever_goes_wrong_is_a_line(
     assert "python -m advprune.report tries again" in line
 
 
-def test_a_store_without_an_evaluation_is_a_sentence(grid: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_without_an_evaluation_is_a_sentence(
+    grid: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
         refresh_report(*grid)
     assert "no report: there is no finished evaluation in" in caplog.text

@@ -17,8 +17,18 @@ from advprune.stages import finetuned
 
 #: Without the search and an attack in training: what is looked at here is who decides, and when.
 QUICK = (
-    *(word for word in TINY if not word.startswith(("objective", "attack", "select", "training", "finetune"))),
-    *("objective=natural", "training.epochs=1", "finetune.epochs=1", "select.images=16", "attack=fgsm"),
+    *(
+        word
+        for word in TINY
+        if not word.startswith(("objective", "attack", "select", "training", "finetune"))
+    ),
+    *(
+        "objective=natural",
+        "training.epochs=1",
+        "finetune.epochs=1",
+        "select.images=16",
+        "attack=fgsm",
+    ),
     "attack.images=16",
 )
 SMALLEST = ("pruner=magnitude", "pruner.criterion._target_=scores.smallest")
@@ -27,15 +37,25 @@ SMALLEST = ("pruner=magnitude", "pruner.criterion._target_=scores.smallest")
 def pruned(store: Path) -> dict[str, Any]:
     """The result of the only pruned stage; its kept weights are counted as ``nonzero``."""
     (folder,) = (store / "pruned").iterdir()
-    weights, masks = load_file(folder / "model.safetensors"), load_file(folder / "masks.safetensors")
+    weights, masks = (
+        load_file(folder / "model.safetensors"),
+        load_file(folder / "masks.safetensors"),
+    )
     alive = sum(int(torch.count_nonzero(weights[name])) for name in masks)
     return json.loads((folder / "result.json").read_text()) | {"nonzero": alive}
 
 
 @pytest.mark.parametrize(("epochs", "scope"), [(1, "layer"), (0, "global")])
-def test_rounds_are_made_as_written_and_masks_only_shrink(job: Any, tmp_path: Path, epochs: int, scope: str) -> None:
+def test_rounds_are_made_as_written_and_masks_only_shrink(
+    job: Any, tmp_path: Path, epochs: int, scope: str
+) -> None:
     """The criterion prefers what was removed, so a round that forgets the ones before it brings dead weights back."""
-    rounds = ("pruner.schedule=linear", "pruner.rounds=3", f"pruner.epochs_per_round={epochs}", f"pruner.scope={scope}")
+    rounds = (
+        "pruner.schedule=linear",
+        "pruner.rounds=3",
+        f"pruner.epochs_per_round={epochs}",
+        f"pruner.scope={scope}",
+    )
     with heard() as seen:
         out = job(*QUICK, *SMALLEST, *rounds, "ratio=0.9")
     assert "failed" not in out, out.get("failed")
@@ -57,34 +77,90 @@ def test_rounds_are_made_as_written_and_masks_only_shrink(job: Any, tmp_path: Pa
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (("objective=free", "pruner=random", "pruner.schedule=cubic", "pruner.rounds=5", "pruner.epochs_per_round=1"),
-         r"epochs_per_round=1 is no whole number of passes.*counts as 4 epochs.* give 0, which trains nothing .* or 4"),
-        (("objective=free", "pruner=filters", "pruner.schedule=linear", "pruner.rounds=2", "pruner.epochs_per_round=6"),
-         "epochs_per_round=6 is no whole number of passes.* give 4 or 8"),
-        (("pruner=magnitude", "pruner.schedule=linear", "pruner.rounds=5", "pruner.epochs_per_round=-1"),
-         "epochs_per_round=-1 is not possible: give 0"),
-        (("pruner=hydra", "pruner.schedule=linear", "pruner.rounds=5", "search.epochs=3"),
-         "rounds=5 share search.epochs=3.* give search.epochs=5 or more"),
-        (("pruner=hydra", "objective=free", "pruner.schedule=linear", "pruner.rounds=3", "search.epochs=8"),
-         "rounds=3 share search.epochs=8, where each pass .* give search.epochs=12 or more"),
+        (
+            (
+                "objective=free",
+                "pruner=random",
+                "pruner.schedule=cubic",
+                "pruner.rounds=5",
+                "pruner.epochs_per_round=1",
+            ),
+            r"epochs_per_round=1 is no whole number of passes.*counts as 4 epochs.* give 0, which trains nothing .* or 4",
+        ),
+        (
+            (
+                "objective=free",
+                "pruner=filters",
+                "pruner.schedule=linear",
+                "pruner.rounds=2",
+                "pruner.epochs_per_round=6",
+            ),
+            "epochs_per_round=6 is no whole number of passes.* give 4 or 8",
+        ),
+        (
+            (
+                "pruner=magnitude",
+                "pruner.schedule=linear",
+                "pruner.rounds=5",
+                "pruner.epochs_per_round=-1",
+            ),
+            "epochs_per_round=-1 is not possible: give 0",
+        ),
+        (
+            ("pruner=hydra", "pruner.schedule=linear", "pruner.rounds=5", "search.epochs=3"),
+            "rounds=5 share search.epochs=3.* give search.epochs=5 or more",
+        ),
+        (
+            (
+                "pruner=hydra",
+                "objective=free",
+                "pruner.schedule=linear",
+                "pruner.rounds=3",
+                "search.epochs=8",
+            ),
+            "rounds=3 share search.epochs=8, where each pass .* give search.epochs=12 or more",
+        ),
         (("pruner=magnitude", "pruner.schedule=cubic"), "schedule=cubic with rounds=1 is one shot"),
         (("pruner=hydra", "pruner.schedule=linear"), "schedule=linear with rounds=1 is one shot"),
-        (("pruner=filters", "pruner.schedule=exponential"), "schedule=exponential with rounds=1 is one shot"),
-        (("pruner=magnitude", "pruner.recovery=rewind", "training.epochs=4"),
-         r"a tenth of the dense training.*epochs=4 that is no epoch: give training.epochs=6 or more"),
-        (("pruner=magnitude", "pruner.recovery=rewind", "objective=free", "training.epochs=20"),
-         "give training.epochs=22 or more"),
-        (("pruner=magnitude", "pruner.recovery=rewind", "training.epochs=20", "dense=a.safetensors"),
-         "came from a file"),
-        (("pruner=magnitude", "pruner.round_to=8"), "round_to=8 is not looked at.*removes single weights"),
+        (
+            ("pruner=filters", "pruner.schedule=exponential"),
+            "schedule=exponential with rounds=1 is one shot",
+        ),
+        (
+            ("pruner=magnitude", "pruner.recovery=rewind", "training.epochs=4"),
+            r"a tenth of the dense training.*epochs=4 that is no epoch: give training.epochs=6 or more",
+        ),
+        (
+            ("pruner=magnitude", "pruner.recovery=rewind", "objective=free", "training.epochs=20"),
+            "give training.epochs=22 or more",
+        ),
+        (
+            (
+                "pruner=magnitude",
+                "pruner.recovery=rewind",
+                "training.epochs=20",
+                "dense=a.safetensors",
+            ),
+            "came from a file",
+        ),
+        (
+            ("pruner=magnitude", "pruner.round_to=8"),
+            "round_to=8 is not looked at.*removes single weights",
+        ),
         (("pruner=hydra", "pruner.budget=macs"), "budget=macs is not looked at"),
-        (("pruner=blocks", "model=resnet20", "pruner.scope=global"), "scope=global is not looked at"),
+        (
+            ("pruner=blocks", "model=resnet20", "pruner.scope=global"),
+            "scope=global is not looked at",
+        ),
         (("pruner=blocks", "model=resnet20", "pruner.round_to=8"), "round_to=8 rounds filters"),
         (("pruner=filters", "pruner.budget=filters", "pruner.floor=3"), "floor=3 is not looked at"),
-        (("pruner=hydra", "pruner.search.bn=freeze_all"), "bn=freeze_all is not looked at: .* no normalisation"),
+        (
+            ("pruner=hydra", "pruner.search.bn=freeze_all"),
+            "bn=freeze_all is not looked at: .* no normalisation",
+        ),
         (("attack=pgd_float_twin",), "attack.face=float_twin .* quantizer=ptq_static"),
     ],
-)  # fmt: skip
+)
 def test_what_would_not_be_done_is_refused_before_training(
     job: Any, tmp_path: Path, overrides: tuple[str, ...], sentence: str
 ) -> None:
@@ -97,7 +173,9 @@ def test_what_would_not_be_done_is_refused_before_training(
     assert not (tmp_path / "stages").exists()
 
 
-def test_rewinding_goes_back_to_the_early_weights(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewinding_goes_back_to_the_early_weights(
+    job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not to the initial ones, and the schedule goes on where it was."""
     began: list[Any] = []
 
@@ -107,7 +185,9 @@ def test_rewinding_goes_back_to_the_early_weights(job: Any, monkeypatch: pytest.
 
     train = finetuned.train
     monkeypatch.setattr(finetuned, "train", watched)
-    out = job(*QUICK, "training.epochs=6", "pruner=magnitude", "ratio=0.5", "pruner.recovery=rewind")
+    out = job(
+        *QUICK, "training.epochs=6", "pruner=magnitude", "ratio=0.5", "pruner.recovery=rewind"
+    )
     assert "failed" not in out, out.get("failed")
     ((start, weights),) = began
     early = load_file(Path(out["row"]["files"]["dense"]) / "early.safetensors")

@@ -34,10 +34,22 @@ def test_one_cycle_is_a_triangle():
 
 
 def test_mixtrain_weights():
-    late = {0: 0.1, 19: 0.1, 20: 0.25, 25: 0.625, 30: 1.5625, 35: 3.90625, 40: 9.765625, 45: 24.4140625, 49: 24.4140625}
+    late = {
+        0: 0.1,
+        19: 0.1,
+        20: 0.25,
+        25: 0.625,
+        30: 1.5625,
+        35: 3.90625,
+        40: 9.765625,
+        45: 24.4140625,
+        49: 24.4140625,
+    }
     assert {e: iw(e, 15) for e in late} == pytest.approx(late)
     assert iw(50, 15) == iw(59, 15) == 50
-    assert [iw(e) for e in (0, 4, 5, 10, 15, 35)] == pytest.approx([0.1, 0.1, 0.25, 0.625, 1.5625, 50])
+    assert [iw(e) for e in (0, 4, 5, 10, 15, 35)] == pytest.approx(
+        [0.1, 0.1, 0.25, 0.625, 1.5625, 50]
+    )
 
 
 def test_eps_ramps():

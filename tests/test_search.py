@@ -16,10 +16,13 @@ optuna = pytest.importorskip("optuna", reason="needs the extra optuna")
 from advprune.launch import search  # noqa: E402
 
 OPTIONS: dict[str, Any] = {
-    "trials": 6, "at_once": 1, "storage": None, "seed": 3,
+    "trials": 6,
+    "at_once": 1,
+    "storage": None,
+    "seed": 3,
     "sampler": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 2},
     "pruner": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1},
-}  # fmt: skip
+}
 
 
 def searched(*words: str) -> dict[str, Any]:
@@ -28,9 +31,13 @@ def searched(*words: str) -> dict[str, Any]:
 
 def test_what_is_searched() -> None:
     found = searched(
-        "seed=0", "pruner=hydra,magnitude", "ratio=interval(0.1,0.9)", "finetune.epochs=range(5,30,5)",
-        "training.learning_rate=tag(log,interval(0.01,1))", "search.epochs=int(interval(1,9))",
-    )  # fmt: skip
+        "seed=0",
+        "pruner=hydra,magnitude",
+        "ratio=interval(0.1,0.9)",
+        "finetune.epochs=range(5,30,5)",
+        "training.learning_rate=tag(log,interval(0.01,1))",
+        "search.epochs=int(interval(1,9))",
+    )
     assert found == {
         "pruner": optuna.distributions.CategoricalDistribution(["hydra", "magnitude"]),
         "ratio": optuna.distributions.FloatDistribution(0.1, 0.9),
@@ -47,7 +54,9 @@ def test_nothing_to_search_is_a_sentence() -> None:
 
 def run(folder: Path, *, until: int = 99, fails: int | None = None, **options: Any) -> list[int]:
     """Run a search whose jobs give 1 - (ratio - 0.3)², stopping before its trial ``until``; the trials that ran."""
-    study = search.Search(folder, ["seed=0"], searched("ratio=interval(0.0,1.0)"), OPTIONS | options)
+    study = search.Search(
+        folder, ["seed=0"], searched("ratio=interval(0.0,1.0)"), OPTIONS | options
+    )
     ran = []
     for batch in study.batches():
         if batch[-1].number >= until:
@@ -57,7 +66,9 @@ def run(folder: Path, *, until: int = 99, fails: int | None = None, **options: A
             failed = trial.number == fails
             value = float("nan") if failed else 1 - (trial.params["ratio"] - 0.3) ** 2
             (folder / str(trial.number)).mkdir(exist_ok=True)
-            (folder / str(trial.number) / "job.json").write_text(json.dumps({"failed": "x"} if failed else {"row": {}}))
+            (folder / str(trial.number) / "job.json").write_text(
+                json.dumps({"failed": "x"} if failed else {"row": {}})
+            )
             study.tell(trial, value)
         if fails is not None and ran[-1] == fails:
             return ran
@@ -66,11 +77,15 @@ def run(folder: Path, *, until: int = 99, fails: int | None = None, **options: A
 
 
 def tried(folder: Path) -> list[Any]:
-    study = optuna.load_study(study_name=folder.name, storage=search.storage_of(str(folder / "journal.log")))
+    study = optuna.load_study(
+        study_name=folder.name, storage=search.storage_of(str(folder / "journal.log"))
+    )
     return [(trial.params, trial.value, trial.state) for trial in study.trials]
 
 
-def test_a_killed_search_goes_on_as_one_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_search_goes_on_as_one_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     assert run(alone) == [0, 1, 2, 3, 4, 5]
     assert run(killed, until=3) == [0, 1, 2]
@@ -90,7 +105,9 @@ def test_a_failed_trial_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_trials_at_once_are_numbered_in_a_row(tmp_path: Path) -> None:
-    study = search.Search(tmp_path / "study", [], searched("ratio=interval(0.0,1.0)"), OPTIONS | {"at_once": 4})
+    study = search.Search(
+        tmp_path / "study", [], searched("ratio=interval(0.0,1.0)"), OPTIONS | {"at_once": 4}
+    )
     sizes = [[trial.number for trial in batch] for batch in _three(study)]
     assert sizes == [[0, 1, 2, 3], [4, 5]]
 
@@ -103,9 +120,12 @@ def _three(study: Any) -> Any:
 
 
 def test_two_commands_are_not_at_one_search(tmp_path: Path) -> None:
-    with search.alone(tmp_path / "study"), pytest.raises(UserError, match="another command is at this search"):  # noqa: SIM117
-        with search.alone(tmp_path / "study"):
-            pass
+    with (
+        search.alone(tmp_path / "study"),
+        pytest.raises(UserError, match="another command is at this search"),
+        search.alone(tmp_path / "study"),
+    ):
+        pass
 
 
 def test_a_bad_trial_is_given_up(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,14 @@ from advprune.errors import UserError
 from advprune.models.small_cnn import small_cnn
 from advprune.surgery import export, measure, structure
 
-SMALL = {"num_classes": 10, "in_channels": 1, "image_size": 8, "mean": [0.0], "std": [1.0], "widths": [4, 8, 8]}
+SMALL = {
+    "num_classes": 10,
+    "in_channels": 1,
+    "image_size": 8,
+    "mean": [0.0],
+    "std": [1.0],
+    "widths": [4, 8, 8],
+}
 
 
 @pytest.mark.parametrize(
@@ -23,7 +30,12 @@ SMALL = {"num_classes": 10, "in_channels": 1, "image_size": 8, "mean": [0.0], "s
         ["pruner=filters", "pruner.recovery=rewind", "training.epochs=6", "pruner.budget=macs"],
         ["pruner=filters", "pruner.recovery=scratch", "pruner.scope=global"],
         ["pruner=hydra_filters"],
-        ["pruner=filters", "pruner.schedule=linear", "pruner.rounds=2", "pruner.epochs_per_round=1"],
+        [
+            "pruner=filters",
+            "pruner.schedule=linear",
+            "pruner.rounds=2",
+            "pruner.epochs_per_round=1",
+        ],
     ],
 )
 def test_a_smaller_network_is_made_and_counted(job: Any, words: list[str]) -> None:
@@ -33,7 +45,9 @@ def test_a_smaller_network_is_made_and_counted(job: Any, words: list[str]) -> No
     folder = Path(row["files"]["finetuned"])
     weights = load_file(folder / "model.safetensors")
     dense = load_file(Path(row["files"]["dense"]) / "model.safetensors")
-    kept, whole = (sum(tensor.numel() for tensor in state.values()) for state in (weights, dense))  # no BatchNorm here
+    kept, whole = (
+        sum(tensor.numel() for tensor in state.values()) for state in (weights, dense)
+    )  # no BatchNorm here
     assert row["params"] == kept
     assert row["dense_params"] == whole
     assert row["sparsity"] == pytest.approx(1 - kept / whole)
@@ -52,12 +66,26 @@ def test_a_smaller_network_is_made_and_counted(job: Any, words: list[str]) -> No
 def test_the_large_architectures_go_through_the_whole_job(
     job: Any, net: str, unit: str, ratio: float, most: float
 ) -> None:
-    short = ("training.epochs=1", "finetune.epochs=1", "training.batch_size=96", "attack.steps=1", "attack.images=32")
-    words = [f"model={net}", "model.width=0.125", f"pruner={unit}", "pruner.budget=macs", f"ratio={ratio}"]
+    short = (
+        "training.epochs=1",
+        "finetune.epochs=1",
+        "training.batch_size=96",
+        "attack.steps=1",
+        "attack.images=32",
+    )
+    words = [
+        f"model={net}",
+        "model.width=0.125",
+        f"pruner={unit}",
+        "pruner.budget=macs",
+        f"ratio={ratio}",
+    ]
     record = job(*TINY[1:], *short, "objective.attack.steps=1", *words)
     assert "failed" not in record, record.get("failed")
     row = record["row"]
-    assert ratio <= 1 - row["macs"] / row["dense_macs"] < most  # of few blocks, one may be a quarter
+    assert (
+        ratio <= 1 - row["macs"] / row["dense_macs"] < most
+    )  # of few blocks, one may be a quarter
     found = structure.load(Path(row["files"]["finetuned"]) / structure.FILE)
     assert bool(found.filters) == (unit == "filters")
     assert bool(found.blocks) == (unit == "blocks")
@@ -72,7 +100,9 @@ def test_blocks_go_and_the_checkpoint_is_attacked_again(job: Any, tmp_path: Path
     row = job(*TINY[1:], *net, "pruner=blocks", "pruner.budget=blocks", "ratio=0.33")["row"]
     folder = Path(row["files"]["finetuned"])
     assert len(structure.load(folder / structure.FILE).blocks) == 3
-    again = job(*TINY[1:], *net, f"dense={folder}/model.safetensors", "pruner=filters", "ratio=0.1")["row"]
+    again = job(
+        *TINY[1:], *net, f"dense={folder}/model.safetensors", "pruner=filters", "ratio=0.1"
+    )["row"]
     assert again["dense_clean_acc"] == row["clean_acc"]
     assert again["dense_params"] == row["params"] > again["params"]
     both = structure.load(Path(again["files"]["finetuned"]) / structure.FILE)
@@ -91,13 +121,18 @@ def test_blocks_go_and_the_checkpoint_is_attacked_again(job: Any, tmp_path: Path
     [
         (["pruner=blocks", "ratio=0.3"], "pruner=filters"),
         (["pruner=filters", "ratio=0.99"], "the largest is 0."),
-        (["pruner=filters", "pruner.budget=blocks", "ratio=0.3"], "pruner.budget=blocks is not possible"),
+        (
+            ["pruner=filters", "pruner.budget=blocks", "ratio=0.3"],
+            "pruner.budget=blocks is not possible",
+        ),
         (["pruner=filters", "pruner.scope=erk", "ratio=0.3"], "choose layer or global"),
         (["pruner=filters", "pruner.floor=0", "ratio=0.3"], "pruner.floor=0"),
         (["pruner=filters", "export=tflite", "ratio=0.3"], "export=tflite"),
     ],
 )
-def test_mistakes_cost_no_training(job: Any, tmp_path: Path, words: list[str], sentence: str) -> None:
+def test_mistakes_cost_no_training(
+    job: Any, tmp_path: Path, words: list[str], sentence: str
+) -> None:
     record = job(*TINY, *words)
     assert sentence in record["failed"]
     assert not (tmp_path / "stages" / "dense").exists()
@@ -121,7 +156,10 @@ def test_sizes_in_closed_form() -> None:
     assert measure.nonzeros(net)["conv1.weight"] == 1
     expected = 1 * 64 + 4 * 8 * 9 * 16 + 8 * 8 * 9 * 16 + 8 * 16 * 10
     assert measure.effective_macs(net, (1, 8, 8)) == expected  # the second convolution has stride 2
-    assert measure.file_bytes({"a": torch.tensor([0.0] * 15 + [1.0])}) == {"dense": 64, "sparse": 2 + 4}
+    assert measure.file_bytes({"a": torch.tensor([0.0] * 15 + [1.0])}) == {
+        "dense": 64,
+        "sparse": 2 + 4,
+    }
 
 
 def test_onnx_is_checked(tmp_path: Path) -> None:

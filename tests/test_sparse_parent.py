@@ -12,13 +12,21 @@ from advprune.errors import UserError
 from advprune.masks import keep_count, prunable
 from advprune.stages import sparse_parent
 
-WEIGHTS = {"criterion": None, "scope": "global", "schedule": "one_shot", "rounds": 1, "select": None}
+WEIGHTS = {
+    "criterion": None,
+    "scope": "global",
+    "schedule": "one_shot",
+    "rounds": 1,
+    "select": None,
+}
 
 
 @pytest.fixture
 def half(tmp_path: Path) -> Path:
     """A small network, every second weight of which is zero."""
-    net = network("small_cnn", widths=[4, 4, 4], image_size=8, in_channels=1, mean=[0.5], std=[0.25])
+    net = network(
+        "small_cnn", widths=[4, 4, 4], image_size=8, in_channels=1, mean=[0.5], std=[0.25]
+    )
     for weight in prunable(net).values():
         weight.data.view(-1)[::2] = 0
     path = tmp_path / "half.safetensors"
@@ -44,13 +52,19 @@ def test_its_zeros_stay_and_are_told(job: Any, half: Path, words: tuple[str, ...
         assert not after[name][before[name] == 0].any(), name
     sizes = [mask.numel() for mask in masks.values()]
     counts = [sum(sizes)] if "pruner.scope=global" in words else sizes
-    assert sum(int(mask.sum()) for mask in masks.values()) == sum(keep_count(n, 0.6) for n in counts)
+    assert sum(int(mask.sum()) for mask in masks.values()) == sum(
+        keep_count(n, 0.6) for n in counts
+    )
     (doubt,) = (doubt for doubt in out["row"]["doubts"] if "zeros" in doubt)
-    assert doubt.startswith("the dense parent had 50.0% zeros among its prunable weights before it was pruned")
+    assert doubt.startswith(
+        "the dense parent had 50.0% zeros among its prunable weights before it was pruned"
+    )
 
 
 @pytest.mark.parametrize("pruner", ["magnitude", "hydra", "gradient"])
-def test_less_than_it_has_is_refused_before_anything_is_made(job: Any, tmp_path: Path, half: Path, pruner: str) -> None:
+def test_less_than_it_has_is_refused_before_anything_is_made(
+    job: Any, tmp_path: Path, half: Path, pruner: str
+) -> None:
     out = job(*QUICK, f"pruner={pruner}", f"dense={half}", "ratio=0.3")
     assert "ratio=0.3 is less than what is gone already" in out["failed"]
     assert "(0.5000) are zero, and pruning brings none back; give a larger ratio" in out["failed"]
@@ -69,7 +83,9 @@ def test_a_layer_with_too_little_left_is_named_and_global_spends_it() -> None:
     weight = prunable(net)["conv2.weight"].data
     weight[1:] = 0
     sparse_parent.check(net, WEIGHTS, 0.7)
-    with pytest.raises(UserError, match=r"by scope=layer keeps .* weights of conv2.weight, and .* are left of it"):
+    with pytest.raises(
+        UserError, match=r"by scope=layer keeps .* weights of conv2.weight, and .* are left of it"
+    ):
         sparse_parent.check(net, WEIGHTS | {"scope": "layer"}, 0.7)
 
 
@@ -85,7 +101,9 @@ def test_rounds_go_on_from_what_is_gone() -> None:
 def test_filters_say_that_zeros_may_fill_again(job: Any, half: Path) -> None:
     out = job(*QUICK, "pruner=filters", f"dense={half}", "ratio=0.2")
     assert "failed" not in out, out.get("failed")
-    assert any("50.0% zeros" in doubt and "may fill its zeros" in doubt for doubt in out["row"]["doubts"])
+    assert any(
+        "50.0% zeros" in doubt and "may fill its zeros" in doubt for doubt in out["row"]["doubts"]
+    )
 
 
 def test_a_dense_parent_is_not_doubted() -> None:

@@ -29,23 +29,32 @@ from advprune.threat import Linf
 
 STEPS, UNIT = 100, 2.0**-8
 BALL = Linf(0.15)
-#: Relative difference of the mean loss of 100 steps. Two fp32 paths that differ in rounding alone were 0.2 units apart
-#: and bf16 0.8 to 1.2, the two wrong paths below 14 and 16.
+#: Relative difference of the mean loss of 100 steps. Two fp32 paths that differ in rounding alone
+#: were 0.2 units apart and bf16 0.8 to 1.2, the two wrong paths below 14 and 16.
 BOUND = 4 * UNIT
 
 
 def a_net() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.Conv2d(8, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
 
 
 def mean_loss(way: Callable[[nn.Module], nn.Module], *, trainer: dict[str, Any]) -> float:
     """Over 100 steps of TRADES on the digits; ``way`` is what a step calls instead of the network."""
     digits, net = load_digits(), a_net()
-    images, labels = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16, torch.tensor(digits.target)
+    images, labels = (
+        torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16,
+        torch.tensor(digits.target),
+    )
     attack = partial(pgd, threat=BALL, steps=3, rel_step=0.5, loss=kl, start="gaussian")
     order, losses = torch.Generator().manual_seed(1), []
     with optimized_layout(net, trainer, 8):
@@ -107,14 +116,22 @@ def test_the_loss_of_100_compiled_steps_agrees() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["dense", "masked", "searched"])
-def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(kind: str, precision: str) -> None:
+def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(
+    kind: str, precision: str
+) -> None:
     """Traced in full and run uncompiled: what a compiler makes of the graph is its business, and takes a minute."""
     net, x = a_net(), torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     scores = {name: torch.rand_like(weight) for name, weight in prunable(net).items()}
     masks = {name: score > 0.5 for name, score in scores.items()}
-    through = {"choose": lambda s: {n: v > 0.5 for n, v in s.items()}, "through": lambda w, s, mask: w * (mask + 0 * s)}
-    seen = {"dense": lambda: net, "masked": lambda: Subnet(net, masks),
-            "searched": lambda: Subnet(net, scores=scores, **through)}[kind]()  # fmt: skip
+    through = {
+        "choose": lambda s: {n: v > 0.5 for n, v in s.items()},
+        "through": lambda w, s, mask: w * (mask + 0 * s),
+    }
+    seen = {
+        "dense": lambda: net,
+        "masked": lambda: Subnet(net, masks),
+        "searched": lambda: Subnet(net, scores=scores, **through),
+    }[kind]()
     model = autocast(seen, precision)
     attack = partial(pgd, threat=BALL, steps=3, rel_step=0.5, loss=kl, start="gaussian")
     weight = net[3].weight.detach().clone()
@@ -129,11 +146,16 @@ def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(ki
         return found
 
     counted = CompileCounter()
-    with compiling("default"), mock.patch.object(torch, "compile", partial(torch.compile, backend=counted)):
+    with (
+        compiling("default"),
+        mock.patch.object(torch, "compile", partial(torch.compile, backend=counted)),
+    ):
         once = three_steps()
     for ours, plain in zip(once, three_steps(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-6)
-    assert counted.frame_count == (1 if precision == "fp32" else 2)  # the attack's first step is in fp32
+    assert counted.frame_count == (
+        1 if precision == "fp32" else 2
+    )  # the attack's first step is in fp32
     assert not torch.equal(once[0], once[2])
     assert not compilation.wanted()
     with pytest.raises(ValueError, match="nothing is compiled"):
@@ -144,7 +166,9 @@ def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(ki
 def test_robust_accuracy_of_a_finished_run_is_within_the_plain_ones_interval(job: Any) -> None:
     small = ("trainer=cpu", "dataset.train_images=600", "training.epochs=8", "attack.steps=10")
     plain = job(*small, "trainer.memory_format=contiguous", command="train")["row"]
-    fast = job(*small, "trainer.precision=bf16", "trainer.memory_format=channels_last", command="train")["row"]
+    fast = job(
+        *small, "trainer.precision=bf16", "trainer.memory_format=channels_last", command="train"
+    )["row"]
     assert fast["made"] == 2  # another key: not the plain one, found
     low, high = plain["robust_acc_interval"]
     assert low <= fast["robust_acc"] <= high
@@ -166,7 +190,9 @@ def test_logits_are_fp32_and_the_layers_bf16_but_where_exactness_is_asked_for() 
 
 def test_bounds_of_a_network_in_bf16_are_those_of_fp32() -> None:
     net, x, y = a_net().eval(), torch.rand(4, 1, 8, 8), torch.arange(4)
-    masked = Subnet(net, {name: torch.rand_like(w) > 0.5 for name, w in prunable(net).items()}).eval()
+    masked = Subnet(
+        net, {name: torch.rand_like(w) > 0.5 for name, w in prunable(net).items()}
+    ).eval()
     for model in (net, masked):
         assert torch.equal(ibp(Mixed(model), x, y, threat=BALL), ibp(model, x, y, threat=BALL))
 
@@ -178,8 +204,12 @@ def test_a_network_lies_as_asked_inside_and_as_before_outside(searched: bool, fa
     whole: nn.Module = net
     if searched:
         scores = {name: weight.detach().clone() for name, weight in prunable(net).items()}
-        whole = Subnet(net, scores=scores, choose=lambda s: {n: v > 0 for n, v in s.items()},
-                       through=lambda weight, score, mask: weight * mask + 0 * score)  # fmt: skip
+        whole = Subnet(
+            net,
+            scores=scores,
+            choose=lambda s: {n: v > 0 for n, v in s.items()},
+            through=lambda weight, score, mask: weight * mask + 0 * score,
+        )
     before, values = {n: t.clone() for n, t in whole.state_dict().items()}, whole(x).detach()
     with (
         pytest.raises(RuntimeError) if fails else nullcontext(),
@@ -199,14 +229,23 @@ def test_precision_moves_the_keys_of_what_is_trained_and_speed_moves_none() -> N
     def of(**trainer: Any) -> dict[str, str]:
         return keys(OPTIONS | {"trainer": trainer})
 
-    fast = {"memory_format": "channels_last", "compile": "default", "allocator": "system", "precision": "fp32"}
+    fast = {
+        "memory_format": "channels_last",
+        "compile": "default",
+        "allocator": "system",
+        "precision": "fp32",
+    }
     assert of(**fast) == keys(OPTIONS)
     moved = of(precision="bf16")
-    assert all(moved[name] != key for name, key in keys(OPTIONS).items())  # the dense parent is trained, too
+    assert all(
+        moved[name] != key for name, key in keys(OPTIONS).items()
+    )  # the dense parent is trained, too
     assert moved != of(precision="bf16", batch_norm="local", devices=2)
 
 
-def test_a_training_in_channels_last_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path: Path) -> None:
+def test_a_training_in_channels_last_goes_on_from_a_checkpoint_with_the_same_bits(
+    tmp_path: Path,
+) -> None:
     x, y = torch.rand(16, 1, 8, 8), torch.arange(16) % 10
 
     def stepped(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
@@ -228,7 +267,9 @@ def test_a_training_in_channels_last_goes_on_from_a_checkpoint_with_the_same_bit
     ):
         stepped(whole, one, 6)
         stepped(killed, two, 3)
-        torch.save({"net": killed.state_dict(), "optimizer": two.state_dict()}, tmp_path / "last.ckpt")
+        torch.save(
+            {"net": killed.state_dict(), "optimizer": two.state_dict()}, tmp_path / "last.ckpt"
+        )
         saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
         resumed.load_state_dict(saved["net"])
         three.load_state_dict(saved["optimizer"])

@@ -72,7 +72,9 @@ def test_processes_make_a_stage_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     gate, arrived = context.Barrier(6), context.Value("i", 0)
     given = (tmp_path / "store", tmp_path / "tally", gate, arrived)
-    workers = [context.Process(target=make_once_of_several, args=given) for _ in range(gate.parties)]
+    workers = [
+        context.Process(target=make_once_of_several, args=given) for _ in range(gate.parties)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -56,17 +56,31 @@ def turn_a_bit(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [("evaluated/records.parquet", cut), ("evaluated/result.json", cut), ("evaluated/result.json", turn_a_bit),
-     ("evaluated/result.json", Path.unlink), ("evaluated/complete", cut), ("pruned/masks.safetensors", cut)],
-)  # fmt: skip
+    [
+        ("evaluated/records.parquet", cut),
+        ("evaluated/result.json", cut),
+        ("evaluated/result.json", turn_a_bit),
+        ("evaluated/result.json", Path.unlink),
+        ("evaluated/complete", cut),
+        ("pruned/masks.safetensors", cut),
+    ],
+)
 def test_a_damaged_file_is_named_and_made_again(
-    job: Any, store: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Callable[[Path], Any]
+    job: Any,
+    store: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    damage: Callable[[Path], Any],
 ) -> None:
     """... and all others stay untouched. Of the two evaluations it is the pruned network's."""
     kind, file = name.split("/")
     before = job(*WORDS, store=store)
     assert before["row"]["made"] == 0
-    (folder,) = {Path(before["row"]["files"][kind])} if kind in before["row"]["files"] else (store / kind).iterdir()
+    (folder,) = (
+        {Path(before["row"]["files"][kind])}
+        if kind in before["row"]["files"]
+        else (store / kind).iterdir()
+    )
     others = {p: p.stat().st_mtime_ns for p in store.glob("*/*/*") if p.parent != folder}
     damage(folder / file)
     after = job(*WORDS, store=store)
@@ -79,7 +93,9 @@ def test_a_damaged_file_is_named_and_made_again(
     assert job(*WORDS, store=store)["row"]["made"] == 0
 
 
-def test_nothing_is_made_from_a_damaged_file(job: Any, store: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_made_from_a_damaged_file(
+    job: Any, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """One bit of the masks, at the same size: fine-tuning would have trained another network."""
     (masks,) = (store / "pruned").glob("*/masks.safetensors")
     original = masks.read_bytes()
@@ -91,8 +107,12 @@ def test_nothing_is_made_from_a_damaged_file(job: Any, store: Path, caplog: pyte
     assert masks.read_bytes() == original
 
 
-@pytest.mark.parametrize("mark", ["", "{}", "[]", "null", '{"../x": {"bytes": 1, "crc32": 1}}', "[" * 99999])
-def test_a_mark_that_says_nothing_is_damage(tmp_path: Path, mark: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "mark", ["", "{}", "[]", "null", '{"../x": {"bytes": 1, "crc32": 1}}', "[" * 99999]
+)
+def test_a_mark_that_says_nothing_is_damage(
+    tmp_path: Path, mark: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """It would switch all checks off."""
     store = Store(tmp_path)
     with store.claim(STAGE, waiting=lambda _: None) as folder:
@@ -144,7 +164,11 @@ def test_a_disk_that_fills_up_leaves_nothing_half_made(
 
 @pytest.mark.parametrize(
     ("number", "says"),
-    [(errno.EDQUOT, "the disk is full: "), (errno.EROFS, "no permission to write "), (errno.ENOLCK, "file locks; put")],
+    [
+        (errno.EDQUOT, "the disk is full: "),
+        (errno.EROFS, "no permission to write "),
+        (errno.ENOLCK, "file locks; put"),
+    ],
 )
 def test_a_disk_that_refuses_is_a_sentence(
     job: Any, store: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str
@@ -163,7 +187,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = shutil.which("mount")
-    if not mount or subprocess.run([mount, "-t", "tmpfs", "-o", "size=96k", "tmpfs", folder], check=False).returncode:
+    if (
+        not mount
+        or subprocess.run(
+            [mount, "-t", "tmpfs", "-o", "size=96k", "tmpfs", folder], check=False
+        ).returncode
+    ):
         pytest.skip("needs the right to mount a tmpfs")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
@@ -179,7 +208,9 @@ def test_a_disk_that_is_really_full_or_read_only(job: Any, small_disk: Path) -> 
     before = job(*WORDS, store=small_disk / "stages")
     assert "failed" not in before
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    assert job(*WORDS, store=small_disk / "stages")["row"]["robust_acc"] == before["row"]["robust_acc"]
+    assert (
+        job(*WORDS, store=small_disk / "stages")["row"]["robust_acc"] == before["row"]["robust_acc"]
+    )
     failed = job(*WORDS, "seed=1", store=small_disk / "stages")["failed"]
     assert failed.startswith(f"no permission to write {small_disk}")
 
@@ -196,7 +227,9 @@ def sleeper(root: Path, results: Any) -> None:
         results.put(str(error))
 
 
-def test_a_holder_without_a_sign_of_life_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_without_a_sign_of_life_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stopped process stands for a dead host: the system still has its lock. Awake again, it finishes nothing."""
     monkeypatch.setattr(lock, "BEAT", 0.05)
     monkeypatch.setattr(lock, "PATIENCE", 1.0)
@@ -247,7 +280,9 @@ def test_a_holder_that_ended_before_it_wrote_its_name_is_replaced(
     monkeypatch.setattr(lock, "PATIENCE", 0.4)
     with (
         FileLock(tmp_path / lock.LOCK, is_singleton=False),
-        lock.hold(tmp_path, waiting=lambda waited: pytest.fail("for ever") if waited > 100 else None) as held,
+        lock.hold(
+            tmp_path, waiting=lambda waited: pytest.fail("for ever") if waited > 100 else None
+        ) as held,
     ):
         assert held.ours
 
@@ -262,7 +297,9 @@ def test_the_lock_names_its_holder(tmp_path: Path) -> None:
     assert lock.holder(folder) == {}
 
 
-def test_what_an_older_recipe_made_is_not_read(job: Any, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_older_recipe_made_is_not_read(
+    job: Any, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two versions of the code on one store: each finds its own, and both the dense parent they agree about."""
     old = job(*WORDS, store=store)["row"]
     with monkeypatch.context() as newer:

@@ -13,7 +13,19 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 from advprune.models.structure import block_sites, filter_sites
 from advprune.pruners import blocks, filters
-from advprune.pruners.criteria import bn_scale, cka, expected_abs, fpgm, hrank, kl, l1, l2, pls, random, taylor
+from advprune.pruners.criteria import (
+    bn_scale,
+    cka,
+    expected_abs,
+    fpgm,
+    hrank,
+    kl,
+    l1,
+    l2,
+    pls,
+    random,
+    taylor,
+)
 from advprune.pruners.criteria.matrix_rank import ranks
 from advprune.sites import BlockSite, FilterSite
 from advprune.surgery.budget import Dense, dense
@@ -21,11 +33,18 @@ from advprune.surgery.cost import layers, total
 
 SHAPE = (3, 32, 32)
 CRITERIA = {
-    "l1": l1.l1, "l2": l2.l2, "fpgm": fpgm.fpgm, "bn_scale": bn_scale.bn_scale,
-    "random": lambda *a, **k: random.random(*a, seed=0, **k), "expected_abs": expected_abs.expected_abs,
-    "hrank": hrank.hrank, "kl": lambda *a, **k: kl.kl(*a, images=64, **k),
-    "cka": lambda *a, **k: cka.cka(*a, images=64, **k), "pls": pls.pls, "taylor": taylor.taylor,
-}  # fmt: skip
+    "l1": l1.l1,
+    "l2": l2.l2,
+    "fpgm": fpgm.fpgm,
+    "bn_scale": bn_scale.bn_scale,
+    "random": lambda *a, **k: random.random(*a, seed=0, **k),
+    "expected_abs": expected_abs.expected_abs,
+    "hrank": hrank.hrank,
+    "kl": lambda *a, **k: kl.kl(*a, images=64, **k),
+    "cka": lambda *a, **k: cka.cka(*a, images=64, **k),
+    "pls": pls.pls,
+    "taylor": taylor.taylor,
+}
 
 
 def whole_of(net: nn.Module) -> Dense:
@@ -44,7 +63,9 @@ def resnet110() -> Dense:
 
 def test_fact_1_what_the_network_costs(resnet56: Dense) -> None:
     net = network("resnet56", shortcut="projection")
-    statistics = sum(b.numel() for n, b in net.named_buffers() if n.endswith(("running_mean", "running_var")))
+    statistics = sum(
+        b.numel() for n, b in net.named_buffers() if n.endswith(("running_mean", "running_var"))
+    )
     parameters, macs = total(resnet56.costs)
     assert parameters + statistics == 861_770  # Keras counts the moving statistics
     assert macs == 125_747_840
@@ -64,7 +85,10 @@ def test_fact_2_each_block_costs_the_same(resnet56: Dense) -> None:
     assert round(100 * resnet56.share("macs", {}, line[:20]), 2) == 75.05
     assert round(100 * resnet56.share("macs", {}, line), 2) == 78.80
     left = total(resnet56.left({}, line))
-    assert left == (176_554 - 2 * 464, 26_657_408)  # Keras counts the moving statistics of 464 channels
+    assert left == (
+        176_554 - 2 * 464,
+        26_657_408,
+    )  # Keras counts the moving statistics of 464 channels
 
 
 def test_fact_3_candidates() -> None:
@@ -73,7 +97,11 @@ def test_fact_3_candidates() -> None:
 
     assert candidates("resnet56") == {*range(1, 9), *range(10, 18), *range(19, 27)}
     assert candidates("resnet20") == {1, 2, 4, 5, 7, 8}
-    assert [len(candidates(name)) for name in ("resnet110", "resnet50", "mobilenet_v2")] == [51, 12, 5]
+    assert [len(candidates(name)) for name in ("resnet110", "resnet50", "mobilenet_v2")] == [
+        51,
+        12,
+        5,
+    ]
     sites = block_sites(network("resnet110"))
     assert len(blocks.order({site.name: torch.tensor(0.0) for site in sites}, sites)) == 48
     sites = block_sites(network("resnet50"))
@@ -83,7 +111,9 @@ def test_fact_3_candidates() -> None:
 @pytest.mark.parametrize(("count", "left"), [(2, [2, 3, 2]), (3, [2, 2, 2])])
 def test_fact_4_greedy_with_a_floor(count: int, left: list[int]) -> None:
     sites = block_sites(network("resnet20"))
-    scores = dict(zip((s.name for s in sites if s.removable), (0.1, 0.2, 0.9, 0.8, 0.7, 0.6), strict=True))
+    scores = dict(
+        zip((s.name for s in sites if s.removable), (0.1, 0.2, 0.9, 0.8, 0.7, 0.6), strict=True)
+    )
     tensors = {name: torch.tensor(score) for name, score in scores.items()}
     gone = blocks.choose(tensors, count / 9 - 1e-6, sites=sites, share=lambda names: len(names) / 9)
     stages = [sum(s.stage == f"layer{k}" and s.name not in gone for s in sites) for k in (1, 2, 3)]
@@ -97,7 +127,9 @@ def test_fact_5_rounding() -> None:
 
 
 def one_conv(weight: Tensor) -> tuple[nn.Sequential, list[FilterSite]]:
-    net = nn.Sequential(nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], bias=False), nn.ReLU())
+    net = nn.Sequential(
+        nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], bias=False), nn.ReLU()
+    )
     net[0].weight.data = weight
     return net, [FilterSite("0", "1", "1")]
 
@@ -113,21 +145,29 @@ def test_fact_8_vip() -> None:
 
 
 def test_fact_9_ranks_and_dead_channels() -> None:
-    maps = torch.tensor([[[1.0, 2.0], [2.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    maps = torch.tensor(
+        [[[1.0, 2.0], [2.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 0.0]]]
+    )
     assert ranks(maps).tolist() == [1, 2, 0]
     net, sites = one_conv(torch.tensor([[[[-1.0]]], [[[1.0]]]]))
-    scores = expected_abs.expected_abs(net, [(torch.rand(4, 1, 5, 5) + 0.1, torch.zeros(4))], sites=sites)["0"]
+    scores = expected_abs.expected_abs(
+        net, [(torch.rand(4, 1, 5, 5) + 0.1, torch.zeros(4))], sites=sites
+    )["0"]
     assert scores[0] == 0 < scores[1]
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (4, 4), (8, 8), (16, 16), (32, 32), (5, 12), (12, 5), (1, 7)])
+@pytest.mark.parametrize(
+    "shape", [(2, 2), (4, 4), (8, 8), (16, 16), (32, 32), (5, 12), (12, 5), (1, 7)]
+)
 def test_ranks_are_numpys(shape: tuple[int, int]) -> None:
     """Every one of them, those at the threshold too, where rounding in float32 decides."""
     torch.manual_seed(0)
     h, w = shape
     full = torch.randn(200, h, w).relu()
     low = torch.rand(200, h, 3) @ torch.rand(200, 3, w)
-    nearly = low + (10.0 ** -torch.linspace(2, 8, 200)[:, None, None] * torch.randn(200, h, w)).relu()
+    nearly = (
+        low + (10.0 ** -torch.linspace(2, 8, 200)[:, None, None] * torch.randn(200, h, w)).relu()
+    )
     sparse = full * (torch.rand(200, h, 1) < 0.3)
     twins = full.clone()
     twins[:, h // 2] = twins[:, 0]
@@ -157,7 +197,9 @@ def test_ranks_of_many_threads_are_those_of_one(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_map_that_is_not_finite_has_no_rank() -> None:
-    found = ranks(torch.stack([torch.eye(3), torch.full((3, 3), torch.nan), torch.full((3, 3), torch.inf)]))
+    found = ranks(
+        torch.stack([torch.eye(3), torch.full((3, 3), torch.nan), torch.full((3, 3), torch.inf)])
+    )
     assert found[0] == 3
     assert found[1:].isnan().all()
 
@@ -175,10 +217,15 @@ def test_fact_13_linear_cka() -> None:
     turned = a @ torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))[0]
     assert float(cka.linear_cka(a, a)) == pytest.approx(1, abs=1e-12)
     assert float(cka.linear_cka(a, -3 * turned + 7)) == pytest.approx(1, abs=1e-12)
-    assert float(cka.linear_cka(a, b)) == pytest.approx(float(cka.linear_cka(turned, 0.1 * b)), abs=1e-12)
-    # centred, (-1, 0, 1) and (1, -2, 1) are orthogonal, and (-1, 1, 0) is at 60 degrees: CKA is the cosine's square
+    assert float(cka.linear_cka(a, b)) == pytest.approx(
+        float(cka.linear_cka(turned, 0.1 * b)), abs=1e-12
+    )
+    # centred, (-1, 0, 1) and (1, -2, 1) are orthogonal, and (-1, 1, 0) is at 60 degrees: CKA is the
+    # cosine's square
     one, other = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[0.0], [2.0], [1.0]])
-    assert float(cka.linear_cka(one, torch.tensor([[1.0], [-2.0], [1.0]]))) == pytest.approx(0, abs=1e-12)
+    assert float(cka.linear_cka(one, torch.tensor([[1.0], [-2.0], [1.0]]))) == pytest.approx(
+        0, abs=1e-12
+    )
     assert float(cka.linear_cka(one, other)) == pytest.approx(0.25, abs=1e-12)
     assert float(cka.linear_cka(one, torch.ones(3, 1))) == 0
 
@@ -197,9 +244,13 @@ def test_cka_is_that_of_the_silenced_network() -> None:
     reader.data[:, 5] = 1.0
     with torch.no_grad():
         net(x)
-    scores = cka.cka(net, [(x[:7], torch.zeros(7)), (x[7:], torch.zeros(5))], sites=sites, at_once=30)[sites[0].name]
+    scores = cka.cka(
+        net, [(x[:7], torch.zeros(7)), (x[7:], torch.zeros(5))], sites=sites, at_once=30
+    )[sites[0].name]
     assert float(scores[3]) == pytest.approx(0, abs=1e-9)
-    assert float(scores[5]) == pytest.approx(float(1 - cka.linear_cka(features[2], features[1])), rel=1e-3, abs=1e-9)
+    assert float(scores[5]) == pytest.approx(
+        float(1 - cka.linear_cka(features[2], features[1])), rel=1e-3, abs=1e-9
+    )
     assert float(scores[5]) > 1e-6
 
 
@@ -210,7 +261,9 @@ def test_fact_10_kl_is_that_of_the_silenced_network() -> None:
     sites = filter_sites(net)[:2] + filter_sites(net)[4:5]
     before = net(x).detach().log_softmax(1)
     with torch.no_grad():
-        net.get_submodule("layer1.0.conv2").weight[:, 3] = 0  # nothing reads filter 3 of the first site
+        net.get_submodule("layer1.0.conv2").weight[:, 3] = (
+            0  # nothing reads filter 3 of the first site
+        )
         before = net(x).log_softmax(1)
     scores = kl.kl(net, [(x, torch.zeros(6))], sites=sites, at_once=20)
     assert scores["layer1.0.conv1"][3] == 0
@@ -233,16 +286,22 @@ def test_fact_11_l1() -> None:
 
 
 def test_other_weight_criteria_in_closed_form() -> None:
-    net, sites = one_conv(torch.tensor([[[[3.0, 4.0]]], [[[0.0, 0.0]]], [[[0.0, 1.0]]]]).reshape(3, 2, 1, 1))
+    net, sites = one_conv(
+        torch.tensor([[[[3.0, 4.0]]], [[[0.0, 0.0]]], [[[0.0, 1.0]]]]).reshape(3, 2, 1, 1)
+    )
     assert l2.l2(net, [], sites=sites)["0"].tolist() == [5, 0, 1]
     far = 18**0.5
-    assert fpgm.fpgm(net, [], sites=sites)["0"].tolist() == pytest.approx([5 + far, 6, 1 + far], rel=1e-5)
+    assert fpgm.fpgm(net, [], sites=sites)["0"].tolist() == pytest.approx(
+        [5 + far, 6, 1 + far], rel=1e-5
+    )
     with pytest.raises(UserError, match="bn_scale"):
         bn_scale.bn_scale(net, [], sites=sites)
 
 
 def test_taylor_in_closed_form() -> None:
-    net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2, bias=False))
+    net = nn.Sequential(
+        nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2, bias=False)
+    )
     net[0].weight.data = torch.tensor([2.0, 3.0]).reshape(2, 1, 1, 1)
     net[3].weight.data = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     x, y = torch.ones(1, 1, 1, 1), torch.zeros(1, dtype=torch.long)
@@ -251,8 +310,10 @@ def test_taylor_in_closed_form() -> None:
     assert scores.tolist() == pytest.approx([2 / (1 + np.exp(2)), 0], rel=1e-5)
 
 
-@pytest.mark.parametrize(("ratio", "published"), [(0.05, 5.702), (0.1, 10.378), (0.15, 14.482), (0.25, 24.860),
-                                                  (0.5, 49.720)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("ratio", "published"),
+    [(0.05, 5.702), (0.1, 10.378), (0.15, 14.482), (0.25, 24.860), (0.5, 49.720)],
+)
 def test_fact_14_published_macs(resnet56: Dense, ratio: float, published: float) -> None:
     scores = {site: torch.arange(float(width)) for site, width in resnet56.widths.items()}
     kept = filters.uniform(scores, ratio, original=resnet56.widths)
@@ -271,14 +332,18 @@ def test_fact_15_resnet110(resnet110: Dense) -> None:
 
 
 def test_blocks_of_a_chain_are_an_error() -> None:
-    with pytest.raises(UserError, match=r"pruner=blocks needs a network of residual blocks.*pruner=filters"):
+    with pytest.raises(
+        UserError, match=r"pruner=blocks needs a network of residual blocks.*pruner=filters"
+    ):
         blocks.choose({}, 0.3, sites=block_sites(network("vgg16_bn")), share=lambda gone: 0.0)
 
 
 def test_more_blocks_than_there_are(resnet56: Dense) -> None:
     scores = {site.name: torch.tensor(0.0) for site in resnet56.blocks}
     with pytest.raises(UserError, match=r"21 of 27 blocks may go and the largest is 0\.788"):
-        blocks.choose(scores, 0.9, sites=resnet56.blocks, share=lambda gone: resnet56.share("macs", {}, gone))
+        blocks.choose(
+            scores, 0.9, sites=resnet56.blocks, share=lambda gone: resnet56.share("macs", {}, gone)
+        )
 
 
 def test_hydras_filters_are_those_of_small_l1() -> None:
@@ -314,10 +379,14 @@ def test_every_criterion_on_digits_within_seconds(name: str, unit: str, digits: 
     assert time.process_time() - begun < 5
     assert list(scores) == [site.name for site in sites]
     for site in sites:
-        expected = () if isinstance(site, BlockSite) else (net.get_submodule(site.conv).weight.shape[0],)
+        expected = (
+            () if isinstance(site, BlockSite) else (net.get_submodule(site.conv).weight.shape[0],)
+        )
         assert tuple(scores[site.name].shape) == expected
         assert torch.isfinite(scores[site.name]).all()
-    assert len({float(score.double().sum()) for score in scores.values()}) > len(sites) // 2, "scores tell units apart"
+    assert len({float(score.double().sum()) for score in scores.values()}) > len(sites) // 2, (
+        "scores tell units apart"
+    )
     assert net.training
     assert all(parameter.requires_grad for parameter in net.parameters())
     assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())

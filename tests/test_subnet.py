@@ -19,13 +19,20 @@ from advprune.surgery.subnet import Subnet
 def convnet(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(216, 5)
+        nn.Conv2d(2, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Flatten(),
+        nn.Linear(216, 5),
     )
 
 
 def batch(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(6, 2, 8, 8, generator=generator), torch.randint(0, 5, (6,), generator=generator)
+    return torch.rand(6, 2, 8, 8, generator=generator), torch.randint(
+        0, 5, (6,), generator=generator
+    )
 
 
 class Counting:
@@ -41,7 +48,12 @@ class Counting:
 
 def searching(net: nn.Module, choose=None) -> Subnet:
     choose = choose or partial(masks_of, ratio=0.7, scope="layer")
-    return Subnet(net, scores=initial_scores(net, init="scaled", seed=0), choose=choose, through=straight_through)
+    return Subnet(
+        net,
+        scores=initial_scores(net, init="scaled", seed=0),
+        choose=choose,
+        through=straight_through,
+    )
 
 
 def fixed(net: nn.Module) -> Subnet:
@@ -279,7 +291,9 @@ def test_apply_zeroes_the_masked_weights_alone_and_touches_nothing_if_one_mask_i
     for name, value in net.state_dict().items():
         expected = torch.where(masks[name], before[name], 0.0) if name in masks else before[name]
         assert torch.equal(value, expected)
-        assert not torch.signbit(value[value == 0]).any()  # no -0.0, whose bits a checksum would see
+        assert not torch.signbit(
+            value[value == 0]
+        ).any()  # no -0.0, whose bits a checksum would see
 
 
 def test_wrong_arguments_are_refused():
@@ -293,4 +307,6 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(UserError, match="bn='foo' is not one of train, freeze_affine, freeze_all"):
         Subnet(net, scores=scores, choose=choose, through=straight_through, bn="foo")
     with pytest.raises(UserError, match=r"the scores of 5.weight do not fit"):
-        Subnet(net, scores={"0.weight": scores["0.weight"]}, choose=choose, through=straight_through)
+        Subnet(
+            net, scores={"0.weight": scores["0.weight"]}, choose=choose, through=straight_through
+        )

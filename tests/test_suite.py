@@ -70,7 +70,9 @@ def test_a_changed_file_of_the_checkout_is_named_once(tmp_path: Path) -> None:
     assert checkout.changed(tmp_path, before) == ["docs/new", "docs/one", "docs/two"]
 
 
-def test_a_picture_is_drawn_beside_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_is_drawn_beside_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from docs import draw_result
 
     drawn: list[Path] = []

@@ -30,7 +30,10 @@ def whole_of(net: torch.nn.Module) -> Dense:
 def some_filters(whole: Dense, seed: int = 0) -> dict[str, list[int]]:
     draw = torch.Generator().manual_seed(seed)
     keep = {site: max(width // 2, 1) for site, width in whole.widths.items()}
-    return {s: sorted(torch.randperm(w, generator=draw)[: keep[s]].tolist()) for s, w in whole.widths.items()}
+    return {
+        s: sorted(torch.randperm(w, generator=draw)[: keep[s]].tolist())
+        for s, w in whole.widths.items()
+    }
 
 
 def removable(whole: Dense) -> list[str]:
@@ -51,7 +54,9 @@ def test_without_filters_equals_silenced(kind: str) -> None:
         after = small(x)
     scale = float(silent.abs().max())
     assert float((after - silent).abs().max()) <= 1e-5 * max(scale, 1)
-    assert float((after - before).abs().max()) > 1e-3 * scale, "silencing changed nothing: the test could not fail"
+    assert float((after - before).abs().max()) > 1e-3 * scale, (
+        "silencing changed nothing: the test could not fail"
+    )
     removed = {site: width - len(chosen.filters[site]) for site, width in whole.widths.items()}
     assert total(layers(small, SHAPE)) == total(whole.left(removed, []))
     assert sum(p.numel() for p in small.parameters()) == total(whole.left(removed, []))[0]
@@ -79,8 +84,14 @@ def test_rebuilt_from_shapes_alone(kind: str, tmp_path: Path) -> None:
     net = lively(kind)
     whole = whole_of(net)
     gone = removable(whole)
-    kept = {s: i for s, i in some_filters(whole).items() if not s.startswith(tuple(f"{name}." for name in gone))}
-    small = shrink(copy.deepcopy(net), Structure(kept, gone, {}), groups=whole.groups, sites=whole.blocks)
+    kept = {
+        s: i
+        for s, i in some_filters(whole).items()
+        if not s.startswith(tuple(f"{name}." for name in gone))
+    }
+    small = shrink(
+        copy.deepcopy(net), Structure(kept, gone, {}), groups=whole.groups, sites=whole.blocks
+    )
     Structure(kept, gone, shapes(small)).save(tmp_path / structure.FILE)
     model, options = KINDS[kind]
     again = structure.rebuild(network(model, **options), structure.load(tmp_path / structure.FILE))
@@ -112,10 +123,17 @@ print(net(load_file(folder / "x.safetensors")["x"]).tolist())
 """
     here = str(Path(__file__).parent)
     path = ":".join([str(Path(__file__).parents[1] / "src"), here])
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path), here], capture_output=True, text=True, check=True,
-                         env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PATH": ""})  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), here],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PATH": ""},
+    )
     with torch.no_grad():
-        torch.testing.assert_close(torch.tensor(json.loads(run.stdout)), small(x), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(
+            torch.tensor(json.loads(run.stdout)), small(x), rtol=1e-6, atol=1e-6
+        )
 
 
 def test_nothing_removed_is_bit_equal() -> None:
@@ -125,7 +143,9 @@ def test_nothing_removed_is_bit_equal() -> None:
     x = torch.rand(2, *SHAPE)
     with torch.no_grad():
         before = net(x)
-        assert torch.equal(shrink(net, Structure(all_of_them, [], {}), groups=whole.groups, sites=[])(x), before)
+        assert torch.equal(
+            shrink(net, Structure(all_of_them, [], {}), groups=whole.groups, sites=[])(x), before
+        )
 
 
 def test_zeroing_the_convolution_alone_is_not_removal() -> None:
@@ -181,7 +201,11 @@ def test_structure_files_are_checked(tmp_path: Path) -> None:
 def test_weights_without_their_structure_are_noticed(part: str) -> None:
     net = lively("resnet_a")
     whole = whole_of(net)
-    chosen = Structure(some_filters(whole), [], {}) if part == "filters" else Structure({}, ["layer1.1"], {})
+    chosen = (
+        Structure(some_filters(whole), [], {})
+        if part == "filters"
+        else Structure({}, ["layer1.1"], {})
+    )
     small = shrink(copy.deepcopy(net), chosen, groups=whole.groups, sites=whole.blocks)
     assert structure.misses_structure(net, small.state_dict())
     assert not structure.misses_structure(net, net.state_dict())
@@ -194,23 +218,36 @@ def test_what_cannot_be_cut() -> None:
     with pytest.raises(UserError, match="conv1 has no filters that may go"):
         shrink(net, Structure({"conv1": [0]}, [], {}), groups=whole.groups, sites=whole.blocks)
     with pytest.raises(UserError, match="at least one must stay"):
-        shrink(net, Structure({"layer1.0.conv1": []}, [], {}), groups=whole.groups, sites=whole.blocks)
+        shrink(
+            net, Structure({"layer1.0.conv1": []}, [], {}), groups=whole.groups, sites=whole.blocks
+        )
     with pytest.raises(UserError, match=r"layer2\.0 is no block that can be removed"):
         shrink(net, Structure({}, ["layer2.0"], {}), groups=whole.groups, sites=whole.blocks)
 
 
-@pytest.mark.parametrize(("kind", "ratio"), [("resnet_a", 0.5), ("vgg16_bn", 0.95), ("mobilenet_v2", 0.4)])
+@pytest.mark.parametrize(
+    ("kind", "ratio"), [("resnet_a", 0.5), ("vgg16_bn", 0.95), ("mobilenet_v2", 0.4)]
+)
 @pytest.mark.parametrize("scope", ["layer", "global"])
-def test_the_ratio_is_reached_and_not_one_filter_more(kind: str, ratio: float, scope: filters.Scope) -> None:
+def test_the_ratio_is_reached_and_not_one_filter_more(
+    kind: str, ratio: float, scope: filters.Scope
+) -> None:
     net = lively(kind)
     whole = whole_of(net)
     draw = torch.Generator().manual_seed(1)
     scores = {site: torch.rand(width, generator=draw) for site, width in whole.widths.items()}
-    kept = filters.choose(scores, ratio, scope=scope, original=whole.widths,
-                          share=lambda removed: whole.share("parameters", removed, []))  # fmt: skip
+    kept = filters.choose(
+        scores,
+        ratio,
+        scope=scope,
+        original=whole.widths,
+        share=lambda removed: whole.share("parameters", removed, []),
+    )
     removed = {site: width - len(kept[site]) for site, width in whole.widths.items()}
     small = shrink(copy.deepcopy(net), Structure(kept, [], {}), groups=whole.groups, sites=[])
-    share = 1 - sum(p.numel() for p in small.parameters()) / sum(p.numel() for p in net.parameters())
+    share = 1 - sum(p.numel() for p in small.parameters()) / sum(
+        p.numel() for p in net.parameters()
+    )
     assert share >= ratio
     fewer = [removed | {site: count - 1} for site, count in removed.items() if count]
     assert min(whole.share("parameters", less, []) for less in fewer) < ratio
@@ -222,8 +259,13 @@ def test_near_one_the_achieved_share_is_real_or_an_error() -> None:
     scores = {site: torch.arange(float(width)) for site, width in whole.widths.items()}
 
     def choose(ratio: float) -> dict[str, list[int]]:
-        return filters.choose(scores, ratio, scope="global", original=whole.widths,
-                              share=lambda removed: whole.share("parameters", removed, []))  # fmt: skip
+        return filters.choose(
+            scores,
+            ratio,
+            scope="global",
+            original=whole.widths,
+            share=lambda removed: whole.share("parameters", removed, []),
+        )
 
     with pytest.raises(UserError, match=r"the largest is 0\.\d+") as refused:
         choose(0.999)
@@ -236,7 +278,13 @@ def test_rounded_to_eight() -> None:
     net = lively("vgg16_bn")
     whole = whole_of(net)
     scores = {site: torch.rand(width) for site, width in whole.widths.items()}
-    kept = filters.choose(scores, 0.6, scope="global", original=whole.widths, round_to=8,
-                          share=lambda removed: whole.share("macs", removed, []))  # fmt: skip
+    kept = filters.choose(
+        scores,
+        0.6,
+        scope="global",
+        original=whole.widths,
+        round_to=8,
+        share=lambda removed: whole.share("macs", removed, []),
+    )
     assert all(len(indices) % 8 == 0 for indices in kept.values())
     assert whole.share("macs", {s: w - len(kept[s]) for s, w in whole.widths.items()}, []) >= 0.6

@@ -57,14 +57,18 @@ def test_samples_fill_the_ball():
     linf = (Linf(0.1).sample(x) - x).flatten()
     assert linf.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.05)
     radius = L2(0.1).distance(L2(0.1).sample(x), x)
-    assert (radius < 0.05).float().mean().item() == pytest.approx(0.25, abs=0.03)  # area, in two dimensions
+    assert (radius < 0.05).float().mean().item() == pytest.approx(
+        0.25, abs=0.03
+    )  # area, in two dimensions
 
 
 @given(scale=st.floats(-35, 30))
 @settings(deadline=None, max_examples=25)
 def test_the_l2_direction_has_length_one_at_any_scale_of_the_gradient(scale):
     grad = torch.tensor([[[[3.0, -4.0]]]]) * 10.0**scale
-    torch.testing.assert_close(L2(0.1).steepest(grad), torch.tensor([[[[0.6, -0.8]]]]), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        L2(0.1).steepest(grad), torch.tensor([[[[0.6, -0.8]]]]), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_no_gradient_no_direction():
@@ -90,7 +94,10 @@ def test_frozen_gives_back_each_mode_and_flag_also_after_an_error():
 
     with pytest.raises(RuntimeError, match="inside"):
         borrow()
-    assert ([m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]) == before
+    assert (
+        [m.training for m in model.modules()],
+        [p.requires_grad for p in model.parameters()],
+    ) == before
 
 
 def test_rng_kept():

@@ -33,12 +33,32 @@ from advprune.tracking.wandb_parts import flat
 
 DOUBT = "the network gives <b>every</b> image the same class"
 ROW: dict[str, Any] = {
-    "dataset": "d", "model": "m", "objective": "o", "pruner": "p", "ratio": 0.5, "quantizer": None, "options": "",
-    "sparsity": 0.5, "unit": "weights", "attack": "pgd", "eps": 0.15, "norm": "linf", "source": None, "images": 50,
-    "of": 359, "seeds": 2, "clean_acc": 0.9, "robust_acc": 0.5, "doubts": [DOUBT], "costs": {}, "identity": "i",
-    "runs": {0: "abc", 1: "def"}, "commands": {0: "python prune.py seed=0", 1: "python prune.py seed=1"},
-    "perturbation": None, "published": False,
-}  # fmt: skip
+    "dataset": "d",
+    "model": "m",
+    "objective": "o",
+    "pruner": "p",
+    "ratio": 0.5,
+    "quantizer": None,
+    "options": "",
+    "sparsity": 0.5,
+    "unit": "weights",
+    "attack": "pgd",
+    "eps": 0.15,
+    "norm": "linf",
+    "source": None,
+    "images": 50,
+    "of": 359,
+    "seeds": 2,
+    "clean_acc": 0.9,
+    "robust_acc": 0.5,
+    "doubts": [DOUBT],
+    "costs": {},
+    "identity": "i",
+    "runs": {0: "abc", 1: "def"},
+    "commands": {0: "python prune.py seed=0", 1: "python prune.py seed=1"},
+    "perturbation": None,
+    "published": False,
+}
 FULL = {"after_each": dict.fromkeys(("clean", "apgd-ce", "apgd-t", "fab-t", "square"), 0.4)}
 
 
@@ -51,13 +71,20 @@ def test_doubts_norm_strength_images_and_seeds_stand_in_every_format() -> None:
     rows = [row(), row(attack="autoattack", doubts=[], identity="j", **FULL)]
     names = [field.name for field in shown(rows)[0]]
     assert {"doubts", "strength", "images", "of", "seeds"} <= set(names)
-    assert names.index("seeds") < names.index("clean_acc")  # the screen shows them without scrolling
+    assert names.index("seeds") < names.index(
+        "clean_acc"
+    )  # the screen shows them without scrolling
     (listed, full), text = list(csv.DictReader(io.StringIO(table(rows)))), markdown(rows)
     assert DOUBT in listed["doubts"]
     assert OVERSTATES in listed["doubts"]
     assert not full["doubts"]
     assert (listed["strength"], full["strength"]) == ("upper bound", "AutoAttack")
-    assert (listed["threat"], listed["images"], listed["of"], listed["seeds"]) == ("linf 0.15", "50", "359", "2")
+    assert (listed["threat"], listed["images"], listed["of"], listed["seeds"]) == (
+        "linf 0.15",
+        "50",
+        "359",
+        "2",
+    )
     assert "python prune.py seed=0 && python prune.py seed=1" in listed["command"]
     assert "linf 0.15" in text
     assert markdown_cell(DOUBT) in text
@@ -85,12 +112,16 @@ def test_doubts_reach_wandb_and_name_their_rows() -> None:
     assert flat({"doubts": ["a", "b"], "robust_acc": 0.5})["doubts"] == "a; b"
     assert flat({"robust_acc": 0.5})["doubts"] == ""
     said = attributed([row(), row(pruner="q", doubts=[])], lambda r: r["pruner"])
-    assert said == sorted([f"doubt: {OVERSTATES}", f"doubt (p): {DOUBT}"], key=lambda text: text.split(": ")[1])
+    assert said == sorted(
+        [f"doubt: {OVERSTATES}", f"doubt (p): {DOUBT}"], key=lambda text: text.split(": ")[1]
+    )
 
 
 def test_attacks_of_unlike_strength_are_told_apart() -> None:
     assert strength(row()) == "upper bound"
-    assert strength(row(attack="autoattack", after_each={"apgd-ce": 0.5})) == "upper bound"  # a part of it
+    assert (
+        strength(row(attack="autoattack", after_each={"apgd-ce": 0.5})) == "upper bound"
+    )  # a part of it
     assert strength(row(**FULL)) == "AutoAttack"
     assert strength(row(certified_acc=0.3)) == "proof"
     assert strength(row(perturbation="30°")) == strength(row(source="dense")) == ""
@@ -103,17 +134,27 @@ def test_the_norm_stands_beside_every_eps() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1 or so", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "=cmd|' /C calc'!A0"]
+    "text",
+    ["=1+1", "+1 or so", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "=cmd|' /C calc'!A0"],
 )
 def test_a_spreadsheet_computes_nothing_of_a_users(text: str) -> None:
-    (read,) = csv.reader(io.StringIO(csv_text(["a"], [{"a": text}]).split("\r\n", 1)[1], newline=""))
+    (read,) = csv.reader(
+        io.StringIO(csv_text(["a"], [{"a": text}]).split("\r\n", 1)[1], newline="")
+    )
     assert read == [f"'{text}"]
 
 
 def test_numbers_stay_numbers() -> None:
     assert [csv_cell(value) for value in (-1.5, "-1.5", "+2", "-1e-3", 0, None, "a=b", "-inf")] == [
-        -1.5, "-1.5", "+2", "-1e-3", 0, None, "a=b", "-inf",
-    ]  # fmt: skip
+        -1.5,
+        "-1.5",
+        "+2",
+        "-1e-3",
+        0,
+        None,
+        "a=b",
+        "-inf",
+    ]
     assert csv_text(["a", "b"], [{"a": "x,y", "b": None}]) == 'a,b\r\n"x,y",\r\n'
 
 
@@ -126,15 +167,39 @@ def test_latex_and_markdown_are_escaped_whole() -> None:
     assert markdown_cell("a|b\n<script> [x](y)") == "a\\|b &lt;script> [x]\\(y)"
 
 
-def test_words_in_brackets_print_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_in_brackets_print_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     named = {
-        "model": "[red]m[/red]", "dataset": "[bold]d", "objective": ":smile:", "pruner": None, "ratio": None,
-        "seed": 0, "attack": "pgd", "eps": 0.15, "norm": "linf", "clean_acc": 0.5, "clean_acc_interval": [0.4, 0.6],
-        "images": 5, "of": 5, "seconds": 1.0, "checkpoint": "best", "doubts": ["[link=x]odd"], "quantizer": None,
-        "made": 1, "found": 0, "this_command": 1.0,
+        "model": "[red]m[/red]",
+        "dataset": "[bold]d",
+        "objective": ":smile:",
+        "pruner": None,
+        "ratio": None,
+        "seed": 0,
+        "attack": "pgd",
+        "eps": 0.15,
+        "norm": "linf",
+        "clean_acc": 0.5,
+        "clean_acc_interval": [0.4, 0.6],
+        "images": 5,
+        "of": 5,
+        "seconds": 1.0,
+        "checkpoint": "best",
+        "doubts": ["[link=x]odd"],
+        "quantizer": None,
+        "made": 1,
+        "found": 0,
+        "this_command": 1.0,
         "files": {"dense": "st [red]x/dense", "evaluated": "st [red]x/evaluated/1"},
-    }  # fmt: skip
-    failed = {"failed": "no [green]file", "overrides": ["a=[1]"], "names": {"model": "[u]"}, "ratio": None, "seed": 1}
+    }
+    failed = {
+        "failed": "no [green]file",
+        "overrides": ["a=[1]"],
+        "names": {"model": "[u]"},
+        "ratio": None,
+        "seed": 1,
+    }
     tables.show([{"row": named}, failed], tmp_path)
     told = "".join(capsys.readouterr())
     for text in ("[red]m[/red]", "[bold]d", ":smile:", "[link=x]odd", "no [green]file", "[u]"):
@@ -172,9 +237,12 @@ def exit_code() -> Any:
 
 def config(folder: Path) -> Any:
     return SimpleNamespace(
-        hydra=SimpleNamespace(runtime=SimpleNamespace(output_dir=str(folder)), sweep=SimpleNamespace(dir=str(folder))),
-        store=str(folder / "stages"), get=lambda name, default=None: False,
-    )  # fmt: skip
+        hydra=SimpleNamespace(
+            runtime=SimpleNamespace(output_dir=str(folder)), sweep=SimpleNamespace(dir=str(folder))
+        ),
+        store=str(folder / "stages"),
+        get=lambda name, default=None: False,
+    )
 
 
 @pytest.mark.parametrize("end", ["on_run_end", "on_multirun_end"])
@@ -187,7 +255,12 @@ def config(folder: Path) -> Any:
     ],
 )
 def test_what_fails_at_the_end_is_an_exit_code(
-    tmp_path: Path, exit_code: Any, capsys: pytest.CaptureFixture[str], end: str, record: str, named: str
+    tmp_path: Path,
+    exit_code: Any,
+    capsys: pytest.CaptureFixture[str],
+    end: str,
+    record: str,
+    named: str,
 ) -> None:
     """Hydra catches what its callback raises, and exits with 0."""
     job = tmp_path if end == "on_run_end" else tmp_path / "0"
@@ -222,7 +295,9 @@ def test_two_jobs_do_not_share_a_folder() -> None:
         launcher.config = OmegaConf.create({"hydra": {"sweep": {"subdir": subdir}}})
         launcher._check_folders(1)
         if refused:
-            with pytest.raises(UserError, match=r"hydra\.sweep\.subdir=x is one folder for all 2 jobs"):
+            with pytest.raises(
+                UserError, match=r"hydra\.sweep\.subdir=x is one folder for all 2 jobs"
+            ):
                 launcher._check_folders(2)
         else:
             launcher._check_folders(2)
@@ -269,8 +344,18 @@ def test_a_planted_link_is_replaced_and_not_written_through(tmp_path: Path) -> N
 
 def test_the_recipe_shown_is_the_one_that_was_used() -> None:
     """A data set's suggestion of 100 epochs, which the stage overrode with 2, is not in it."""
-    dataset = {"name": "d", "epochs": {"training": 100}, "learning_rate": 0.1, "eps": {"linf": 0.15}, "validation": 0.1}
-    options = {"stage": "dense", "dataset": dataset, "training": {"epochs": 2, "learning_rate": 0.05}}
+    dataset = {
+        "name": "d",
+        "epochs": {"training": 100},
+        "learning_rate": 0.1,
+        "eps": {"linf": 0.15},
+        "validation": 0.1,
+    }
+    options = {
+        "stage": "dense",
+        "dataset": dataset,
+        "training": {"epochs": 2, "learning_rate": 0.05},
+    }
     shown_as = _recipe(Found("dense", "k", Path(), options, {}, "as it lies"))
     assert yaml.safe_load(shown_as) == options | {"dataset": {"name": "d", "validation": 0.1}}
     assert "100" not in shown_as
@@ -282,4 +367,10 @@ def test_a_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
     job = SimpleNamespace(job=SimpleNamespace(name="prune"), overrides=SimpleNamespace(task=words))
     monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
     monkeypatch.setattr(HydraConfig, "get", lambda: job)
-    assert shlex.split(command()) == ["python", "prune.py", "ratio=0.9", "store='st [red]x'", "attack.eps=8/255"]
+    assert shlex.split(command()) == [
+        "python",
+        "prune.py",
+        "ratio=0.9",
+        "store='st [red]x'",
+        "attack.eps=8/255",
+    ]

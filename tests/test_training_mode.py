@@ -14,7 +14,9 @@ from advprune.modules.training import RobustTraining
 
 def a_net() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)
+    ).eval()
 
 
 def objective(model: nn.Module, x: Tensor, y: Tensor, *, progress: float) -> Tensor:
@@ -23,8 +25,14 @@ def objective(model: nn.Module, x: Tensor, y: Tensor, *, progress: float) -> Ten
 
 def fit(module: RobustTraining) -> None:
     data = DataLoader(TensorDataset(torch.rand(8, 1, 8, 8) + 3, torch.arange(8) % 2), batch_size=4)
-    pl.Trainer(accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-               enable_model_summary=False).fit(module, data, data)  # fmt: skip
+    pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, data, data)
 
 
 def test_training_updates_the_statistics_of_a_network_that_came_in_eval_mode() -> None:
@@ -39,9 +47,16 @@ def test_a_search_does_with_statistics_what_its_option_says(bn: str, batches: in
     net = a_net()
     scores = {name: weight.detach().abs() for name, weight in prunable(net).items()}
     search = MaskSearch(
-        net, objective, Recipe(epochs=2, learning_rate=0.0), attack=None, seed=0, scores=scores, bn=bn, ratios=[0.5],
+        net,
+        objective,
+        Recipe(epochs=2, learning_rate=0.0),
+        attack=None,
+        seed=0,
+        scores=scores,
+        bn=bn,
+        ratios=[0.5],
         choose=lambda s, ratio: {name: score > score.median() for name, score in s.items()},
         through=lambda weight, score, mask: weight * mask + 0 * score,
-    )  # fmt: skip
+    )
     fit(search)
     assert int(net[1].num_batches_tracked) == batches

@@ -21,7 +21,10 @@ from advprune.objectives.mixtrain import mixtrain
 from advprune.objectives.smoothing import Smoothed, smoothing
 from advprune.threat import Linf
 
-X, Y = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])
+X, Y = (
+    torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0)),
+    torch.tensor([0, 1, 2, 0, 1, 2]),
+)
 
 
 def network() -> nn.Sequential:
@@ -47,16 +50,24 @@ def test_t17_the_authors_cosine() -> None:
     assert [rates[0], rates[1], rates[19]] == pytest.approx([0.09938442, 0.1, 0.00244717], abs=5e-9)
 
 
-def test_the_authors_cosine_of_free_training_is_planned_for_the_epochs_before_the_replays_divide_them() -> None:
+def test_the_authors_cosine_of_free_training_is_planned_for_the_epochs_before_the_replays_divide_them() -> (
+    None
+):
     """hydra.md 6, defect 9: at pass 22, the authors' last, the rate is still 0.087."""
-    at = factor(Recipe(epochs=90, schedule=Schedule.cosine_authors_free), steps_per_epoch=2, epochs=23)
+    at = factor(
+        Recipe(epochs=90, schedule=Schedule.cosine_authors_free), steps_per_epoch=2, epochs=23
+    )
     assert at(2) == 1.0
     assert 0.1 * at(44) == 0.1 * at(45) == pytest.approx(0.087, abs=5e-4)
-    usual = factor(Recipe(epochs=20, schedule=Schedule.cosine_authors), steps_per_epoch=2, epochs=20)
+    usual = factor(
+        Recipe(epochs=20, schedule=Schedule.cosine_authors), steps_per_epoch=2, epochs=20
+    )
     assert usual(39) == pytest.approx(0.0244717, abs=5e-8)
 
 
-@pytest.mark.parametrize(("step", "share", "beta"), [(60, 0.0035294 / 0.007, 0.4958), (119, 1.0, 0.0), (150, 1.0, 0.0)])
+@pytest.mark.parametrize(
+    ("step", "share", "beta"), [(60, 0.0035294 / 0.007, 0.4958), (119, 1.0, 0.0), (150, 1.0, 0.0)]
+)
 def test_t18_crown_ibp_schedule(step: float, share: float, beta: float) -> None:
     """hydra.md 2.4, SVHN: 200 epochs, eps full after 119."""
     spy = Spy()
@@ -85,14 +96,24 @@ def test_t18_mixtrain_schedules() -> None:
         loss = mixtrain(network(), X, Y, progress=(epoch + 0.5) / 60, bound=spy, probability=1.0)
         assert loss.item() == pytest.approx(natural.item() + weight * math.log(3), rel=1e-5)
         assert spy.asked[-1]["scale"] == pytest.approx(min(epoch / 15, 1.0))
-        scaled = mixtrain(network(), X, Y, progress=(epoch + 0.5) / 60, bound=spy, probability=1.0, normalised=True)
+        scaled = mixtrain(
+            network(),
+            X,
+            Y,
+            progress=(epoch + 0.5) / 60,
+            bound=spy,
+            probability=1.0,
+            normalised=True,
+        )
         assert scaled.item() == pytest.approx(loss.item() / (1 + weight), rel=1e-5)
     mixtrain(network(), X, Y, progress=0.0, bound=spy, probability=1.0, clock=20, ramp=0)
     assert spy.asked[-1]["scale"] == 1.0  # pruning and fine-tuning have the whole eps at once
 
 
 def test_t27_a_schedule_of_no_length_is_pure_ibp() -> None:
-    loss = crown_ibp(network(), X, Y, progress=0.0, ramp=0.0, bound=partial(crown_ibp_bound, threat=Linf(0.1)))
+    loss = crown_ibp(
+        network(), X, Y, progress=0.0, ramp=0.0, bound=partial(crown_ibp_bound, threat=Linf(0.1))
+    )
     margins = ibp_bound(network(), X, Y, threat=Linf(0.1))
     torch.testing.assert_close(loss, F.cross_entropy(-margins, Y))
 
@@ -130,7 +151,11 @@ def test_mixtrain_bounds_a_few_images_drawn_with_replacement() -> None:
 
 def test_verified_objectives_teach_what_they_prove() -> None:
     """From a random network to one proved on its six images, by each objective."""
-    for goal, bound in ((ibp, ibp_bound), (crown_ibp, crown_ibp_bound), (partial(mixtrain, images=6), crown)):
+    for goal, bound in (
+        (ibp, ibp_bound),
+        (crown_ibp, crown_ibp_bound),
+        (partial(mixtrain, images=6), crown),
+    ):
         net = network()
         optimizer = torch.optim.Adam(net.parameters(), 0.02)
         for step in range(150):
@@ -190,7 +215,9 @@ def test_consistency_of_equal_copies_is_cross_entropy_and_entropy() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     net[1].weight.data.zero_()
     net[1].bias.data = torch.tensor([math.log(2), 0.0, 0.0])  # probabilities 1/2, 1/4, 1/4
-    loss = smoothing(net, X[:1], Y[:1], progress=0.0, form="consistency", samples=2, beta=20.0, entropy=0.5)
+    loss = smoothing(
+        net, X[:1], Y[:1], progress=0.0, form="consistency", samples=2, beta=20.0, entropy=0.5
+    )
     assert loss.item() == pytest.approx(math.log(2) + 0.5 * 1.5 * math.log(2), rel=1e-5)
 
 
@@ -204,15 +231,21 @@ def test_macer_by_hand() -> None:
     gap = (torch.special.ndtri(vote[0]) - torch.special.ndtri(vote[1])).item()
     loss = smoothing(net, X[:1], Y[:1], progress=0.0, form="macer", samples=16, beta=12.0)
     assert loss.item() == pytest.approx(math.log(2) + 12 * 0.125 * max(8 - gap, 0), rel=1e-3)
-    wrong = smoothing(net, X[:1], torch.tensor([1]), progress=0.0, form="macer", samples=16, beta=12.0)
-    assert wrong.item() == pytest.approx(math.log(4), rel=1e-5)  # an image that is wrong has no radius
+    wrong = smoothing(
+        net, X[:1], torch.tensor([1]), progress=0.0, form="macer", samples=16, beta=12.0
+    )
+    assert wrong.item() == pytest.approx(
+        math.log(4), rel=1e-5
+    )  # an image that is wrong has no radius
 
 
 @pytest.mark.parametrize(
     ("call", "word"),
     [
-        (partial(smoothing, sigma=0.0), "sigma"), (partial(smoothing, form="macer"), "samples"),
-        (partial(smoothing, form="smoothadv"), "attack"), (partial(smoothing, form="cohen"), "form"),
+        (partial(smoothing, sigma=0.0), "sigma"),
+        (partial(smoothing, form="macer"), "samples"),
+        (partial(smoothing, form="smoothadv"), "attack"),
+        (partial(smoothing, form="cohen"), "form"),
         (partial(ibp, bound=Spy(), hold=0.6, ramp=0.6), "at most 1"),
         (partial(ibp, bound=Spy(), kappa_end=2.0), "kappa_end"),
         (partial(crown_ibp, bound=Spy(), beta_start=-1.0), "beta_start"),
@@ -220,7 +253,7 @@ def test_macer_by_hand() -> None:
         (partial(mixtrain, bound=Spy(), probability=80), "probability"),
         (partial(ibp, ramp=0.0, bound=partial(ibp_bound, threat=Linf(0.1))), "src/advprune/bounds"),
     ],
-)  # fmt: skip
+)
 def test_mistakes(call, word: str) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh()) if "src" in word else network()
     with pytest.raises(UserError, match=word):

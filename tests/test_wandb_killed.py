@@ -14,15 +14,29 @@ from test_loggers import sync
 from wandb_server import WandbServer
 
 pytestmark = pytest.mark.slow
-GRID = ("prune.py", "-m", "pruner=magnitude", "ratio=0.5,0.9", *TINY, "training.epochs=40", "logger=wandb")
+GRID = (
+    "prune.py",
+    "-m",
+    "pruner=magnitude",
+    "ratio=0.5,0.9",
+    *TINY,
+    "training.epochs=40",
+    "logger=wandb",
+)
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    environment = own | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"), "NETRC": str(folder / "none")}
+    environment = own | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT / "src"),
+        "NETRC": str(folder / "none"),
+    }
     places = (f"store={folder}/stages", f"hydra.sweep.dir={folder}/grids/{time.monotonic_ns()}")
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen([sys.executable, *GRID, *places], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(
+            [sys.executable, *GRID, *places], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
 
 
 def test_one_run_a_job_after_a_kill(tmp_path: Path) -> None:

@@ -43,9 +43,17 @@ def test_other_words_are_left_as_they_are(words: str) -> None:
 
 def test_a_grid_asks_each_member_for_its_own_option(tmp_path: Path) -> None:
     """The default pruner has no criterion: Hydra refused the command. A ratio out of reach ends the jobs early."""
-    words = ["-m", "pruner=filters,blocks", "pruner/criterion=kl", "pruner.criterion.images=48", "ratio=0.9999"]
+    words = [
+        "-m",
+        "pruner=filters,blocks",
+        "pruner/criterion=kl",
+        "pruner.criterion.images=48",
+        "ratio=0.9999",
+    ]
     words += [f"store={tmp_path}/stages", f"hydra.sweep.dir={tmp_path}/grid"]
-    done = subprocess.run([sys.executable, "prune.py", *words], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "prune.py", *words], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert "ratio=0.9999 is not possible" in done.stdout + done.stderr
     assert "blocks needs a network of residual blocks" in done.stdout + done.stderr

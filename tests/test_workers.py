@@ -48,26 +48,36 @@ def labels(dataset: Dataset, count: int, patience: float = 60) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_without_shared_memory_batches_come_through_pipes_and_it_is_said_once(count, monkeypatch, caplog):
+def test_without_shared_memory_batches_come_through_pipes_and_it_is_said_once(
+    count, monkeypatch, caplog
+):
     def refuse(_: Tensor) -> Tensor:
-        raise RuntimeError("unable to allocate shared memory(shm) for file: No space left on device (28)")
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file: No space left on device (28)"
+        )
 
     monkeypatch.setattr(Tensor, "share_memory_", refuse)
     assert labels(Pictures(), count) == [0, 1, 2, 3, 4]
-    said = [record.message for record in caplog.records if "/dev/shm is too small" in record.message]
+    said = [
+        record.message for record in caplog.records if "/dev/shm is too small" in record.message
+    ]
     assert len(said) == count
     assert all("docker run --shm-size" in line and "dataset.workers=0" in line for line in said)
 
 
 def test_a_worker_that_is_killed_ends_the_job_with_a_sentence():
-    with pytest.raises(UserError, match=r"was ended from outside .*: give dataset\.workers=0, or fewer workers"):
+    with pytest.raises(
+        UserError, match=r"was ended from outside .*: give dataset\.workers=0, or fewer workers"
+    ):
         labels(Pictures(killed), 1)
 
 
 @pytest.mark.parametrize("how", [asleep, stopped])
 def test_a_worker_that_gives_nothing_is_not_waited_for_for_ever(how):
     begun = time.monotonic()
-    with pytest.raises(UserError, match=r"gave nothing for 1 s: is the disk of dataset\.root answering\?"):
+    with pytest.raises(
+        UserError, match=r"gave nothing for 1 s: is the disk of dataset\.root answering\?"
+    ):
         labels(Pictures(how), 1, patience=1)
     assert time.monotonic() - begun < 30
 

@@ -13,7 +13,8 @@ class WandbServer(ThreadingHTTPServer):
     """On a port of this machine; ``with WandbServer() as server``.
 
     Attributes:
-        runs: by id: ``config``, ``group``, ``kind``, ``summary``, and ``history``, rows by place as W&B keeps them.
+        runs: by id: ``config``, ``group``, ``kind``, ``summary``, and ``history``, rows by place as
+            W&B keeps them.
         artifacts: (type, name) of each.
         files: names of the uploaded files.
     """
@@ -22,7 +23,9 @@ class WandbServer(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.runs: dict[str, dict[str, Any]] = defaultdict(lambda: {"config": {}, "summary": {}, "history": {}})
+        self.runs: dict[str, dict[str, Any]] = defaultdict(
+            lambda: {"config": {}, "summary": {}, "history": {}}
+        )
         self.artifacts: list[tuple[str, str]] = []
         self.files: list[str] = []
 
@@ -50,26 +53,50 @@ class WandbServer(ThreadingHTTPServer):
         if operation == "UpsertBucket":
             return self._run(given)
         if operation == "Viewer":
-            return {"viewer": {"id": "v", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
+            return {
+                "viewer": {
+                    "id": "v",
+                    "entity": "me",
+                    "username": "me",
+                    "flags": "{}",
+                    "teams": {"edges": []},
+                }
+            }
         if operation == "CreateRunFiles":
             self.files += given["files"]
-            urls = [{"name": name, "uploadUrl": f"{self.url}/put/{name}"} for name in given["files"]]
+            urls = [
+                {"name": name, "uploadUrl": f"{self.url}/put/{name}"} for name in given["files"]
+            ]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": urls}}
         if operation == "CreateArtifact":
             asked = given["input"]
             self.artifacts.append((asked["artifactTypeName"], asked["artifactCollectionName"]))
-            made = {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s", "latestArtifact": None}}
+            made = {
+                "id": "a",
+                "state": "COMMITTED",
+                "artifactSequence": {"id": "s", "latestArtifact": None},
+            }
             return {"createArtifact": {"artifact": made}}
         return {"project": None}
 
     def _run(self, given: dict[str, Any]) -> dict[str, Any]:
         run = self.runs[given["name"]]
         run["config"] |= json.loads(given["config"] or "{}")
-        run |= {key: given[name] for key, name in (("group", "groupName"), ("kind", "jobType")) if given[name]}
+        run |= {
+            key: given[name]
+            for key, name in (("group", "groupName"), ("kind", "jobType"))
+            if given[name]
+        }
         entity = {"id": "e", "name": "me"}
         project = {"id": "p", "name": given["project"], "entity": entity}
-        bucket = {"id": "r", "name": given["name"], "displayName": given["displayName"], "config": "{}",
-                  "historyLineCount": 0, "project": project}  # fmt: skip
+        bucket = {
+            "id": "r",
+            "name": given["name"],
+            "displayName": given["displayName"],
+            "config": "{}",
+            "historyLineCount": 0,
+            "project": project,
+        }
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
 
     def stream(self, run: str, files: dict[str, Any]) -> None:
@@ -99,7 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if self.path.endswith("/graphql"):
             asked = json.loads(body)
-            operation = asked.get("operationName") or asked["query"].split("{")[0].split("(")[0].split()[-1]
+            operation = (
+                asked.get("operationName") or asked["query"].split("{")[0].split("(")[0].split()[-1]
+            )
             self._reply({"data": self.server.answer(operation, asked.get("variables") or {})})
         elif self.path.endswith("/file_stream"):
             self.server.stream(self.path.split("/")[-2], json.loads(body).get("files") or {})

@@ -11,7 +11,8 @@ from torch import nn
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """``model`` in eval mode with parameters that need no gradient; each module's mode and each flag come back.
 
-    Whatever is raised inside, the model is restored. BatchNorm in eval mode does not move its statistics.
+    Whatever is raised inside, the model is restored. BatchNorm in eval mode does not move its
+    statistics.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

@@ -30,7 +30,9 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
         UserError: with fewer than three classes there is no third logit.
     """
     if logits.shape[1] < 3:
-        raise UserError(f"the dlr loss needs at least 3 classes, the model has {logits.shape[1]}; use margin")
+        raise UserError(
+            f"the dlr loss needs at least 3 classes, the model has {logits.shape[1]}; use margin"
+        )
     top = logits.topk(3, dim=1).values
     return margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
 
@@ -42,7 +44,10 @@ def kl(logits: Tensor, probs: Tensor) -> Tensor:
         UserError: if ``probs`` are labels.
     """
     if probs.shape != logits.shape:
-        raise UserError(f"kl compares with probabilities {tuple(logits.shape)}, not {tuple(probs.shape)}; soften y")
-    # Where softmax underflows to 0 its logarithm is bounded, so that neither value nor gradient is NaN.
+        raise UserError(
+            f"kl compares with probabilities {tuple(logits.shape)}, not {tuple(probs.shape)}; soften y"
+        )
+    # Where softmax underflows to 0 its logarithm is bounded, so that neither value nor gradient is
+    # NaN.
     log_probs = probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
     return (probs * (log_probs - F.log_softmax(logits, dim=1))).sum(1)

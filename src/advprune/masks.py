@@ -19,13 +19,15 @@ Scores = dict[str, Tensor]  # {parameter name: importance, of the parameter's sh
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weights of every convolution and linear layer by parameter name, in the model's order.
 
-    Depthwise and 1x1 convolutions and the classifier are in; biases and normalisation are not. A weight that two
-    layers share is listed once, under its first name.
+    Depthwise and 1x1 convolutions and the classifier are in; biases and normalisation are not. A
+    weight that two layers share is listed once, under its first name.
     """
     weights: dict[int, tuple[str, nn.Parameter]] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            weights.setdefault(id(module.weight), (f"{name}.weight".lstrip("."), cast(nn.Parameter, module.weight)))
+            weights.setdefault(
+                id(module.weight), (f"{name}.weight".lstrip("."), cast(nn.Parameter, module.weight))
+            )
     return dict(weights.values())
 
 
@@ -44,8 +46,8 @@ def check_ratio(ratio: float) -> None:
 def keep_count(n: int, ratio: float) -> int:
     """How many of ``n`` weights stay when the share ``ratio`` is removed: max(1, round((1 - ratio) * n)), 0 of none.
 
-    ``ratio`` means the decimal a person wrote, so 0.9 of 100 keeps 10 whatever binary floats do; exact halves round to
-    the even count (0.5 of 5 keeps 2, of 7 keeps 4).
+    ``ratio`` means the decimal a person wrote, so 0.9 of 100 keeps 10 whatever binary floats do;
+    exact halves round to the even count (0.5 of 5 keeps 2, of 7 keeps 4).
 
     Raises:
         UserError: if ``ratio`` is not in [0, 1).
@@ -74,7 +76,9 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     flat = scores.detach().reshape(-1)
     if not 0 <= k <= flat.numel():
         raise ValueError(f"cannot keep {k} of {flat.numel()} scores")
-    if flat.numel() and torch.isnan(flat.max()):  # max lets NaN through, and is ten times faster than isnan of all
+    if flat.numel() and torch.isnan(
+        flat.max()
+    ):  # max lets NaN through, and is ten times faster than isnan of all
         raise UserError(
             f"{int(torch.isnan(flat).sum())} of {flat.numel()} scores are NaN and cannot be ranked; "
             "the training that made them diverged: lower its learning rate"
@@ -92,7 +96,8 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 def _kth_largest(flat: Tensor, k: int) -> Tensor:
     if flat.device.type != "cpu":
         return torch.topk(flat, k, sorted=False).values.amin()
-    # numpy's vectorised selection is three times torch.kthvalue on a CPU; half-precision types widen without loss
+    # numpy's vectorised selection is three times torch.kthvalue on a CPU; half-precision types
+    # widen without loss
     values = (flat if flat.dtype in (torch.float32, torch.float64) else flat.double()).numpy()
     return torch.tensor(np.partition(values, flat.numel() - k)[flat.numel() - k], dtype=flat.dtype)
 
@@ -126,16 +131,19 @@ def sparsity(tensors: Mapping[str, Tensor]) -> Sparsity:
 def matched(model: nn.Module, masks: Masks) -> dict[str, tuple[nn.Parameter, Tensor]]:
     """Pair each mask with its parameter, in the model's order; the mask comes on the parameter's device.
 
-    Every prunable weight needs a mask (all True leaves it alone, visibly); other parameters, such as biases, may have
-    one.
+    Every prunable weight needs a mask (all True leaves it alone, visibly); other parameters, such
+    as biases, may have one.
 
     Raises:
-        UserError: naming the tensor, if a mask is missing, names no parameter, is not bool or has another shape.
+        UserError: naming the tensor, if a mask is missing, names no parameter, is not bool or has
+            another shape.
     """
     parameters = dict(model.named_parameters())
     for name in prunable(model):
         if name not in masks:
-            raise UserError(f"{name} has no mask; masks cover every prunable weight, and all True leaves one unpruned")
+            raise UserError(
+                f"{name} has no mask; masks cover every prunable weight, and all True leaves one unpruned"
+            )
     for name, mask in masks.items():
         if name not in parameters:
             raise UserError(
@@ -153,7 +161,8 @@ def check(model: nn.Module, masks: Masks) -> None:
     """Make sure that every masked weight of the model is exactly zero.
 
     Raises:
-        UserError: naming the tensor, if one is not, or if masks and model do not fit (see ``matched``).
+        UserError: naming the tensor, if one is not, or if masks and model do not fit (see
+            ``matched``).
     """
     for name, (weight, mask) in matched(model, masks).items():
         alive = int(torch.count_nonzero(weight.detach().masked_fill(mask, 0)))

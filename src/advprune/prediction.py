@@ -1,7 +1,7 @@
 """Which class a network gives an image, and whether that is right: decided here and nowhere else.
 
-Logits that are not finite give no class. ``argmax`` alone would name one: the first that is not a number, so that a
-network of NaN would be right about, and robust on, every image of class 0.
+Logits that are not finite give no class. ``argmax`` alone would name one: the first that is not a
+number, so that a network of NaN would be right about, and robust on, every image of class 0.
 """
 
 import torch
@@ -31,6 +31,7 @@ def is_right(logits: Tensor, y: Tensor) -> Tensor:
 def lead(logits: Tensor, y: Tensor) -> Tensor:
     """The best wrong logit minus the label's, (N,); infinite where a logit is not finite, for the label is lost there.
 
-    Of two logits that are equally large it does not say which one ``argmax`` takes: ``is_right`` is the judge.
+    Of two logits that are equally large it does not say which one ``argmax`` takes: ``is_right`` is
+    the judge.
     """
     return torch.where(finite(logits), margin(logits, y), torch.inf)

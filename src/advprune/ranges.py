@@ -1,7 +1,7 @@
 """What an option may be: a type and a range, declared once as an annotation; and the sentence about any other value.
 
-``steps: Count`` in the signature of an attack is all it takes: the command line, YAML files and Python callers are held
-to it. A number is finite unless its annotation says otherwise.
+``steps: Count`` in the signature of an attack is all it takes: the command line, YAML files and
+Python callers are held to it. A number is finite unless its annotation says otherwise.
 """
 
 import enum
@@ -53,7 +53,13 @@ class Hint:
 PIXEL_UNITS = Hint("eps is in [0, 1] pixel units; for eight grey levels write 8/255")
 
 _WORDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
-_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def needs(path: str, value: Any, annotation: Any) -> str | None:
@@ -64,7 +70,9 @@ def needs(path: str, value: Any, annotation: Any) -> str | None:
     """
     if isinstance(value, int) and abs(value) >= 2**63:
         return f"{path}={value:.3g} is not possible: no whole number here is so large"
-    if _allowed(quotient(value) if isinstance(value, str) and is_quotient(value) else value, annotation):
+    if _allowed(
+        quotient(value) if isinstance(value, str) and is_quotient(value) else value, annotation
+    ):
         return None
     wanted = _short(value, annotation) or described(annotation)
     return f"{path}={shown(value)} is not possible: it must be {wanted}{_hint(annotation)}"
@@ -83,7 +91,9 @@ def refuse_outside(function: Any, **values: Any) -> None:
         UserError: the sentence of ``needs`` about the first that is not allowed.
     """
     for argument, value in values.items():
-        plain = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        plain = (
+            tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        )
         said = _refusal(function, argument, plain)
         if said:
             raise UserError(said)
@@ -131,7 +141,9 @@ def _adapter(annotation: Any) -> Any:
     from pydantic.errors import PydanticUserError
 
     try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+        return TypeAdapter(
+            annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+        )
     except PydanticUserError:  # a dataclass has a configuration of its own
         return TypeAdapter(annotation)
 
@@ -149,7 +161,9 @@ def _short(value: Any, annotation: Any) -> str | None:
     union = members(annotation)
     for member in union:
         base, bounds = _parts(member, value)
-        if bounds and (base is float or (base is int and float(value).is_integer() and isinstance(value, int))):
+        if bounds and (
+            base is float or (base is int and float(value).is_integer() and isinstance(value, int))
+        ):
             return bounds + (", or null" if type(None) in union else "")
     return None
 
@@ -165,7 +179,9 @@ def _parts(annotation: Any, value: float = 0) -> tuple[Any, str]:
     if typing.get_origin(annotation) is not Annotated:
         return annotation, ""
     base, *metadata = typing.get_args(annotation)
-    ends = [(_WORDS[type(m)][1], getattr(m, _WORDS[type(m)][0])) for m in metadata if type(m) in _WORDS]
+    ends = [
+        (_WORDS[type(m)][1], getattr(m, _WORDS[type(m)][0])) for m in metadata if type(m) in _WORDS
+    ]
     told = [f"{word} {end:.15g}" for word, end in ends if end != MOST or value > MOST]
     return base, " and ".join(told)
 
@@ -182,7 +198,11 @@ def _described(annotation: Any) -> str:
     if any(isinstance(m, Predicate) for m in typing.get_args(annotation)[1:]) and base is str:
         return "a fraction such as 8/255"
     if origin is Literal:
-        return f"one of {', '.join(shown(word) for word in inner)}" if len(inner) > 1 else shown(inner[0])
+        return (
+            f"one of {', '.join(shown(word) for word in inner)}"
+            if len(inner) > 1
+            else shown(inner[0])
+        )
     if _is_enum(base):
         return f"one of {', '.join(base.__members__)}"
     if origin in (list, tuple):

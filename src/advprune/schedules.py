@@ -1,7 +1,7 @@
 """Schedules as pure functions of where training is.
 
-``progress`` is the share of training that is done, in [0, 1); ``epoch`` counts from 0. Learning-rate shapes return a
-factor of the peak learning rate, ramps a factor of the final value.
+``progress`` is the share of training that is done, in [0, 1); ``epoch`` counts from 0.
+Learning-rate shapes return a factor of the peak learning rate, ramps a factor of the final value.
 """
 
 import math
@@ -34,7 +34,8 @@ def step_half(progress: float) -> float:
 def one_cycle(progress: float, *, rise: float = 0.4) -> float:
     """Straight up from 0 to 1 over the first ``rise`` of training, straight down to 0 over the rest.
 
-    The triangle of Smith 2018 (https://arxiv.org/abs/1803.09820) that fast adversarial training uses.
+    The triangle of Smith 2018 (https://arxiv.org/abs/1803.09820) that fast adversarial training
+    uses.
     """
     return progress / rise if progress < rise else (1 - progress) / (1 - rise)
 
@@ -42,7 +43,8 @@ def one_cycle(progress: float, *, rise: float = 0.4) -> float:
 def eps_ramp(epoch: float, length: float) -> float:
     """Linear from 0 at epoch 0 to 1 at epoch ``length`` and after; 1 at once where ``length`` is 0.
 
-    A fractional epoch gives a ramp per step. CROWN-IBP's weight of the linear bound is 1 minus this.
+    A fractional epoch gives a ramp per step. CROWN-IBP's weight of the linear bound is 1 minus
+    this.
     """
     return epoch / length if epoch < length else 1.0
 

@@ -10,8 +10,8 @@ class FilterSite:
     Args:
         conv: the convolution whose output channels are the filters; the site's name.
         active: the module whose output is the map after the first activation behind it.
-        gate: the module whose output the next full convolution or linear layer reads; ``active`` but for depthwise
-            convolutions between.
+        gate: the module whose output the next full convolution or linear layer reads; ``active``
+            but for depthwise convolutions between.
         norm: its BatchNorm, where it has one.
     """
 

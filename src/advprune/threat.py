@@ -1,6 +1,7 @@
 """Threat models: the set of perturbations an attack may use, as an object with the verbs of its norm.
 
-Images are float tensors (N, C, H, W) in [0, 1]; ``eps`` is in the same units, so eight grey levels are ``8/255``.
+Images are float tensors (N, C, H, W) in [0, 1]; ``eps`` is in the same units, so eight grey levels
+are ``8/255``.
 """
 
 from collections.abc import Callable
@@ -82,13 +83,18 @@ class L2:
     def sample(self, x: Tensor, draw: Draw = _draw) -> Tensor:
         """Uniform in the ball around ``x``, then clipped to [0, 1]."""
         dimensions = x[0].numel() if len(x) else 1
-        share = draw(lambda all: torch.rand(len(all), device=x.device, dtype=x.dtype), x) ** (1 / dimensions)
-        return (x + self.eps * _per_image(share, x) * self.steepest(draw(torch.randn_like, x))).clamp(0, 1)
+        share = draw(lambda all: torch.rand(len(all), device=x.device, dtype=x.dtype), x) ** (
+            1 / dimensions
+        )
+        return (
+            x + self.eps * _per_image(share, x) * self.steepest(draw(torch.randn_like, x))
+        ).clamp(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """``grad`` at Euclidean length 1 per image; a zero gradient stays zero, and what is not a number is zero."""
         grad = grad.nan_to_num()
-        # The squares of a small gradient underflow: a confident network would look as if it had none.
+        # The squares of a small gradient underflow: a confident network would look as if it had
+        # none.
         peak = _per_image(grad.flatten(1).abs().amax(1), grad)
         scaled = grad / torch.where(peak > 0, peak, 1)
         length = _per_image(scaled.flatten(1).norm(dim=1), grad)

@@ -1,6 +1,7 @@
 """Hydra's own sweeper, which looks for finished jobs before it launches the others.
 
-Hydra loads a sweeper from this namespace alone; what it does is in ``advprune.launch.skip_finished``.
+Hydra loads a sweeper from this namespace alone; what it does is in
+``advprune.launch.skip_finished``.
 """
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -11,7 +12,9 @@ from omegaconf import DictConfig
 class FoundFirst(BasicSweeper):
     """The jobs, globs, ranges and groups of ``-m`` are Hydra's; only the launcher gets fewer jobs."""
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         """Put the look into the store before the launcher."""
         from advprune.launch.skip_finished import SkipFinishedLauncher
 

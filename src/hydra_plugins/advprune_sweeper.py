@@ -42,21 +42,31 @@ class Optuna(Sweeper):
                 'hydra/sweeper=optuna needs a package that is not installed: pip install "advprune[optuna]"'
             ) from None
         if self.config.hydra.launcher.get("wait") is False:
-            raise UserError("hydra.launcher.wait=false cannot be searched with: the next trial waits for the last one")
-        parsed = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(arguments)
+            raise UserError(
+                "hydra.launcher.wait=false cannot be searched with: the next trial waits for the last one"
+            )
+        parsed = OverridesParser.create(
+            config_loader=self.hydra_context.config_loader
+        ).parse_overrides(arguments)
         searched = search.space(parsed)
-        fixed = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+        fixed = [
+            str(override.input_line) for override in parsed if not override.is_sweep_override()
+        ]
         name = search.study_name(self.options["study"], str(self.config.hydra.job.name), arguments)
         folder = Path(self.options["folder"], name)
         with read_write(self.config.hydra.sweep), open_dict(self.config.hydra.sweep):
-            self.config.hydra.sweep.dir = str(folder)  # the table at the end is of this folder, of all trials so far
+            self.config.hydra.sweep.dir = str(
+                folder
+            )  # the table at the end is of this folder, of all trials so far
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
         )
         with search.alone(folder):
             study = search.Search(folder, fixed, searched, self.options)
             for batch in study.batches():
-                returned = launcher.launch([study.words(trial) for trial in batch], initial_job_idx=batch[0].number)
+                returned = launcher.launch(
+                    [study.words(trial) for trial in batch], initial_job_idx=batch[0].number
+                )
                 for trial, job in zip(batch, returned, strict=True):
                     study.tell(trial, float(job.return_value))
             return study.conclude() or math.nan

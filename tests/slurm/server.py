@@ -1,6 +1,7 @@
 """A real SLURM on this one host, of Debian's packages: fetched, started and stopped; nothing is installed.
 
-``python tests/slurm/server.py FOLDER`` starts one, prints the environment to use it with, and stops it at Ctrl-C.
+``python tests/slurm/server.py FOLDER`` starts one, prints the environment to use it with, and stops
+it at Ctrl-C.
 """
 
 import os
@@ -14,8 +15,16 @@ import sys
 import time
 from pathlib import Path
 
-PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "munge", "libmunge2", "libhwloc15",
-            "liblua5.1-0")  # fmt: skip
+PACKAGES = (
+    "slurmctld",
+    "slurmd",
+    "slurm-client",
+    "slurm-wlm-basic-plugins",
+    "munge",
+    "libmunge2",
+    "libhwloc15",
+    "liblua5.1-0",
+)
 CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -76,7 +85,9 @@ class Server:
         libraries += [f"{path}/slurm-wlm" for path in libraries]
         mine = {
             "PATH": f"{usr}/bin:{usr}/sbin:{os.environ['PATH']}",
-            "LD_LIBRARY_PATH": ":".join([*libraries, os.environ.get("LD_LIBRARY_PATH", "")]).rstrip(":"),
+            "LD_LIBRARY_PATH": ":".join([*libraries, os.environ.get("LD_LIBRARY_PATH", "")]).rstrip(
+                ":"
+            ),
             "SLURM_CONF": str(self.folder / "slurm.conf"),
         }
         return {**os.environ, **mine}
@@ -90,7 +101,10 @@ class Server:
         self._fetch()
         self._configure()
         conf = ["-D", "-f", str(self.folder / "slurm.conf")]
-        programs = {name: f"{self.root}/usr/sbin/{name}-wlm" for name in ("slurmctld", "slurmd", "slurmstepd")}
+        programs = {
+            name: f"{self.root}/usr/sbin/{name}-wlm"
+            for name in ("slurmctld", "slurmd", "slurmstepd")
+        }
         self._daemon([programs["slurmctld"], *conf])
         self._daemon([programs["slurmd"], *conf, "-d", programs["slurmstepd"]])
         deadline = time.monotonic() + 300
@@ -118,27 +132,46 @@ class Server:
     def ask(self, *command: str) -> str:
         """A SLURM command's output, its errors too."""
         run = subprocess.run(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            command,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         return run.stdout
 
     def begin(self, *command: str) -> None:
         """Start a SLURM command, and do not wait for it."""
-        subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def _fetch(self) -> None:
-        if platform.system() != "Linux" or shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        if (
+            platform.system() != "Linux"
+            or shutil.which("apt-get") is None
+            or shutil.which("dpkg") is None
+        ):
             raise UnavailableError("needs Debian's apt-get, which is not here")
         debs = self.folder / "debs"
         debs.mkdir(parents=True, exist_ok=True)
         if len(list(debs.glob("*.deb"))) < len(PACKAGES):
             run = subprocess.run(
-                ["apt-get", "download", *PACKAGES], cwd=debs, capture_output=True, text=True, check=False
+                ["apt-get", "download", *PACKAGES],
+                cwd=debs,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if run.returncode and os.getuid() == 0:  # a fresh container has no package lists yet
                 subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False)
                 run = subprocess.run(
-                    ["apt-get", "download", *PACKAGES], cwd=debs, capture_output=True, text=True, check=False
+                    ["apt-get", "download", *PACKAGES],
+                    cwd=debs,
+                    capture_output=True,
+                    text=True,
+                    check=False,
                 )
             if run.returncode:
                 raise UnavailableError(f"apt-get download: {run.stderr.strip().splitlines()[-1]}")
@@ -151,14 +184,21 @@ class Server:
         ports = free_ports(2)
         (plugins,) = (self.root / "usr" / "lib").glob("*/slurm-wlm")
         text = CONF.format(
-            host=self.host, port=ports[0], other=ports[1], user=pwd.getpwuid(os.getuid()).pw_name, plugins=plugins,
-            folder=self.folder, cores=self.cores,
-        )  # fmt: skip
+            host=self.host,
+            port=ports[0],
+            other=ports[1],
+            user=pwd.getpwuid(os.getuid()).pw_name,
+            plugins=plugins,
+            folder=self.folder,
+            cores=self.cores,
+        )
         (self.folder / "slurm.conf").write_text(text)
 
     def _daemon(self, command: list[str]) -> None:
         with (self.folder / "daemons.log").open("ab") as log:
-            self.daemons.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log))
+            self.daemons.append(
+                subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
+            )
 
 
 def free_ports(count: int) -> list[int]:

@@ -62,8 +62,13 @@ def until(holds: Callable[[], Any], what: str, seconds: float = 1800) -> Any:
 
 def command(folder: Path, name: str, *words: str) -> list[str]:
     places = (f"store={folder}/stages", f"hydra.sweep.dir={folder}/{name}")
-    launcher = ("hydra/launcher=slurm", "hydra.launcher.partition=debug", "hydra.launcher.timeout_min=20",
-                "hydra.launcher.poll_s=1", "hydra.launcher.cpus_per_task=1")  # fmt: skip
+    launcher = (
+        "hydra/launcher=slurm",
+        "hydra.launcher.partition=debug",
+        "hydra.launcher.timeout_min=20",
+        "hydra.launcher.poll_s=1",
+        "hydra.launcher.cpus_per_task=1",
+    )
     return [sys.executable, "prune.py", "-m", *WORDS, *GRID, *places, *launcher, *words]
 
 
@@ -79,7 +84,9 @@ def training(grid: Path, done: set[int]) -> tuple[int, dict[str, Any]] | None:
         if "pid" not in record or record["number"] in done or not curves.exists():
             continue
         last = (curves.read_text().splitlines() or [","])[-1].split(",")
-        if last[1] not in ("", "epoch") and time.time() - curves.stat().st_mtime < 2:  # a point of a curve, just now
+        if (
+            last[1] not in ("", "epoch") and time.time() - curves.stat().st_mtime < 2
+        ):  # a point of a curve, just now
             return record["number"], record
     return None
 
@@ -88,19 +95,34 @@ def test_a_grid_survives(slurm: Server, tmp_path: Path) -> None:
     told, grid, hit = Told(slurm), tmp_path / "first", set[int]()
     with (tmp_path / "out").open("w") as out:
         grid_process = subprocess.Popen(
-            command(tmp_path, "first"), cwd=ROOT, env=environment(slurm), stdout=out, stderr=subprocess.STDOUT
+            command(tmp_path, "first"),
+            cwd=ROOT,
+            env=environment(slurm),
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: (tmp_path / "first" / "slurm").exists() and "prune" in slurm.ask("squeue"), "the array")
+        until(
+            lambda: (tmp_path / "first" / "slurm").exists() and "prune" in slurm.ask("squeue"),
+            "the array",
+        )
         told.ask("squeue")
-        array = re.findall(r"to SLURM as (\d+)", until(lambda: (tmp_path / "out").read_text(), "the array's number"))[0]
+        array = re.findall(
+            r"to SLURM as (\d+)",
+            until(lambda: (tmp_path / "out").read_text(), "the array's number"),
+        )[0]
         for name in ("USR1", "TERM"):
             number, _ = until(lambda: training(grid, hit), f"a job to send {name}")
             hit.add(number)
             told.say(f"preempt job {number}: SIG{name}")
-            slurm.begin("scancel", f"--signal={name}", f"{array}_{number}")  # which waits until the job has gone
+            slurm.begin(
+                "scancel", f"--signal={name}", f"{array}_{number}"
+            )  # which waits until the job has gone
             until(
-                lambda n=number: "Restarts=1" in slurm.ask("scontrol", "show", "job", "-o", f"{array}_{n}"), "requeue"
+                lambda n=number: (
+                    "Restarts=1" in slurm.ask("scontrol", "show", "job", "-o", f"{array}_{n}")
+                ),
+                "requeue",
             )
             told.ask("squeue")
         preempted = set(hit)
@@ -124,16 +146,27 @@ def test_a_grid_survives(slurm: Server, tmp_path: Path) -> None:
     assert len(json.loads((grid / "table.json").read_text())) == 7
 
     again = subprocess.run(
-        command(tmp_path, "second"), cwd=ROOT, env=environment(slurm), capture_output=True, text=True, timeout=2400
+        command(tmp_path, "second"),
+        cwd=ROOT,
+        env=environment(slurm),
+        capture_output=True,
+        text=True,
+        timeout=2400,
     )
     told.say(again.stdout)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "submitted 1 jobs to SLURM" in again.stdout
     rows = json.loads((tmp_path / "second" / "table.json").read_text())
     assert Counter((row["pruner"], row["ratio"], row["seed"]) for row in rows) == Counter(
-        (pruner, ratio, seed) for pruner in ("magnitude", "random") for ratio in (0.5, 0.8) for seed in (0, 1)
+        (pruner, ratio, seed)
+        for pruner in ("magnitude", "random")
+        for ratio in (0.5, 0.8)
+        for seed in (0, 1)
     )
-    journal = [json.loads(line) for line in (tmp_path / "stages" / "journal.jsonl").read_text().splitlines()]
+    journal = [
+        json.loads(line)
+        for line in (tmp_path / "stages" / "journal.jsonl").read_text().splitlines()
+    ]
     made = Counter(line["key"] for line in journal if line["event"] == "made")
     assert set(made.values()) == {1}
     _as_one_left_alone(tmp_path, rows[min(preempted)])
@@ -145,7 +178,9 @@ def _as_one_left_alone(folder: Path, row: dict[str, Any]) -> None:
     alone = run_job(folder / "alone", "prune", words, folder / "alone" / "stages")["row"]
     assert alone["robust_acc"] == row["robust_acc"]
     for stage in ("dense", "finetuned"):
-        expected, found = (load_file(Path(r["files"][stage]) / "model.safetensors") for r in (alone, row))
+        expected, found = (
+            load_file(Path(r["files"][stage]) / "model.safetensors") for r in (alone, row)
+        )
         assert {name: value.numpy().tobytes() for name, value in expected.items()} == {
             name: value.numpy().tobytes() for name, value in found.items()
         }
@@ -154,8 +189,12 @@ def _as_one_left_alone(folder: Path, row: dict[str, Any]) -> None:
 def test_a_partition_that_is_not_there(slurm: Server, tmp_path: Path) -> None:
     refused = subprocess.run(
         command(tmp_path, "grid", "hydra.launcher.partition=nosuch"),
-        cwd=ROOT, env=environment(slurm), capture_output=True, text=True, timeout=1200,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environment(slurm),
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
     assert refused.returncode == 1
     assert refused.stderr.startswith(
         "error: SLURM refused the jobs: sbatch: error: invalid partition specified: nosuch"
@@ -165,9 +204,20 @@ def test_a_partition_that_is_not_there(slurm: Server, tmp_path: Path) -> None:
 
 def test_a_cancelled_job_does_not_come_back(slurm: Server, tmp_path: Path) -> None:
     left = subprocess.run(
-        command(tmp_path, "grid", "hydra.launcher.wait=false", "training.epochs=4000", "ratio=0.5", "seed=0"),
-        cwd=ROOT, env=environment(slurm), capture_output=True, text=True, timeout=1200,
-    )  # fmt: skip
+        command(
+            tmp_path,
+            "grid",
+            "hydra.launcher.wait=false",
+            "training.epochs=4000",
+            "ratio=0.5",
+            "seed=0",
+        ),
+        cwd=ROOT,
+        env=environment(slurm),
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
     assert left.returncode == 0, left.stderr
     assert "2 of 2 jobs have not ended yet" in left.stdout
     (array,) = re.findall(r"to SLURM as (\d+)", left.stdout)

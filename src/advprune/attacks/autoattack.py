@@ -1,7 +1,8 @@
 """AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690): the official evaluation, by pyautoattack 0.2.0.
 
-A thin adapter. Verdicts are those of one ``run_standard_evaluation``; its sub-attacks are run one by one, each on the
-images still standing, so that it is known which of them broke what. ``engine=fast`` has the same parts in our own code.
+A thin adapter. Verdicts are those of one ``run_standard_evaluation``; its sub-attacks are run one
+by one, each on the images still standing, so that it is known which of them broke what.
+``engine=fast`` has the same parts in our own code.
 """
 
 import importlib.metadata
@@ -30,7 +31,10 @@ from advprune.threat import Threat
 VERSIONS = ("standard", "plus", "rand", "custom")
 Part = Literal["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
 ATTACKS: tuple[str, ...] = get_args(Part)
-LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}  # the DLR losses look at the third and the fourth logit
+LEAST_CLASSES = {
+    "apgd-dlr": 3,
+    "apgd-t": 4,
+}  # the DLR losses look at the third and the fourth logit
 
 
 def autoattack(
@@ -52,27 +56,35 @@ def autoattack(
     """Attack with each part in turn the images that the parts before it left right.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), K >= 4 for ``standard``; in eval mode, left as found.
-        x: clean images (N, C, H, W), float32 in [0, 1]. The whole batch is given on as one: its size is part of the
-            result, so record it.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), K >= 4 for ``standard``; in eval
+            mode, left as found.
+        x: clean images (N, C, H, W), float32 in [0, 1]. The whole batch is given on as one: its
+            size is part of the result, so record it.
         y: labels (N,) int64.
         threat: the ball.
-        version: ``standard`` is the one to publish; ``rand`` is for randomised models; ``custom`` runs ``attacks``
-            with pyautoattack's own constants for them (5 restarts of apgd and fab).
+        version: ``standard`` is the one to publish; ``rand`` is for randomised models; ``custom``
+            runs ``attacks`` with pyautoattack's own constants for them (5 restarts of apgd and
+            fab).
         attacks: for ``custom`` only: apgd-ce, apgd-dlr, fab, square, apgd-t, fab-t.
         seed: of every part; torch's global generators are not touched.
-        engine: None for pyautoattack; ``fast`` for ours, whose verdicts a test holds to pyautoattack's.
-        precision: of the fast engine's search, None for what the device is fast at; verdicts are the model's own.
-        trail: a list of the caller's to which ("clean", flags) and then (part, flags) are appended in the order they
-            ran; flags (N,) bool say which images are still right. The mean of a row's flags is its robust accuracy.
-        positions: of the images in their test set (N,); random numbers of the fast engine belong to these.
-        work: file in which the fast engine keeps its state while it runs; one that is there is gone on with.
-        facts: a dict of the caller's that gets ``engine``, with its version, and what the fast one searches with.
+        engine: None for pyautoattack; ``fast`` for ours, whose verdicts a test holds to
+            pyautoattack's.
+        precision: of the fast engine's search, None for what the device is fast at; verdicts are
+            the model's own.
+        trail: a list of the caller's to which ("clean", flags) and then (part, flags) are appended
+            in the order they ran; flags (N,) bool say which images are still right. The mean of a
+            row's flags is its robust accuracy.
+        positions: of the images in their test set (N,); random numbers of the fast engine belong to
+            these.
+        work: file in which the fast engine keeps its state while it runs; one that is there is gone
+            on with.
+        facts: a dict of the caller's that gets ``engine``, with its version, and what the fast one
+            searches with.
     Returns:
         x_adv (N, C, H, W); an image that stands, or was wrong from the start, comes back clean.
     Raises:
-        UserError: for an unknown version, part, engine or precision, parts without ``custom``, a version that the fast
-            engine has not, input that is not float32, or too few classes.
+        UserError: for an unknown version, part, engine or precision, parts without ``custom``, a
+            version that the fast engine has not, input that is not float32, or too few classes.
     """
     _check_options(version, attacks, x)
     _check_engine(engine, precision, version, attacks)
@@ -86,15 +98,23 @@ def autoattack(
         _check_classes(package, parts, classes)
         if engine == "fast":
             ours = Engine(
-                model, x, y, places(positions, len(x)), threat,
-                restarts=package.apgd.n_restarts, seed=seed, precision=precision, work=work,
-            )  # fmt: skip
+                model,
+                x,
+                y,
+                places(positions, len(x)),
+                threat,
+                restarts=package.apgd.n_restarts,
+                seed=seed,
+                precision=precision,
+                work=work,
+            )
             facts |= ours.facts
             x_adv, steps = ours.run(tuple(parts))
         else:
             facts |= {"engine": f"pyautoattack {importlib.metadata.version('pyautoattack')}"}
             x_adv, steps = _run_package(package, parts, watched, y)
-    # Alone, the part cannot notice that it did better than the others, which is a sign of masked gradients.
+    # Alone, the part cannot notice that it did better than the others, which is a sign of masked
+    # gradients.
     shares = {name: flags.float().mean().item() for name, flags in steps}
     check_square_sr(shares, logger=logging.getLogger("auto-attack"))
     if trail is not None:
@@ -116,7 +136,9 @@ def _run_package(
         if len(left):
             package.attacks_to_run = [part]
             found, label = package.run_standard_evaluation(x_adv[left], y[left], batch_size=len(x))
-            real = found.flatten(1).isfinite().all(1)  # where gradients are not finite it may give what is no image
+            real = (
+                found.flatten(1).isfinite().all(1)
+            )  # where gradients are not finite it may give what is no image
             x_adv[left[real]] = found[real]
             standing[left[real]] = label[real] == y[left[real]]
             odd = watched.lost & standing
@@ -126,7 +148,12 @@ def _run_package(
 
 
 def _package(
-    model: nn.Module, device: torch.device, threat: Threat, version: str, attacks: Sequence[str] | None, seed: int
+    model: nn.Module,
+    device: torch.device,
+    threat: Threat,
+    version: str,
+    attacks: Sequence[str] | None,
+    seed: int,
 ) -> pyautoattack.AutoAttack:
     return pyautoattack.AutoAttack(
         model,
@@ -150,16 +177,24 @@ def _check_options(version: str, attacks: Sequence[str] | None, x: Tensor) -> No
     if unknown:
         raise UserError(f"autoattack: {', '.join(unknown)} is not one of {', '.join(ATTACKS)}")
     if x.dtype != torch.float32:
-        raise UserError(f"autoattack takes float32 images, not {x.dtype}; convert model and images with .float()")
+        raise UserError(
+            f"autoattack takes float32 images, not {x.dtype}; convert model and images with .float()"
+        )
 
 
-def _check_engine(engine: str | None, precision: str | None, version: str, attacks: Sequence[str] | None) -> None:
+def _check_engine(
+    engine: str | None, precision: str | None, version: str, attacks: Sequence[str] | None
+) -> None:
     if engine not in (None, "fast"):
         raise UserError(f"autoattack: engine={engine!r} is not fast, or null for pyautoattack")
     if engine is None and precision is not None:
-        raise UserError(f"autoattack: precision={precision} is an option of engine=fast; pyautoattack has none")
+        raise UserError(
+            f"autoattack: precision={precision} is an option of engine=fast; pyautoattack has none"
+        )
     if precision not in (None, *PRECISIONS):
-        raise UserError(f"autoattack: precision={precision!r} is not one of {', '.join(PRECISIONS)}, or null")
+        raise UserError(
+            f"autoattack: precision={precision!r} is not one of {', '.join(PRECISIONS)}, or null"
+        )
     missing = [name for name in attacks or [] if name not in PARTS]
     if engine == "fast" and (missing or version in ("plus", "rand")):
         raise UserError(

@@ -1,7 +1,8 @@
 """Common corruptions (Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261): 15 + 4 kinds at 5 severities.
 
-CIFAR-10-C's constants, lengths scaled with the image. What is drawn belongs to the image, so no order of batches
-changes a bit; the published set's draws are not known, so this is a set of its kind and not that set: see ``NEAR``.
+CIFAR-10-C's constants, lengths scaled with the image. What is drawn belongs to the image, so no
+order of batches changes a bit; the published set's draws are not known, so this is a set of its
+kind and not that set: see ``NEAR``.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,11 +32,17 @@ MAIN: dict[str, Callable[[Array, int, Draws], Array]] = {
         *(digital.contrast, digital.elastic_transform, digital.pixelate, digital.jpeg_compression),
     )
 }
-EXTRA = {f.__name__: f for f in (noise.speckle_noise, blur.gaussian_blur, weather.spatter, digital.saturate)}
+EXTRA = {
+    f.__name__: f
+    for f in (noise.speckle_noise, blur.gaussian_blur, weather.spatter, digital.saturate)
+}
 ALL = MAIN | EXTRA
 
-#: How near each kind is to CIFAR-10-C's at 32 x 32 pixels; docs/corruptions.md has what was measured.
-NEAR = dict.fromkeys(ALL, "the published code's formula; other random numbers where it draws any") | {
+#: How near each kind is to CIFAR-10-C's at 32 x 32 pixels; docs/corruptions.md has what was
+#: measured.
+NEAR = dict.fromkeys(
+    ALL, "the published code's formula; other random numbers where it draws any"
+) | {
     "motion_blur": "re-derived from ImageMagick's algorithm",
     "snow": "its streaks re-derived from ImageMagick's algorithm",
     "frost": "a fractal as bright, blue and rough as one of the published photographs",
@@ -51,7 +58,8 @@ def corrupt(x: Tensor, name: str, severity: int, positions: list[int], *, seed: 
     Args:
         name: of the corruption, a key of ``ALL``.
         severity: 1 to 5.
-        positions: of the images in their test set; they, the name, the severity and the seed decide all that is drawn.
+        positions: of the images in their test set; they, the name, the severity and the seed decide
+            all that is drawn.
         seed: another one draws another set.
     """
     clean = x.detach().cpu().numpy().astype(np.float64)
@@ -80,7 +88,8 @@ def corruptions(
         severities: which, from 1 to 5.
         seed: of the draws.
         positions: of the images in their test set (N,); they key the draws.
-        verdicts: a dict of the caller's that is given ``"name.severity" -> flags``; flags (N,) bool: right under it.
+        verdicts: a dict of the caller's that is given ``"name.severity" -> flags``; flags (N,)
+            bool: right under it.
     Returns:
         x_adv (N, C, H, W): per image the first corruption that fooled the model, or the last one.
     Raises:
@@ -89,14 +98,22 @@ def corruptions(
     names = list(MAIN) if names is None else names
     check(names, severities, known=list(ALL))
     if x.shape[-1] != x.shape[-2]:
-        raise UserError(f"corruptions: the images are {x.shape[-2]} x {x.shape[-1]}; they must be square")
+        raise UserError(
+            f"corruptions: the images are {x.shape[-2]} x {x.shape[-1]}; they must be square"
+        )
     numbers = places(positions, len(x))
-    made = ((name, s, corrupt(x, name, s, numbers, seed=seed)) for name in names for s in severities)
+    made = (
+        (name, s, corrupt(x, name, s, numbers, seed=seed)) for name in names for s in severities
+    )
     return judged(model, x, y, made, verdicts)
 
 
 def judged(
-    model: nn.Module, x: Tensor, y: Tensor, made: Iterable[tuple[str, int, Tensor]], verdicts: dict[str, Tensor] | None
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    made: Iterable[tuple[str, int, Tensor]],
+    verdicts: dict[str, Tensor] | None,
 ) -> Tensor:
     """Show the model each (name, severity, images) of ``made`` and note who is still right."""
     x_adv, standing = x.detach().clone(), torch.ones_like(y, dtype=torch.bool)

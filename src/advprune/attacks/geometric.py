@@ -1,7 +1,8 @@
 """Translation and rotation, random or the worst of K draws (Engstrom et al. 2019, https://arxiv.org/abs/1712.02779).
 
-Differs from the paper in drawing each transformation alone, in whole pixels for the translation, and by a draw that
-belongs to the image: the worst of K contains the one that ``worst_of=1`` would take.
+Differs from the paper in drawing each transformation alone, in whole pixels for the translation,
+and by a draw that belongs to the image: the worst of K contains the one that ``worst_of=1`` would
+take.
 """
 
 import math
@@ -31,7 +32,8 @@ def translation(
     """Shift each image by whole pixels, uniform in [-pixels, pixels] down and to the right.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked only if ``worst_of`` is above 1.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked only if ``worst_of`` is above
+            1.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
         pixels: the largest shift; 0 leaves the image as it is.
@@ -46,7 +48,9 @@ def translation(
     """
     refuse_outside(translation, pixels=pixels, worst_of=worst_of, fill=fill)
     if not 0 <= pixels < min(x.shape[-2:]):
-        raise UserError(f"translation: pixels={pixels} must be from 0 to {min(x.shape[-2:]) - 1} on these images")
+        raise UserError(
+            f"translation: pixels={pixels} must be from 0 to {min(x.shape[-2:]) - 1} on these images"
+        )
     shares = uniform("translation", seed, places(positions, len(x)), worst_of, 2)
     shifts = integers(shares, -pixels, pixels).to(x.device)
     return worst(model, (translate(x, shift, fill=fill) for shift in shifts), y)
@@ -60,7 +64,11 @@ def translate(x: Tensor, shifts: Tensor, *, fill: float) -> Tensor:
     rows = torch.arange(height, device=x.device) + most - shifts[:, :1]
     columns = torch.arange(width, device=x.device) + most - shifts[:, 1:]
     image = torch.arange(len(x), device=x.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    return (
+        padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
+        .permute(0, 3, 1, 2)
+        .contiguous()
+    )
 
 
 def rotation(
@@ -77,7 +85,8 @@ def rotation(
     """Turn each image about its centre by an angle uniform in [-degrees, degrees].
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked only if ``worst_of`` is above 1.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked only if ``worst_of`` is above
+            1.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
         degrees: the largest angle, up to 180; 0 leaves the image as it is.
@@ -101,7 +110,9 @@ def rotate(x: Tensor, degrees: Tensor, *, fill: float) -> Tensor:
     height, width = x.shape[-2:]
     cos, sin = torch.cos(degrees * (math.pi / 180)), torch.sin(degrees * (math.pi / 180))
     none = torch.zeros_like(cos)
-    back = torch.stack([cos, -sin * height / width, none, sin * width / height, cos, none], dim=1).view(-1, 2, 3)
+    back = torch.stack(
+        [cos, -sin * height / width, none, sin * width / height, cos, none], dim=1
+    ).view(-1, 2, 3)
     grid = F.affine_grid(back, list(x.shape), align_corners=False)
     turned = (F.grid_sample(x - fill, grid, align_corners=False) + fill).clamp(0, 1)
     return torch.where((degrees == 0).view(-1, 1, 1, 1), x, turned)

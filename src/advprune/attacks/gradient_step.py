@@ -11,7 +11,14 @@ from advprune.threat import Threat
 
 
 def ascend(
-    model: nn.Module, x_adv: Tensor, x: Tensor, y: Tensor, *, threat: Threat, length: float, loss: Loss
+    model: nn.Module,
+    x_adv: Tensor,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: Threat,
+    length: float,
+    loss: Loss,
 ) -> Tensor:
     """``x_adv`` moved by ``length`` along the steepest ascent of ``loss``, and back into the ball around ``x``.
 
@@ -34,14 +41,20 @@ def ascend(
         return step.clone()  # memory of a CUDA graph is written anew by its next run
     x_adv = x_adv.requires_grad_(True)
     with torch.enable_grad():
-        total = loss(model(x_adv), y).sum()  # a sum: each image climbs alone, whatever the batch size
+        total = loss(
+            model(x_adv), y
+        ).sum()  # a sum: each image climbs alone, whatever the batch size
     if not total.requires_grad:
-        raise UserError("pgd: the output has no gradient (int8 model? inference mode?); use attack=square")
+        raise UserError(
+            "pgd: the output has no gradient (int8 model? inference mode?); use attack=square"
+        )
     (grad,) = torch.autograd.grad(total, x_adv)
     return _moved(x_adv.detach(), grad, x, threat, length)
 
 
-def _whole(model: nn.Module, x_adv: Tensor, x: Tensor, y: Tensor, threat: Threat, length: float, loss: Loss) -> Tensor:
+def _whole(
+    model: nn.Module, x_adv: Tensor, x: Tensor, y: Tensor, threat: Threat, length: float, loss: Loss
+) -> Tensor:
     """The same in terms that ``torch.compile`` can follow from pixels to pixels."""
     grad = torch.func.grad(lambda point: loss(model(point), y).sum())(x_adv)
     return _moved(x_adv, grad, x, threat, length)

@@ -14,7 +14,8 @@ from advprune.prediction import lead
 def generators(name: str, positions: Iterable[int]) -> list[np.random.Generator]:
     """One Philox generator an image, keyed by ``name`` and the image's position in its test set.
 
-    What an image draws depends on neither the order nor the size of the batches, nor on what was drawn before.
+    What an image draws depends on neither the order nor the size of the batches, nor on what was
+    drawn before.
     """
     digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
     keys = (np.array([digest, position], dtype=np.uint64) for position in positions)
@@ -29,7 +30,11 @@ def places(positions: Tensor | None, count: int) -> list[int]:
 def uniform(name: str, seed: int, positions: list[int], draws: int, values: int) -> Tensor:
     """Uniform numbers in [0, 1) of each image: float64 (draws, N, values); fewer draws are the first of more."""
     each = [g.random((draws, values)) for g in generators(f"{name}/{seed}", positions)]
-    return torch.from_numpy(np.stack(each, axis=1)) if each else torch.zeros(draws, 0, values, dtype=torch.float64)
+    return (
+        torch.from_numpy(np.stack(each, axis=1))
+        if each
+        else torch.zeros(draws, 0, values, dtype=torch.float64)
+    )
 
 
 def integers(shares: Tensor, least: int, most: int) -> Tensor:

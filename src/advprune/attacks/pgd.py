@@ -1,6 +1,7 @@
 """Projected gradient descent (Madry et al. 2018, https://arxiv.org/abs/1706.06083); the paper's last iterate.
 
-Restarts differ from the paper in keeping the worst point of each image. FGSM and PGD-n are YAMLs of it.
+Restarts differ from the paper in keeping the worst point of each image. FGSM and PGD-n are YAMLs of
+it.
 """
 
 from contextlib import nullcontext
@@ -44,12 +45,14 @@ def pgd(
         y: labels (N,) int64, or targets (N, K) for a loss that takes them (``kl``).
         threat: the ball.
         steps: gradient steps per restart.
-        rel_step: length of a step as a share of ``threat.eps``; 0.25 is 2/255 at 8/255. None is 2.5 / steps, as in the
-            paper, so that any number of steps can cross the ball.
+        rel_step: length of a step as a share of ``threat.eps``; 0.25 is 2/255 at 8/255. None is 2.5
+            / steps, as in the paper, so that any number of steps can cross the ball.
         loss: per-example loss on logits, (N, K), y -> (N,).
-        start: ``uniform`` in the ball, ``gaussian`` = x + start_noise * N(0, 1) projected, or ``none`` = x itself.
+        start: ``uniform`` in the ball, ``gaussian`` = x + start_noise * N(0, 1) projected, or
+            ``none`` = x itself.
         start_noise: standard deviation of the gaussian start, in pixel units.
-        restarts: attempts. Only images not yet fooled are tried again; they keep the attempt of highest loss.
+        restarts: attempts. Only images not yet fooled are tried again; they keep the attempt of
+            highest loss.
     Returns:
         x_adv (N, C, H, W) in the ball and in [0, 1], detached.
     Raises:
@@ -67,7 +70,9 @@ def pgd(
             left = (~fooled).nonzero().squeeze(1)
             if len(left) == 0:
                 break
-            again = _climb(model, x[left], y[left], threat, steps, rel_step, loss, start, start_noise)
+            again = _climb(
+                model, x[left], y[left], threat, steps, rel_step, loss, start, start_noise
+            )
             value, fooled[left] = _judge(model, again, y[left], loss)
             better = fooled[left] | (value > worst[left])
             x_adv[left[better]], worst[left[better]] = again[better], value[better]
@@ -93,9 +98,13 @@ def _climb(
     else:
         x_adv = x.clone()
     for step in range(steps):
-        close = start == "gaussian" and step == 0  # so close to x that the loss may have no slope in bf16
+        close = (
+            start == "gaussian" and step == 0
+        )  # so close to x that the loss may have no slope in bf16
         with full_precision() if close else nullcontext():
-            x_adv = ascend(model, x_adv, x, y, threat=threat, length=rel_step * threat.eps, loss=loss)
+            x_adv = ascend(
+                model, x_adv, x, y, threat=threat, length=rel_step * threat.eps, loss=loss
+            )
     return x_adv
 
 
@@ -107,9 +116,17 @@ def _judge(model: nn.Module, x_adv: Tensor, y: Tensor, loss: Loss) -> tuple[Tens
     return loss(logits, y), ~is_right(logits, label)
 
 
-def _check(steps: int, rel_step: float | None, loss: Loss, start: str, start_noise: float, restarts: int) -> None:
+def _check(
+    steps: int, rel_step: float | None, loss: Loss, start: str, start_noise: float, restarts: int
+) -> None:
     if not callable(loss):
-        raise UserError(f"pgd: loss={loss!r} is not a function; name one of advprune.losses, such as cross_entropy")
-    refuse_outside(pgd, steps=steps, rel_step=rel_step, start=start, start_noise=start_noise, restarts=restarts)
+        raise UserError(
+            f"pgd: loss={loss!r} is not a function; name one of advprune.losses, such as cross_entropy"
+        )
+    refuse_outside(
+        pgd, steps=steps, rel_step=rel_step, start=start, start_noise=start_noise, restarts=restarts
+    )
     if start == "none" and restarts > 1:
-        raise UserError(f"pgd: start=none repeats the same attack restarts={restarts} times; use start=uniform")
+        raise UserError(
+            f"pgd: start=none repeats the same attack restarts={restarts} times; use start=uniform"
+        )

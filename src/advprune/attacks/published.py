@@ -1,7 +1,7 @@
 """Published corrupted images from files: CIFAR-10-C (https://arxiv.org/abs/1903.12261), CIFAR-100-C and their like.
 
-``NAME.npy`` is uint8 (5 * M, H, W, C): the M test images in order at severity 1, then at 2, and so on; ``labels.npy``
-likewise.
+``NAME.npy`` is uint8 (5 * M, H, W, C): the M test images in order at severity 1, then at 2, and so
+on; ``labels.npy`` likewise.
 """
 
 from functools import cache
@@ -37,7 +37,8 @@ def published_corruptions(
         names: which; None for the 15 of the benchmark, without the 4 extra ones.
         severities: which, from 1 to 5.
         positions: of the images in their test set (N,).
-        verdicts: a dict of the caller's that is given ``"name.severity" -> flags``; flags (N,) bool: right under it.
+        verdicts: a dict of the caller's that is given ``"name.severity" -> flags``; flags (N,)
+            bool: right under it.
     Returns:
         x_adv (N, C, H, W): per image the first corruption that fooled the model, or the last one.
     Raises:
@@ -56,18 +57,30 @@ def published_corruptions(
 
 
 def _images(
-    path: Path, labels: NDArray[np.uint8], severity: int, wanted: NDArray[np.int64], x: Tensor, y: Tensor
+    path: Path,
+    labels: NDArray[np.uint8],
+    severity: int,
+    wanted: NDArray[np.int64],
+    x: Tensor,
+    y: Tensor,
 ) -> Tensor:
     """Some images of a file, as the model wants them."""
     images = load(str(path))
     shape = (x.shape[2], x.shape[3], x.shape[1])
-    if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) != len(labels) or len(labels) % 5:
+    if (
+        images.dtype != np.uint8
+        or images.shape[1:] != shape
+        or len(images) != len(labels)
+        or len(labels) % 5
+    ):
         raise UserError(
             f"{path} holds {images.dtype} {images.shape}, and labels.npy {len(labels)} labels; these images need uint8 "
             f"(5 * test images, {', '.join(map(str, shape))}): give the folder of the set that belongs to this dataset"
         )
     rows = (severity - 1) * (len(labels) // 5) + wanted
-    if wanted.max(initial=0) >= len(labels) // 5 or not np.array_equal(labels[rows], y.cpu().numpy()):
+    if wanted.max(initial=0) >= len(labels) // 5 or not np.array_equal(
+        labels[rows], y.cpu().numpy()
+    ):
         raise UserError(
             f"{path.parent}/labels.npy has other labels than the test images: it belongs to another test set"
         )
@@ -85,6 +98,10 @@ def load(path: str) -> NDArray[np.uint8]:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}; give attack.root=FOLDER, the one with labels.npy in it") from None
+        raise UserError(
+            f"there is no file {path}; give attack.root=FOLDER, the one with labels.npy in it"
+        ) from None
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged or no .npy file ({error}); copy or download it again") from None
+        raise UserError(
+            f"{path} is damaged or no .npy file ({error}); copy or download it again"
+        ) from None

@@ -1,6 +1,7 @@
 """Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049), as pyautoattack has it: no gradients.
 
-The score-based random search that ends AutoAttack, alone, with its constants; only the number of queries is an option.
+The score-based random search that ends AutoAttack, alone, with its constants; only the number of
+queries is an option.
 """
 
 import torch
@@ -12,21 +13,30 @@ from advprune.frozen import frozen, preserve_rng
 from advprune.ranges import Count, Seed, refuse_outside
 from advprune.threat import Threat
 
-#: AutoAttack's queries, for which it does not rescale the paper's schedule of 10,000: for them, neither does this.
+#: AutoAttack's queries, for which it does not rescale the paper's schedule of 10,000: for them,
+#: neither does this.
 AUTOATTACK = 5000
 
 
 def square(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, n_queries: Count = AUTOATTACK, seed: Seed = 0
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: Threat,
+    n_queries: Count = AUTOATTACK,
+    seed: Seed = 0,
 ) -> Tensor:
     """Try random squares until an image is lost or its queries are used up.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked for outputs only, in eval mode, left as found.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked for outputs only, in eval mode,
+            left as found.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
         threat: the ball.
-        n_queries: forward passes per image at most. The squares shrink over just so many, whatever their number.
+        n_queries: forward passes per image at most. The squares shrink over just so many, whatever
+            their number.
         seed: of the search; torch's global generators are not touched.
     Returns:
         x_adv (N, C, H, W); an image the search did not fool comes back clean.

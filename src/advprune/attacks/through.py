@@ -1,8 +1,8 @@
 """An attack crafted on a face of a quantized network, and judged on the network.
 
-The float twin is how https://arxiv.org/abs/2206.07406 attacks int8; the fake-quantized face gives straight-through
-gradients (backward pass differentiable approximation, https://arxiv.org/abs/1802.00420). A network that is not
-quantized is its own face.
+The float twin is how https://arxiv.org/abs/2206.07406 attacks int8; the fake-quantized face gives
+straight-through gradients (backward pass differentiable approximation,
+https://arxiv.org/abs/1802.00420). A network that is not quantized is its own face.
 """
 
 from collections.abc import Callable

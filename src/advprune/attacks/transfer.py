@@ -1,7 +1,7 @@
 """Transfer attacks (Papernot et al. 2016, https://arxiv.org/abs/1605.07277): examples made on another network.
 
-As in https://arxiv.org/abs/2206.07406, but for any source and in pixel space. The frame makes the examples of a source
-once and judges every target on them; this is what it does for one batch.
+As in https://arxiv.org/abs/2206.07406, but for any source and in pixel space. The frame makes the
+examples of a source once and judges every target on them; this is what it does for one batch.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,8 @@ def transfer(
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
         inner: (model, x, y) -> x_adv, run on ``source``.
-        source: pixels (N, C, H, W) -> logits (N, K), left as found; None: the target itself, which is white-box.
+        source: pixels (N, C, H, W) -> logits (N, K), left as found; None: the target itself, which
+            is white-box.
     Returns:
         x_adv (N, C, H, W), what ``inner`` gives.
     """

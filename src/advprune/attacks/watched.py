@@ -1,7 +1,7 @@
 """A network watched while others' code attacks it, for points at which its logits are not finite.
 
-Others' code takes ``argmax`` of such logits for a class, or passes over the point; yet every image in whose ball one
-lies is lost, whichever image the search was for.
+Others' code takes ``argmax`` of such logits for a class, or passes over the point; yet every image
+in whose ball one lies is lost, whichever image the search was for.
 """
 
 import torch

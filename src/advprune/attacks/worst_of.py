@@ -1,6 +1,7 @@
 """Several attacks as one: an image counts as robust only if none of them fools the model on it.
 
-The worst case per image, as in AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690), of any attacks.
+The worst case per image, as in AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690),
+of any attacks.
 """
 
 import inspect
@@ -30,10 +31,12 @@ def worst_of(
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
         attacks: name -> attack(model, x, y) -> x_adv.
-        trail: a list of the caller's to which (name, flags) are appended; flags (N,) bool: still right after it.
+        trail: a list of the caller's to which (name, flags) are appended; flags (N,) bool: still
+            right after it.
         positions: of the images in their test set (N,), for the attacks that take them.
     Returns:
-        x_adv (N, C, H, W): per image the first that fooled the model, or the last attack's if none did.
+        x_adv (N, C, H, W): per image the first that fooled the model, or the last attack's if none
+        did.
     Raises:
         UserError: if there is no attack.
     """

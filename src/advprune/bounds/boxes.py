@@ -18,13 +18,14 @@ Ball = tuple[Tensor, Tensor]
 class Interval:
     """Values (N, ...) around a centre, none farther off than a radius. The ends are made when they are asked for.
 
-    Layers with weights take centres to centres and radii to radii; only what is not linear looks at the ends.
+    Layers with weights take centres to centres and radii to radii; only what is not linear looks at
+    the ends.
 
     Attributes:
         centre: (N, ...).
         radius: (N, ...), at least 0.
-        ball: (centre, scale), both of that shape: the values also are ``centre + scale * d`` with a Euclidean length of
-            ``d`` of at most 1; None where no such thing is known.
+        ball: (centre, scale), both of that shape: the values also are ``centre + scale * d`` with a
+            Euclidean length of ``d`` of at most 1; None where no such thing is known.
     """
 
     def __init__(self, centre: Tensor, radius: Tensor, ball: Ball | None = None) -> None:
@@ -60,14 +61,22 @@ def input_region(x: Tensor, threat: Threat, scale: float = 1.0) -> Interval:
         UserError: if ``scale`` is outside [0, 1], or an image outside its pixel range.
     """
     if not 0 <= scale <= 1:
-        raise UserError(f"scale={scale} is a share of eps={threat.eps}, in [0, 1]; for a larger ball give threat.eps")
+        raise UserError(
+            f"scale={scale} is a share of eps={threat.eps}, in [0, 1]; for a larger ball give threat.eps"
+        )
     if len(x) and not _in_range(*torch.aminmax(x)):
-        raise UserError("bounds are proved for pixels in [0, 1], and an image has others; give images in [0, 1]")
+        raise UserError(
+            "bounds are proved for pixels in [0, 1], and an image has others; give images in [0, 1]"
+        )
     eps = scale * threat.eps
-    if x.dim() == 4:  # in this order convolutions, and above all transposed ones, are faster on a processor
+    if (
+        x.dim() == 4
+    ):  # in this order convolutions, and above all transposed ones, are faster on a processor
         x = x.contiguous(memory_format=torch.channels_last)
     lower, upper = (x - eps).clamp_min_(0), (x + eps).clamp_max_(1)
-    return Interval.between(lower, upper, (x, torch.full_like(x, eps)) if threat.norm == "l2" else None)
+    return Interval.between(
+        lower, upper, (x, torch.full_like(x, eps)) if threat.norm == "l2" else None
+    )
 
 
 def _in_range(least: Tensor, most: Tensor) -> bool:
@@ -104,7 +113,9 @@ def specification(y: Tensor, classes: int, like: Tensor) -> Tensor:
         UserError: if a label is no class of the network.
     """
     if bool((y < 0).any() | (y >= classes).any()):
-        raise UserError(f"labels run from {int(y.min())} to {int(y.max())}, and the network has {classes} classes")
+        raise UserError(
+            f"labels run from {int(y.min())} to {int(y.max())}, and the network has {classes} classes"
+        )
     eye = torch.eye(classes, dtype=like.dtype, device=like.device)
     return eye[y].unsqueeze(1) - eye[_others(y, classes)]
 

@@ -1,7 +1,8 @@
 """What certified evaluation gives an image, and the certificates of interval and linear bounds.
 
-A certifier is given like an attack; the frame knows it by what it says it returns. Margins are computed in float64,
-so that rounding (of TF32 above all) decides nothing that the network's own rounding does not.
+A certifier is given like an attack; the frame knows it by what it says it returns. Margins are
+computed in float64, so that rounding (of TF32 above all) decides nothing that the network's own
+rounding does not.
 """
 
 import copy
@@ -31,8 +32,8 @@ class Certificate:
         predicted: int64: the class; -1 where none is given.
         abstained: bool: the certifier gives no answer.
         norm: of ``radius``.
-        smoothed: it speaks of the network under noise and holds with a probability; an attack on the network itself
-            cannot contradict it.
+        smoothed: it speaks of the network under noise and holds with a probability; an attack on
+            the network itself cannot contradict it.
     """
 
     certified: Tensor
@@ -48,7 +49,9 @@ def proves(attack: Callable[..., object]) -> bool:
     return inspect.signature(attack).return_annotation is Certificate
 
 
-def certify_ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor) -> Certificate:
+def certify_ibp(
+    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor
+) -> Certificate:
     """By interval bounds.
 
     Args:
@@ -62,7 +65,13 @@ def certify_ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, posit
 
 
 def certify_crown_ibp(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, rows: Count | None = None
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: Threat,
+    positions: Tensor,
+    rows: Count | None = None,
 ) -> Certificate:
     """By the better of interval bounds and one linear pass over them; see ``certify_ibp`` and ``linear.crown_ibp``."""
 
@@ -74,10 +83,18 @@ def certify_crown_ibp(
 
 
 def certify_crown(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, rows: Count | None = 20_000
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: Threat,
+    positions: Tensor,
+    rows: Count | None = 20_000,
 ) -> Certificate:
     """By linear bounds of every layer; see ``certify_ibp`` and ``linear.crown``."""
-    return _of_margins(model, x, y, threat, lambda net, images: crown(net, images, y, threat=threat, rows=rows))
+    return _of_margins(
+        model, x, y, threat, lambda net, images: crown(net, images, y, threat=threat, rows=rows)
+    )
 
 
 @torch.no_grad()
@@ -92,13 +109,19 @@ def precise(model: nn.Module) -> nn.Module:
 
 
 def _of_margins(
-    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, bound: Callable[[nn.Module, Tensor], Tensor]
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    bound: Callable[[nn.Module, Tensor], Tensor],
 ) -> Certificate:
     net = precise(model)
     with frozen(net), torch.no_grad():
         images = x.double()
         margins, predicted = bound(net, images), predict(net(images))
     least = margins.scatter(1, y[:, None], torch.inf).amin(1)
-    certified = (least > 0) & least.isfinite() & (predicted == y)  # a bound that is not finite proves nothing
+    certified = (
+        (least > 0) & least.isfinite() & (predicted == y)
+    )  # a bound that is not finite proves nothing
     radius = torch.where(certified, threat.eps, 0.0).to(x.dtype)
     return Certificate(certified, radius, predicted, torch.zeros_like(certified), threat.norm)

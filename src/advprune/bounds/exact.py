@@ -1,7 +1,7 @@
 """Exact verification of small networks as a mixed-integer programme (Tjeng et al. 2019, https://arxiv.org/abs/1711.07356).
 
-Solved by HiGHS through scipy. Differs from the paper in its bounds of the layers between: CROWN, which also proves what
-it can before anything is solved.
+Solved by HiGHS through scipy. Differs from the paper in its bounds of the layers between: CROWN,
+which also proves what it can before anything is solved.
 """
 
 from typing import Any
@@ -28,13 +28,20 @@ TOLERANCE = 1e-5
 
 
 def verify_exact(
-    model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor, seconds: Positive = 60.0,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    threat: Threat,
+    positions: Tensor,
+    seconds: Positive = 60.0,
     neurons: Count = 500,
-) -> Certificate:  # fmt: skip
+) -> Certificate:
     """Prove or refute each image; what the limits leave open abstains.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), of affine operations and ReLU, in eval mode.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), of affine operations and ReLU, in
+            eval mode.
         x: images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
         threat: L-infinity.
@@ -46,28 +53,47 @@ def verify_exact(
     """
     refuse_outside(verify_exact, seconds=seconds, neurons=neurons)
     if threat.norm != "linf":
-        raise UserError(f"verify_exact proves for linf, and the threat is {threat.norm}: give threat=linf")
+        raise UserError(
+            f"verify_exact proves for linf, and the threat is {threat.norm}: give threat=linf"
+        )
     net = precise(model)
     with frozen(net), torch.no_grad():
         images = x.double()
         steps, predicted = trace(net), predict(net(images))
-        if any(step.op is not None and not step.op.affine and not isinstance(step.op, Relu) for step in steps):
-            raise UserError("verify_exact knows affine operations and ReLU; for other networks use certify_crown")
+        if any(
+            step.op is not None and not step.op.affine and not isinstance(step.op, Relu)
+            for step in steps
+        ):
+            raise UserError(
+                "verify_exact knows affine operations and ReLU; for other networks use certify_crown"
+            )
         margins = crown(net, images, y, threat=threat)
         verdicts = [
             _verdict(steps, images[i : i + 1], y[i : i + 1], margins[i], threat, seconds, neurons)
-            if predicted[i] == y[i] else False for i in range(len(x))
-        ]  # fmt: skip
+            if predicted[i] == y[i]
+            else False
+            for i in range(len(x))
+        ]
     certified = torch.tensor([v is True for v in verdicts], device=x.device)
     abstained = torch.tensor([v is None for v in verdicts], device=x.device)
     return Certificate(certified, certified * threat.eps, predicted, abstained, threat.norm)
 
 
 def _verdict(
-    steps: list[Step], x: Tensor, y: Tensor, margins: Tensor, threat: Threat, seconds: float, neurons: int
+    steps: list[Step],
+    x: Tensor,
+    y: Tensor,
+    margins: Tensor,
+    threat: Threat,
+    seconds: float,
+    neurons: int,
 ) -> bool | None:
     """True: proved; False: refuted; None: not within the limits."""
-    rivals = [j for j in range(len(margins)) if j != int(y) and not (margins[j] > 0 and margins[j].isfinite())]
+    rivals = [
+        j
+        for j in range(len(margins))
+        if j != int(y) and not (margins[j] > 0 and margins[j].isfinite())
+    ]
     if not rivals:
         return True
     boxes = tightened(steps, input_region(x, threat), "adaptive", 20_000)
@@ -97,8 +123,11 @@ class _Programme:
         for step, box in zip(steps[1:], boxes[1:], strict=True):
             inputs = [values[i] for i in step.inputs]
             before = [boxes[i] for i in step.inputs]
-            values.append(self._relu(inputs[0], before[0]) if isinstance(step.op, Relu)
-                          else _affine(step.op, inputs, before, box))  # fmt: skip
+            values.append(
+                self._relu(inputs[0], before[0])
+                if isinstance(step.op, Relu)
+                else _affine(step.op, inputs, before, box)
+            )
         self.logits = values[-1]
 
     def _relu(self, value: tuple[Any, np.ndarray], box: Interval) -> tuple[Any, np.ndarray]:
@@ -113,11 +142,17 @@ class _Programme:
         some, offset, eye = _wide(matrix, first)[open_], constant[open_], csr_array(np.eye(count))
         down, up = csr_array(np.diag(low[open_])), csr_array(np.diag(high[open_]))
         # out >= in;  out <= in - low * (1 - bit);  out <= high * bit
-        self.rows += [hstack([-some, eye, 0 * eye]), hstack([some, -eye, down]), hstack([0 * some, -eye, up])]
+        self.rows += [
+            hstack([-some, eye, 0 * eye]),
+            hstack([some, -eye, down]),
+            hstack([0 * some, -eye, up]),
+        ]
         self.ends += [offset, low[open_] - offset, np.zeros(count)]
         active = low >= 0
         kept = csr_array(np.diag(active.astype(float))) @ _wide(matrix, len(self.low))
-        place = csr_array((np.ones(count), (open_, first + np.arange(count))), shape=(len(low), len(self.low)))
+        place = csr_array(
+            (np.ones(count), (open_, first + np.arange(count))), shape=(len(low), len(self.low))
+        )
         return kept + place, constant * active
 
     def minimise(self, row: np.ndarray, seconds: float) -> tuple[float, float | None]:
@@ -128,8 +163,13 @@ class _Programme:
         if self.rows:
             stacked = vstack([_wide(part, len(self.low)) for part in self.rows])
             limits = [LinearConstraint(stacked, np.concatenate(self.ends), np.inf)]
-        found = milp(goal, integrality=self.whole, bounds=Bounds(self.low, self.high), constraints=limits,
-                     options={"time_limit": seconds})  # fmt: skip
+        found = milp(
+            goal,
+            integrality=self.whole,
+            bounds=Bounds(self.low, self.high),
+            constraints=limits,
+            options={"time_limit": seconds},
+        )
         shift = float(row @ constant)
         bound = -np.inf if found.mip_dual_bound is None else found.mip_dual_bound + shift
         return bound, None if found.x is None else found.fun + shift
@@ -140,10 +180,14 @@ def _wide(matrix: Any, columns: int) -> Any:
     return csr_array((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], columns))
 
 
-def _affine(op: Any, inputs: list[Any], before: list[Interval], box: Interval) -> tuple[Any, np.ndarray]:
+def _affine(
+    op: Any, inputs: list[Any], before: list[Interval], box: Interval
+) -> tuple[Any, np.ndarray]:
     """The output's coefficients from the inputs': the operation's matrix, read off its transpose."""
     size = box.lower.numel()
-    unit = torch.eye(size, dtype=box.lower.dtype, device=box.lower.device).view(1, size, *box.lower.shape[1:])
+    unit = torch.eye(size, dtype=box.lower.dtype, device=box.lower.device).view(
+        1, size, *box.lower.shape[1:]
+    )
     parts, constant = op.backward(unit, tuple(before), "adaptive")
     columns = max(matrix.shape[1] for matrix, _ in inputs)
     total = csr_array((size, columns))

@@ -1,7 +1,8 @@
 """ReLU on intervals with its derivative by hand, in place where nothing else needs the values.
 
-Written out, each ReLU of a training step with intervals goes over the layer's values eighteen times, here eleven; the
-rest of such a step is two convolutions where natural training has one. A test holds it to autograd of the formula.
+Written out, each ReLU of a training step with intervals goes over the layer's values eighteen
+times, here eleven; the rest of such a step is two convolutions where natural training has one. A
+test holds it to autograd of the formula.
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
 """A network as a list of operations, read off it with ``torch.fx``; an operation that is not known is an error.
 
-A trace is kept as long as its network and is used again while the network has the same layers; weights and constants
-are looked up when bounds are computed, so they may train, be masked or move to a device.
+A trace is kept as long as its network and is used again while the network has the same layers;
+weights and constants are looked up when bounds are computed, so they may train, be masked or move
+to a device.
 """
 
 import operator
@@ -36,7 +37,8 @@ def trace(model: nn.Module) -> list[Step]:
     """The operations of ``model`` in order, each after its inputs; the last one gives the logits.
 
     Raises:
-        UserError: naming an operation that bounds do not know and where to write it, or a layer in train mode.
+        UserError: naming an operation that bounds do not know and where to write it, or a layer in
+            train mode.
     """
     layers = tuple(map(id, model.modules()))
     if model not in _TRACES or _TRACES[model][0] != layers:
@@ -62,7 +64,9 @@ class _Reader:
             elif node.op == "output":
                 last = self.at.get(node.args[0], -1)  # type: ignore[arg-type]
                 if last != len(self.out) - 1:
-                    raise UserError(f"bounds need one output, the logits; {type(self.model).__name__} gives others")
+                    raise UserError(
+                        f"bounds need one output, the logits; {type(self.model).__name__} gives others"
+                    )
             elif node.op != "get_attr":
                 self._add(node)
         return self.out
@@ -72,7 +76,9 @@ class _Reader:
             return _alive(fx.Tracer().trace(self.model))
         except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
             name = type(self.model).__name__
-            raise UserError(f"bounds cannot read {name}, whose forward depends on its values: {error}") from error
+            raise UserError(
+                f"bounds cannot read {name}, whose forward depends on its values: {error}"
+            ) from error
 
     def _add(self, node: fx.Node) -> None:
         sources = [arg for arg in node.args if isinstance(arg, fx.Node) and arg in self.at]
@@ -90,7 +96,11 @@ class _Reader:
             found, name = of_module(module), type(module).__name__
         else:
             found = self._of_call(node, sources)
-            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+            name = (
+                node.target
+                if isinstance(node.target, str)
+                else getattr(node.target, "__name__", str(node.target))
+            )
         if found is None:
             raise UserError(
                 f"bounds do not know the operation {name} ({node.name} in {type(self.model).__name__}); write it in "
@@ -102,14 +112,25 @@ class _Reader:
     def _of_call(self, node: fx.Node, sources: int) -> list[Op] | None:
         target: Any = _METHODS.get(str(node.target), node.target)
         if sources == 2:
-            return [Add()] if target in (operator.add, operator.iadd, torch.add) and not node.kwargs else None
+            return (
+                [Add()]
+                if target in (operator.add, operator.iadd, torch.add) and not node.kwargs
+                else None
+            )
         if sources != 1 or not isinstance(node.args[0], fx.Node):
             return None
         if target in _ARITHMETIC and len(node.args) == 2 and not node.kwargs:
             return self._arithmetic(target, node)
         if target in (torch.relu, F.relu):
             return [Relu()]
-        if target in (torch.flatten, torch.mean, F.pad, operator.getitem, F.avg_pool2d, F.adaptive_avg_pool2d):
+        if target in (
+            torch.flatten,
+            torch.mean,
+            F.pad,
+            operator.getitem,
+            F.avg_pool2d,
+            F.adaptive_avg_pool2d,
+        ):
             return _positive(target, node.args[1:], node.kwargs)
         return None
 
@@ -120,8 +141,18 @@ class _Reader:
             return None  # a constant minus or divided by a value
         if isinstance(other, fx.Node):
             path, _, key = str(other.target).rpartition(".")
-            return [Elementwise(partial(_ARITHMETIC[target], partial(getattr, self.model.get_submodule(path), key)))]
-        return [Elementwise(partial(_ARITHMETIC[target], lambda: other))] if isinstance(other, int | float) else None
+            return [
+                Elementwise(
+                    partial(
+                        _ARITHMETIC[target], partial(getattr, self.model.get_submodule(path), key)
+                    )
+                )
+            ]
+        return (
+            [Elementwise(partial(_ARITHMETIC[target], lambda: other))]
+            if isinstance(other, int | float)
+            else None
+        )
 
 
 def _alive(graph: fx.Graph) -> list[fx.Node]:
@@ -134,9 +165,14 @@ def _alive(graph: fx.Graph) -> list[fx.Node]:
 
 
 _METHODS: dict[str, Any] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "flatten": torch.flatten,
-    "mean": torch.mean, "relu": torch.relu,
-}  # fmt: skip
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "flatten": torch.flatten,
+    "mean": torch.mean,
+    "relu": torch.relu,
+}
 _ARITHMETIC: dict[Any, Callable[..., tuple[Any, Any]]] = {
     operator.add: lambda read, like: (1.0, _as(read(), like)),
     operator.sub: lambda read, like: (1.0, -_as(read(), like)),
@@ -154,12 +190,24 @@ def _positive(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> lis
     whole = args[0] if args else None
     if target is torch.flatten and (args, kwargs) not in (((1,), {}), ((), {"start_dim": 1})):
         return None
-    if target is F.pad and (args[1:] not in ((), ("constant",), ("constant", 0)) or kwargs.get("value")
-                            or kwargs.get("mode", "constant") != "constant" or min(args[0]) < 0):  # fmt: skip
+    if target is F.pad and (
+        args[1:] not in ((), ("constant",), ("constant", 0))
+        or kwargs.get("value")
+        or kwargs.get("mode", "constant") != "constant"
+        or min(args[0]) < 0
+    ):
         return None
-    if target is operator.getitem and not (isinstance(whole, tuple) and whole and whole[0] == slice(None)):
+    if target is operator.getitem and not (
+        isinstance(whole, tuple) and whole and whole[0] == slice(None)
+    ):
         return None
     dims = args[0] if args else kwargs.get("dim")
-    if target is torch.mean and (dims is None or 0 in ((dims,) if isinstance(dims, int) else tuple(dims))):
+    if target is torch.mean and (
+        dims is None or 0 in ((dims,) if isinstance(dims, int) else tuple(dims))
+    ):
         return None
-    return [Positive(lambda x: target(x, *args, **kwargs), moves=target in (torch.flatten, operator.getitem))]
+    return [
+        Positive(
+            lambda x: target(x, *args, **kwargs), moves=target in (torch.flatten, operator.getitem)
+        )
+    ]

@@ -1,6 +1,7 @@
 """Interval bounds, IBP (Gowal et al. 2018, https://arxiv.org/abs/1810.12715), the last layer merged with the margins.
 
-Differs from the paper in cutting the box to [0, 1], and in using the Euclidean ball up to the first layer for L2.
+Differs from the paper in cutting the box to [0, 1], and in using the Euclidean ball up to the first
+layer for L2.
 """
 
 from torch import Tensor, nn
@@ -16,15 +17,18 @@ def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share 
     """Lower bounds of the margins f_y - f_j on every image that ``threat`` allows.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); its BatchNorm and dropout in eval mode.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); its BatchNorm and dropout in eval
+            mode.
         x: images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
         threat: the ball, cut to [0, 1].
         scale: share of ``threat.eps``, in [0, 1].
     Returns:
-        (N, K), zero at the label; the label is proved where all others are above zero. Differentiable.
+        (N, K), zero at the label; the label is proved where all others are above zero.
+        Differentiable.
     Raises:
-        UserError: for an operation that bounds do not know, a layer in train mode, or images outside [0, 1].
+        UserError: for an operation that bounds do not know, a layer in train mode, or images
+            outside [0, 1].
     """
     with effective_network(model) as net:
         steps = trace(net)

@@ -25,7 +25,12 @@ def of_module(module: nn.Module) -> list[Op] | None:
     if isinstance(module, nn.ReLU):
         return [Relu()]
     if isinstance(module, nn.ReLU6):  # min(max(x, 0), 6) = 6 - max(6 - max(x, 0), 0)
-        return [Relu(), Elementwise(lambda _: (-1.0, 6.0)), Relu(), Elementwise(lambda _: (-1.0, 6.0))]
+        return [
+            Relu(),
+            Elementwise(lambda _: (-1.0, 6.0)),
+            Relu(),
+            Elementwise(lambda _: (-1.0, 6.0)),
+        ]
     if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
         return [Positive(module.forward)]
     if isinstance(module, nn.Flatten):
@@ -45,7 +50,9 @@ def _pool(module: nn.Module) -> list[Op] | None:
         "ceil_mode": m.ceil_mode,
         "return_indices": True,
     }
-    kernel, stride, dilation = (torch.as_tensor(v).expand(2) for v in (m.kernel_size, m.stride, m.dilation))
+    kernel, stride, dilation = (
+        torch.as_tensor(v).expand(2) for v in (m.kernel_size, m.stride, m.dilation)
+    )
     overlap = bool(((kernel > stride) | (dilation > 1)).any())
     return [MaxPool(lambda x: F.max_pool2d(x, m.kernel_size, m.stride, **options), overlap=overlap)]
 

@@ -1,8 +1,8 @@
 """What bounds know of each operation: how intervals pass forward, and linear functions of its output backward.
 
-A new operation is a class here and a line in ``layers.py`` (a layer) or ``graph.py`` (a function). ``interval`` must
-contain every value the operation takes on its inputs' regions; ``backward`` must turn a linear function of the output
-into one of the inputs that is nowhere larger on them.
+A new operation is a class here and a line in ``layers.py`` (a layer) or ``graph.py`` (a function).
+``interval`` must contain every value the operation takes on its inputs' regions; ``backward`` must
+turn a linear function of the output into one of the inputs that is nowhere larger on them.
 """
 
 from collections.abc import Callable
@@ -56,7 +56,8 @@ class Weighted(Op):
         middle = self._apply(box.ball[0], weight, self.module.bias)
         length = self._apply(box.ball[1].square(), weight.square(), None).clamp_min(TINY).sqrt()
         return Interval.between(
-            torch.maximum(mid - spread, middle - length), torch.minimum(mid + spread, middle + length)
+            torch.maximum(mid - spread, middle - length),
+            torch.minimum(mid + spread, middle + length),
         )
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
@@ -65,10 +66,20 @@ class Weighted(Op):
         if isinstance(m, nn.Linear):
             return (coef @ weight,), 0.0 if bias is None else coef @ bias
         shape = inputs[0].lower.shape
-        extra = [shape[-2 + i] - ((coef.shape[-2 + i] - 1) * m.stride[i] - 2 * m.padding[i]
-                                  + m.dilation[i] * (m.kernel_size[i] - 1) + 1) for i in (0, 1)]  # fmt: skip
+        extra = [
+            shape[-2 + i]
+            - (
+                (coef.shape[-2 + i] - 1) * m.stride[i]
+                - 2 * m.padding[i]
+                + m.dilation[i] * (m.kernel_size[i] - 1)
+                + 1
+            )
+            for i in (0, 1)
+        ]
         flat = coef.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        flat = F.conv_transpose2d(flat, weight, None, m.stride, m.padding, extra, m.groups, m.dilation)
+        flat = F.conv_transpose2d(
+            flat, weight, None, m.stride, m.padding, extra, m.groups, m.dilation
+        )
         constant = 0.0 if bias is None else coef.sum((-2, -1)) @ bias
         return (flat.view(*coef.shape[:2], *shape[1:]),), constant
 
@@ -83,7 +94,11 @@ class Elementwise(Op):
         """Scaled and shifted; a ball stays one."""
         (box,) = inputs
         scale, shift = self.read(box.lower)
-        ball = None if box.ball is None else (_moved(box.ball[0], scale, shift), _moved(box.ball[1], abs(scale), 0.0))
+        ball = (
+            None
+            if box.ball is None
+            else (_moved(box.ball[0], scale, shift), _moved(box.ball[1], abs(scale), 0.0))
+        )
         return Interval(_moved(box.centre, scale, shift), _moved(box.radius, abs(scale), 0.0), ball)
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
@@ -112,7 +127,11 @@ class Positive(Op):
     def interval(self, *inputs: Interval) -> Interval:
         """It takes centre to centre and, having no negative weights, radius to radius."""
         (box,) = inputs
-        ball = (self.function(box.ball[0]), self.function(box.ball[1])) if box.ball and self.moves else None
+        ball = (
+            (self.function(box.ball[0]), self.function(box.ball[1]))
+            if box.ball and self.moves
+            else None
+        )
         return Interval(self.function(box.centre), self.function(box.radius), ball)
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
@@ -121,7 +140,9 @@ class Positive(Op):
         with torch.enable_grad():
             shape = (coef.shape[0] * coef.shape[1], *inputs[0].lower.shape[1:])
             at = torch.zeros(shape, dtype=coef.dtype, device=coef.device, requires_grad=True)
-            (flat,) = torch.autograd.grad(self.function(at), at, coef.flatten(0, 1), create_graph=graph)
+            (flat,) = torch.autograd.grad(
+                self.function(at), at, coef.flatten(0, 1), create_graph=graph
+            )
         return (flat.view(*coef.shape[:2], *shape[1:]),), 0.0
 
 
@@ -141,8 +162,9 @@ class Add(Op):
 class Relu(Op):
     """max(x, 0). Where the sign is open, between a line below and the chord above.
 
-    The line below has slope 1 if that leaves less area than 0 (``adaptive``, CROWN), or the chord's (``parallel``, the
-    symbolic intervals of MixTrain). See Zhang et al. 2018, https://arxiv.org/abs/1811.00866.
+    The line below has slope 1 if that leaves less area than 0 (``adaptive``, CROWN), or the chord's
+    (``parallel``, the symbolic intervals of MixTrain). See Zhang et al. 2018,
+    https://arxiv.org/abs/1811.00866.
     """
 
     affine = False
@@ -160,21 +182,27 @@ class Relu(Op):
         line = chord if slope == "parallel" else (above > -below).to(coef.dtype)
         negative = coef.clamp_max(0)
         constant = dot(negative, -chord * below)
-        # the line for all, and what the chord has more of it for the negative: fewer passes than a choice by sign
-        return (torch.addcmul(coef * line.unsqueeze(1), negative, (chord - line).unsqueeze(1)),), constant
+        # the line for all, and what the chord has more of it for the negative: fewer passes than a
+        # choice by sign
+        return (
+            torch.addcmul(coef * line.unsqueeze(1), negative, (chord - line).unsqueeze(1)),
+        ), constant
 
 
 class MaxPool(Op):
     """The largest of a window: below it lies its best candidate, above it that one if it always wins, or a constant.
 
     Args:
-        function: values -> (largest, their flat places in each map), as torch gives with ``return_indices``.
+        function: values -> (largest, their flat places in each map), as torch gives with
+            ``return_indices``.
         overlap: whether two windows may share a value.
     """
 
     affine = False
 
-    def __init__(self, function: Callable[[Tensor], tuple[Tensor, Tensor]], *, overlap: bool) -> None:
+    def __init__(
+        self, function: Callable[[Tensor], tuple[Tensor, Tensor]], *, overlap: bool
+    ) -> None:
         self.function, self.overlap = function, overlap
 
     def interval(self, *inputs: Interval) -> Interval:
@@ -192,7 +220,9 @@ class MaxPool(Op):
         kept = torch.where((coef > 0) | wins.unsqueeze(1), coef, 0)
         shape = (*coef.shape[:3], *box.lower.shape[2:])
         where = flat.unsqueeze(1).expand(*coef.shape[:3], -1)
-        out = torch.zeros(*coef.shape[:3], box.lower.shape[2:].numel(), dtype=coef.dtype, device=coef.device)
+        out = torch.zeros(
+            *coef.shape[:3], box.lower.shape[2:].numel(), dtype=coef.dtype, device=coef.device
+        )
         constant = ((coef - kept) * top.unsqueeze(1)).flatten(2).sum(2)
         return (out.scatter_add(3, where, kept.flatten(3)).view(shape),), constant
 

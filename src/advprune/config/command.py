@@ -13,7 +13,15 @@ from advprune.config.vocabulary import Vocabulary
 from advprune.errors import UserError, system_sentence
 
 #: With these the words are somebody else's: a shell's that completes them, or none.
-NOT_OURS = {"-sc", "--shell-completion", "--version", "--help", "-h", "--hydra-help", "--experimental-rerun"}
+NOT_OURS = {
+    "-sc",
+    "--shell-completion",
+    "--version",
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--experimental-rerun",
+}
 #: Hydra raises its errors where it would print them otherwise; a user who sets it sees a traceback.
 RAISES = "HYDRA_FULL_ERROR"
 
@@ -52,7 +60,9 @@ def explained(words: list[str], main: Any) -> Iterator[None]:
 
 
 def _sentence(error: Exception, words: list[str], main: Any) -> str | None:
-    said = refusals.sentence(error, words, _vocabulary(main, sys.argv[1:]))  # Hydra's of a missing file is an OSError
+    said = refusals.sentence(
+        error, words, _vocabulary(main, sys.argv[1:])
+    )  # Hydra's of a missing file is an OSError
     return system_sentence(error) if said is None and isinstance(error, OSError) else said
 
 

@@ -29,14 +29,29 @@ def in_order(arguments: list[str]) -> tuple[list[str], list[str]]:
     try:
         given = parser.parse_intermixed_args(arguments)
     except (argparse.ArgumentError, SystemExit) as error:
-        raise UserError(f"the flags of this command cannot be read: {error}; --help shows them") from None
+        raise UserError(
+            f"the flags of this command cannot be read: {error}; --help shows them"
+        ) from None
     if given.multirun and given.cfg:
         raise UserError(
             "--cfg prints the options of one job, and -m asks for a grid: leave out -m, with one value each"
         )
     if given.resolve and not given.cfg:
-        raise UserError("--resolve fills in the references of what --cfg prints: write --cfg job --resolve")
-    if sum([given.run, given.multirun, given.shell_completion, given.cfg is not None, given.info is not None]) > 1:
+        raise UserError(
+            "--resolve fills in the references of what --cfg prints: write --cfg job --resolve"
+        )
+    if (
+        sum(
+            [
+                given.run,
+                given.multirun,
+                given.shell_completion,
+                given.cfg is not None,
+                given.info is not None,
+            ]
+        )
+        > 1
+    ):
         raise UserError("-m, --run, --cfg, --info and -sc exclude each other: give one of them")
     words = list(given.overrides)
     left = list(arguments)
@@ -52,7 +67,10 @@ def _no_flag(argument: str, after: list[str], flags: list[str]) -> str:
     for flag in flags:
         if flag.startswith("--") and name.replace("_", "-") == flag.removeprefix("--"):
             return f"there is no flag {argument}: did you mean {flag}?"
-    ours, follows = PEERS.get(name.replace("-", "_"), name), after[0] if after and "=" not in after[0] else "…"
+    ours, follows = (
+        PEERS.get(name.replace("-", "_"), name),
+        after[0] if after and "=" not in after[0] else "…",
+    )
     told = f"there is no flag {argument}: options are written without dashes and with ="
     return f"{told}, as {ours or 'ratio'}={value or follows}"
 
@@ -79,7 +97,11 @@ def read(words: list[str], vocabulary: Vocabulary, *, multirun: bool) -> list[Ov
             members = vocabulary.usable_groups.get(name)
             raise UserError(
                 f"{word} has no value: "
-                + (f"{name} is one of {', '.join(members)}" if members else f"give one, or {name}=null for none")
+                + (
+                    f"{name} is one of {', '.join(members)}"
+                    if members
+                    else f"give one, or {name}=null for none"
+                )
             )
         try:
             override = parse(word)
@@ -113,9 +135,7 @@ def _bare(word: str, after: list[str], vocabulary: Vocabulary) -> str:
 
 
 def _unreadable(name: str, value: str) -> str:
-    return (
-        f"{name}={value} cannot be read, for its value has signs that mean something here: write {quoted(name, value)}"
-    )
+    return f"{name}={value} cannot be read, for its value has signs that mean something here: write {quoted(name, value)}"
 
 
 def quoted(name: str, value: str) -> str:
@@ -141,7 +161,9 @@ def _check(word: str, override: Override, vocabulary: Vocabulary, *, multirun: b
     group = name.replace(".", "/")
     for value in _values(override):
         if "/" not in name and "." in name and value in vocabulary.groups.get(group, ()):
-            raise UserError(f"{word} would put a text where a group has its members: write {group}={value}")
+            raise UserError(
+                f"{word} would put a text where a group has its members: write {group}={value}"
+            )
         sentence = vocabulary.wrong_member(name, value)
         if sentence:
             raise UserError(sentence)

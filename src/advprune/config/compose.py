@@ -1,8 +1,9 @@
 """A grid's jobs composed at the price of a few: jobs that differ in plain values alone share one composition.
 
-Hydra reads and merges some thirty YAML files for each job, a tenth of a second. What a grid varies is mostly values
-(``ratio=0.9,0.99 seed=0,1``), and Hydra itself puts these in last, with ``OmegaConf.update``: so does this. Everything
-else (groups, ``+`` and ``~``, dicts, values inside of one another) is left to Hydra, once for each different choice.
+Hydra reads and merges some thirty YAML files for each job, a tenth of a second. What a grid varies
+is mostly values (``ratio=0.9,0.99 seed=0,1``), and Hydra itself puts these in last, with
+``OmegaConf.update``: so does this. Everything else (groups, ``+`` and ``~``, dicts, values inside
+of one another) is left to Hydra, once for each different choice.
 """
 
 import copy
@@ -28,7 +29,9 @@ class Composer:
         jobs: the overrides of each job; what all of them say is not varied.
     """
 
-    def __init__(self, loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
+    def __init__(
+        self, loader: ConfigLoader, master: DictConfig, jobs: Sequence[Sequence[str]]
+    ) -> None:
         self._loader, self._master = loader, master
         self._said_by_all = set.intersection(*map(set, jobs)) if jobs else set()
         self._shared: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
@@ -44,7 +47,9 @@ class Composer:
         parsed = [self._parsed(text) for text in overrides]
         names = [override.key_or_group for override in parsed]
         plain = [override for override in parsed if self._is_plain(override, names)]
-        rest = [text for text, override in zip(overrides, parsed, strict=True) if override not in plain]
+        rest = [
+            text for text, override in zip(overrides, parsed, strict=True) if override not in plain
+        ]
         varied = [override.key_or_group for override in plain]
         shared = (*rest, "", *varied)
         if shared not in self._shared:
@@ -69,7 +74,11 @@ class Composer:
             return False
         if override.is_add() or override.is_force_add() or override.is_delete():
             return False
-        near = [other for other in names if f"{other}.".startswith(f"{name}.") or f"{name}.".startswith(f"{other}.")]
+        near = [
+            other
+            for other in names
+            if f"{other}.".startswith(f"{name}.") or f"{name}.".startswith(f"{other}.")
+        ]
         return len(near) == 1 and not isinstance(override.value(), dict | list)
 
 
@@ -85,7 +94,9 @@ def _apart(whole: DictConfig) -> tuple[DictConfig, DictConfig]:
 def _resolve(options: DictConfig, varied: list[str]) -> None:
     """Fill in the references once for all jobs, if none of them can be to what the jobs vary."""
     text = " ".join(_references(OmegaConf.to_container(options, resolve=False)))
-    if not {"hydra", *(part for name in varied for part in name.split("."))} & set(re.findall(r"\w+", text)):
+    if not {"hydra", *(part for name in varied for part in name.split("."))} & set(
+        re.findall(r"\w+", text)
+    ):
         with suppress(OmegaConfBaseException):  # the job says it
             OmegaConf.resolve(options)
 

@@ -49,8 +49,14 @@ def weights_identity(path: str) -> dict[str, Any]:
     beside = Path(path).with_name("structure.json")
     structure = _seen(("file", str(beside)), checksum, beside) if beside.is_file() else None
     if not Path(path).is_file():
-        raise UserError(f"weights cannot be read from {path}: there is no such file; give the path of a file")
-    return {"weights": path, "sha256": _seen(("file", path), checksum, Path(path)), "structure_sha256": structure}
+        raise UserError(
+            f"weights cannot be read from {path}: there is no such file; give the path of a file"
+        )
+    return {
+        "weights": path,
+        "sha256": _seen(("file", path), checksum, Path(path)),
+        "structure_sha256": structure,
+    }
 
 
 def classes_of(dataset: dict[str, Any]) -> int | None:
@@ -65,8 +71,11 @@ def network_options(options: dict[str, Any]) -> dict[str, Any]:
     dataset, model = options["dataset"], dict(options["model"])
     for name in ("mean", "std"):
         model[name] = dataset[name] if model.get(name) is None else model[name]
-    return model | {"num_classes": dataset["num_classes"], "in_channels": dataset["channels"],
-                    "image_size": dataset["image_size"]}  # fmt: skip
+    return model | {
+        "num_classes": dataset["num_classes"],
+        "in_channels": dataset["channels"],
+        "image_size": dataset["image_size"],
+    }
 
 
 def with_fingerprints(options: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +83,9 @@ def with_fingerprints(options: dict[str, Any]) -> dict[str, Any]:
     kept, whole = manifests(options["store"]), bool(options["dataset"].get("verify"))
     dataset = options["dataset"] | _data(options["dataset"], kept, whole=whole)
     if dataset.get("content") is not None and dataset["num_classes"] is None:
-        dataset["num_classes"] = len(_seen(("classes", dataset["content"]), class_names, dataset["content"]))
+        dataset["num_classes"] = len(
+            _seen(("classes", dataset["content"]), class_names, dataset["content"])
+        )
     return options | {"dataset": dataset, "attack": _attack(options["attack"], kept, whole=whole)}
 
 
@@ -90,12 +101,21 @@ def refuse_changed(options: dict[str, Any], store: Path) -> None:
     if "dataset" in options:
         dataset = options["dataset"]
         then |= {f"dataset.{name}": dataset.get(name) for name in IDENTITIES}
-        now |= {f"dataset.{name}": value for name, value in _data(dataset, kept, whole=False).items()}
+        now |= {
+            f"dataset.{name}": value for name, value in _data(dataset, kept, whole=False).items()
+        }
     if "attack" in options:
-        then["attack.content_id"], now["attack.content_id"] = options["attack"], _attack(options["attack"], kept)
+        then["attack.content_id"], now["attack.content_id"] = (
+            options["attack"],
+            _attack(options["attack"], kept),
+        )
     if "weights" in options:
         then |= {name: options[name] for name in ("sha256", "structure_sha256")}
-        now |= {name: value for name, value in weights_identity(options["weights"]).items() if name != "weights"}
+        now |= {
+            name: value
+            for name, value in weights_identity(options["weights"]).items()
+            if name != "weights"
+        }
     changed = [name for name in then if then[name] != now.get(name)]
     if changed:
         raise UserError(
@@ -119,8 +139,8 @@ TOLD = {
 def _data(dataset: dict[str, Any], kept: Path, *, whole: bool) -> dict[str, Any]:
     """What a data set is by its files: of the images for training and for testing apart, where they are apart.
 
-    ``dataset.content`` is the folder or file to look into, given by data sets that are the user's; ``dataset.files``
-    names, under ``dataset.root``, those of a published set.
+    ``dataset.content`` is the folder or file to look into, given by data sets that are the user's;
+    ``dataset.files`` names, under ``dataset.root``, those of a published set.
     """
     sums, found = Checksums(kept, whole=whole), dict[str, Any]()
     content, files = dataset.get("content"), dataset.get("files") or {}

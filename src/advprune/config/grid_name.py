@@ -25,14 +25,20 @@ def grid_name(output: Path) -> str | None:
     """The words of the grid's command, which are the same when it is given again; a long one is cut and numbered.
 
     Args:
-        output: the job's folder, in the one that Hydra writes the grid's ``multirun.yaml`` into before the first job; a
-            job that was launched as a process of its own lies there, too.
+        output: the job's folder, in the one that Hydra writes the grid's ``multirun.yaml`` into
+            before the first job; a job that was launched as a process of its own lies there, too.
     """
     hydra = HydraConfig.get()
-    words = next((found for folder in output.parents[:2] if (found := _words(folder / "multirun.yaml"))), ())
+    words = next(
+        (found for folder in output.parents[:2] if (found := _words(folder / "multirun.yaml"))), ()
+    )
     if not words:
         return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
-    told = [word for word in words if word.lstrip("+~").split("=")[0].replace("/", ".").split(".")[0] not in ASIDE]
+    told = [
+        word
+        for word in words
+        if word.lstrip("+~").split("=")[0].replace("/", ".").split(".")[0] not in ASIDE
+    ]
     whole = " ".join([str(hydra.job.name), *sorted(told)])
     if len(whole) <= LONGEST:
         return whole
@@ -49,6 +55,8 @@ def _words(path: Path) -> tuple[str, ...]:
 def _read_words(path: Path, _: int) -> tuple[str, ...]:
     """Once a grid and not once a job: the file has every option there is."""
     try:
-        return tuple(typed(str(word)) for word in parse_yaml(read_text(path))["hydra"]["overrides"]["task"])
+        return tuple(
+            typed(str(word)) for word in parse_yaml(read_text(path))["hydra"]["overrides"]["task"]
+        )
     except (OSError, ValueError, LookupError, TypeError):  # not the file that Hydra writes
         return ()

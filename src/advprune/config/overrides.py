@@ -1,8 +1,9 @@
 """The words of a grid, as Hydra has to be told them.
 
-Hydra reads every word that has one value with the default choices first, and refuses ``pruner.criterion.images=48``
-there if the default pruner has no such option, whatever ``pruner=filters,blocks`` says. As a choice among one value the
-word waits for its job, and is read with that job's pruner.
+Hydra reads every word that has one value with the default choices first, and refuses
+``pruner.criterion.images=48`` there if the default pruner has no such option, whatever
+``pruner=filters,blocks`` says. As a choice among one value the word waits for its job, and is read
+with that job's pruner.
 """
 
 import re
@@ -25,7 +26,10 @@ def defer_group_overrides(words: list[str]) -> list[str]:
     except HydraException:  # Hydra will say what is wrong
         return words
     swept = {o.key_or_group for o in read.values() if o.is_sweep_override()}
-    return [_waiting(word, read[word]) if word in read and _group(read[word]) in swept else word for word in words]
+    return [
+        _waiting(word, read[word]) if word in read and _group(read[word]) in swept else word
+        for word in words
+    ]
 
 
 def typed(word: str) -> str:

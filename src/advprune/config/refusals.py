@@ -30,7 +30,9 @@ def sentence(error: BaseException, words: list[str], vocabulary: Vocabulary) -> 
     missing = next((cause for cause in chain if isinstance(cause, MissingConfigException)), None)
     if missing is not None:
         return _missing(missing, vocabulary)
-    library = [cause for cause in chain if isinstance(cause, HydraException | OmegaConfBaseException)]
+    library = [
+        cause for cause in chain if isinstance(cause, HydraException | OmegaConfBaseException)
+    ]
     if not library:
         return None
     said = str(library[0])
@@ -64,9 +66,7 @@ def _missing(error: MissingConfigException, vocabulary: Vocabulary) -> str:
     if not group:
         meant = nearest(member, COMMANDS)
         hint = f"did you mean {meant}? " if meant else ""
-        return (
-            f"--config-name={member} is not known: {hint}this command's own is {vocabulary.command}; leave the flag out"
-        )
+        return f"--config-name={member} is not known: {hint}this command's own is {vocabulary.command}; leave the flag out"
     said = vocabulary.wrong_member(group, member)
     if said:
         return said
@@ -104,7 +104,9 @@ def check_added(overrides: list[Override], vocabulary: Vocabulary) -> None:
         if override.is_hydra_override():
             continue
         if override.is_add() and (name in known or name in vocabulary.groups):
-            raise UserError(f"{override.input_line} adds an option that is there: write it without +")
+            raise UserError(
+                f"{override.input_line} adds an option that is there: write it without +"
+            )
         if root not in known and name not in vocabulary.groups:
             raise UserError(unknown_option(name, known, vocabulary))
 
@@ -152,16 +154,20 @@ def _misplaced(override: Override, known: dict[str, Any], vocabulary: Vocabulary
             return f"{vocabulary.command}.py has no {name}: {_elsewhere(name)}"
         if "/" in name and not override.is_add():
             outer = name.rpartition("/")[0]
-            return (
-                f"{override.input_line} goes with a member of {outer} that lets one choose it, such as {outer}=filters"
-            )
+            return f"{override.input_line} goes with a member of {outer} that lets one choose it, such as {outer}=filters"
         return None
     if name not in known:
-        return None if override.is_add() or override.is_force_add() else unknown_option(name, known, vocabulary)
+        return (
+            None
+            if override.is_add() or override.is_force_add()
+            else unknown_option(name, known, vocabulary)
+        )
     annotation = annotation_of(vocabulary.command, name)
     if annotation is None:
         return None
-    for value in override.sweep_string_iterator() if override.is_discrete_sweep() else [_first(override)]:
+    for value in (
+        override.sweep_string_iterator() if override.is_discrete_sweep() else [_first(override)]
+    ):
         said = needs(name, value, annotation)
         if said:
             return said
@@ -173,14 +179,24 @@ def unknown_option(name: str, known: dict[str, Any], vocabulary: Vocabulary) -> 
     place = f"{vocabulary.command}.py has no option {name}"
     peer = PEERS.get(name)
     if peer and (peer in known or peer in vocabulary.groups):
-        return f"{place}: here it is {peer}=…" if peer != "ratio" else f"{place}: here it is ratio=…, the share removed"
+        return (
+            f"{place}: here it is {peer}=…"
+            if peer != "ratio"
+            else f"{place}: here it is ratio=…, the share removed"
+        )
     outer, _, last = name.rpartition(".")
     if name == "checkpoint":
-        return f"{place}: only attack.py reads one; to start from weights write dense=FILE in prune.py"
-    if outer and outer not in known and outer.split(".")[0] not in known:
-        meant = nearest(outer.split(".")[0], [*vocabulary.groups, *(n for n in known if "." not in n)])
         return (
-            f"{place}: did you mean {meant}.{name.partition('.')[2]}?" if meant else f"{place}; --help shows them all"
+            f"{place}: only attack.py reads one; to start from weights write dense=FILE in prune.py"
+        )
+    if outer and outer not in known and outer.split(".")[0] not in known:
+        meant = nearest(
+            outer.split(".")[0], [*vocabulary.groups, *(n for n in known if "." not in n)]
+        )
+        return (
+            f"{place}: did you mean {meant}.{name.partition('.')[2]}?"
+            if meant
+            else f"{place}; --help shows them all"
         )
     own = [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == outer]
     same = [n for n in known if n.rpartition(".")[2] == last and n != name]
@@ -190,7 +206,11 @@ def unknown_option(name: str, known: dict[str, Any], vocabulary: Vocabulary) -> 
     if same:
         return f"{place}: did you mean {' or '.join(same[:3])}?"
     if outer:
-        return f"{place}: {outer} has {', '.join(own)}" if own else f"{place}: {outer} has no options inside it"
+        return (
+            f"{place}: {outer} has {', '.join(own)}"
+            if own
+            else f"{place}: {outer} has no options inside it"
+        )
     return f"{place}; --help shows them all"
 
 

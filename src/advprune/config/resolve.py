@@ -33,7 +33,9 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    return with_attack_eps(_one_budget(_where_typed({str(key): spelled(value) for key, value in plain.items()})))
+    return with_attack_eps(
+        _one_budget(_where_typed({str(key): spelled(value) for key, value in plain.items()}))
+    )
 
 
 def spelled(value: Any) -> Any:
@@ -48,11 +50,15 @@ def spelled(value: Any) -> Any:
 def _where_typed(options: dict[str, Any]) -> dict[str, Any]:
     """The options with paths that mean what they mean where the command was typed, whatever the working folder is."""
     return {
-        name: typed_path(value) if name in PATHS and (name, value) != ("source", "self")
-        else {key: typed_path(inner) if key in INNER_PATHS else inner for key, inner in value.items()}
-        if isinstance(value, dict) else value
+        name: typed_path(value)
+        if name in PATHS and (name, value) != ("source", "self")
+        else {
+            key: typed_path(inner) if key in INNER_PATHS else inner for key, inner in value.items()
+        }
+        if isinstance(value, dict)
+        else value
         for name, value in options.items()
-    }  # fmt: skip
+    }
 
 
 def typed_path(path: Any) -> Any:
@@ -85,7 +91,11 @@ def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
 def names() -> dict[str, str]:
     """The chosen member of each group, with what the command line changed inside it: ``resnet20 depth=32``."""
     hydra = HydraConfig.get()
-    chosen = {group: str(hydra.runtime.choices.get(group)) for group in GROUPS if hydra.runtime.choices.get(group)}
+    chosen = {
+        group: str(hydra.runtime.choices.get(group))
+        for group in GROUPS
+        if hydra.runtime.choices.get(group)
+    }
     if hydra.runtime.choices.get("model@source_model"):
         chosen["source_model"] = str(hydra.runtime.choices["model@source_model"])
     for override in hydra.overrides.task:

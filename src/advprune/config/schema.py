@@ -1,7 +1,8 @@
 """The options of a command and what each may be; those of a method stand in the signature of the method itself.
 
-The root is a typed configuration of Hydra's, so that ``ratio=99%`` is refused and not passed on as a string. The
-classes below it say what the harness reads of a group's own file: ``Dataset.num_classes``, ``Attack.images``.
+The root is a typed configuration of Hydra's, so that ``ratio=99%`` is refused and not passed on as
+a string. The classes below it say what the harness reads of a group's own file:
+``Dataset.num_classes``, ``Attack.images``.
 """
 
 import typing
@@ -12,7 +13,18 @@ from annotated_types import Ge, Gt, Le, Lt
 from hydra.core.config_store import ConfigStore
 
 from advprune.modules.recipe import Recipe
-from advprune.ranges import PIXEL_UNITS, Count, Hint, Natural, Quotient, Seed, Share, Side, Weight, Width
+from advprune.ranges import (
+    PIXEL_UNITS,
+    Count,
+    Hint,
+    Natural,
+    Quotient,
+    Seed,
+    Share,
+    Side,
+    Weight,
+    Width,
+)
 
 
 @dataclass
@@ -43,7 +55,9 @@ class TrainOptions:
 class PruneOptions(TrainOptions):
     """The root of ``prune.py``."""
 
-    ratio: Annotated[float, Ge(0), Lt(1), Hint("ratio is the share of weights removed")] | None = 0.99
+    ratio: Annotated[float, Ge(0), Lt(1), Hint("ratio is the share of weights removed")] | None = (
+        0.99
+    )
     compression: Annotated[float, Ge(1), Le(1e9)] | None = None
     dense: str | None = None
     pruner: Any = None

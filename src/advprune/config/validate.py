@@ -1,6 +1,7 @@
 """Check every option before anything is loaded or trained: a typo costs a second and not a night.
 
-What an option may be is said once, as an annotation: a method's own in its signature, the others in ``schema.py``.
+What an option may be is said once, as an annotation: a method's own in its signature, the others in
+``schema.py``.
 """
 
 import difflib
@@ -19,9 +20,30 @@ from advprune.ranges import members, needs, shown
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Arguments that the harness gives; an option need not.
-INJECTED_ARGS = frozenset({"progress", "num_classes", "in_channels", "image_size", "mean", "std",
-                   "channels", "seed", "trail", "verdicts", "positions", "work", "facts", "val_images", "repeats",
-                   "batch_size", "name", "eligible", "source", "sites"})  # fmt: skip
+INJECTED_ARGS = frozenset(
+    {
+        "progress",
+        "num_classes",
+        "in_channels",
+        "image_size",
+        "mean",
+        "std",
+        "channels",
+        "seed",
+        "trail",
+        "verdicts",
+        "positions",
+        "work",
+        "facts",
+        "val_images",
+        "repeats",
+        "batch_size",
+        "name",
+        "eligible",
+        "source",
+        "sites",
+    }
+)
 
 
 def check_numbers(options: dict[str, Any]) -> None:
@@ -39,20 +61,30 @@ def check_numbers(options: dict[str, Any]) -> None:
             f"ratio={ratio / 100:g}"
         )
     _check_fields("", options, schema.COMMANDS[command])
-    for group, known in (("select", schema.Select), ("trainer", schema.Trainer), ("pruner", schema.Pruner)):
+    for group, known in (
+        ("select", schema.Select),
+        ("trainer", schema.Trainer),
+        ("pruner", schema.Pruner),
+    ):
         if options.get(group) is not None or group in ("select", "trainer"):
             _check_fields(group, options.get(group), known)
     for group, known in schema.HARNESS.items():
         node = options.get(group) or {}
         if group != "quantizer" or node.get("_target_") is not None:
             own = {field.name for field in fields(known)}
-            _check_fields(group, {name: value for name, value in node.items() if name in own}, known)
+            _check_fields(
+                group, {name: value for name, value in node.items() if name in own}, known
+            )
     if options.get("export") not in (None, "safetensors", "onnx"):
-        raise UserError(f"export={shown(options['export'])} is not possible: it must be safetensors, onnx or null")
+        raise UserError(
+            f"export={shown(options['export'])} is not possible: it must be safetensors, onnx or null"
+        )
     _check_budget(options, ratio)
     dataset = options["dataset"]
     if dataset.get("num_classes") is None and dataset.get("content") is None:
-        raise UserError("dataset.num_classes=null is for folders, whose names are the classes: give the number")
+        raise UserError(
+            "dataset.num_classes=null is for folders, whose names are the classes: give the number"
+        )
     _check_attack(options)
     for phase in ("training", "search", "finetune"):
         _check_recipe(phase, options[phase])
@@ -64,7 +96,9 @@ def _check_fields(path: str, node: Any, known: Any) -> None:
     """Hold the values of a node against the annotations of a dataclass, the nodes inside it included."""
     place = f"{path}." if path else ""
     if not isinstance(node, dict):
-        raise UserError(f"{path}={shown(node)} is not possible: it is a group of options, {place}NAME=VALUE each")
+        raise UserError(
+            f"{path}={shown(node)} is not possible: it is a group of options, {place}NAME=VALUE each"
+        )
     hints = schema.hints(known)
     for name, value in node.items():
         if name in RESERVED:
@@ -92,19 +126,29 @@ def _no_option(path: str, name: str, allowed: list[str]) -> str:
 
 def _check_budget(options: dict[str, Any], ratio: float | None) -> None:
     if "ratio" in options and ratio is None and options.get("compression") is None:
-        raise UserError("ratio=null leaves nothing to prune to: give ratio, the share removed, or compression")
+        raise UserError(
+            "ratio=null leaves nothing to prune to: give ratio, the share removed, or compression"
+        )
 
 
 def _check_attack(options: dict[str, Any]) -> None:
     attack = options["attack"]
     eps, own = attack.get("eps"), attack.get("perturbation")
     if eps is not None and own is not None:
-        raise UserError(f"attack.eps={eps} is not looked at: this attack has a perturbation set of its own ({own})")
+        raise UserError(
+            f"attack.eps={eps} is not looked at: this attack has a perturbation set of its own ({own})"
+        )
     if "inner" in attack and "source" in attack:
-        raise UserError(f"attack.source={attack['source']} is not an option; write source=… without attack.")
-    unread = [name for name in ("source", "source_seed", "source_model") if options.get(name) is not None]
+        raise UserError(
+            f"attack.source={attack['source']} is not an option; write source=… without attack."
+        )
+    unread = [
+        name for name in ("source", "source_seed", "source_model") if options.get(name) is not None
+    ]
     if unread and "inner" not in attack:
-        raise UserError(f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or leave it out")
+        raise UserError(
+            f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or leave it out"
+        )
 
 
 def _check_recipe(phase: str, recipe: dict[str, Any]) -> None:
@@ -122,14 +166,22 @@ def _check_recipe(phase: str, recipe: dict[str, Any]) -> None:
 
 def _check_quantizer(quantizer: dict[str, Any]) -> None:
     if quantizer.get("_target_") is None:
-        given = [f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None]
+        given = [
+            f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None
+        ]
         if given:
-            raise UserError(f"{given[0]} says how to quantize, but nothing is: give quantizer=ptq_static or another")
+            raise UserError(
+                f"{given[0]} says how to quantize, but nothing is: give quantizer=ptq_static or another"
+            )
 
 
 def method_options(group: str, node: dict[str, Any]) -> dict[str, Any]:
     """The node without the keys that the harness reads itself."""
-    read = {field.name for field in fields(schema.HARNESS[group])} if group in schema.HARNESS else set()
+    read = (
+        {field.name for field in fields(schema.HARNESS[group])}
+        if group in schema.HARNESS
+        else set()
+    )
     return {key: value for key, value in node.items() if key not in read}
 
 
@@ -146,7 +198,10 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
             _check_node(group, method_options(group, options[group]))
     phases = (options.get("objective") or {}).get("phases") or {}
     for phase in phases:
-        _check_node(f"objective.phases.{phase}", method_options("objective", of_phase(options["objective"], phase)))
+        _check_node(
+            f"objective.phases.{phase}",
+            method_options("objective", of_phase(options["objective"], phase)),
+        )
 
 
 def _check_attack_eps(options: dict[str, Any]) -> None:
@@ -155,7 +210,9 @@ def _check_attack_eps(options: dict[str, Any]) -> None:
     if eps is None:
         return
     norm = _import("threat", options["threat"]["_target_"])
-    said = needs("attack.eps", eps, typing.get_type_hints(norm.__init__, include_extras=True)["eps"])
+    said = needs(
+        "attack.eps", eps, typing.get_type_hints(norm.__init__, include_extras=True)["eps"]
+    )
     if said:
         raise UserError(said)
 
@@ -177,7 +234,11 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
     parameters = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    called = {name for name, p in parameters.items() if node.get("_partial_") and p.kind is not p.KEYWORD_ONLY}
+    called = {
+        name
+        for name, p in parameters.items()
+        if node.get("_partial_") and p.kind is not p.KEYWORD_ONLY
+    }
     allowed = [name for name in parameters if name not in (INJECTED_ARGS | called) or name in node]
     for name in node.keys() - RESERVED - parameters.keys():
         raise UserError(_no_option(path, name, allowed))
@@ -188,8 +249,12 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
             and name not in INJECTED_ARGS
             and name not in called
         ):
-            raise UserError(f"{path}.{name} is missing; {target.__name__} needs it: give {path}.{name}=…")
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+            raise UserError(
+                f"{path}.{name} is missing; {target.__name__} needs it: give {path}.{name}=…"
+            )
+    hints = typing.get_type_hints(
+        target.__init__ if inspect.isclass(target) else target, include_extras=True
+    )
     for name in node.keys() - RESERVED:
         filled_in = name in INJECTED_ARGS and node[name] is None  # null leaves it to the frame
         if name in hints and not filled_in and not _holds_target(node[name]):

@@ -10,29 +10,94 @@ from pathlib import Path
 PARTIAL = {("attack", "frame"), ("pruner", "base")}
 #: What other projects call our groups and options.
 PEERS = {
-    "arch": "model", "architecture": "model", "net": "model", "network": "model", "backbone": "model",
-    "data": "dataset", "datamodule": "dataset", "loss": "objective", "method": "pruner", "prune_method": "pruner",
-    "adversary": "attack", "norm": "threat", "quantize": "quantizer", "preset": "experiment",
-    "lr": "training.learning_rate", "learning_rate": "training.learning_rate", "optim.lr": "training.learning_rate",
-    "epochs": "training.epochs", "num_epochs": "training.epochs", "max_epochs": "training.epochs",
-    "trainer.max_epochs": "training.epochs", "trainer.epochs": "training.epochs", "n_epochs": "training.epochs",
-    "batch_size": "training.batch_size", "bs": "training.batch_size", "wd": "training.weight_decay",
-    "optim": "training.optimizer", "scheduler": "training.schedule", "lr_scheduler": "training.schedule",
-    "trainer.gradient_clip_val": "training.clip", "trainer.gpus": "trainer.devices", "gpus": "trainer.devices",
-    "trainer.num_nodes": "trainer.nodes", "device": "trainer.accelerator", "num_workers": "dataset.workers",
-    "workers": "dataset.workers", "eps": "threat.eps", "epsilon": "threat.eps", "attack.epsilon": "attack.eps",
-    "ckpt": "checkpoint", "ckpt_path": "checkpoint", "weights": "checkpoint", "resume": "checkpoint",
-    "pretrained": "dense", "source_net": "dense", "sparsity": "ratio", "prune_ratio": "ratio", "pruning_ratio": "ratio",
-    "prune_rate": "ratio", "amount": "ratio", "num_steps": "attack.steps", "iterations": "attack.steps",
-    "attack.iterations": "attack.steps", "attack.num_steps": "attack.steps", "n_iter": "attack.steps",
-    "data_dir": "dataset.root", "data_path": "dataset.root", "out": "store", "output": "store", "output_dir": "store",
-    "save_dir": "store", "log_dir": "store", "n_seeds": "seed", "random_seed": "seed", "manual_seed": "seed",
-}  # fmt: skip
+    "arch": "model",
+    "architecture": "model",
+    "net": "model",
+    "network": "model",
+    "backbone": "model",
+    "data": "dataset",
+    "datamodule": "dataset",
+    "loss": "objective",
+    "method": "pruner",
+    "prune_method": "pruner",
+    "adversary": "attack",
+    "norm": "threat",
+    "quantize": "quantizer",
+    "preset": "experiment",
+    "lr": "training.learning_rate",
+    "learning_rate": "training.learning_rate",
+    "optim.lr": "training.learning_rate",
+    "epochs": "training.epochs",
+    "num_epochs": "training.epochs",
+    "max_epochs": "training.epochs",
+    "trainer.max_epochs": "training.epochs",
+    "trainer.epochs": "training.epochs",
+    "n_epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "bs": "training.batch_size",
+    "wd": "training.weight_decay",
+    "optim": "training.optimizer",
+    "scheduler": "training.schedule",
+    "lr_scheduler": "training.schedule",
+    "trainer.gradient_clip_val": "training.clip",
+    "trainer.gpus": "trainer.devices",
+    "gpus": "trainer.devices",
+    "trainer.num_nodes": "trainer.nodes",
+    "device": "trainer.accelerator",
+    "num_workers": "dataset.workers",
+    "workers": "dataset.workers",
+    "eps": "threat.eps",
+    "epsilon": "threat.eps",
+    "attack.epsilon": "attack.eps",
+    "ckpt": "checkpoint",
+    "ckpt_path": "checkpoint",
+    "weights": "checkpoint",
+    "resume": "checkpoint",
+    "pretrained": "dense",
+    "source_net": "dense",
+    "sparsity": "ratio",
+    "prune_ratio": "ratio",
+    "pruning_ratio": "ratio",
+    "prune_rate": "ratio",
+    "amount": "ratio",
+    "num_steps": "attack.steps",
+    "iterations": "attack.steps",
+    "attack.iterations": "attack.steps",
+    "attack.num_steps": "attack.steps",
+    "n_iter": "attack.steps",
+    "data_dir": "dataset.root",
+    "data_path": "dataset.root",
+    "out": "store",
+    "output": "store",
+    "output_dir": "store",
+    "save_dir": "store",
+    "log_dir": "store",
+    "n_seeds": "seed",
+    "random_seed": "seed",
+    "manual_seed": "seed",
+}
 #: What others call the members of our groups.
 MEMBERS = {
-    "attack": {"aa": "autoattack", "auto": "autoattack", "apgd": "autoattack", "ifgsm": "pgd", "bim": "pgd"},
-    "model": {"wideresnet": "wrn_28_10", "wrn": "wrn_28_10", "wide_resnet": "wrn_28_10", "cnn": "small_cnn"},
-    "objective": {"standard": "natural", "clean": "natural", "adversarial": "pgd", "at": "pgd", "madry": "pgd"},
+    "attack": {
+        "aa": "autoattack",
+        "auto": "autoattack",
+        "apgd": "autoattack",
+        "ifgsm": "pgd",
+        "bim": "pgd",
+    },
+    "model": {
+        "wideresnet": "wrn_28_10",
+        "wrn": "wrn_28_10",
+        "wide_resnet": "wrn_28_10",
+        "cnn": "small_cnn",
+    },
+    "objective": {
+        "standard": "natural",
+        "clean": "natural",
+        "adversarial": "pgd",
+        "at": "pgd",
+        "madry": "pgd",
+    },
     "pruner": {"l1": "magnitude", "weight": "magnitude", "lwm": "magnitude", "dense": "magnitude"},
     "threat": {"inf": "linf", "l_inf": "linf", "l_2": "l2"},
     "logger": {"tb": "tensorboard", "none": "csv"},
@@ -51,7 +116,9 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     for name, own in plain.items():
         if name.startswith(given) or given.startswith(name):
             return own
-    return next((own for name, own in plain.items() if name[0] == given[0] and _in_order(given, name)), None)
+    return next(
+        (own for name, own in plain.items() if name[0] == given[0] and _in_order(given, name)), None
+    )
 
 
 def _in_order(letters: str, word: str) -> bool:
@@ -78,7 +145,11 @@ class Vocabulary:
         for folder in self.folders:
             for path in folder.rglob("*.yaml"):
                 group = path.parent.relative_to(folder).as_posix()
-                if group != "." and not group.startswith("hydra") and (group, path.stem) not in PARTIAL:
+                if (
+                    group != "."
+                    and not group.startswith("hydra")
+                    and (group, path.stem) not in PARTIAL
+                ):
                     found.setdefault(group, set()).add(path.stem)
         return {group: sorted(members) for group, members in sorted(found.items())}
 
@@ -86,7 +157,11 @@ class Vocabulary:
     def usable_groups(self) -> dict[str, list[str]]:
         """The groups that this command has: train.py prunes nothing."""
         pruning = "pruner" if self.command == "train" else "-"
-        return {group: members for group, members in self.groups.items() if group.split("/")[0] != pruning}
+        return {
+            group: members
+            for group, members in self.groups.items()
+            if group.split("/")[0] != pruning
+        }
 
     def wrong_member(self, group: str, member: str) -> str | None:
         """A sentence if a group has no such member."""

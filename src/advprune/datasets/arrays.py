@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
 #: What reading bytes that are no such file raises, besides ValueError.
-BROKEN = (EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError, NotImplementedError, RuntimeError)
+BROKEN = (
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+    RuntimeError,
+)
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -61,7 +69,9 @@ def _check_header(file: IO[bytes], size: int) -> None:
     """Refuse, before memory is taken, an array that its file does not hold, or this machine cannot."""
     version = npy.read_magic(file)
     if version not in READERS:
-        raise ValueError(f"format {version[0]}.{version[1]} of .npy is not read here: save it with numpy.save")
+        raise ValueError(
+            f"format {version[0]}.{version[1]} of .npy is not read here: save it with numpy.save"
+        )
     shape, _, dtype = READERS[version](file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are not loaded")
@@ -72,4 +82,6 @@ def _check_header(file: IO[bytes], size: int) -> None:
         )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wanted > memory:
-        raise ValueError(f"it holds {wanted / 1e9:.0f} GB, and this machine has {memory / 1e9:.0f} GB of memory")
+        raise ValueError(
+            f"it holds {wanted / 1e9:.0f} GB, and this machine has {memory / 1e9:.0f} GB of memory"
+        )

@@ -17,8 +17,10 @@ class CropFlip:
     """Pad with zeros, crop back to size at a random place, then mirror every second image.
 
     Args:
-        crop: pixels of padding on each side; the crop is then one of (2 crop + 1)^2 shifts. 0: no crop.
-        flip: mirror left-right with probability 1/2. Not for digits and letters: a mirrored 2 is no 2.
+        crop: pixels of padding on each side; the crop is then one of (2 crop + 1)^2 shifts. 0: no
+            crop.
+        flip: mirror left-right with probability 1/2. Not for digits and letters: a mirrored 2 is no
+            2.
 
     Raises:
         UserError: if ``crop`` is negative.
@@ -31,8 +33,9 @@ class CropFlip:
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Moves for ``count`` images: int64 (count, 3), rows of (down, right, mirrored).
 
-        ``down`` and ``right`` are where in the padded image the crop starts, 0 to 2 crop. They are drawn on the
-        generator's device, so that a CPU generator gives the same moves to every accelerator.
+        ``down`` and ``right`` are where in the padded image the crop starts, 0 to 2 crop. They are
+        drawn on the generator's device, so that a CPU generator gives the same moves to every
+        accelerator.
         """
         shifts = torch.randint(2 * self.crop + 1, (count, 2), generator=generator)
         mirrored = torch.randint(2, (count, 1), generator=generator)

@@ -20,12 +20,14 @@ from advprune.ranges import Count, Held, Seed
 class ImageData(pl.LightningDataModule):
     """A data set; a subclass says in ``load`` where its images come from.
 
-    Images are loaded when they are first needed. The validation images are cut from the training set, stratified by
-    class and the same for every seed; the test images are never augmented and never trained or chosen on.
+    Images are loaded when they are first needed. The validation images are cut from the training
+    set, stratified by class and the same for every seed; the test images are never augmented and
+    never trained or chosen on.
 
     Args:
         name: of the set, for messages.
-        num_classes: that the set must have; None takes what it has. So for ``channels`` and ``image_size``.
+        num_classes: that the set must have; None takes what it has. So for ``channels`` and
+            ``image_size``.
         channels: see ``num_classes``.
         image_size: height and width in pixels; see ``num_classes``.
         augment: crop and flip of training images; None for neither.
@@ -61,9 +63,18 @@ class ImageData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.name = name
-        self._declared = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
+        self._declared = {
+            "num_classes": num_classes,
+            "channels": channels,
+            "image_size": image_size,
+        }
         self.augment, self.validation, self.batch_size = augment, validation, batch_size
-        self.train_images, self.extra, self.val_images, self.test = train_images, extra, val_images, test
+        self.train_images, self.extra, self.val_images, self.test = (
+            train_images,
+            extra,
+            val_images,
+            test,
+        )
         self.repeats, self.seed = repeats, seed
         self._splits: dict[str, Any] = {}
         self._device: torch.device | str = "cpu"
@@ -76,8 +87,14 @@ class ImageData(pl.LightningDataModule):
         """``num_classes``, ``channels`` and ``image_size`` that these images have."""
         _, channels, height, width = images.images.shape
         if height != width:
-            raise UserError(f"dataset={self.name} has images of {height}x{width} pixels: they must be square")
-        return {"num_classes": int(images.labels.max()) + 1, "channels": channels, "image_size": width}
+            raise UserError(
+                f"dataset={self.name} has images of {height}x{width} pixels: they must be square"
+            )
+        return {
+            "num_classes": int(images.labels.max()) + 1,
+            "channels": channels,
+            "image_size": width,
+        }
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split, once; further calls do nothing.
@@ -101,7 +118,9 @@ class ImageData(pl.LightningDataModule):
             held = held[subset(len(held), self.val_images, option="val_images")]
         if found["num_classes"] < 2 or len(kept) < 2:
             what = "one class only" if found["num_classes"] < 2 else "one image to train on"
-            raise UserError(f"dataset={self.name} leaves {what}: a classifier is trained on at least two of each")
+            raise UserError(
+                f"dataset={self.name} leaves {what}: a classifier is trained on at least two of each"
+            )
         if self.test is not None:
             test = load_test(self.test, **found)
         splits = {"train": pool.take(kept), "val": pool.take(held), "test": test}
@@ -153,7 +172,9 @@ class ImageData(pl.LightningDataModule):
     def checksum(self) -> int:
         """Of the images as this process sees them: labels and pixels, or the sizes of files too large for memory."""
         self.setup()
-        return collectives.checksum(t for name in sorted(self._splits) for t in self._splits[name].identity())
+        return collectives.checksum(
+            t for name in sorted(self._splits) for t in self._splits[name].identity()
+        )
 
     def train_dataloader(self) -> Any:
         """Shuffled, augmented (x, y); of a rank among several, its rows of each batch and the batch's rows in all."""
@@ -168,7 +189,9 @@ class ImageData(pl.LightningDataModule):
 
         A rank among several gets every so many-th batch.
         """
-        return self.make_eval_loader(self.split("test"), batch_size or self.batch_size, indices, positions=True)
+        return self.make_eval_loader(
+            self.split("test"), batch_size or self.batch_size, indices, positions=True
+        )
 
     def make_train_loader(self, train: Any, extra: Split | None) -> Any:
         """The loader that training goes through."""
@@ -181,6 +204,10 @@ class ImageData(pl.LightningDataModule):
         }
         return TrainLoader(train, augment=self.augment, extra=extra, **options)
 
-    def make_eval_loader(self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool) -> Any:
+    def make_eval_loader(
+        self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool
+    ) -> Any:
         """The loader that validation and tests go through."""
-        return EvalLoader(images, batch_size=batch_size, indices=indices, positions=positions, share=self.share)
+        return EvalLoader(
+            images, batch_size=batch_size, indices=indices, positions=positions, share=self.share
+        )

@@ -23,13 +23,24 @@ from advprune.runtime.atomic_write import write_atomically
 log = logging.getLogger(__name__)
 #: What the file with the checksum of a cached one is called.
 SUM = ".sha256"
-#: Of what ``eight_bits`` makes of an image: raised whenever that changes, so that no older cache is taken for it.
+#: Of what ``eight_bits`` makes of an image: raised whenever that changes, so that no older cache is
+#: taken for it.
 READING = 2
 #: What Pillow raises on files that are damaged, no images, or unreasonably large.
 UNREADABLE = (
-    OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 BLOCK = 64  # images a thread takes at once: one at a time, the bar costs as much as decoding
 
 
@@ -37,10 +48,12 @@ def open_image(path: str | Path, channels: int) -> Image.Image:
     """Decode one image in 8 bits, in grey (1 channel) or colour (3), see ``image_modes.py``.
 
     Raises:
-        UserError: naming the file, if it is not an image, not a whole one, or of a mode whose range is not known.
+        UserError: naming the file, if it is not an image, not a whole one, or of a mode whose range
+            is not known.
     """
     try:
-        # a file, not its path: Pillow maps a TIFF of a path into memory, and garbles it if its orientation is 5 to 8
+        # a file, not its path: Pillow maps a TIFF of a path into memory, and garbles it if its
+        # orientation is 5 to 8
         with Path(path).open("rb") as file, Image.open(file) as image:
             return eight_bits(image, channels)
     except UNREADABLE as reason:
@@ -63,9 +76,7 @@ def _cause(path: str | Path, reason: BaseException) -> str:
     if isinstance(reason, PermissionError):
         return "this user may not read it; change its permissions (chmod a+r)"
     if isinstance(reason, UnidentifiedImageError):
-        return (
-            f"it is {'no image that Pillow knows' if Path(path).stat().st_size else 'empty'}; replace it or delete it"
-        )
+        return f"it is {'no image that Pillow knows' if Path(path).stat().st_size else 'empty'}; replace it or delete it"
     if isinstance(reason, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller or delete it"
     words = " ".join(str(reason).split()) or type(reason).__name__
@@ -90,7 +101,9 @@ def decode(paths: Sequence[str], *, channels: int, image_size: int, workers: int
                 f"{paths[index]} has {image.width}x{image.height} pixels: all images must have "
                 f"dataset.image_size={image_size} on both sides (above 64, images of any size are cropped)"
             )
-        images[index] = np.asarray(image).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+        images[index] = (
+            np.asarray(image).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+        )
 
     def read_block(start: int) -> int:
         block = range(start, min(start + BLOCK, len(paths)))
@@ -98,7 +111,10 @@ def decode(paths: Sequence[str], *, channels: int, image_size: int, workers: int
             read(index)
         return len(block)
 
-    with Progress(console=Console(stderr=True), transient=True) as bar, ThreadPoolExecutor(workers) as pool:
+    with (
+        Progress(console=Console(stderr=True), transient=True) as bar,
+        ThreadPoolExecutor(workers) as pool,
+    ):
         task = bar.add_task(f"decoding {len(paths)} images, once", total=len(paths))
         try:
             for done in pool.map(read_block, range(0, len(paths), BLOCK)):
@@ -127,11 +143,17 @@ def decode_cached(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = stored.with_suffix(".lock")
-        with held(lock, sign=lambda: None) as mine:  # decoding once more does no harm, if the other one is stuck
+        with held(
+            lock, sign=lambda: None
+        ) as mine:  # decoding once more does no harm, if the other one is stuck
             images = _stored(stored, shape)
             if images is None:
                 if not mine:
-                    log.warning("another process has %s for %.0f s: the images are decoded here", lock, PATIENCE)
+                    log.warning(
+                        "another process has %s for %.0f s: the images are decoded here",
+                        lock,
+                        PATIENCE,
+                    )
                 images = decode(paths, channels=channels, image_size=image_size, workers=workers)
                 _store(stored, images)
     except OSError as reason:

@@ -1,7 +1,8 @@
 """Digits: 1,797 real 8x8 scans that come with scikit-learn (Alpaydin and Kaynak 1998), so it needs no download.
 
-https://archive.ics.uci.edu/dataset/80. The 16 grey levels are spread over uint8. There is no official split: 359 images
-(20 %), stratified by class, are the test set; 144 of the other 1,438 validate by default and 1,294 train.
+https://archive.ics.uci.edu/dataset/80. The 16 grey levels are spread over uint8. There is no
+official split: 359 images (20 %), stratified by class, are the test set; 144 of the other 1,438
+validate by default and 1,294 train.
 """
 
 import numpy as np
@@ -22,6 +23,8 @@ class Digits(ImageData):
 
         bunch = load_digits()
         images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
-        whole = Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(bunch.target.astype(np.int64)))
+        whole = Split(
+            torch.from_numpy(images).unsqueeze(1), torch.from_numpy(bunch.target.astype(np.int64))
+        )
         rest, test = hold_out(whole.labels, TEST_SHARE)
         return whole.take(rest), whole.take(test)

@@ -16,19 +16,30 @@ def load_extra(path: str, *, num_classes: int, channels: int, image_size: int) -
     """Read an ``.npz`` that holds ``images`` uint8 (N, H, W, C) or (N, C, H, W) and ``labels`` int (N,).
 
     Raises:
-        UserError: if the file is missing, broken or laid out otherwise, or its images or labels don't fit the set.
+        UserError: if the file is missing, broken or laid out otherwise, or its images or labels
+            don't fit the set.
     """
     if not Path(path).is_file():
-        raise UserError(f"dataset.extra={path} is not there: give an .npz with {LAYOUT}, or null for none")
+        raise UserError(
+            f"dataset.extra={path} is not there: give an .npz with {LAYOUT}, or null for none"
+        )
     try:
         images, labels = load_arrays(Path(path), ("images", "labels"))
     except KeyError as missing:
-        raise UserError(f"dataset.extra={path} does not fit, {missing}: it must hold {LAYOUT}") from None
+        raise UserError(
+            f"dataset.extra={path} does not fit, {missing}: it must hold {LAYOUT}"
+        ) from None
     except (OSError, ValueError) as reason:
-        raise UserError(f"dataset.extra={path} cannot be read ({reason}): give an .npz with {LAYOUT}") from None
+        raise UserError(
+            f"dataset.extra={path} cannot be read ({reason}): give an .npz with {LAYOUT}"
+        ) from None
     if images.shape[1:] == (image_size, image_size, channels):
         images = images.transpose(0, 3, 1, 2)
-    if images.dtype != np.uint8 or images.shape[1:] != (channels, image_size, image_size) or not len(images):
+    if (
+        images.dtype != np.uint8
+        or images.shape[1:] != (channels, image_size, image_size)
+        or not len(images)
+    ):
         raise UserError(
             f"dataset.extra={path} holds images of shape {images.shape} and type {images.dtype}: "
             f"they must be uint8, {channels} x {image_size} x {image_size} as the set's own are"
@@ -42,4 +53,6 @@ def load_extra(path: str, *, num_classes: int, channels: int, image_size: int) -
             f"dataset.extra={path} holds labels from {labels.min()} to {labels.max()}: "
             f"they must be 0 to {num_classes - 1}"
         )
-    return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))
+    return Split(
+        torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64))
+    )

@@ -1,7 +1,8 @@
 """Images too large to keep in memory, such as ImageNet's: decoded by worker processes each time they are seen.
 
-Training takes a random part of each (8 to 100 % of its area, Szegedy et al., https://arxiv.org/abs/1409.4842), resized,
-and mirrors every second; evaluation resizes the shorter side to 8/7 of ``size`` and crops the middle (224 of 256).
+Training takes a random part of each (8 to 100 % of its area, Szegedy et al.,
+https://arxiv.org/abs/1409.4842), resized, and mirrors every second; evaluation resizes the shorter
+side to 8/7 of ``size`` and crops the middle (224 of 256).
 """
 
 from collections.abc import Iterator
@@ -55,7 +56,12 @@ class Files:
     def identity(self) -> list[Tensor]:
         """What ranks compare to know that they see the same images: labels and names; reading all takes long."""
         names = "\n".join(path.rsplit("/", 1)[-1] for path in self.paths)
-        return [self.labels, torch.frombuffer(bytearray(names.encode("utf-8", "surrogateescape")), dtype=torch.uint8)]
+        return [
+            self.labels,
+            torch.frombuffer(
+                bytearray(names.encode("utf-8", "surrogateescape")), dtype=torch.uint8
+            ),
+        ]
 
 
 class Decoded(Dataset):
@@ -72,14 +78,18 @@ class Decoded(Dataset):
         try:
             image = open_image(self.files.paths[index], self.files.channels)
         except UserError as error:
-            return str(error)  # raised in a worker it would reach the user as a traceback in a traceback
+            return str(
+                error
+            )  # raised in a worker it would reach the user as a traceback in a traceback
         with torch.random.fork_rng(devices=[]):
             if seed is not None:
                 torch.manual_seed(seed)
             return self.transform(image), int(self.files.labels[index])
 
 
-def stream(decoded: Decoded, keys: list[list[Key]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def stream(
+    decoded: Decoded, keys: list[list[Key]], workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Decode batches ahead of their use: (x float32 (B, C, S, S) in [0, 1], y int64 (B,)) on the files' device."""
     device = torch.device(decoded.files.device)
     for images, labels in batches(decoded, keys, workers, pin=device.type == "cuda"):
@@ -114,13 +124,17 @@ class FileTrainLoader(Resumable):
         return len(self.bounds) * self.repeats
 
     def __iter__(self) -> Iterator[Any]:
-        whole, within = divmod(self.begin(), self.repeats)  # of what was given before, batches and repeats of one
+        whole, within = divmod(
+            self.begin(), self.repeats
+        )  # of what was given before, batches and repeats of one
         order = torch.randperm(len(self.decoded.files), generator=self.sampler.generator()).tolist()
         seeds = (self.sampler.seed, self.sampler.epoch)
         keys: list[Key] = [(index, mixed_seed(*seeds, index)) for index in order]
         left = [keys[start:stop] for start, stop in self.bounds[whole:]]
         mine = [[batch[row] for row in self.share.of(len(batch)).tolist()] for batch in left]
-        for place, (all_rows, (x, y)) in enumerate(zip(left, stream(self.decoded, mine, self.workers), strict=True)):
+        for place, (all_rows, (x, y)) in enumerate(
+            zip(left, stream(self.decoded, mine, self.workers), strict=True)
+        ):
             for _ in range(within if place == 0 else 0, self.repeats):
                 self.given += 1
                 yield (x, y) if self.share.whole else (x, y, len(all_rows))
@@ -154,5 +168,7 @@ class FileEvalLoader:
     def __iter__(self) -> Iterator[Any]:
         mine = self._chunks()
         keys: list[list[Key]] = [[(index, None) for index in chunk.tolist()] for chunk, _ in mine]
-        for (chunk, count), (x, y) in zip(mine, stream(self.decoded, keys, self.workers), strict=True):
+        for (chunk, count), (x, y) in zip(
+            mine, stream(self.decoded, keys, self.workers), strict=True
+        ):
             yield tagged(x, y, chunk.to(x.device), count, self.positions, self.share)

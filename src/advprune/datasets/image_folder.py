@@ -1,6 +1,7 @@
 """Any class-per-folder tree of images, small or large: ImageNet, Tiny-ImageNet, your own.
 
-Up to 64 pixels, images are decoded once and live on the device as uint8; above, they are decoded and cropped each time.
+Up to 64 pixels, images are decoded once and live on the device as uint8; above, they are decoded
+and cropped each time.
 """
 
 import logging
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 class ImageFolder(ImageData):
     """``root/train/<class>/<image>`` and ``root/test/<class>/<image>``, or ``val`` where there is no ``test``.
 
-    A folder ``val`` beside ``test`` is not used: validation images are cut from ``train``, as in every set.
+    A folder ``val`` beside ``test`` is not used: validation images are cut from ``train``, as in
+    every set.
 
     Args:
         root: folder of the tree.
@@ -66,10 +68,19 @@ class ImageFolder(ImageData):
         seed: Seed = 0,
     ) -> None:
         super().__init__(
-            name=name, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment,
-            validation=validation, batch_size=batch_size, train_images=train_images, extra=extra, val_images=val_images,
-            repeats=repeats, seed=seed,
-        )  # fmt: skip
+            name=name,
+            num_classes=num_classes,
+            channels=channels,
+            image_size=image_size,
+            augment=augment,
+            validation=validation,
+            batch_size=batch_size,
+            train_images=train_images,
+            extra=extra,
+            val_images=val_images,
+            repeats=repeats,
+            seed=seed,
+        )
         refuse_outside(ImageFolder, channels=channels, image_size=image_size, workers=workers)
         if extra is not None and image_size > SMALL:
             raise UserError(
@@ -83,7 +94,8 @@ class ImageFolder(ImageData):
         """The images of ``train`` and of ``test`` (or ``val``).
 
         Raises:
-            UserError: if the tree has no classes, an empty one or unequal ones, or an image cannot be used.
+            UserError: if the tree has no classes, an empty one or unequal ones, or an image cannot
+                be used.
         """
         pool = self._list("train")
         test = self._list(test_folder(self.root))
@@ -91,7 +103,9 @@ class ImageFolder(ImageData):
             first = open_image(pool.paths[0], self.grey_or_colour)
             if max(first.size) <= SMALL:
                 given = f"dataset.image_size={self.size} is far above what {pool.paths[0]} has"
-                raise UserError(f"{given}, {first.width}x{first.height}: give dataset.image_size={max(first.size)}")
+                raise UserError(
+                    f"{given}, {first.width}x{first.height}: give dataset.image_size={max(first.size)}"
+                )
             return pool, test
         images = decode_cached(
             [*pool.paths, *test.paths],
@@ -117,7 +131,11 @@ class ImageFolder(ImageData):
         """``num_classes`` by the folders, ``channels`` and ``image_size`` as asked for."""
         if isinstance(images, Split):
             return super().describe(images)
-        return {"num_classes": int(images.labels.max()) + 1, "channels": images.channels, "image_size": images.size}
+        return {
+            "num_classes": int(images.labels.max()) + 1,
+            "channels": images.channels,
+            "image_size": images.size,
+        }
 
     def make_train_loader(self, train: Any, extra: Split | None) -> Any:
         """The loader that training goes through."""
@@ -133,11 +151,17 @@ class ImageFolder(ImageData):
         }
         return FileTrainLoader(train, flip=flip, workers=self.workers, **options)
 
-    def make_eval_loader(self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool) -> Any:
+    def make_eval_loader(
+        self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool
+    ) -> Any:
         """The loader that validation and tests go through."""
         if isinstance(images, Split):
             return super().make_eval_loader(images, batch_size, indices, positions=positions)
-        options: dict[str, Any] = {"batch_size": batch_size, "workers": self.workers, "share": self.share}
+        options: dict[str, Any] = {
+            "batch_size": batch_size,
+            "workers": self.workers,
+            "share": self.share,
+        }
         return FileEvalLoader(images, indices=indices, positions=positions, **options)
 
 
@@ -148,16 +172,24 @@ def _tell_left_out(folder: str, names: list[str]) -> None:
         files = "1 file is" if len(names) == 1 else f"{len(names)} files are"
         log.warning(
             "%s: %s left out (%s%s), for only images in class folders are used, named %s",
-            folder, files, ", ".join(sorted(names)[:5]), more, ", ".join(SUFFIXES),
-        )  # fmt: skip
+            folder,
+            files,
+            ", ".join(sorted(names)[:5]),
+            more,
+            ", ".join(SUFFIXES),
+        )
 
 
 def _tell_frames(paths: list[str]) -> None:
     """Say if files hold more than the one picture that is used; of many, the first are asked."""
-    asked = [path for path in paths if path.lower().endswith((".gif", ".tif", ".tiff", ".webp"))][:LOOKED_INTO]
+    asked = [path for path in paths if path.lower().endswith((".gif", ".tif", ".tiff", ".webp"))][
+        :LOOKED_INTO
+    ]
     several = [path for path in asked if count_frames(path) > 1]
     if several:
         log.warning(
             "%s holds several pictures, as %d of %d such files do: the first picture of each is used",
-            several[0], len(several), len(asked),
-        )  # fmt: skip
+            several[0],
+            len(several),
+            len(asked),
+        )

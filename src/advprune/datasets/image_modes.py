@@ -1,7 +1,7 @@
 """Turn an image of any mode that Pillow reads into 8 bits, grey or colour, as a viewer would show it.
 
-Pillow's own ``convert`` cuts 16 bits off at 255, which makes all of an image white, and shows what lies hidden under
-transparent pixels.
+Pillow's own ``convert`` cuts 16 bits off at 255, which makes all of an image white, and shows what
+lies hidden under transparent pixels.
 """
 
 import struct
@@ -17,17 +17,21 @@ EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr",
 BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION = 258, 262, 274  # of TIFF, and of EXIF in any file
 #: What turns an image upright, by its EXIF orientation.
 UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+}
 
 
 def eight_bits(image: Image.Image, channels: int) -> Image.Image:
     """Convert the first frame of an image to 8-bit grey (1 channel) or colour (3).
 
-    16-bit grey levels are scaled from the file's range to 0 to 255, transparent pixels lie on white, and the EXIF
-    orientation is applied.
+    16-bit grey levels are scaled from the file's range to 0 to 255, transparent pixels lie on
+    white, and the EXIF orientation is applied.
 
     Args:
         image: as ``Image.open`` gives it, not loaded.
@@ -53,7 +57,14 @@ def upright(image: Image.Image) -> Image.Image:
     """The image, loaded before, as its EXIF orientation says that it was meant; itself if that cannot be read."""
     try:
         way = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):  # the pixels may be sound
+    except (
+        SyntaxError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OSError,
+        struct.error,
+    ):  # the pixels may be sound
         way = None
     return image if way is None else image.transpose(way)
 
@@ -70,7 +81,9 @@ def _largest(image: Image.Image) -> int | None:
 def _scaled(image: Image.Image, largest: int, transparent: Any) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     grey = np.rint(values.clip(0, largest) * (255 / largest)).astype(np.uint8)
-    if _tag(image, PHOTOMETRIC, 1) == 0:  # white is zero; Pillow turns round such images of 8 bits only
+    if (
+        _tag(image, PHOTOMETRIC, 1) == 0
+    ):  # white is zero; Pillow turns round such images of 8 bits only
         grey = 255 - grey
     if isinstance(transparent, int):
         grey[values == transparent] = 255

@@ -1,6 +1,7 @@
 """The files of a class-per-folder tree: root/{train,test or val}/<class>/<image>, images in subfolders of a class too.
 
-Only the standard library is imported, so that a stage's key can be made of a tree without loading torch.
+Only the standard library is imported, so that a stage's key can be made of a tree without loading
+torch.
 """
 
 import os
@@ -19,9 +20,11 @@ class Listing:
     """What one split of a tree holds.
 
     Attributes:
-        paths: of the images, relative to the split's folder, with forward slashes: class by class, sorted within.
+        paths: of the images, relative to the split's folder, with forward slashes: class by class,
+            sorted within.
         labels: of the images.
-        left_out: other files, relative as ``paths``, which are no images by their names; hidden ones are not counted.
+        left_out: other files, relative as ``paths``, which are no images by their names; hidden
+            ones are not counted.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -67,8 +70,8 @@ def list_split(root: str | Path, split: str) -> Listing:
     """List the images of one split, and what lies beside them.
 
     Raises:
-        UserError: if there are too few classes, not the training set's, or one without images; if a folder cannot be
-            read, or lies in itself.
+        UserError: if there are too few classes, not the training set's, or one without images; if a
+            folder cannot be read, or lies in itself.
     """
     folder, classes = Path(root).expanduser() / split, class_names(root)
     names, beside = _folders(folder)
@@ -95,8 +98,11 @@ def _check_same(folder: Path, classes: list[str], names: list[str]) -> None:
     missing, unknown = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
     if not missing and not unknown:
         return
-    said = [f"{what} {', '.join(some[:5])}{f' ({len(some)} in all)' if len(some) > 5 else ''}"
-            for what, some in (("lacks", missing), ("alone has", unknown)) if some]  # fmt: skip
+    said = [
+        f"{what} {', '.join(some[:5])}{f' ({len(some)} in all)' if len(some) > 5 else ''}"
+        for what, some in (("lacks", missing), ("alone has", unknown))
+        if some
+    ]
     split = folder.name
     raise UserError(
         f"{folder} has not the same class folders as train: {split} {', and '.join(said)}; give both the same "
@@ -123,7 +129,9 @@ def arrays_fingerprint(root: str | Path, sums: Checksums) -> str:
     folder = Path(root).expanduser()
     names = sorted(path.name for path in folder.glob("*.npy"))
     if not names:
-        raise UserError(f"{root} has no .npy files; give attack.root=FOLDER, the one with labels.npy in it")
+        raise UserError(
+            f"{root} has no .npy files; give attack.root=FOLDER, the one with labels.npy in it"
+        )
     return joined(names, sums.of(folder, names))
 
 
@@ -138,7 +146,13 @@ def _folders(folder: Path) -> tuple[list[str], list[str]]:
     return names, sorted({entry.name for entry in entries} - set(names))
 
 
-def _walk(folder: Path | str, prefix: str, images: list[str], others: list[str], above: set[tuple[int, int]]) -> None:
+def _walk(
+    folder: Path | str,
+    prefix: str,
+    images: list[str],
+    others: list[str],
+    above: set[tuple[int, int]],
+) -> None:
     """Collect images and other files of a folder and those in it; ``above`` are the folders that it lies in."""
     here = _identity(folder)
     if here in above:
@@ -148,10 +162,16 @@ def _walk(folder: Path | str, prefix: str, images: list[str], others: list[str],
             continue
         if _is_folder(entry):
             _walk(entry.path, f"{prefix}{entry.name}/", images, others, above | {here})
-        elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or not Path(entry.path).exists()):
-            images.append(prefix + entry.name)  # a link that leads nowhere, too: it is named when it is decoded
+        elif entry.name.lower().endswith(SUFFIXES) and (
+            entry.is_file() or not Path(entry.path).exists()
+        ):
+            images.append(
+                prefix + entry.name
+            )  # a link that leads nowhere, too: it is named when it is decoded
         else:
-            others.append(prefix + entry.name)  # also a pipe or a device, whatever its name: opening it may never end
+            others.append(
+                prefix + entry.name
+            )  # also a pipe or a device, whatever its name: opening it may never end
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
@@ -159,7 +179,9 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise UserError(f"the folder {folder} cannot be read ({error.strerror}): change that, or remove it") from None
+        raise UserError(
+            f"the folder {folder} cannot be read ({error.strerror}): change that, or remove it"
+        ) from None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -24,8 +24,9 @@ def mixed_seed(*parts: int) -> int:
 class Epochs:
     """The epoch a loader is in; Lightning finds it as ``loader.sampler`` and calls ``set_epoch`` before each.
 
-    Everything random in epoch e of seed s is drawn from ``generator()``: it depends on (s, e) and on nothing that ran
-    before, so a run that resumes at epoch e sees what one that was not interrupted sees.
+    Everything random in epoch e of seed s is drawn from ``generator()``: it depends on (s, e) and
+    on nothing that ran before, so a run that resumes at epoch e sees what one that was not
+    interrupted sees.
     """
 
     def __init__(self, seed: int) -> None:
@@ -76,18 +77,20 @@ class Resumable:
 class TrainLoader(Resumable):
     """Shuffled, augmented batches; the last one is smaller, none is dropped. A last image alone joins the batch before.
 
-    Iterating gives (x float32 (B, C, H, W) in [0, 1], y int64 (B,)) on the device of ``split``, for the epoch that
-    ``sampler`` is in. With extra images each batch has as many of them as of the set's own, which come first; an epoch
-    is one pass over the set's own.
+    Iterating gives (x float32 (B, C, H, W) in [0, 1], y int64 (B,)) on the device of ``split``, for
+    the epoch that ``sampler`` is in. With extra images each batch has as many of them as of the
+    set's own, which come first; an epoch is one pass over the set's own.
 
     Args:
         split: the training images.
         batch_size: of the set's own images.
         seed: of the run.
         augment: crop and flip; None for neither.
-        extra: further (pseudo-labelled) images of the same shape; each epoch goes through them in a new order.
+        extra: further (pseudo-labelled) images of the same shape; each epoch goes through them in a
+            new order.
         repeats: how often each batch is given, as free adversarial training wants.
-        share: of a rank among several: its rows of each batch, and a third entry: how many rows the whole batch has.
+        share: of a rank among several: its rows of each batch, and a third entry: how many rows the
+            whole batch has.
         least: rows that a last batch must have to stand alone, extra ones counted.
     """
 
@@ -122,9 +125,12 @@ class TrainLoader(Resumable):
         return len(self.bounds) * self.repeats
 
     def __iter__(self) -> Iterator[Any]:
-        # a generator draws at its first batch: Lightning makes the iterator before it says which epoch it is
+        # a generator draws at its first batch: Lightning makes the iterator before it says which
+        # epoch it is
         generator, count, first = self.sampler.generator(), len(self.split), self.begin()
-        sources = [self._drawn(split, count, generator) for split in (self.split, self.extra) if split]
+        sources = [
+            self._drawn(split, count, generator) for split in (self.split, self.extra) if split
+        ]
         for place, (start, stop) in enumerate(self.bounds):
             if (place + 1) * self.repeats <= first:
                 continue
@@ -132,7 +138,9 @@ class TrainLoader(Resumable):
             counts = [len(order[cut]) for _, order, _ in sources]
             parts = [
                 (split.take(order[cut][rows]), moves[cut][rows])
-                for (split, order, moves), rows in zip(sources, parts_of(self.share, counts), strict=True)
+                for (split, order, moves), rows in zip(
+                    sources, parts_of(self.share, counts), strict=True
+                )
             ]
             images = torch.cat([part.images for part, _ in parts])
             x = pixels(self.augment.apply(images, torch.cat([moves for _, moves in parts])))
@@ -141,7 +149,9 @@ class TrainLoader(Resumable):
                 self.given += 1
                 yield (x, y) if self.share.whole else (x, y, sum(counts))
 
-    def _drawn(self, split: Split, count: int, generator: torch.Generator) -> tuple[Split, Tensor, Tensor]:
+    def _drawn(
+        self, split: Split, count: int, generator: torch.Generator
+    ) -> tuple[Split, Tensor, Tensor]:
         """A source with an epoch's order and moves, brought to its device once and not batch by batch."""
         order = passes(len(split), count, generator)
         moves = self.augment.draw(count, generator)
@@ -156,8 +166,9 @@ class EvalLoader:
         batch_size: of a batch; the last one may be smaller.
         indices: int64 (M,): which images, in that order; None for all.
         positions: give each image's position in ``split``, too.
-        share: of a rank among several. With positions, whole batches, for an attack's outcome may depend on its batch;
-            else its rows of each, and a further entry: how many rows the whole batch has.
+        share: of a rank among several. With positions, whole batches, for an attack's outcome may
+            depend on its batch; else its rows of each, and a further entry: how many rows the whole
+            batch has.
     """
 
     def __init__(
@@ -170,7 +181,12 @@ class EvalLoader:
         share: Shard = WHOLE,
     ) -> None:
         check_batches(batch_size)
-        self.split, self.batch_size, self.positions, self.share = split, batch_size, positions, share
+        self.split, self.batch_size, self.positions, self.share = (
+            split,
+            batch_size,
+            positions,
+            share,
+        )
         self.indices = torch.arange(len(split)) if indices is None else indices
 
     def to(self, device: torch.device | str) -> "EvalLoader":
@@ -188,7 +204,9 @@ class EvalLoader:
         for chosen, count in self._chunks():
             chosen = chosen.to(self.split.labels.device)
             part = self.split.take(chosen)
-            yield tagged(pixels(part.images), part.labels, chosen, count, self.positions, self.share)
+            yield tagged(
+                pixels(part.images), part.labels, chosen, count, self.positions, self.share
+            )
 
 
 def check_batches(batch_size: int, repeats: int = 1) -> None:
@@ -198,4 +216,6 @@ def check_batches(batch_size: int, repeats: int = 1) -> None:
         UserError: if either is below 1.
     """
     if batch_size < 1 or repeats < 1:
-        raise UserError(f"batch_size={batch_size}, repeats={repeats} give no batch: both must be at least 1")
+        raise UserError(
+            f"batch_size={batch_size}, repeats={repeats} give no batch: both must be at least 1"
+        )

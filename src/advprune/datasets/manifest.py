@@ -24,10 +24,11 @@ LARGE, MANY = 1 << 24, 256
 READERS, BLOCK = 4, 64
 #: From so many bytes on the user is told what takes the time.
 LONG = 1 << 30
-#: A file changed so shortly before it was read (in ns) may change again within the same tick of the disk's clock; of
-#: disks that only count whole seconds, or two, the tick is longer.
+#: A file changed so shortly before it was read (in ns) may change again within the same tick of the
+#: disk's clock; of disks that only count whole seconds, or two, the tick is longer.
 TICK, LONG_TICK = 50_000_000, 2_000_000_000
-#: Size, time of the last change of the content, time of any change (which nobody can set back), checksum.
+#: Size, time of the last change of the content, time of any change (which nobody can set back),
+#: checksum.
 Entry = tuple[int, int, int, str]
 
 
@@ -40,7 +41,9 @@ class Checksums:
         algorithm: of ``hashlib``.
     """
 
-    def __init__(self, folder: Path | None, *, whole: bool = False, algorithm: str = "sha256") -> None:
+    def __init__(
+        self, folder: Path | None, *, whole: bool = False, algorithm: str = "sha256"
+    ) -> None:
         self.folder, self.whole, self.algorithm = folder, whole, algorithm
 
     def of(self, root: Path, names: Sequence[str]) -> list[str]:
@@ -55,10 +58,17 @@ class Checksums:
         new = [name for name in names if known.get(name, ())[:3] != found[name]]
         size = sum(found[name][0] for name in new)
         if size >= LONG:
-            log.info("reading %d files of %s once, %.1f GB, for their checksums", len(new), root, size / 1e9)
+            log.info(
+                "reading %d files of %s once, %.1f GB, for their checksums",
+                len(new),
+                root,
+                size / 1e9,
+            )
         blocks = [new[start : start + BLOCK] for start in range(0, len(new), BLOCK)]
         with ThreadPoolExecutor(READERS) as pool:
-            entries = pool.map(lambda block: [_checked(root / name, self.algorithm) for name in block], blocks)
+            entries = pool.map(
+                lambda block: [_checked(root / name, self.algorithm) for name in block], blocks
+            )
             read = dict(zip(new, chain.from_iterable(entries), strict=True))
         kept = {name: entry for name, entry in read.items() if _settled(entry)}
         large = len(names) >= MANY or sum(entry[0] for entry in found.values()) >= LARGE
@@ -69,7 +79,9 @@ class Checksums:
     def _manifest(self, root: Path) -> Path | None:
         if self.folder is None:
             return None
-        name = hashlib.sha256(f"{self.algorithm} {root.absolute()}".encode("utf-8", "surrogateescape")).hexdigest()
+        name = hashlib.sha256(
+            f"{self.algorithm} {root.absolute()}".encode("utf-8", "surrogateescape")
+        ).hexdigest()
         return self.folder / f"{name[:16]}.json"
 
 
@@ -105,12 +117,18 @@ def _checked(path: Path, algorithm: str) -> Entry:
         before = _stamp(str(path))
         try:
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+                found = hashlib.file_digest(
+                    file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+                ).hexdigest()
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}; give the path of a file") from None
+            raise UserError(
+                f"{path} cannot be read: {error.strerror}; give the path of a file"
+            ) from None
         if _stamp(str(path)) == before:
             return (*before, found)
-    raise UserError(f"{path} changes while it is read: wait until it is written, and give the same command again")
+    raise UserError(
+        f"{path} changes while it is read: wait until it is written, and give the same command again"
+    )
 
 
 def _settled(entry: Entry) -> bool:
@@ -135,4 +153,6 @@ def _write(path: Path, entries: dict[str, Entry]) -> None:
     text = json.dumps(entries)
     with suppress(OSError):  # a store that is only read: the next command takes as long as this one
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", durable=False)
+        write_atomically(
+            path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", durable=False
+        )

@@ -16,7 +16,8 @@ class Published:
 
     Attributes:
         needed: what is read, with a check of each that says whether it is whole.
-        downloads: the archives the needed ones come from, with a check of each; the needed ones if there are none.
+        downloads: the archives the needed ones come from, with a check of each; the needed ones if
+            there are none.
         url: where the downloads are.
     """
 
@@ -30,7 +31,11 @@ class Published:
 
     def damaged(self) -> list[Path]:
         """Files that are there but not whole."""
-        return [path for path, whole in (self.needed | self.downloads).items() if path.is_file() and not whole(path)]
+        return [
+            path
+            for path, whole in (self.needed | self.downloads).items()
+            if path.is_file() and not whole(path)
+        ]
 
     def remove_partial(self) -> None:
         """Remove what an interrupted download has left; before it there was nothing damaged."""
@@ -49,25 +54,29 @@ class Published:
 
     def explain_damaged(self, damaged: list[Path], reason: BaseException | None = None) -> str:
         """One sentence: which files are not whole, and the cure."""
-        files = " and ".join(map(str, damaged)) if damaged else "one of " + ", ".join(map(str, self.needed))
-        why = f" ({' '.join(str(reason).split())[:200]})" if reason else ""
-        return (
-            f"truncated, corrupt or not as published{why}: {files}; delete and run again, or copy anew from {self.url}"
+        files = (
+            " and ".join(map(str, damaged))
+            if damaged
+            else "one of " + ", ".join(map(str, self.needed))
         )
+        why = f" ({' '.join(str(reason).split())[:200]})" if reason else ""
+        return f"truncated, corrupt or not as published{why}: {files}; delete and run again, or copy anew from {self.url}"
 
 
-def published(source: type, root: Path) -> Published:
+def published(source: Any, root: Path) -> Published:
     """The files of a torchvision class that keeps them as MNIST, CIFAR-10 or SVHN does, under ``root``."""
     if hasattr(source, "resources"):
         raw = root / source.__name__ / "raw"
         archives = {raw / name: _md5(md5) for name, md5 in source.resources}
-        return Published({path.with_suffix(""): _idx for path in archives}, archives, source.mirrors[0])  # type: ignore[attr-defined]
+        return Published(
+            {path.with_suffix(""): _idx for path in archives}, archives, source.mirrors[0]
+        )
     if hasattr(source, "base_folder"):
-        meta = [(source.meta["filename"], source.meta["md5"])]  # type: ignore[attr-defined]
-        parts = [*source.train_list, *source.test_list, *meta]  # type: ignore[attr-defined]
+        meta = [(source.meta["filename"], source.meta["md5"])]
+        parts = [*source.train_list, *source.test_list, *meta]
         needed = {root / source.base_folder / name: _md5(md5) for name, md5 in parts}
-        return Published(needed, {root / source.filename: _md5(source.tgz_md5)}, source.url)  # type: ignore[attr-defined]
-    parts = [source.split_list[split] for split in ("train", "test")]  # type: ignore[attr-defined]
+        return Published(needed, {root / source.filename: _md5(source.tgz_md5)}, source.url)
+    parts = [source.split_list[split] for split in ("train", "test")]
     needed = {root / name: _md5(md5) for _, name, md5 in parts}
     return Published(needed, needed, parts[0][0].rpartition("/")[0] + "/")
 

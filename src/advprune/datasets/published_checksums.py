@@ -13,8 +13,9 @@ def changed_files(root: str | Path, files: dict[str, str], sums: Checksums) -> s
     """A checksum of all files if one of them is not as published; None if they are, or are still to be downloaded.
 
     Args:
-        files: {path under ``root``: MD5 of the published file}. A path that ends in ``.gz`` stands for the file that
-            was unpacked from it: of that one no MD5 was published, but it must be what the archive beside it holds.
+        files: {path under ``root``: MD5 of the published file}. A path that ends in ``.gz`` stands
+            for the file that was unpacked from it: of that one no MD5 was published, but it must be
+                what the archive beside it holds.
         sums: of MD5.
     Raises:
         UserError: if a file cannot be read.
@@ -24,7 +25,10 @@ def changed_files(root: str | Path, files: dict[str, str], sums: Checksums) -> s
     if not all((folder / name).is_file() for name in read):
         return None
     found = sums.of(folder, list(read))
-    if all(_published(folder, name, own, files, sums) for name, own in zip(read.values(), found, strict=True)):
+    if all(
+        _published(folder, name, own, files, sums)
+        for name, own in zip(read.values(), found, strict=True)
+    ):
         return None
     return joined([Path(name).name for name in read], found)
 

@@ -25,7 +25,8 @@ def parts_of(share: Shard, counts: list[int]) -> list[Any]:
 def bounds(count: int, batch_size: int, least: int) -> list[tuple[int, int]]:
     """Where each batch of a training epoch begins and ends in its order.
 
-    A last batch of fewer than ``least`` images joins the one before it: BatchNorm cannot train on a single value.
+    A last batch of fewer than ``least`` images joins the one before it: BatchNorm cannot train on a
+    single value.
     """
     starts = list(range(0, count, batch_size))
     if len(starts) > 1 and count - starts[-1] < least:
@@ -33,7 +34,9 @@ def bounds(count: int, batch_size: int, least: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], count], strict=True))
 
 
-def chunks(indices: Tensor, batch_size: int, share: Shard, *, whole: bool) -> list[tuple[Tensor, int]]:
+def chunks(
+    indices: Tensor, batch_size: int, share: Shard, *, whole: bool
+) -> list[tuple[Tensor, int]]:
     """What a rank sees of an evaluation: the indices of each of its batches, and how many the whole batch has.
 
     Args:
@@ -42,10 +45,16 @@ def chunks(indices: Tensor, batch_size: int, share: Shard, *, whole: bool) -> li
     every = [(chunk, len(chunk)) for chunk in indices.split(batch_size)] if len(indices) else []
     if share.whole:
         return every
-    return every[share.rank :: share.ranks] if whole else [(chunk[share.of(n)], n) for chunk, n in every]
+    return (
+        every[share.rank :: share.ranks]
+        if whole
+        else [(chunk[share.of(n)], n) for chunk, n in every]
+    )
 
 
-def tagged(x: Tensor, y: Tensor, chosen: Tensor, count: int, positions: bool, share: Shard) -> tuple[Any, ...]:
+def tagged(
+    x: Tensor, y: Tensor, chosen: Tensor, count: int, positions: bool, share: Shard
+) -> tuple[Any, ...]:
     """An evaluation's batch: (x, y), with positions (x, y, positions), of a rank's rows (x, y, rows of the batch)."""
     if positions:
         return x, y, chosen

@@ -47,8 +47,9 @@ def hold_out(labels: Tensor, amount: int | float, *, seed: int = 0) -> tuple[Ten
         seed: of the cut. Not a run's seed: every run holds out the same images.
 
     Returns:
-        Sorted indices of the images that stay, and of the ``amount`` that are held out. The classes' counts among the
-        latter are proportional to their counts in the set, rounded by largest remainder.
+        Sorted indices of the images that stay, and of the ``amount`` that are held out. The
+        classes' counts among the latter are proportional to their counts in the set, rounded by
+        largest remainder.
 
     Raises:
         UserError: if ``amount`` is negative or leaves nothing.
@@ -74,7 +75,9 @@ def hold_out(labels: Tensor, amount: int | float, *, seed: int = 0) -> tuple[Ten
     return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
 
 
-def subset(n_total: int, images: int | None, seed: int = 0, *, option: str = "attack.images") -> Tensor:
+def subset(
+    n_total: int, images: int | None, seed: int = 0, *, option: str = "attack.images"
+) -> Tensor:
     """Which images of a set of ``n_total`` are used when only ``images`` of them are.
 
     Smaller subsets are within larger ones: they are the first of one fixed shuffle.
@@ -94,5 +97,7 @@ def subset(n_total: int, images: int | None, seed: int = 0, *, option: str = "at
     if images is None:
         return torch.arange(n_total)
     if isinstance(images, bool) or not isinstance(images, int) or not 1 <= images <= n_total:
-        raise UserError(f"{option}={images} is not possible: give a number from 1 to {n_total}, or null for all images")
+        raise UserError(
+            f"{option}={images} is not possible: give a number from 1 to {n_total}, or null for all images"
+        )
     return torch.from_numpy(np.sort(np.random.RandomState(seed).permutation(n_total)[:images]))

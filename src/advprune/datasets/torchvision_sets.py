@@ -1,7 +1,7 @@
 """MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, read and downloaded by torchvision, kept in memory as uint8.
 
-Images for training and validation / for testing: 60,000 / 10,000 (MNIST, Fashion-MNIST), 50,000 / 10,000 (CIFAR),
-73,257 / 26,032 (SVHN, whose ``extra`` part is not used).
+Images for training and validation / for testing: 60,000 / 10,000 (MNIST, Fashion-MNIST), 50,000 /
+10,000 (CIFAR), 73,257 / 26,032 (SVHN, whose ``extra`` part is not used).
 """
 
 import http.client
@@ -24,7 +24,14 @@ from advprune.datasets.wait_for_files import PATIENCE, held, written
 from advprune.errors import UserError
 from advprune.ranges import Count, Held, Seed
 
-DOWNLOAD_ERRORS = (OSError, RuntimeError, http.client.HTTPException, EOFError, tarfile.TarError, zlib.error)
+DOWNLOAD_ERRORS = (
+    OSError,
+    RuntimeError,
+    http.client.HTTPException,
+    EOFError,
+    tarfile.TarError,
+    zlib.error,
+)
 #: Seconds that a server may say nothing for.
 SILENCE = 60.0
 READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, EOFError)
@@ -34,7 +41,8 @@ class TorchvisionImages(ImageData):
     """A torchvision set; a subclass names its class.
 
     Args:
-        root: folder that torchvision keeps its files in; they are downloaded there if they are missing.
+        root: folder that torchvision keeps its files in; they are downloaded there if they are
+            missing.
 
     All other arguments are ``ImageData``'s.
     """
@@ -60,10 +68,20 @@ class TorchvisionImages(ImageData):
         seed: Seed = 0,
     ) -> None:
         super().__init__(
-            name=name, num_classes=num_classes, channels=channels, image_size=image_size, augment=augment,
-            validation=validation, batch_size=batch_size, train_images=train_images, extra=extra, val_images=val_images,
-            repeats=repeats, seed=seed, test=test,
-        )  # fmt: skip
+            name=name,
+            num_classes=num_classes,
+            channels=channels,
+            image_size=image_size,
+            augment=augment,
+            validation=validation,
+            batch_size=batch_size,
+            train_images=train_images,
+            extra=extra,
+            val_images=val_images,
+            repeats=repeats,
+            seed=seed,
+            test=test,
+        )
         self.root = Path(root).expanduser()
 
     def load(self) -> tuple[Split, Split]:
@@ -74,7 +92,9 @@ class TorchvisionImages(ImageData):
         """
         files = published(self.source, self.root)
         lock = self.root / f".{self.source.__name__}.lock"
-        if files.missing() or lock.exists():  # or another process may be at it, and files half written
+        if (
+            files.missing() or lock.exists()
+        ):  # or another process may be at it, and files half written
             self._fetch(files, lock)
         return self._read(files, train=True), self._read(files, train=False)
 
@@ -105,7 +125,9 @@ class TorchvisionImages(ImageData):
         if damaged:
             raise UserError(files.explain_damaged(damaged))
         complete, before = False, socket.getdefaulttimeout()
-        socket.setdefaulttimeout(SILENCE)  # torchvision sets none, and would wait for a server that says nothing
+        socket.setdefaulttimeout(
+            SILENCE
+        )  # torchvision sets none, and would wait for a server that says nothing
         try:
             for train in (True, False):
                 self._open(train=train, download=True)

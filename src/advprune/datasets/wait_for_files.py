@@ -18,7 +18,8 @@ def held(lock: Path, *, sign: Callable[[], object], patience: float = PATIENCE) 
     Args:
         lock: its file.
         sign: anything that changes while the holder gets on, such as the size of what it writes.
-        patience: seconds without a change until it is not waited for any longer, as on another host that died.
+        patience: seconds without a change until it is not waited for any longer, as on another host
+            that died.
 
     Yields:
         Whether the lock is held.

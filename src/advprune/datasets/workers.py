@@ -14,14 +14,16 @@ from torch.utils.data import DataLoader, Dataset
 from advprune.errors import UserError
 
 log = logging.getLogger(__name__)
-#: Seconds without a batch until the workers count as stuck, on a disk that does not answer for instance.
+#: Seconds without a batch until the workers count as stuck, on a disk that does not answer for
+#: instance.
 PATIENCE = 600.0
 #: What torch says of a worker that died; the rest of its sentence says how.
 DEAD = ("DataLoader worker", "exited unexpectedly")
 CURE = "give dataset.workers=0, or fewer workers, or a smaller batch_size"
 
 Sample = tuple[Tensor, int] | str
-#: A batch as it travels from a worker: tensors in shared memory, or arrays through a pipe; or what is wrong with it.
+#: A batch as it travels from a worker: tensors in shared memory, or arrays through a pipe; or what
+#: is wrong with it.
 Parcel = tuple[Tensor, Tensor] | tuple[np.ndarray, np.ndarray] | str
 
 
@@ -38,7 +40,10 @@ def collate(samples: list[Sample]) -> Parcel:
         return images, labels
     try:
         return images.share_memory_(), labels.share_memory_()
-    except (RuntimeError, OSError):  # no shared memory is left; unnoticed, torch would lose the batch and wait for ever
+    except (
+        RuntimeError,
+        OSError,
+    ):  # no shared memory is left; unnoticed, torch would lose the batch and wait for ever
         return images.numpy(), labels.numpy()
 
 
@@ -58,12 +63,18 @@ def batches(
         UserError: what a sample says is wrong; or that a worker died, or gave nothing for too long.
     """
     loader: DataLoader[Any] = DataLoader(
-        decoded, batch_sampler=keys, num_workers=workers, collate_fn=collate, pin_memory=pin,
+        decoded,
+        batch_sampler=keys,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
         timeout=2 * patience if workers else 0,
         generator=torch.Generator(),  # else it draws from, and so moves, the run's own
-    )  # fmt: skip
+    )
     before = set(multiprocessing.active_children())
-    waited = _answered(iter(loader), patience, lambda: set(multiprocessing.active_children()) - before)
+    waited = _answered(
+        iter(loader), patience, lambda: set(multiprocessing.active_children()) - before
+    )
     piped = False
     for parcel in waited if workers else loader:
         if isinstance(parcel, str):
@@ -73,15 +84,20 @@ def batches(
             piped = True
             log.warning(
                 "/dev/shm is too small for the batches of dataset.workers=%d: they travel through pipes, which is "
-                "slower; give it more (docker run --shm-size=8g), or %s", workers, CURE.removeprefix("give "),
-            )  # fmt: skip
+                "slower; give it more (docker run --shm-size=8g), or %s",
+                workers,
+                CURE.removeprefix("give "),
+            )
         yield torch.as_tensor(images), torch.as_tensor(labels)
 
 
-def _answered(loader: Iterator[Parcel], patience: float, alive: Callable[[], set[Any]]) -> Iterator[Parcel]:
+def _answered(
+    loader: Iterator[Parcel], patience: float, alive: Callable[[], set[Any]]
+) -> Iterator[Parcel]:
     """What the loader gives; its own errors in a sentence.
 
-    torch's timeout does not cover a worker that stops while it hands a batch over; one that is killed is noticed.
+    torch's timeout does not cover a worker that stops while it hands a batch over; one that is
+    killed is noticed.
 
     Args:
         alive: the workers that were started for it.
@@ -90,7 +106,9 @@ def _answered(loader: Iterator[Parcel], patience: float, alive: Callable[[], set
 
     def give_up() -> None:
         late.set()
-        for worker in alive():  # one that is stopped, or waits for a disk, would not end by being asked to
+        for (
+            worker
+        ) in alive():  # one that is stopped, or waits for a disk, would not end by being asked to
             worker.kill()
 
     while True:
@@ -101,7 +119,11 @@ def _answered(loader: Iterator[Parcel], patience: float, alive: Callable[[], set
             parcel = next(loader)
         except StopIteration:
             return
-        except (RuntimeError, OSError, EOFError) as error:  # the last two from a pipe that nobody writes to any more
+        except (
+            RuntimeError,
+            OSError,
+            EOFError,
+        ) as error:  # the last two from a pipe that nobody writes to any more
             said = " ".join(str(error).split())
             if late.is_set():
                 raise UserError(

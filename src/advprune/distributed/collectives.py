@@ -1,8 +1,9 @@
 """The processes, or ranks, that share one job: who this one is, and the few things that they say to each other.
 
-Alone, which is how most jobs run, every function here gives back what it was given. Values travel over a group of
-their own (gloo) that waits as long as it takes: one rank may queue for a stage for hours. Tensors travel over the
-default group, NCCL between GPUs. ``torch.distributed`` does both; here is only what this package says with it.
+Alone, which is how most jobs run, every function here gives back what it was given. Values travel
+over a group of their own (gloo) that waits as long as it takes: one rank may queue for a stage for
+hours. Tensors travel over the default group, NCCL between GPUs. ``torch.distributed`` does both;
+here is only what this package says with it.
 """
 
 import zlib
@@ -18,7 +19,8 @@ from torch import Tensor
 from advprune.errors import UserError
 
 T = TypeVar("T")
-#: How long a rank waits for a word of another. One that dies is noticed by whoever started the ranks.
+#: How long a rank waits for a word of another. One that dies is noticed by whoever started the
+#: ranks.
 PATIENCE = timedelta(days=365)
 
 
@@ -41,7 +43,9 @@ def join(backend: str, *, rank: int, size: int, address: str, port: int) -> None
         address, port: of rank 0.
     """
     if not dist.is_initialized():
-        dist.init_process_group(backend, init_method=f"tcp://{address}:{port}", rank=rank, world_size=size)
+        dist.init_process_group(
+            backend, init_method=f"tcp://{address}:{port}", rank=rank, world_size=size
+        )
     if _State.talk is None:
         _State.talk = dist.new_group(backend="gloo", timeout=PATIENCE)
 
@@ -145,14 +149,20 @@ def _device() -> torch.device:
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The mean over the ranks of each tensor: the same bits on all of them."""
-    return {name: all_reduce_sum(tensor) / size() for name, tensor in tensors.items()} if size() > 1 else tensors
+    return (
+        {name: all_reduce_sum(tensor) / size() for name, tensor in tensors.items()}
+        if size() > 1
+        else tensors
+    )
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
     """CRC-32 of the bytes of these tensors, in their order."""
     found = 0
     for tensor in tensors:
-        found = zlib.crc32(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data, found)
+        found = zlib.crc32(
+            tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data, found
+        )
     return found
 
 
@@ -172,7 +182,11 @@ def broadcast_masks(masks: dict[str, Tensor]) -> dict[str, Tensor]:
     bits = (padded * powers).sum(1, dtype=torch.uint8)
     dist.broadcast(bits, src=0)
     here = (bits[:, None] & powers).ne(0).view(-1)[: len(flat)]
-    agree("masks", checksum([here]), "their connection or memory is faulty; the same command starts from a checkpoint")
+    agree(
+        "masks",
+        checksum([here]),
+        "their connection or memory is faulty; the same command starts from a checkpoint",
+    )
     parts = here.split([mask.numel() for mask in masks.values()])
     found = zip(masks.items(), parts, strict=True)
     return {name: part.view(mask.shape).to(mask.device) for (name, mask), part in found}

@@ -57,18 +57,29 @@ def environment() -> ClusterEnvironment:
     """What Lightning reads this process's rank from; its own for a process alone, whatever else is in the air."""
     if collectives.size() == 1:
         return LightningEnvironment()
-    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment(auto_requeue=False)
+    return (
+        TorchElasticEnvironment()
+        if TorchElasticEnvironment.detect()
+        else SLURMEnvironment(auto_requeue=False)
+    )
 
 
 def join(trainer: dict[str, Any]) -> None:
     """Meet the other ranks of this job, whoever started them."""
     elastic = TorchElasticEnvironment.detect()
-    place: ClusterEnvironment = TorchElasticEnvironment() if elastic else SLURMEnvironment(auto_requeue=False)
+    place: ClusterEnvironment = (
+        TorchElasticEnvironment() if elastic else SLURMEnvironment(auto_requeue=False)
+    )
     gpu = on_gpu(trainer)
     if gpu:
         torch.cuda.set_device(place.local_rank())
-    collectives.join("nccl" if gpu else "gloo", rank=place.global_rank(), size=place.world_size(),
-               address=place.main_address, port=place.main_port)  # fmt: skip
+    collectives.join(
+        "nccl" if gpu else "gloo",
+        rank=place.global_rank(),
+        size=place.world_size(),
+        address=place.main_address,
+        port=place.main_port,
+    )
 
 
 def threads(trainer: dict[str, Any]) -> int | None:

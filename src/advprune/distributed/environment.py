@@ -29,11 +29,14 @@ def asked(trainer: dict[str, Any]) -> int | None:
 
 def identity(trainer: dict[str, Any] | None) -> dict[str, Any]:
     """What of it decides the weights a training ends with: a precision other than fp32, and BatchNorm that sees a
-    rank's images only; nothing by default. What changes no more than the last bits of a sum is not in it.
+    rank's images only; nothing by default. What changes no more than the last bits of a sum is not
+    in it.
     """
     trainer = trainer or {}
     mode, ranks = trainer.get("batch_norm") or SYNCHRONISED, asked(trainer)
-    spread = {} if mode == SYNCHRONISED or ranks == 1 else {"batch_norm": {"mode": mode, "ranks": ranks}}
+    spread = (
+        {} if mode == SYNCHRONISED or ranks == 1 else {"batch_norm": {"mode": mode, "ranks": ranks}}
+    )
     precision = trainer.get("precision", "fp32")
     return spread | ({} if precision == "fp32" else {"precision": precision})
 

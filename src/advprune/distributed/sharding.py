@@ -1,8 +1,8 @@
 """Which rows of a batch this rank has, and what it draws for them: what one process would have drawn.
 
-A batch of a job on several ranks is the batch that one process would have, dealt out row by row. Whatever is random in
-a training step is drawn for the whole batch, with the same seed on all ranks, and each rank takes its rows of it. So an
-image meets the same noise whatever the number of ranks.
+A batch of a job on several ranks is the batch that one process would have, dealt out row by row.
+Whatever is random in a training step is drawn for the whole batch, with the same seed on all ranks,
+and each rank takes its rows of it. So an image meets the same noise whatever the number of ranks.
 """
 
 from collections.abc import Callable, Iterator
@@ -105,7 +105,8 @@ def sample_rows(count: int, wanted: int, device: torch.device) -> tuple[Tensor, 
         count: images here.
         wanted: how many of the whole batch.
     Returns:
-        Their indices here, int64, and what a mean over them counts beside a mean over the images here: 1 for a process
+        Their indices here, int64, and what a mean over them counts beside a mean over the images
+            here: 1 for a process
         alone, 0 where none is here.
     """
     rows = _rows(count)

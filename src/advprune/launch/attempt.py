@@ -1,6 +1,7 @@
 """What runs inside of a SLURM job: the command of one job of the grid; asked to stop, the job queues itself again.
 
-submitit pickles an ``Attempt``, calls it, and knows how to requeue; the command itself knows when it can stop.
+submitit pickles an ``Attempt``, calls it, and knows how to requeue; the command itself knows when
+it can stop.
 """
 
 import os
@@ -58,6 +59,9 @@ def still_running() -> bool:
     """Whether SLURM has not itself begun to end this job: one that is cancelled must not queue itself again."""
     told = subprocess.run(
         ["scontrol", "show", "job", "--oneliner", os.environ["SLURM_JOB_ID"]],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     return "JobState=RUNNING" in told.stdout

@@ -1,6 +1,7 @@
 """After the jobs: one table of all of them, and the exit code. Hydra calls this, whatever launched the jobs.
 
-``python -m advprune.launch.grid FOLDER`` prints the table of a grid again, or of one whose jobs are still under way.
+``python -m advprune.launch.grid FOLDER`` prints the table of a grid again, or of one whose jobs are
+still under way.
 """
 
 import atexit
@@ -85,7 +86,9 @@ def _sentence(error: Exception, folder: Path) -> str:
     elif isinstance(error, UserError):
         return str(error)
     else:
-        what = f"the table in {folder} could not be made ({type(error).__name__}: {cause(str(error))})"
+        what = (
+            f"the table in {folder} could not be made ({type(error).__name__}: {cause(str(error))})"
+        )
     return f"{what}; the results are in the store, and the same command tells them again"
 
 
@@ -96,7 +99,10 @@ def _count(found: list[dict[str, Any]], folder: Path) -> None:
     if len(found) < asked:
         EXIT["code"] = 1
         gone = f"{asked - len(found)} of {asked} jobs left no {RECORD} under {folder}: they are not in the table"
-        print(f"error: {gone}; leave hydra.sweep.subdir out, or give each job a folder of its own", file=sys.stderr)  # noqa: T201
+        print(  # noqa: T201
+            f"error: {gone}; leave hydra.sweep.subdir out, or give each job a folder of its own",
+            file=sys.stderr,
+        )
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -117,7 +123,9 @@ def tell(records: list[dict[str, Any]], folder: Path) -> None:
     given_up = sum("given_up" in record for record in records)
     under_way = [record for record in records if not record.keys() & {"row", "failed", "given_up"}]
     if given_up:
-        print(f"{given_up} of {len(records)} trials were given up early: others were better by then")  # noqa: T201
+        print(  # noqa: T201
+            f"{given_up} of {len(records)} trials were given up early: others were better by then"
+        )
     if under_way:
         print(f"{len(under_way)} of {len(records)} jobs have not ended yet")  # noqa: T201
 
@@ -131,7 +139,11 @@ def launch(main: Any) -> None:
     ]:  # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
         folder = tempfile.mkdtemp(prefix="advprune_rank_")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        own += [f"hydra.run.dir={folder}", f"hydra.sweep.dir={folder}", "hydra.job_logging.root.level=WARNING"]
+        own += [
+            f"hydra.run.dir={folder}",
+            f"hydra.sweep.dir={folder}",
+            "hydra.job_logging.root.level=WARNING",
+        ]
     sys.argv[1:] = overrides.defer_group_overrides([*own, *flags])
     try:
         with explained(own, main):
@@ -147,6 +159,8 @@ def launch(main: Any) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not records(Path(sys.argv[1])):
-        sys.exit("give the folder of a grid, such as multirun/grids/DATE/TIME: python -m advprune.launch.grid FOLDER")
+        sys.exit(
+            "give the folder of a grid, such as multirun/grids/DATE/TIME: python -m advprune.launch.grid FOLDER"
+        )
     tell(records(Path(sys.argv[1])), Path(sys.argv[1]))
     sys.exit(EXIT["code"])

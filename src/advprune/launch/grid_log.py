@@ -11,11 +11,14 @@ from advprune.tracking.logger import Job
 FILES = ("table.csv", "table.json")
 
 
-def log_grid(records: list[dict[str, Any]], folder: Path, node: dict[str, Any], shared: Path) -> None:
+def log_grid(
+    records: list[dict[str, Any]], folder: Path, node: dict[str, Any], shared: Path
+) -> None:
     """Give the table of these jobs, in ``folder``, to their logger.
 
     Args:
-        records: the ``job.json`` of each. They were read from a folder, so nothing they name is called.
+        records: the ``job.json`` of each. They were read from a folder, so nothing they name is
+            called.
         node: of the logger, from this command's own options.
         shared: the folder beside the store.
     """
@@ -26,9 +29,16 @@ def log_grid(records: list[dict[str, Any]], folder: Path, node: dict[str, Any], 
     identity = hashlib.sha256(told["group"].encode()).hexdigest()[:16]
     logger = Guarded(build(node))
     grid = Job(
-        id=identity, name=f"table: {told['group']}", group=told["group"], kind="grid", tags=["table"], stages=[],
-        config={"jobs": len(records)}, output=folder, shared=shared,
-    )  # fmt: skip
+        id=identity,
+        name=f"table: {told['group']}",
+        group=told["group"],
+        kind="grid",
+        tags=["table"],
+        stages=[],
+        config={"jobs": len(records)},
+        output=folder,
+        shared=shared,
+    )
     if node.get("_target_", "").endswith(".wandb"):  # the others' folders hold the table already
         logger.open(grid)
         logger.grid(rows, [folder / name for name in FILES if (folder / name).exists()])

@@ -16,8 +16,16 @@ from advprune.runtime.plain_files import read_json
 from advprune.units import number
 
 #: Hydra's own words that are of the grid, and not of one job.
-OF_THE_GRID = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep", "hydra.run",
-               "hydra.mode", "hydra.job.num")  # fmt: skip
+OF_THE_GRID = (
+    "hydra/launcher",
+    "hydra.launcher",
+    "hydra/sweeper",
+    "hydra.sweeper",
+    "hydra.sweep",
+    "hydra.run",
+    "hydra.mode",
+    "hydra.job.num",
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,12 @@ class Job:
 
     def announced(self) -> dict[str, Any]:
         """Its record before it has begun."""
-        words = dict(override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override)
-        numbers = {name: number(words[name]) for name in ("ratio", "seed") if _is_number(words.get(name))}
+        words = dict(
+            override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override
+        )
+        numbers = {
+            name: number(words[name]) for name in ("ratio", "seed") if _is_number(words.get(name))
+        }
         names = {name: words[name] for name in GROUPS if name in words}
         return {"names": names, "overrides": self.overrides, "number": self.number, **numbers}
 
@@ -50,7 +62,9 @@ class Job:
     def died(self, reason: str) -> None:
         """Write down a failure that it could not write down itself."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic_write.write_atomically(self.folder / RECORD, json.dumps(self.record() | {"failed": reason}, indent=1))
+        atomic_write.write_atomically(
+            self.folder / RECORD, json.dumps(self.record() | {"failed": reason}, indent=1)
+        )
 
 
 def _is_number(text: str | None) -> bool:
@@ -77,14 +91,19 @@ def job_of(config: Any, number: int, overrides: Sequence[str], folder: Path) -> 
         if source.provider == "command-line":
             flags += ["--config-dir", str(source.path)]
     script = str(Path(sys.argv[0]).resolve())
-    return Job(number, words, folder, [script, *flags, *words, *own, *places, "~hydra.callbacks.grid"])
+    return Job(
+        number, words, folder, [script, *flags, *words, *own, *places, "~hydra.callbacks.grid"]
+    )
 
 
 def titled(jobs: list[Job]) -> list[Job]:
     """The jobs, each with a title of the words that are not those of all."""
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     own = [" ".join(word for word in job.overrides if word not in shared) for job in jobs]
-    return [replace(job, title=f"job {job.number}: {words}") for job, words in zip(jobs, own, strict=True)]
+    return [
+        replace(job, title=f"job {job.number}: {words}")
+        for job, words in zip(jobs, own, strict=True)
+    ]
 
 
 def _named(word: str, names: Iterable[str]) -> bool:

@@ -1,6 +1,7 @@
 """What our launchers have in common: jobs that are in the store are not launched, and those that died are written down.
 
-Hydra finds a launcher in the namespace ``hydra_plugins`` only: see ``hydra_plugins/advprune_launchers.py``.
+Hydra finds a launcher in the namespace ``hydra_plugins`` only: see
+``hydra_plugins/advprune_launchers.py``.
 """
 
 from collections.abc import Sequence
@@ -21,13 +22,17 @@ class Launching(Launcher):
     """A launcher whose ``run(jobs)`` runs each job as a command of its own."""
 
     def __init__(self, **options: Any) -> None:
-        self.options: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(options), resolve=True)  # type: ignore[assignment]
+        self.options: dict[str, Any] = OmegaConf.to_container(
+            OmegaConf.create(options), resolve=True
+        )  # type: ignore[assignment]
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         """What Hydra hands over before a grid."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         """Look each job up in the store, run those that have work to do, and give all their values.
 
         Raises:
@@ -36,7 +41,10 @@ class Launching(Launcher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         jobs = titled(
-            [self._looked_up(initial_job_idx + place, list(words)) for place, words in enumerate(job_overrides)]
+            [
+                self._looked_up(initial_job_idx + place, list(words))
+                for place, words in enumerate(job_overrides)
+            ]
         )
         left = [job for job in jobs if not (job.folder / RECORD).exists()]
         folder = Path(self.config.hydra.sweep.dir).resolve()
@@ -60,12 +68,17 @@ class Launching(Launcher):
             config.hydra.job.num = number
         with lookup_only():
             looked = run_job(
-                hydra_context=self.hydra_context, task_function=self.task_function, config=config,
-                job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir",
-            )  # fmt: skip
+                hydra_context=self.hydra_context,
+                task_function=self.task_function,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         assert looked.hydra_cfg is not None
-        return job_of(self.config, number, overrides, Path(looked.hydra_cfg.hydra.runtime.output_dir))
+        return job_of(
+            self.config, number, overrides, Path(looked.hydra_cfg.hydra.runtime.output_dir)
+        )
 
 
 def _returned(job: Job) -> JobReturn:

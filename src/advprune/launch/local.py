@@ -1,7 +1,8 @@
 """One process a job on this machine, some at a time, each with its share of the cores and of the GPUs.
 
-The standard library's thread pool hands the jobs out, one thread waiting for each process. A process that dies takes
-nobody with it: joblib's and ``concurrent.futures``'s pools of processes end all jobs when one is killed.
+The standard library's thread pool hands the jobs out, one thread waiting for each process. A
+process that dies takes nobody with it: joblib's and ``concurrent.futures``'s pools of processes end
+all jobs when one is killed.
 """
 
 import os
@@ -24,12 +25,17 @@ Share = tuple[list[int], list[str]]
 
 
 def shares(
-    at_once: int | None, gpus: list[str], gpus_per_job: int, cores: list[int], processors: int | None = None
+    at_once: int | None,
+    gpus: list[str],
+    gpus_per_job: int,
+    cores: list[int],
+    processors: int | None = None,
 ) -> list[Share]:
     """The cores and GPUs of each job that runs at the same time.
 
     Args:
-        at_once: how many; None: one a GPU (or ``gpus_per_job`` GPUs), or one a core where there is no GPU.
+        at_once: how many; None: one a GPU (or ``gpus_per_job`` GPUs), or one a core where there is
+            no GPU.
         gpus: that may be used, as ``CUDA_VISIBLE_DEVICES`` names them.
         cores: that may be used.
         processors: how many of them this process may keep busy at once, if fewer.
@@ -45,8 +51,14 @@ def shares(
         )
     count = at_once or most
     each = max(len(cores) // count, 1)
-    own = [[cores[(place * each + step) % len(cores)] for step in range(each)] for place in range(count)]
-    return [(own[place], gpus[place * gpus_per_job : (place + 1) * gpus_per_job]) for place in range(count)]
+    own = [
+        [cores[(place * each + step) % len(cores)] for step in range(each)]
+        for place in range(count)
+    ]
+    return [
+        (own[place], gpus[place * gpus_per_job : (place + 1) * gpus_per_job])
+        for place in range(count)
+    ]
 
 
 def visible_gpus(given: list[Any] | None) -> list[str]:
@@ -56,7 +68,9 @@ def visible_gpus(given: list[Any] | None) -> list[str]:
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu.strip()]
     try:
-        told = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=True)
+        told = subprocess.run(
+            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return []
     return [str(place) for place in range(len(told.stdout.splitlines()))]
@@ -105,13 +119,22 @@ class Runner:
         say(f"{job.title}; {how} ({time.monotonic() - begun:.0f} s)")
 
     def _process(self, job: Job, cores: list[int], gpus: list[str]) -> int:
-        environment = os.environ | {"OMP_NUM_THREADS": str(min(len(cores), usable_processors())),
-                                    "CUDA_VISIBLE_DEVICES": ",".join(gpus)}  # fmt: skip
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(min(len(cores), usable_processors())),
+            "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+        }
         job.folder.mkdir(parents=True, exist_ok=True)
         with log_of(job).open("ab") as log:
-            # a session of its own: Ctrl-C reaches this process only, which asks the job to save before it ends
-            process = subprocess.Popen([sys.executable, *job.command], env=environment, stdin=subprocess.DEVNULL,
-                                       stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+            # a session of its own: Ctrl-C reaches this process only, which asks the job to save
+            # before it ends
+            process = subprocess.Popen(
+                [sys.executable, *job.command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(process.pid, cores)
         self.alive.add(process)

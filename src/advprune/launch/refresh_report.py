@@ -28,7 +28,9 @@ def refresh_report(store: Path, table: Path) -> None:
     except UserError as error:
         log.warning("no report: %s", error)
     except Exception as error:  # noqa: BLE001 - the grid's results are safe and told; a picture must not undo that
-        log.warning("no report (%s: %s); python -m advprune.report tries again", type(error).__name__, error)
+        log.warning(
+            "no report (%s: %s); python -m advprune.report tries again", type(error).__name__, error
+        )
     else:
         print(f"  report    {out / PAGE}")  # noqa: T201
 

@@ -1,6 +1,7 @@
 """A search for options by Optuna's ask and tell, around any launcher; killed, the same command goes on with the study.
 
-hydra-optuna-sweeper is not used: it holds Optuna below version 3, and cannot resume a study in a file.
+hydra-optuna-sweeper is not used: it holds Optuna below version 3, and cannot resume a study in a
+file.
 """
 
 import hashlib
@@ -14,7 +15,12 @@ from typing import Any
 import optuna
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.utils import get_class
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import FrozenTrial, TrialState
 
 from advprune.config.instantiate import build
@@ -33,7 +39,9 @@ def space(overrides: list[Override]) -> dict[str, BaseDistribution]:
         UserError: if none was.
     """
     found = {
-        override.get_key_element(): _distribution(override) for override in overrides if override.is_sweep_override()
+        override.get_key_element(): _distribution(override)
+        for override in overrides
+        if override.is_sweep_override()
     }
     if not found:
         raise UserError(
@@ -49,7 +57,9 @@ def _distribution(override: Override) -> BaseDistribution:
         low, high = value.start, value.end
         assert low is not None
         assert high is not None
-        kind = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
+        kind = (
+            IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
+        )
         return kind(low, high, log="log" in value.tags)  # type: ignore[arg-type]
     words = list(override.sweep_string_iterator())
     if override.is_range_sweep():
@@ -72,21 +82,35 @@ class Search:
     """
 
     def __init__(
-        self, folder: Path, fixed: list[str], searched: dict[str, BaseDistribution], options: dict[str, Any]
+        self,
+        folder: Path,
+        fixed: list[str],
+        searched: dict[str, BaseDistribution],
+        options: dict[str, Any],
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder, self.fixed, self.searched, self.options = folder, fixed, searched, options
-        self.name, self.storage = folder.name, options["storage"] or str(folder.resolve() / "journal.log")
+        self.name, self.storage = (
+            folder.name,
+            options["storage"] or str(folder.resolve() / "journal.log"),
+        )
         self.study = optuna.create_study(
-            storage=storage_of(self.storage), study_name=self.name, direction="maximize", load_if_exists=True,
+            storage=storage_of(self.storage),
+            study_name=self.name,
+            direction="maximize",
+            load_if_exists=True,
             pruner=pruner_of(options["pruner"]),
-        )  # fmt: skip
+        )
 
     def batches(self) -> Iterator[list[FrozenTrial]]:
         """Trials to run at the same time: those that never ended first, then new ones, up to the number asked for."""
         at_once = int(self.options["at_once"])
-        yield from _in_a_row([t for t in self.study.get_trials() if t.state == TrialState.RUNNING], at_once)
-        while (left := int(self.options["trials"]) - len(self.study.get_trials(deepcopy=False))) > 0:
+        yield from _in_a_row(
+            [t for t in self.study.get_trials() if t.state == TrialState.RUNNING], at_once
+        )
+        while (
+            left := int(self.options["trials"]) - len(self.study.get_trials(deepcopy=False))
+        ) > 0:
             yield [self._asked() for _ in range(min(left, at_once))]
 
     def _asked(self) -> FrozenTrial:
@@ -94,7 +118,9 @@ class Search:
         number = len(self.study.get_trials(deepcopy=False))
         node = self.options["sampler"]
         seeded = "seed" in inspect.signature(get_class(node["_target_"])).parameters
-        self.study.sampler = build(node, **({"seed": 10_000 * int(self.options["seed"]) + number} if seeded else {}))
+        self.study.sampler = build(
+            node, **({"seed": 10_000 * int(self.options["seed"]) + number} if seeded else {})
+        )
         asked = self.study.ask(self.searched).number
         return self.study.get_trials()[asked]
 
@@ -102,7 +128,10 @@ class Search:
         """The overrides of a trial's job."""
         told = described(self.storage, self.name, trial._trial_id, self.options["pruner"])
         tried = [f"{name}={value}" for name, value in trial.params.items()]
-        places = [f"hydra.sweep.dir={quoted(str(self.folder))}", f"++hydra.job.env_set.{VARIABLE}={quoted(told)}"]
+        places = [
+            f"hydra.sweep.dir={quoted(str(self.folder))}",
+            f"++hydra.job.env_set.{VARIABLE}={quoted(told)}",
+        ]
         return [*self.fixed, *tried, *places]
 
     def tell(self, trial: FrozenTrial, value: float) -> None:
@@ -123,10 +152,13 @@ class Search:
         best = self.study.best_trial
         words = [*self.fixed, *(f"{name}={value}" for name, value in best.params.items())]
         write_atomically(
-            self.folder / "best.json", json.dumps({"trial": best.number, "value": best.value, "words": words}, indent=1)
+            self.folder / "best.json",
+            json.dumps({"trial": best.number, "value": best.value, "words": words}, indent=1),
         )
-        say(f"best of {len(ended)} finished trials: {best.value:.4f} on validation images, trial {best.number}: "
-            f"{' '.join(f'{name}={value}' for name, value in best.params.items())}")  # fmt: skip
+        say(
+            f"best of {len(ended)} finished trials: {best.value:.4f} on validation images, trial {best.number}: "
+            f"{' '.join(f'{name}={value}' for name, value in best.params.items())}"
+        )
         return best.value
 
 

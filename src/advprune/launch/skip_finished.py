@@ -1,9 +1,10 @@
 """A grid given again: the jobs whose stages are all finished are told from the store; the others are launched.
 
-So are those of which it is clear without a launch that they fail: their sentence stands in the table at once.
+So are those of which it is clear without a launch that they fail: their sentence stands in the
+table at once.
 
-So a grid of a thousand finished jobs is a matter of seconds, also where each job would be sent to a cluster, and of one
-that failed in a few jobs only these are sent again.
+So a grid of a thousand finished jobs is a matter of seconds, also where each job would be sent to a
+cluster, and of one that failed in a few jobs only these are sent again.
 """
 
 import json
@@ -27,7 +28,8 @@ from advprune.runtime.plain_files import read_json
 
 #: In a grid's folder: the words of each of its jobs, in the order of its table.
 JOBS = "jobs.json"
-#: The only numbering of job folders that is understood here; with another one, all jobs are launched.
+#: The only numbering of job folders that is understood here; with another one, all jobs are
+#: launched.
 SUBDIR = "${hydra.job.num}"
 
 
@@ -42,29 +44,40 @@ class SkipFinishedLauncher(Launcher):
         self.launcher = launcher
         self.jobs: list[list[str]] = []
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         """Take what Hydra gives every launcher."""
         self.task, self.config = task_function, config
         self.loader = hydra_context.config_loader
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         """The returns of all jobs, in their order; found ones have the first numbers."""
         setup_globals()
         folder = Path(str(self.config.hydra.sweep.dir))
         self._write_jobs(folder, job_overrides)
-        composer, returns = Composer(self.loader, self.config, job_overrides), dict[int, JobReturn]()
+        composer, returns = (
+            Composer(self.loader, self.config, job_overrides),
+            dict[int, JobReturn](),
+        )
         try:
             self._check_folders(len(job_overrides))
         except UserError as error:  # of a launcher's exceptions Hydra prints the traceback
             sys.exit(f"error: {error}")
         with fingerprint_cache():
             for place, overrides in enumerate(job_overrides):
-                found = self._look(composer, folder, list(overrides), initial_job_idx + len(returns))
+                found = self._look(
+                    composer, folder, list(overrides), initial_job_idx + len(returns)
+                )
                 if found is not None:
                     returns[place] = found
         rest = [place for place in range(len(job_overrides)) if place not in returns]
         if rest:
-            launched = self.launcher.launch([job_overrides[place] for place in rest], initial_job_idx + len(returns))
+            launched = self.launcher.launch(
+                [job_overrides[place] for place in rest], initial_job_idx + len(returns)
+            )
             returns |= zip(rest, launched, strict=True)
         return [returns[place] for place in sorted(returns)]
 
@@ -92,7 +105,9 @@ class SkipFinishedLauncher(Launcher):
     def _numbered(self) -> bool:
         return bool(self._subdir() == SUBDIR)
 
-    def _look(self, composer: Composer, folder: Path, overrides: list[str], number: int) -> JobReturn | None:
+    def _look(
+        self, composer: Composer, folder: Path, overrides: list[str], number: int
+    ) -> JobReturn | None:
         """Run the job if it has nothing to make; composing it also refuses, at once, options that do not exist."""
         options, whole = composer(overrides)
         if not self._numbered():
@@ -120,4 +135,6 @@ def grid_order(folder: Path) -> Callable[[dict[str, Any]], int]:
     if not path.exists():
         return lambda record: int(record["number"])
     places = {tuple(job): place for place, job in reversed(list(enumerate(read_json(path))))}
-    return lambda record: places.get(tuple(record["overrides"]), len(places) + int(record["number"]))
+    return lambda record: places.get(
+        tuple(record["overrides"]), len(places) + int(record["number"])
+    )

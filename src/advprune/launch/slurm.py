@@ -1,6 +1,7 @@
 """A grid on a SLURM cluster, through submitit: one array of jobs, each of which requeues itself when it must stop.
 
-Of hydra-submitit-launcher nothing is used: it ends at the first job that dies, gives no container, and never leaves.
+Of hydra-submitit-launcher nothing is used: it ends at the first job that dies, gives no container,
+and never leaves.
 """
 
 import subprocess
@@ -28,14 +29,19 @@ def run(jobs: list[Job], folder: Path, options: dict[str, Any]) -> None:
     """Submit the jobs; if asked to, wait until all have ended.
 
     Raises:
-        UserError: with SLURM's own words, if it refuses them; if there is no SLURM, or an option is out of range.
+        UserError: with SLURM's own words, if it refuses them; if there is no SLURM, or an option is
+            out of range.
     """
     check(options)
     submitted = submit(jobs, folder / "slurm", options)
     array = next(iter(submitted)).partition("_")[0]
-    say(f"submitted {len(jobs)} jobs to SLURM as {array}; what each prints is under {folder / 'slurm'}")
-    later = f"squeue --me shows the jobs, scancel {array} ends them, and their table so far is printed by\n  " \
-            f"python -m advprune.launch.grid {folder}"  # fmt: skip
+    say(
+        f"submitted {len(jobs)} jobs to SLURM as {array}; what each prints is under {folder / 'slurm'}"
+    )
+    later = (
+        f"squeue --me shows the jobs, scancel {array} ends them, and their table so far is printed by\n  "
+        f"python -m advprune.launch.grid {folder}"
+    )
     if not options["wait"]:
         say(later)
         return
@@ -59,7 +65,9 @@ def check(options: dict[str, Any]) -> None:
         )
     for name in ("nodes", "tasks_per_node", "array_parallelism"):
         if options[name] < 1:
-            raise UserError(f"hydra.launcher.{name}={options[name]} is not possible: give a number from 1 up")
+            raise UserError(
+                f"hydra.launcher.{name}={options[name]} is not possible: give a number from 1 up"
+            )
 
 
 def submit(jobs: list[Job], logs: Path, options: dict[str, Any]) -> dict[str, Job]:
@@ -77,13 +85,17 @@ def submit(jobs: list[Job], logs: Path, options: dict[str, Any]) -> dict[str, Jo
     try:
         executor = submitit.SlurmExecutor(
             logs, max_num_timeout=options["max_num_timeout"], python=options["python"]
-        )  # fmt: skip
+        )
     except RuntimeError:
         raise UserError(
             "hydra/launcher=slurm needs SLURM's commands, and srun is not here: run it on a machine of the cluster, "
             "or use hydra/launcher=local"
         ) from None
-    given = {SBATCH.get(name, name): value for name, value in options.items() if name not in OURS and value is not None}
+    given = {
+        SBATCH.get(name, name): value
+        for name, value in options.items()
+        if name not in OURS and value is not None
+    }
     if "mem" in given:
         given["mem"] = f"{given['mem']}GB"
     executor.update_parameters(job_name=Path(jobs[0].command[0]).stem, **given)
@@ -105,19 +117,25 @@ def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
         queued = in_queue()
         if queued is None:
             if time.monotonic() - heard > SILENCE:
-                raise UserError(f"squeue has not answered for {SILENCE / 3600:g} hours: SLURM may be down")
+                raise UserError(
+                    f"squeue has not answered for {SILENCE / 3600:g} hours: SLURM may be down"
+                )
             continue
         heard = time.monotonic()
         for why in sorted({queued[name] for name in waiting if name in queued} - USUAL - said):
             say(f"SLURM holds jobs back: {why}")
             said.add(why)
         gone = {name for name in waiting if name not in queued}
-        for name in sorted(gone & missed):  # twice: a job that is requeued may be in no state for an instant
+        for name in sorted(
+            gone & missed
+        ):  # twice: a job that is requeued may be in no state for an instant
             job = waiting.pop(name)
             if not job.ended:
                 job.died(f"{reason(name)}; {logs}/{name}_0_log.err has its last words")
             told = job.record()
-            say(f"{job.title}; {'failed, ' + brief(told['failed']) if 'failed' in told else 'done'}")
+            say(
+                f"{job.title}; {'failed, ' + brief(told['failed']) if 'failed' in told else 'done'}"
+            )
         missed = gone
 
 
@@ -126,8 +144,11 @@ def in_queue() -> dict[str, str] | None:
     try:
         told = subprocess.run(
             ["squeue", "--me", "--array", "--noheader", "--format=%i %r"],
-            capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return dict(line.split(maxsplit=1) for line in told.stdout.splitlines())
@@ -136,12 +157,21 @@ def in_queue() -> dict[str, str] | None:
 def reason(name: str) -> str:
     """How SLURM says that a job ended: by its accounting if there is one, else by what it remembers."""
     asked = (
-        ["sacct", "--allocations", "--noheader", "--parsable2", "--format=State,ExitCode", f"--jobs={name}"],
+        [
+            "sacct",
+            "--allocations",
+            "--noheader",
+            "--parsable2",
+            "--format=State,ExitCode",
+            f"--jobs={name}",
+        ],
         ["scontrol", "show", "job", "--oneliner", name],
     )
     for command in asked:
         try:
-            told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
+            told = subprocess.run(
+                command, capture_output=True, text=True, timeout=120, check=True
+            ).stdout.strip()
         except (OSError, subprocess.SubprocessError):
             continue
         if not told:
@@ -156,5 +186,9 @@ def _sentence(state: str, code: str) -> str:
     status, _, signum = code.partition(":")
     # srun ends with 128 + signal where the signal came to its task
     number = int(signum or 0) or (int(status or 0) - 128 if int(status or 0) > 128 else 0)
-    by = f", killed by signal {number} ({Signals(number).name})" if number in set(Signals) else f", code {code}"
+    by = (
+        f", killed by signal {number} ({Signals(number).name})"
+        if number in set(Signals)
+        else f", code {code}"
+    )
     return f"SLURM says {state}{by}"

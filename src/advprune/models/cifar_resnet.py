@@ -1,9 +1,10 @@
 """The thin CIFAR ResNets of depth 6n + 2: 20, 32, 44, 56, 110 (He et al., 2016, section 4.2).
 
-https://arxiv.org/abs/1512.03385. ``shortcut`` says how a block passes its input on where the shape changes: ``A`` pads
-with zero channels (the paper's; keys as in akamaster/pytorch_resnet_cifar10), ``B`` is a 1x1 convolution with
-normalisation, ``projection`` is the Keras network of https://arxiv.org/abs/2108.04890: every convolution with a bias,
-the 1x1 shortcut without normalisation, and Keras' normalisation constants.
+https://arxiv.org/abs/1512.03385. ``shortcut`` says how a block passes its input on where the shape
+changes: ``A`` pads with zero channels (the paper's; keys as in akamaster/pytorch_resnet_cifar10),
+``B`` is a 1x1 convolution with normalisation, ``projection`` is the Keras network of
+https://arxiv.org/abs/2108.04890: every convolution with a bias, the 1x1 shortcut without
+normalisation, and Keras' normalisation constants.
 """
 
 from typing import Literal
@@ -34,7 +35,9 @@ class PadShortcut(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C + extra, H / stride, W / stride)."""
         before = self.extra // 2
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before))
+        return F.pad(
+            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before)
+        )
 
 
 class Block(nn.Module):
@@ -137,4 +140,8 @@ def _stage(inputs: int, outputs: int, count: int, stride: int, shortcut: Shortcu
 
 def _norm(channels: int, shortcut: Shortcut) -> nn.BatchNorm2d:
     """Keras' default constants where the network is Keras'; its momentum 0.99 is torch's 0.01."""
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01) if shortcut == "projection" else nn.BatchNorm2d(channels)
+    return (
+        nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+        if shortcut == "projection"
+        else nn.BatchNorm2d(channels)
+    )

@@ -1,8 +1,9 @@
 """Pre-activation ResNet-18 and -34 with Swish, of Gowal, Rebuffi and Rade et al. (2021), as in RobustBench.
 
-https://arxiv.org/abs/2110.09468, https://arxiv.org/abs/2103.01946. Differs from ``preact_resnet`` by its activation,
-its names (``conv_2d``, ``layer_0.0.conv_2d_1``, ``logits``), by TensorFlow's padding and by its shortcut, a 3x3
-convolution of the input as it is. A file of weights tells neither the activation nor the padding.
+https://arxiv.org/abs/2110.09468, https://arxiv.org/abs/2103.01946. Differs from ``preact_resnet``
+by its activation, its names (``conv_2d``, ``layer_0.0.conv_2d_1``, ``logits``), by TensorFlow's
+padding and by its shortcut, a 3x3 convolution of the input as it is. A file of weights tells
+neither the activation nor the padding.
 """
 
 from torch import Tensor, nn
@@ -64,7 +65,8 @@ class DMPreActResNet(nn.Module):
         padding: black pixels around the image, before it is standardised.
 
     Raises:
-        UserError: if ``depth`` is neither 18 nor 34, ``padding`` is below 0 or the activation another word.
+        UserError: if ``depth`` is neither 18 nor 34, ``padding`` is below 0 or the activation
+            another word.
     """
 
     def __init__(
@@ -110,7 +112,11 @@ class DMPreActResNet(nn.Module):
         return self.logits(self.flatten(self.pool(self.relu(self.batchnorm(out)))))
 
 
-def _stage(inputs: int, outputs: int, count: int, side: int, stride: int, kind: Activation) -> nn.Sequential:
+def _stage(
+    inputs: int, outputs: int, count: int, side: int, stride: int, kind: Activation
+) -> nn.Sequential:
     later = -(-side // stride)
     first = DMPreActBlock(inputs, outputs, side, stride, kind)
-    return nn.Sequential(first, *(DMPreActBlock(outputs, outputs, later, 1, kind) for _ in range(count - 1)))
+    return nn.Sequential(
+        first, *(DMPreActBlock(outputs, outputs, later, 1, kind) for _ in range(count - 1))
+    )

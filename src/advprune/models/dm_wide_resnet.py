@@ -1,8 +1,9 @@
 """Wide ResNet with Swish, of Gowal et al. (2020), Rebuffi et al. (2021) and Wang et al. (2023), as in RobustBench.
 
-https://arxiv.org/abs/2010.03593, https://arxiv.org/abs/2103.01946, https://arxiv.org/abs/2302.04638. Differs from
-``wide_resnet`` by its activation, its names (``init_conv``, ``layer.0.block.0.conv_0``, ``logits``) and by TensorFlow's
-padding. A file of weights tells neither the activation nor the padding.
+https://arxiv.org/abs/2010.03593, https://arxiv.org/abs/2103.01946,
+https://arxiv.org/abs/2302.04638. Differs from ``wide_resnet`` by its activation, its names
+(``init_conv``, ``layer.0.block.0.conv_0``, ``logits``) and by TensorFlow's padding. A file of
+weights tells neither the activation nor the padding.
 """
 
 from torch import Tensor, nn
@@ -59,11 +60,15 @@ class DMStage(nn.Module):
         kind: of the activations.
     """
 
-    def __init__(self, inputs: int, outputs: int, count: int, side: int, stride: int, kind: Activation) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, count: int, side: int, stride: int, kind: Activation
+    ) -> None:
         super().__init__()
         later = -(-side // stride)
         first = DMWideBlock(inputs, outputs, side, stride, kind)
-        self.block = nn.Sequential(first, *(DMWideBlock(outputs, outputs, later, 1, kind) for _ in range(count - 1)))
+        self.block = nn.Sequential(
+            first, *(DMWideBlock(outputs, outputs, later, 1, kind) for _ in range(count - 1))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
@@ -85,8 +90,8 @@ class DMWideResNet(nn.Module):
         padding: black pixels around the image, before it is standardised.
 
     Raises:
-        UserError: if ``depth`` is not 6n + 4 with n >= 1, ``widen`` is below 1, ``padding`` below 0 or the activation
-            another word.
+        UserError: if ``depth`` is not 6n + 4 with n >= 1, ``widen`` is below 1, ``padding`` below 0
+            or the activation another word.
     """
 
     def __init__(
@@ -105,7 +110,9 @@ class DMWideResNet(nn.Module):
         super().__init__()
         if depth < 10 or (depth - 4) % 6 != 0:
             raise UserError(f"model.depth={depth} must be 6n + 4, such as 28, 34 or 70")
-        refuse_outside(DMWideResNet, depth=depth, widen=widen, activation=activation, padding=padding)
+        refuse_outside(
+            DMWideResNet, depth=depth, widen=widen, activation=activation, padding=padding
+        )
         self.padding = padding
         side, count = image_size + 2 * padding, (depth - 4) // 6
         self.normalize = Normalize(mean, std, in_channels)

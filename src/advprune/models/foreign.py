@@ -1,7 +1,8 @@
 """Weights from anywhere: read without running anything in the file, loaded strictly, refused in a sentence.
 
-``read`` understands safetensors and torch's files and the usual nesting; ``load`` puts them into a model, all or
-nothing, and says what it had to understand. docs/add_a_model.md lists what is understood.
+``read`` understands safetensors and torch's files and the usual nesting; ``load`` puts them into a
+model, all or nothing, and says what it had to understand. docs/add_a_model.md lists what is
+understood.
 """
 
 import logging
@@ -23,7 +24,8 @@ from advprune.models.checkpoints.refusal import misfit
 from advprune.models.checkpoints.tensors import refuse_exotic, same, unwrapped
 
 log = logging.getLogger(__name__)
-#: Prefixes that ``read`` takes off where all names share them, for it has no network to compare with.
+#: Prefixes that ``read`` takes off where all names share them, for it has no network to compare
+#: with.
 PREFIXES = ("model.", "net.")
 
 
@@ -44,15 +46,16 @@ def read(path: str | Path) -> dict[str, Tensor]:
     """Read a checkpoint's weights; nothing stored in the file is run.
 
     Args:
-        path: a ``.safetensors`` file, or anything ``torch.save`` wrote (``.pt``, ``.pth``, ``.th``, ``.ckpt``, …).
+        path: a ``.safetensors`` file, or anything ``torch.save`` wrote (``.pt``, ``.pth``, ``.th``,
+            ``.ckpt``, …).
 
     Returns:
-        The weights on the CPU by parameter name, out of their nest, without wrappers' segments and without the prefixes
-        all names share.
+        The weights on the CPU by parameter name, out of their nest, without wrappers' segments and
+        without the prefixes all names share.
 
     Raises:
-        UserError: if there is no such file, it is no checkpoint, would need code to be run, holds things other than
-            tensors, or holds HYDRA's scores, which are a mask and not weights.
+        UserError: if there is no such file, it is no checkpoint, would need code to be run, holds
+            things other than tensors, or holds HYDRA's scores, which are a mask and not weights.
     """
     path = Path(path)
     found = _nests(path)
@@ -76,12 +79,15 @@ def load(model: nn.Module, path: str | Path) -> Loaded:
         What was understood; it is logged, too.
 
     Raises:
-        UserError: as ``read`` does, or if a name is missing or unexpected, a shape differs or a number cannot be.
+        UserError: as ``read`` does, or if a name is missing or unexpected, a shape differs or a
+            number cannot be.
     """
     path, own = Path(path), model.state_dict()
     nest, plain, fit, others = _chosen(_nests(path), own, path)
     if not fit.fits:
-        raise UserError(f"{path} does not fit this {type(model).__name__} {misfit(fit, plain.weights, model)}")
+        raise UserError(
+            f"{path} does not fit this {type(model).__name__} {misfit(fit, plain.weights, model)}"
+        )
     notes = [f"took the weights under {nest.name}{others}"] if others else []
     notes += plain.notes + fit.notes
     doubts = [*plain.doubts, *unsettled(model)]
@@ -102,7 +108,11 @@ def _nests(path: Path) -> list[Nest]:
     found = nests(held)
     if found:
         return found
-    names = some([str(name) for name in held], 5) if isinstance(held, dict) else f"a {type(held).__name__}"
+    names = (
+        some([str(name) for name in held], 5)
+        if isinstance(held, dict)
+        else f"a {type(held).__name__}"
+    )
     raise UserError(
         f"{path} holds {names or 'nothing'} and no state_dict, neither by itself nor under {', '.join(NESTS[1:5])} or "
         "another name: save model.state_dict() alone with safetensors.torch.save_file"
@@ -122,7 +132,9 @@ def _plain(nest: Nest, path: Path, segments: set[str]) -> Plain:
         raise UserError(f"{path} {error}") from None
 
 
-def _chosen(found: list[Nest], own: dict[str, Tensor], path: Path) -> tuple[Nest, Plain, Match, str]:
+def _chosen(
+    found: list[Nest], own: dict[str, Tensor], path: Path
+) -> tuple[Nest, Plain, Match, str]:
     """The nest that fits, what it holds, and which others would have; the nearest one where none fits."""
     segments = {part for name in own for part in name.split(".")}
     tried: list[tuple[Nest, Plain, Match]] = []
@@ -142,7 +154,11 @@ def _chosen(found: list[Nest], own: dict[str, Tensor], path: Path) -> tuple[Nest
         return *nearest, ""
     best = fitting[0]
     others = [n.name or "the top" for n, _, fit in fitting[1:] if not _alike(fit, best[2])]
-    equals = [nest for nest, _, fit in fitting[1:] if nest.rank == best[0].rank and not _alike(fit, best[2])]
+    equals = [
+        nest
+        for nest, _, fit in fitting[1:]
+        if nest.rank == best[0].rank and not _alike(fit, best[2])
+    ]
     if equals and not best[0].known:
         raise UserError(
             f"{path} holds weights that fit under {best[0].name} and {some([n.name for n in equals], 3)}: save those "
@@ -153,7 +169,9 @@ def _chosen(found: list[Nest], own: dict[str, Tensor], path: Path) -> tuple[Nest
 
 
 def _alike(a: Match, b: Match) -> bool:
-    return all(same(a.weights[name], b.weights[name]) for name in a.weights.keys() & b.weights.keys())
+    return all(
+        same(a.weights[name], b.weights[name]) for name in a.weights.keys() & b.weights.keys()
+    )
 
 
 def _numbers(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -166,15 +184,22 @@ def _numbers(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> 
         refuse_exotic(weights)
     except UserError as error:
         raise UserError(f"{path} {error}") from None
-    whole = [name for name, tensor in weights.items() if own[name].is_floating_point() != tensor.is_floating_point()
-             and not name.endswith(OPTIONAL)]  # fmt: skip
+    whole = [
+        name
+        for name, tensor in weights.items()
+        if own[name].is_floating_point() != tensor.is_floating_point()
+        and not name.endswith(OPTIONAL)
+    ]
     if whole:
         raise UserError(
             f"{path} holds weights of another type than numbers with a fraction ({whole[0]} is "
             f"{str(weights[whole[0]].dtype).removeprefix('torch.')}): they are codes, of a quantizer perhaps; give the "
             "float weights"
         )
-    cast = {name: tensor.to_dense() if tensor.layout != torch.strided else tensor for name, tensor in weights.items()}
+    cast = {
+        name: tensor.to_dense() if tensor.layout != torch.strided else tensor
+        for name, tensor in weights.items()
+    }
     cast = {name: tensor.to(own[name].dtype) for name, tensor in cast.items()}
     broken = [name for name, tensor in cast.items() if not torch.isfinite(tensor).all()]
     if broken:
@@ -182,7 +207,9 @@ def _numbers(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> 
             f"{path} holds numbers that are not finite ({some(broken, 3)}): its training diverged, or the "
             f"file is damaged; download or train it again"
         )
-    negative = [name for name, tensor in cast.items() if name.endswith("running_var") and (tensor < 0).any()]
+    negative = [
+        name for name, tensor in cast.items() if name.endswith("running_var") and (tensor < 0).any()
+    ]
     if negative:
         raise UserError(
             f"{path} holds variances below zero ({some(negative, 3)}), whose square root is not a number: the file is "

@@ -1,8 +1,9 @@
 """GoogLeNet (Szegedy et al., 2015): torchvision's network without auxiliary heads, with its keys, behind Normalize.
 
-https://arxiv.org/abs/1409.4842, with batch normalisation as torchvision has it. With ``small_images`` the stem has
-stride 1 and no max-pool, so that a 32x32 image ends as a 4x4 map and not as one pixel; no parameter changes.
-https://arxiv.org/abs/2206.07406 uses the unmodified strides: ``small_images=false``.
+https://arxiv.org/abs/1409.4842, with batch normalisation as torchvision has it. With
+``small_images`` the stem has stride 1 and no max-pool, so that a 32x32 image ends as a 4x4 map and
+not as one pixel; no parameter changes. https://arxiv.org/abs/2206.07406 uses the unmodified
+strides: ``small_images=false``.
 """
 
 from typing import Any
@@ -65,7 +66,9 @@ class GoogLeNet(Torchvision):
         small = image_size <= 64 if small_images is None else small_images
         unsettled = (UNSETTLED,) if small_images is None and small else ()
         blocks = [ConvBlock, _Block, InceptionAux]
-        super().__init__(num_classes, aux_logits=False, init_weights=True, blocks=blocks, dropout=dropout)
+        super().__init__(
+            num_classes, aux_logits=False, init_weights=True, blocks=blocks, dropout=dropout
+        )
         self.unsettled = unsettled
         self.normalize = Normalize(mean, std, in_channels)
         stem = nn.Conv2d(in_channels, 64, 7, stride=1 if small else 2, padding=3, bias=False)

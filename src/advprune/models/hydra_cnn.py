@@ -1,8 +1,8 @@
 """CNN-small and CNN-large, the plain networks of verified training (Wong et al., 2018; used by HYDRA, 2020).
 
-https://arxiv.org/abs/1805.12514, https://arxiv.org/abs/2002.10509. Chains of convolution, ReLU, flatten and linear
-layers, which bounds can walk; the keys (``0.weight``, ``2.weight``, …) are the published ones. On other images than
-32x32 only the first linear layer changes its size.
+https://arxiv.org/abs/1805.12514, https://arxiv.org/abs/2002.10509. Chains of convolution, ReLU,
+flatten and linear layers, which bounds can walk; the keys (``0.weight``, ``2.weight``, …) are the
+published ones. On other images than 32x32 only the first linear layer changes its size.
 """
 
 from collections import OrderedDict

@@ -1,7 +1,7 @@
 """ResNet-18 and -34 for ImageNet (He et al., 2016): torchvision's network, with its keys, behind a Normalize layer.
 
-https://arxiv.org/abs/1512.03385. Differs from torchvision's by a ReLU module of its own for each use, which pruning and
-hooks need; differs from ``resnet`` by a 7x7 stem of stride 2 and a max-pool.
+https://arxiv.org/abs/1512.03385. Differs from torchvision's by a ReLU module of its own for each
+use, which pruning and hooks need; differs from ``resnet`` by a 7x7 stem of stride 2 and a max-pool.
 """
 
 from torch import Tensor, nn

@@ -1,8 +1,8 @@
 """MobileNetV2 (Sandler et al., 2018): torchvision's network, with its keys, behind a Normalize layer.
 
-https://arxiv.org/abs/1801.04381. With ``small_images`` the stem and the second stage have stride 1 instead of 2, so
-that a 32x32 image ends as a 4x4 map and not as one pixel; no parameter changes. https://arxiv.org/abs/2206.07406 uses
-the unmodified strides: ``small_images=false``.
+https://arxiv.org/abs/1801.04381. With ``small_images`` the stem and the second stage have stride 1
+instead of 2, so that a 32x32 image ends as a 4x4 map and not as one pixel; no parameter changes.
+https://arxiv.org/abs/2206.07406 uses the unmodified strides: ``small_images=false``.
 """
 
 from torch import Tensor, nn
@@ -53,11 +53,15 @@ class MobileNetV2(mobilenetv2.MobileNetV2):
         small = image_size <= 64 if small_images is None else small_images
         unsettled = (UNSETTLED,) if small_images is None and small else ()
         stages = [[t, c, n, 1 if small and c == 24 else s] for t, c, n, s in STAGES]
-        super().__init__(num_classes, width_mult=width, inverted_residual_setting=stages, dropout=dropout)
+        super().__init__(
+            num_classes, width_mult=width, inverted_residual_setting=stages, dropout=dropout
+        )
         self.unsettled = unsettled
         self.normalize = Normalize(mean, std, in_channels)
         first = self.features[0][0]
-        stem = nn.Conv2d(in_channels, first.out_channels, 3, stride=1 if small else 2, padding=1, bias=False)
+        stem = nn.Conv2d(
+            in_channels, first.out_channels, 3, stride=1 if small else 2, padding=1, bias=False
+        )
         nn.init.kaiming_normal_(stem.weight, mode="fan_out")
         self.features[0][0] = stem
         _without_inplace(self)

@@ -9,8 +9,9 @@ from advprune.errors import UserError
 class Normalize(nn.Module):
     """Per-channel ``(x - mean) / std``.
 
-    The constants are buffers, so they follow the model's device and dtype, but they are not in the ``state_dict``: its
-    names stay those of the published checkpoints, which keep their constants in the data pipeline.
+    The constants are buffers, so they follow the model's device and dtype, but they are not in the
+    ``state_dict``: its names stay those of the published checkpoints, which keep their constants in
+    the data pipeline.
 
     Args:
         mean: one number per channel, in [0, 1] pixel units.
@@ -18,7 +19,8 @@ class Normalize(nn.Module):
         channels: how many channels the images have, where the caller knows it.
 
     Raises:
-        UserError: if the lengths differ from each other or from ``channels``, or a ``std`` is not positive.
+        UserError: if the lengths differ from each other or from ``channels``, or a ``std`` is not
+            positive.
     """
 
     mean: Tensor
@@ -33,9 +35,15 @@ class Normalize(nn.Module):
                 f"{channels}: give lists of {channels}, or null for the dataset's own"
             )
         if not all(value > 0 for value in std):
-            raise UserError(f"model.std={list(std)} must be positive: use 1.0 to leave a channel's scale as it is")
-        self.register_buffer("mean", torch.tensor([float(m) for m in mean]).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([float(s) for s in std]).view(-1, 1, 1), persistent=False)
+            raise UserError(
+                f"model.std={list(std)} must be positive: use 1.0 to leave a channel's scale as it is"
+            )
+        self.register_buffer(
+            "mean", torch.tensor([float(m) for m in mean]).view(-1, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor([float(s) for s in std]).view(-1, 1, 1), persistent=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise images.

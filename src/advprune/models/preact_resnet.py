@@ -1,10 +1,11 @@
 """Pre-activation ResNet-18 and -34 for small images (He et al., 2016), the usual network of fast adversarial training.
 
-https://arxiv.org/abs/1603.05027. Differs from the paper's ImageNet network by a 3x3 stem of stride 1 without a
-max-pool, and a downsampling shortcut is a bare 1x1 convolution. ``shortcut`` says of what: of the ``activated`` input,
-as in the paper, kuangliu/pytorch-cifar and locuslab/robust_overfitting, or of the ``raw`` one, as in
-locuslab/fast_adversarial and what descends from it. Names and shapes of the weights are the same, so no file tells
-which. The keys are those of locuslab/robust_overfitting; kuangliu's has no last normalisation: ``final_norm=false``.
+https://arxiv.org/abs/1603.05027. Differs from the paper's ImageNet network by a 3x3 stem of stride
+1 without a max-pool, and a downsampling shortcut is a bare 1x1 convolution. ``shortcut`` says of
+what: of the ``activated`` input, as in the paper, kuangliu/pytorch-cifar and
+locuslab/robust_overfitting, or of the ``raw`` one, as in locuslab/fast_adversarial and what
+descends from it. Names and shapes of the weights are the same, so no file tells which. The keys are
+those of locuslab/robust_overfitting; kuangliu's has no last normalisation: ``final_norm=false``.
 """
 
 from typing import Literal
@@ -69,7 +70,8 @@ class PreActResNet(nn.Module):
         depth: 18 or 34.
         width: filters of the first stage; the later ones have 2, 4 and 8 times as many.
         final_norm: normalise and activate before the average, as the paper does.
-        shortcut: what a downsampling shortcut sees, see above; None is ``activated``, and foreign weights are doubted.
+        shortcut: what a downsampling shortcut sees, see above; None is ``activated``, and foreign
+            weights are doubted.
 
     Raises:
         UserError: if ``depth`` is neither 18 nor 34, or ``shortcut`` is unknown.

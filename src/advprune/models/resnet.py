@@ -1,7 +1,8 @@
 """ResNet-18 to -152 for small images (He et al., 2016), in the layout adversarial training publishes its weights in.
 
-https://arxiv.org/abs/1512.03385. Differs from the paper's ImageNet network by a 3x3 stem of stride 1 without a
-max-pool; the keys (``layer1.0.conv1``, ``layer2.0.shortcut.0``, ``linear``) are those of kuangliu/pytorch-cifar.
+https://arxiv.org/abs/1512.03385. Differs from the paper's ImageNet network by a 3x3 stem of stride
+1 without a max-pool; the keys (``layer1.0.conv1``, ``layer2.0.shortcut.0``, ``linear``) are those
+of kuangliu/pytorch-cifar.
 """
 
 from torch import Tensor, nn
@@ -10,7 +11,13 @@ from advprune.errors import UserError
 from advprune.models.normalize import Normalize
 from advprune.ranges import Depth, Width
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 #: From this depth on, blocks are bottlenecks.
 BOTTLENECKS = 50
 
@@ -109,7 +116,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth not in BLOCKS:
-            raise UserError(f"model.depth={depth} is not a depth of this ResNet: choose 18 or 34, or 50, 101 or 152")
+            raise UserError(
+                f"model.depth={depth} is not a depth of this ResNet: choose 18 or 34, or 50, 101 or 152"
+            )
         self.normalize = Normalize(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -134,4 +143,6 @@ class ResNet(nn.Module):
 
 def _stage(inputs: int, planes: int, count: int, stride: int, *, narrow: bool) -> nn.Sequential:
     block, outputs = (NarrowBlock, 4 * planes) if narrow else (BasicBlock, planes)
-    return nn.Sequential(block(inputs, planes, stride), *(block(outputs, planes, 1) for _ in range(count - 1)))
+    return nn.Sequential(
+        block(inputs, planes, stride), *(block(outputs, planes, 1) for _ in range(count - 1))
+    )

@@ -1,7 +1,8 @@
 """ResNet-50 for ImageNet (He et al., 2016): torchvision's network, with its keys, behind a Normalize layer.
 
-https://arxiv.org/abs/1512.03385. Differs from the paper by the stride in the 3x3 convolution ("v1.5"), as torchvision's
-does; differs from torchvision's by a ReLU module of its own for each use, which pruning and hooks need.
+https://arxiv.org/abs/1512.03385. Differs from the paper by the stride in the 3x3 convolution
+("v1.5"), as torchvision's does; differs from torchvision's by a ReLU module of its own for each
+use, which pruning and hooks need.
 """
 
 from torch import Tensor, nn
@@ -51,7 +52,9 @@ class ResNet50(resnet.ResNet):
         width: Factor = 1.0,
     ) -> None:
         if len(blocks) != 4:
-            raise UserError(f"model.blocks={list(blocks)} must be four numbers of blocks, such as [3,4,6,3]")
+            raise UserError(
+                f"model.blocks={list(blocks)} must be four numbers of blocks, such as [3,4,6,3]"
+            )
         super().__init__(Bottleneck, list(blocks), num_classes, width_per_group=round(64 * width))
         self.normalize = Normalize(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)

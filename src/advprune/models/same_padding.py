@@ -23,7 +23,9 @@ def uneven(side: int, stride: int) -> bool:
 
 def convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:
     """A 3x3 convolution without bias; where its padding is uneven, ``padded`` does it."""
-    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=0 if uneven(side, stride) else 1, bias=False)
+    return nn.Conv2d(
+        inputs, outputs, 3, stride=stride, padding=0 if uneven(side, stride) else 1, bias=False
+    )
 
 
 def padded(x: Tensor, side: int, stride: int) -> Tensor:

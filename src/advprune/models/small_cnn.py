@@ -1,8 +1,9 @@
 """Three convolutions and a linear layer: the default network, small enough to train robustly on two CPU cores.
 
-A chain of convolution, ReLU, flatten and linear layers with biases and without normalisation, so verified training can
-bound it. The linear layer sees every pixel of the last map, half the image's side: with TRADES on digits, averaging the
-map instead cost eight points of clean and forty of robust accuracy, a third convolution of stride 2 two and four.
+A chain of convolution, ReLU, flatten and linear layers with biases and without normalisation, so
+verified training can bound it. The linear layer sees every pixel of the last map, half the image's
+side: with TRADES on digits, averaging the map instead cost eight points of clean and forty of
+robust accuracy, a third convolution of stride 2 two and four.
 """
 
 from collections import OrderedDict
@@ -41,7 +42,9 @@ def small_cnn(
         UserError: if ``widths`` is not three positive numbers.
     """
     if len(widths) != 3:
-        raise UserError(f"model.widths={list(widths)} must be three numbers of filters, such as [24,48,48]")
+        raise UserError(
+            f"model.widths={list(widths)} must be three numbers of filters, such as [24,48,48]"
+        )
     refuse_outside(small_cnn, widths=widths)
     side = (image_size + 1) // 2
     model = nn.Sequential(

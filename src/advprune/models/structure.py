@@ -1,12 +1,13 @@
 """Which filters and blocks of each network may go: the rules of https://arxiv.org/abs/2108.04890 and its authors' code.
 
-Filters: of a residual block only those whose width no sum fixes (the first 3x3 convolution; in a bottleneck the 1x1
-reduction and the 3x3, of blocks that do not downsample; in an inverted residual the 1x1 expansion, whose depthwise
-convolution follows); of a plain chain all convolutions but the last. Stems, shortcuts and classifiers stay.
+Filters: of a residual block only those whose width no sum fixes (the first 3x3 convolution; in a
+bottleneck the 1x1 reduction and the 3x3, of blocks that do not downsample; in an inverted residual
+the 1x1 expansion, whose depthwise convolution follows); of a plain chain all convolutions but the
+last. Stems, shortcuts and classifiers stay.
 
-Blocks: residual blocks whose input and output have one shape, but for the first of the network and, in MobileNetV2,
-those whose sum has another shape than the previous sum. Each is the identity without its branch: where a ReLU ends a
-block its input is a ReLU's output already.
+Blocks: residual blocks whose input and output have one shape, but for the first of the network and,
+in MobileNetV2, those whose sum has another shape than the previous sum. Each is the identity
+without its branch: where a ReLU ends a block its input is a ReLU's output already.
 """
 
 from torch import nn
@@ -31,7 +32,9 @@ RESIDUAL = (*BASIC, *PREACTIVATED, *THREE, InvertedResidual)
 
 def filter_sites(model: nn.Module) -> list[FilterSite]:
     """The convolutions whose filters may go, in the model's order; empty if the network has none."""
-    blocks = {name: module for name, module in model.named_modules() if isinstance(module, RESIDUAL)}
+    blocks = {
+        name: module for name, module in model.named_modules() if isinstance(module, RESIDUAL)
+    }
     if not blocks:
         return _chain(model)
     return [site for name, block in blocks.items() for site in _in_block(name, block)]
@@ -52,8 +55,12 @@ def block_sites(model: nn.Module) -> list[BlockSite]:
             last_sum = (stage, width) if block.use_res_connect else last_sum
             conv = f"{name}.conv"
             size = len(block.conv)
-            convs = tuple(f"{name}.{inner}" for inner, m in block.named_modules() if isinstance(m, nn.Conv2d))
-            sites.append(BlockSite(name, stage, convs, f"{conv}.{size - 1}", f"{conv}.{size - 1}", removable))
+            convs = tuple(
+                f"{name}.{inner}" for inner, m in block.named_modules() if isinstance(m, nn.Conv2d)
+            )
+            sites.append(
+                BlockSite(name, stage, convs, f"{conv}.{size - 1}", f"{conv}.{size - 1}", removable)
+            )
         elif isinstance(block, RESIDUAL):
             sites.append(_block(name, block, first=not sites))
     return sites
@@ -65,7 +72,9 @@ def _block(name: str, block: nn.Module, *, first: bool) -> BlockSite:
     ends_in_norm = not isinstance(block, PREACTIVATED)
     norm = f"{name}.bn{count}" if ends_in_norm else None
     branch = norm if norm is not None else convs[-1]
-    return BlockSite(name, name.rpartition(".")[0], convs, norm, branch, _keeps_shape(block) and not first)
+    return BlockSite(
+        name, name.rpartition(".")[0], convs, norm, branch, _keeps_shape(block) and not first
+    )
 
 
 def _convs(block: nn.Module, count: int) -> list[str]:
@@ -105,7 +114,10 @@ def _in_block(name: str, block: nn.Module) -> list[FilterSite]:
     if isinstance(block, THREE):
         if not _keeps_shape(block):
             return []
-        return [FilterSite(f"{name}.conv{i}", f"{name}.relu{i}", f"{name}.relu{i}", f"{name}.bn{i}") for i in (1, 2)]
+        return [
+            FilterSite(f"{name}.conv{i}", f"{name}.relu{i}", f"{name}.relu{i}", f"{name}.bn{i}")
+            for i in (1, 2)
+        ]
     number = 2 if isinstance(block, PREACTIVATED) else 1
     relu = f"{name}.relu{number}"
     return [FilterSite(f"{name}.conv1", relu, relu, f"{name}.bn{number}")]

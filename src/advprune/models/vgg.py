@@ -1,9 +1,10 @@
 """VGG-16 with batch normalisation for small images: HYDRA's and the one with dropout of the greedy pruning paper.
 
-``vgg16_bn``: Simonyan and Zisserman, 2015 (https://arxiv.org/abs/1409.1556), as https://arxiv.org/abs/2002.10509 has
-it: no fifth max-pool, hidden layers of 256, no dropout. ``vgg_bn_drop``: Zagoruyko's CIFAR network of 2015, as
-https://arxiv.org/abs/2206.07406 has it: convolutions with a bias, dropout, one hidden layer of 512. Images smaller than
-32x32 skip the max-pools that would leave less than the classifier needs; no parameter changes.
+``vgg16_bn``: Simonyan and Zisserman, 2015 (https://arxiv.org/abs/1409.1556), as
+https://arxiv.org/abs/2002.10509 has it: no fifth max-pool, hidden layers of 256, no dropout.
+``vgg_bn_drop``: Zagoruyko's CIFAR network of 2015, as https://arxiv.org/abs/2206.07406 has it:
+convolutions with a bias, dropout, one hidden layer of 512. Images smaller than 32x32 skip the
+max-pools that would leave less than the classifier needs; no parameter changes.
 """
 
 from typing import Annotated
@@ -47,11 +48,16 @@ class VGG16BN(nn.Module):
         for number, stage in enumerate(STAGES):
             if number > 0:
                 shrink = side > 2
-                # An Identity where the map is small already, so that the layers' numbers, the keys, stay the same.
+                # An Identity where the map is small already, so that the layers' numbers, the keys,
+                # stay the same.
                 layers.append(nn.MaxPool2d(2, ceil_mode=True) if shrink else nn.Identity())
                 side = (side + 1) // 2 if shrink else side
             for width in stage:
-                layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(channels, width, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                ]
                 channels = width
         self.features = nn.Sequential(*layers)
         # At 32x32 the map is 2x2 already, and the pool's CUDA backward is not deterministic.
@@ -101,8 +107,8 @@ class VGGBNDrop(nn.Module):
         image_size: side of the square images; any will do, the last map is averaged.
         mean: per-channel mean, in [0, 1] pixel units.
         std: per-channel standard deviation, in [0, 1] pixel units.
-        dropout: the factor on the network's own rates (0.3 in the first stage, 0.4 in the others, 0.5 in the
-            classifier); 0 turns them off.
+        dropout: the factor on the network's own rates (0.3 in the first stage, 0.4 in the others,
+            0.5 in the classifier); 0 turns them off.
     """
 
     def __init__(
@@ -121,7 +127,10 @@ class VGGBNDrop(nn.Module):
         channels = in_channels
         for number, stage in enumerate(STAGES):
             for width in stage[:-1]:
-                layers += [ConvBlock(channels, width), nn.Dropout((0.4 if number else 0.3) * dropout)]
+                layers += [
+                    ConvBlock(channels, width),
+                    nn.Dropout((0.4 if number else 0.3) * dropout),
+                ]
                 channels = width
             # With ceil_mode a map of 1x1, which small images reach early, passes unchanged.
             layers += [ConvBlock(channels, stage[-1]), nn.MaxPool2d(2, ceil_mode=True)]

@@ -1,7 +1,7 @@
 """Wide residual networks WRN-depth-widen (Zagoruyko and Komodakis, 2016), the large networks of adversarial training.
 
-https://arxiv.org/abs/1605.07146. The keys are those of TRADES and HYDRA (``block1.layer.0.conv1``), without their
-unused ``sub_block1``, which never took part in a forward pass.
+https://arxiv.org/abs/1605.07146. The keys are those of TRADES and HYDRA (``block1.layer.0.conv1``),
+without their unused ``sub_block1``, which never took part in a forward pass.
 """
 
 from torch import Tensor, nn
@@ -57,7 +57,9 @@ class Stage(nn.Module):
     def __init__(self, inputs: int, outputs: int, count: int, stride: int, dropout: float) -> None:
         super().__init__()
         first = WideBlock(inputs, outputs, stride, dropout)
-        self.layer = nn.Sequential(first, *(WideBlock(outputs, outputs, 1, dropout) for _ in range(count - 1)))
+        self.layer = nn.Sequential(
+            first, *(WideBlock(outputs, outputs, 1, dropout) for _ in range(count - 1))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""

@@ -15,8 +15,8 @@ def check_adversarial(x_adv: Tensor, x: Tensor, threat: Threat | None, name: str
     """Check that ``x_adv`` is a legal answer; return its distance from ``x``, (N,).
 
     Args:
-        threat: the ball; None for an attack that declares a perturbation set of its own, such as translations, whose
-            distance is then the largest change of a pixel.
+        threat: the ball; None for an attack that declares a perturbation set of its own, such as
+            translations, whose distance is then the largest change of a pixel.
 
     Raises:
         UserError: if its shape or type differ, it has left the ball or [0, 1], or is not a number.
@@ -42,8 +42,9 @@ def check_adversarial(x_adv: Tensor, x: Tensor, threat: Threat | None, name: str
 def evaluation_warnings(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
     """Reasons to distrust robust accuracy measured on this network, each a sentence; empty if none was found.
 
-    Looks for what AutoAttack's authors look for (Croce and Hein 2020, https://arxiv.org/abs/2003.01690, and their
-    checks): random outputs, outputs that are no logits, gradients that vanish; and for stale BatchNorm statistics.
+    Looks for what AutoAttack's authors look for (Croce and Hein 2020,
+    https://arxiv.org/abs/2003.01690, and their checks): random outputs, outputs that are no logits,
+    gradients that vanish; and for stale BatchNorm statistics.
 
     Args:
         net: in eval mode.
@@ -59,7 +60,9 @@ def evaluation_warnings(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
             found.append("the network's outputs are random: two passes over the same images differ")
     logits = logits.detach()
     if bool((logits.min() >= 0) & ((logits.sum(1) - 1).abs().max() < 1e-3)):
-        found.append("the outputs look like probabilities, not logits: gradient attacks are weak on them")
+        found.append(
+            "the outputs look like probabilities, not logits: gradient attacks are weak on them"
+        )
     flat = (grad.flatten(1).abs().amax(1) == 0).float().mean().item()
     if flat > 0.01:
         found.append(
@@ -71,6 +74,10 @@ def evaluation_warnings(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
 
 
 def _never_set(module: nn.Module) -> bool:
-    if not isinstance(module, nn.BatchNorm2d) or module.running_mean is None or module.running_var is None:
+    if (
+        not isinstance(module, nn.BatchNorm2d)
+        or module.running_mean is None
+        or module.running_var is None
+    ):
         return False
     return bool((module.running_mean == 0).all() & (module.running_var == 1).all())

@@ -16,12 +16,13 @@ Precision = Literal["fp32", "bf16"]
 class Mixed(nn.Module):
     """``net`` under autocast; whoever calls it, an objective or its attack, gets fp32 logits and computes in fp32.
 
-    Only a forward is in bf16, and not where ``exact.exactly()`` asks for fp32. Bounds read the network's weights and
-    not its forward, so certificates stay fp32.
+    Only a forward is in bf16, and not where ``exact.exactly()`` asks for fp32. Bounds read the
+    network's weights and not its forward, so certificates stay fp32.
     bf16 has the range of fp32, so no loss is scaled.
 
     Args:
-        net: pixels (N, C, H, W) float32 in [0, 1] -> logits (N, K). It stays the caller's, and trains in fp32.
+        net: pixels (N, C, H, W) float32 in [0, 1] -> logits (N, K). It stays the caller's, and
+            trains in fp32.
     """
 
     def __init__(self, net: nn.Module) -> None:

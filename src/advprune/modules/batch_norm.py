@@ -1,9 +1,10 @@
 """What BatchNorm sees when the images of a batch lie on several ranks: all of them, or this rank's.
 
-``synchronised``: normalises by the mean and variance of the whole batch, so training is that of one process, to
-rounding. ``local``: each rank by its own images, and running statistics are averaged when the network is measured or
-kept: equal to one process in the mean only, and noisier the smaller a rank's part. ``rank0``: by its own images too,
-but the running statistics, which attacks see, are rank 0's.
+``synchronised``: normalises by the mean and variance of the whole batch, so training is that of one
+process, to rounding. ``local``: each rank by its own images, and running statistics are averaged
+when the network is measured or kept: equal to one process in the mean only, and noisier the smaller
+a rank's part. ``rank0``: by its own images too, but the running statistics, which attacks see, are
+rank 0's.
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,9 @@ class _Sum(torch.autograd.Function):
 class _Synchronised:
     """Mixed into a BatchNorm: in train mode, batch statistics are those of all ranks' images."""
 
-    process_group = None  # with the next line, all that nn.SyncBatchNorm.forward asks of a BatchNorm
+    process_group = (
+        None  # with the next line, all that nn.SyncBatchNorm.forward asks of a BatchNorm
+    )
     _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +45,9 @@ class _Synchronised:
             return nn.modules.batchnorm._BatchNorm.forward(norm, x)
         if x.is_cuda:
             return nn.SyncBatchNorm.forward(norm, x)  # fused kernels; torch has none for processors
-        if x.dtype == torch.bfloat16:  # autocast's; sums of a batch are fp32's, as they are in torch's own kernels
+        if (
+            x.dtype == torch.bfloat16
+        ):  # autocast's; sums of a batch are fp32's, as they are in torch's own kernels
             return _normalised(norm, x.float()).to(x.dtype)
         return _normalised(norm, x)
 
@@ -84,7 +89,8 @@ def _normalised(norm: Norm, x: Tensor) -> Tensor:
 def synchronised(net: nn.Module) -> Iterator[None]:
     """Inside, every BatchNorm of ``net`` normalises over all ranks; its parameters and their names stay.
 
-    The class is exchanged and not the module, so that whoever holds the module, or asks what it is, is not misled.
+    The class is exchanged and not the module, so that whoever holds the module, or asks what it is,
+    is not misled.
     """
     of_all = {nn.BatchNorm1d: Synchronised1d, nn.BatchNorm2d: Synchronised2d}
     changed = [(module, type(module)) for module in net.modules() if type(module) in of_all]
@@ -102,9 +108,19 @@ def agree(net: nn.Module, mode: str) -> None:
     """Make the running statistics of all ranks the same: their average (``local``), or rank 0's (``rank0``)."""
     if mode == "synchronised" or collectives.size() == 1:
         return
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None]
+    norms = [
+        m
+        for m in net.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
+    ]
     for norm in norms:
         for statistic in (norm.running_mean, norm.running_var):
             assert statistic is not None
-            mine = statistic if mode == "local" or collectives.is_rank_zero() else torch.zeros_like(statistic)
-            statistic.copy_(collectives.all_reduce_sum(mine) / (collectives.size() if mode == "local" else 1))
+            mine = (
+                statistic
+                if mode == "local" or collectives.is_rank_zero()
+                else torch.zeros_like(statistic)
+            )
+            statistic.copy_(
+                collectives.all_reduce_sum(mine) / (collectives.size() if mode == "local" else 1)
+            )

@@ -33,14 +33,16 @@ def turnover(before: Masks, after: Masks) -> float:
 
 class Curves(pl.Callback):
     """A row an epoch: ``epoch``, ``step``, ``loss`` (its mean), ``learning_rate``, ``val_clean_acc``,
-    ``val_robust_acc``; of a pruned network its counted ``sparsity`` and, where masks move, their ``mask_turnover``
-    since the epoch before. In long epochs rows between have ``batch_loss``, the mean since the last of them.
+    ``val_robust_acc``; of a pruned network its counted ``sparsity`` and, where masks move, their
+    ``mask_turnover`` since the epoch before. In long epochs rows between have ``batch_loss``, the
+    mean since the last of them.
 
     Rows are part of the checkpoint, so those of a resumed run are the ones of a run left alone.
 
     Args:
         path: the JSON file they are kept in: rows by phase.
-        phase: of the stage's training; its epochs and steps are counted on from those of the phases before.
+        phase: of the stage's training; its epochs and steps are counted on from those of the phases
+            before.
         told: called with each row; a resumed run begins with the earlier ones.
     """
 
@@ -78,14 +80,18 @@ class Curves(pl.Callback):
         if done % every == 0 and done < batches and batches >= 2 * APART:
             recent = torch.stack(self._losses[self._marked :]).mean()
             self._marked = done
-            self._tell(trainer, trainer.current_epoch + done / batches, {"batch_loss": float(recent)})
+            self._tell(
+                trainer, trainer.current_epoch + done / batches, {"batch_loss": float(recent)}
+            )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
         """The epoch's row; the validation images were measured just before."""
         row = {"loss": float(torch.stack(self._losses).mean())} if self._losses else {}
         row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         measured = trainer.callback_metrics
-        row |= {short: float(measured[name]) for name, short in MEASURED.items() if name in measured}
+        row |= {
+            short: float(measured[name]) for name, short in MEASURED.items() if name in measured
+        }
         if isinstance(module.net, Subnet):
             row |= self._masked(_on_cpu(module.net.masks), moving=isinstance(module, MOVING))
         self._tell(trainer, trainer.current_epoch + 1, row)
@@ -99,13 +105,18 @@ class Curves(pl.Callback):
 
     def _tell(self, trainer: pl.Trainer, epoch: float, row: Row) -> None:
         if trainer.is_global_zero:
-            at = {"epoch": self.start["epoch"] + epoch, "step": self.start["step"] + trainer.global_step}
+            at = {
+                "epoch": self.start["epoch"] + epoch,
+                "step": self.start["step"] + trainer.global_step,
+            }
             self.rows.append(at | row)
             self.told(self.rows[-1])
 
     def save(self) -> None:
         """Write the file; the phases after this one are to come, again if need be."""
-        write_atomically(self.path, json.dumps(_before(self.phase, self.path) | {self.phase: self.rows}).encode())
+        write_atomically(
+            self.path, json.dumps(_before(self.phase, self.path) | {self.phase: self.rows}).encode()
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must remember; the list is copied, for it grows on."""
@@ -128,7 +139,9 @@ def _before(phase: str, path: Path) -> dict[str, list[Row]]:
     except ValueError:
         phases = {}
     names = list(phases)
-    return {name: phases[name] for name in (names[: names.index(phase)] if phase in names else names)}
+    return {
+        name: phases[name] for name in (names[: names.index(phase)] if phase in names else names)
+    }
 
 
 def _on_cpu(masks: Masks) -> Masks:

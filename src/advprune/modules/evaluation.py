@@ -29,21 +29,26 @@ FIRST = "batch_000000"
 class RobustEvaluation(pl.LightningModule):
     """Attack each test batch and write its records; a batch that is already on disk is not attacked again.
 
-    On several ranks each is given every so many-th batch, as ``share`` says; the seeds are the batches' own.
+    On several ranks each is given every so many-th batch, as ``share`` says; the seeds are the
+    batches' own.
 
     Args:
         net: pixels -> logits.
-        attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are recorded too; so are
-            the independent verdicts of one that takes a ``verdicts`` dict; with ``positions`` it gets each image's.
-            One with ``work`` keeps its state in that file, and goes on from it; one with ``facts`` says what it is.
-            One that returns a ``Certificate`` is a certifier.
+        attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are
+            recorded too; so are the independent verdicts of one that takes a ``verdicts`` dict;
+            with ``positions`` it gets each image's. One with ``work`` keeps its state in that file,
+            and goes on from it; one with ``facts`` says what it is. One that returns a
+            ``Certificate`` is a certifier.
         name: of the attack, for the records.
-        threat: the ball every x_adv must be in; None if the attack has a perturbation set of its own.
+        threat: the ball every x_adv must be in; None if the attack has a perturbation set of its
+            own.
         parts: folder of the batches done so far.
         seed: of the run; each batch has its own made from it.
         keep: also write each batch's x_adv, with the network's answers.
-        examples: of a transfer attack, made on its source; they are judged, and nothing is attacked.
-        gallery: the PNG in which images of the first batch are shown as they were attacked; None for none.
+        examples: of a transfer attack, made on its source; they are judged, and nothing is
+            attacked.
+        gallery: the PNG in which images of the first batch are shown as they were attacked; None
+            for none.
     """
 
     share = Shard()
@@ -86,7 +91,9 @@ class RobustEvaluation(pl.LightningModule):
         """Wait for the ranks whose images take longer."""
         collectives.all_gather_object(None)
 
-    def _records(self, x: Tensor, y: Tensor, positions: Tensor, beside: Path) -> dict[str, list[Any]]:
+    def _records(
+        self, x: Tensor, y: Tensor, positions: Tensor, beside: Path
+    ) -> dict[str, list[Any]]:
         """Attack, check the answer, judge it; columns of one row an image."""
         if self.certifies:
             return self._certified(x, y, positions)
@@ -94,8 +101,13 @@ class RobustEvaluation(pl.LightningModule):
             trail: list[tuple[str, Tensor]] = []
             answers: dict[str, Tensor] = {}
             facts: dict[str, Any] = {}
-            given = {"trail": trail, "verdicts": answers, "positions": positions, "facts": facts,
-                     "work": beside.with_suffix(".state")}  # fmt: skip
+            given = {
+                "trail": trail,
+                "verdicts": answers,
+                "positions": positions,
+                "facts": facts,
+                "work": beside.with_suffix(".state"),
+            }
             taken = inspect.signature(self.attack).parameters
             given = {name: value for name, value in given.items() if name in taken}
             found = self.examples.at(positions) if self.examples else {}
@@ -109,9 +121,14 @@ class RobustEvaluation(pl.LightningModule):
         if self.gallery is not None and beside.stem == FIRST:
             example_grid.save(self.gallery, x, x_adv, y, clean, after)
         columns = {
-            "image": positions, "label": y, "clean_pred": clean, "adv_pred": after, "clean_ok": clean_ok,
-            "robust_ok": clean_ok & (after == y), "distance": distance,
-        }  # fmt: skip
+            "image": positions,
+            "label": y,
+            "clean_pred": clean,
+            "adv_pred": after,
+            "clean_ok": clean_ok,
+            "robust_ok": clean_ok & (after == y),
+            "distance": distance,
+        }
         if self.keep:
             kept = {"x_adv": x_adv, "image": positions, "clean_pred": clean, "adv_pred": after}
             save_weights(beside, {name: tensor.cpu().contiguous() for name, tensor in kept.items()})
@@ -133,11 +150,16 @@ class RobustEvaluation(pl.LightningModule):
             with torch.no_grad():
                 clean = predict(self.net(x))
         columns = {
-            "image": positions, "label": y, "clean_pred": clean, "clean_ok": clean == y,
-            "certified_ok": proof.certified & (proof.predicted == y) & (clean != NO_CLASS), "radius": proof.radius,
-            "certified_pred": proof.predicted, "abstained": proof.abstained,
+            "image": positions,
+            "label": y,
+            "clean_pred": clean,
+            "clean_ok": clean == y,
+            "certified_ok": proof.certified & (proof.predicted == y) & (clean != NO_CLASS),
+            "radius": proof.radius,
+            "certified_pred": proof.predicted,
+            "abstained": proof.abstained,
             "smoothed": torch.full_like(y, proof.smoothed, dtype=torch.bool),
-        }  # fmt: skip
+        }
         return {name: column.tolist() for name, column in columns.items()}
 
     def facts(self) -> dict[str, Any]:
@@ -149,6 +171,8 @@ class RobustEvaluation(pl.LightningModule):
         """All batches' columns, in the order of the test set."""
         rows: dict[str, list[Any]] = {}
         for index in range(batches):
-            for name, column in json.loads((self.parts / f"batch_{index:06d}.json").read_text()).items():
+            for name, column in json.loads(
+                (self.parts / f"batch_{index:06d}.json").read_text()
+            ).items():
                 rows.setdefault(name, []).extend(column)
         return rows

@@ -12,7 +12,8 @@ from torchvision.utils import make_grid
 from advprune.prediction import NO_CLASS
 from advprune.runtime.atomic_write import write_atomically
 
-#: Images in a picture; the least side of one, in pixels of the picture; how much perturbations are magnified.
+#: Images in a picture; the least side of one, in pixels of the picture; how much perturbations are
+#: magnified.
 MOST, SIDE, TIMES = 8, 64, 10.0
 
 
@@ -40,7 +41,9 @@ def picture(x: Tensor, x_adv: Tensor, words: list[str]) -> Image.Image:
     out.paste(rows, (left, above))
     pen, step = ImageDraw.Draw(out), whole.shape[-1] + 4
     for row, name in enumerate(("image", "attacked", f"perturbation\nx {factor:.3g}")):
-        pen.multiline_text((6, above + int((row + 0.4) * (whole.shape[-2] + 4))), name, fill="black")
+        pen.multiline_text(
+            (6, above + int((row + 0.4) * (whole.shape[-2] + 4))), name, fill="black"
+        )
     for column, word in enumerate(words):
         pen.text((left + 4 + column * step, 4), word, fill="black")
     return out
@@ -54,7 +57,8 @@ def save(path: Path, x: Tensor, x_adv: Tensor, label: Tensor, clean: Tensor, aft
     """Write the first images as PNG: first those that the attack fooled, each with label, prediction before and after.
 
     Args:
-        label, clean, after: classes (N,): true, predicted on x, predicted on x_adv; ``NO_CLASS`` without finite logits.
+        label, clean, after: classes (N,): true, predicted on x, predicted on x_adv; ``NO_CLASS``
+            without finite logits.
     """
     fooled = ((clean == label) & (after != label)).to(torch.int64)
     order = torch.argsort(fooled, descending=True, stable=True)[:MOST]

@@ -9,7 +9,8 @@ from torch import Tensor
 from advprune.errors import UserError
 from advprune.modules.weights_io import load_weights, save_weights
 
-#: One entry an image: the example, its place in the test set, the source's answers on the image and on the example.
+#: One entry an image: the example, its place in the test set, the source's answers on the image and
+#: on the example.
 FIELDS = ("x_adv", "image", "clean_pred", "adv_pred")
 
 
@@ -41,7 +42,9 @@ class Examples:
         places = positions.cpu()
         rows = self.rows[places[places < len(self.rows)]]
         if len(rows) < len(places) or bool((rows < 0).any()):
-            raise UserError("the source's examples are of other images; delete their folder and give the command again")
+            raise UserError(
+                "the source's examples are of other images; delete their folder and give the command again"
+            )
         return {name: field[rows].to(positions.device) for name, field in self.fields.items()}
 
 
@@ -53,15 +56,30 @@ def verdicts(found: dict[str, Tensor], y: Tensor) -> dict[str, Tensor]:
 def cells(columns: dict[str, list[Any]]) -> dict[str, tuple[int, int]]:
     """A transfer attack's three counts, paired by image: how many, and of how many.
 
-    ``target_acc``: the target right on the source's examples. ``both_correct``: target and source. ``transfer_rate``:
-    the target wrong, of the images that both have right and on which the source is fooled.
+    ``target_acc``: the target right on the source's examples. ``both_correct``: target and source.
+    ``transfer_rate``: the target wrong, of the images that both have right and on which the source
+    is fooled.
     """
-    rows = list(zip(columns["label"], columns["adv_pred"], columns["clean_ok"], columns["source_clean_ok"],
-                    columns["source_adv_ok"], strict=True))  # fmt: skip
-    fooled = [guess != label for label, guess, clean, source_clean, source_adv in rows
-              if clean and source_clean and not source_adv]  # fmt: skip
+    rows = list(
+        zip(
+            columns["label"],
+            columns["adv_pred"],
+            columns["clean_ok"],
+            columns["source_clean_ok"],
+            columns["source_adv_ok"],
+            strict=True,
+        )
+    )
+    fooled = [
+        guess != label
+        for label, guess, clean, source_clean, source_adv in rows
+        if clean and source_clean and not source_adv
+    ]
     return {
         "target_acc": (sum(guess == label for label, guess, *_ in rows), len(rows)),
-        "both_correct": (sum(guess == label and adv for label, guess, _, _, adv in rows), len(rows)),
+        "both_correct": (
+            sum(guess == label and adv for label, guess, _, _, adv in rows),
+            len(rows),
+        ),
         "transfer_rate": (sum(fooled), len(fooled)),
     }

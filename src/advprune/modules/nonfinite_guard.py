@@ -15,15 +15,19 @@ CURE = "lower the learning rate, add training.warmup_epochs=5 or training.clip=1
 class Finite:
     """Remembers, on the loss's own device, the first step whose loss was not finite.
 
-    A step on the host's side is queued while the device still works on those before; to read a loss is to wait for it.
+    A step on the host's side is queued while the device still works on those before; to read a loss
+    is to wait for it.
 
     Args:
-        every: steps after which to look; None: each on a processor, where there is nothing to wait for, else ``EVERY``.
+        every: steps after which to look; None: each on a processor, where there is nothing to wait
+            for, else ``EVERY``.
     """
 
     def __init__(self, every: int | None = None) -> None:
         self._every, self._seen = every, 0
-        self._first: Tensor | None = None  # (epoch, step, loss) of the first bad step; epoch 0: none so far
+        self._first: Tensor | None = (
+            None  # (epoch, step, loss) of the first bad step; epoch 0: none so far
+        )
 
     def see(self, loss: Tensor, *, epoch: int, step: int) -> None:
         """Note a step's loss, a scalar; ``epoch`` and ``step`` count from 1.
@@ -34,7 +38,9 @@ class Finite:
         loss = loss.detach()
         if self._first is None or self._first.device != loss.device:
             self._first = torch.zeros(3, device=loss.device)
-        here = torch.stack([torch.full_like(self._first[0], float(n)) for n in (epoch, step)] + [loss.float()])
+        here = torch.stack(
+            [torch.full_like(self._first[0], float(n)) for n in (epoch, step)] + [loss.float()]
+        )
         new = (self._first[0] == 0) & ~loss.isfinite()
         self._first = torch.where(new, here, self._first)
         self._seen += 1
@@ -62,7 +68,9 @@ def check_weights(weights: Mapping[str, Tensor], *, epoch: int) -> None:
         UserError: naming the first that is not finite.
     """
     values = {name: value for name, value in weights.items() if value.is_floating_point()}
-    good = torch.stack([value.isfinite().all() for value in values.values()]).tolist()  # one wait for all
+    good = torch.stack(
+        [value.isfinite().all() for value in values.values()]
+    ).tolist()  # one wait for all
     for name, fine in zip(values, good, strict=True):
         if not fine:
             raise UserError(f"{name} is not finite after epoch {epoch}; {CURE}")

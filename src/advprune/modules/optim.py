@@ -15,14 +15,20 @@ def optimizer(
     """The recipe's optimizer over these parameters; Adam's decay is coupled (L2), as in the papers.
 
     Args:
-        fused: one kernel for all parameters instead of several for each; differs in rounding. None: torch's choice.
+        fused: one kernel for all parameters instead of several for each; differs in rounding. None:
+            torch's choice.
     """
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer is Optimizer.adam:
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=fused)
     nesterov = bool(recipe.nesterov)
     return torch.optim.SGD(
-        parameters, lr=rate, weight_decay=decay, momentum=recipe.momentum, nesterov=nesterov, fused=fused
+        parameters,
+        lr=rate,
+        weight_decay=decay,
+        momentum=recipe.momentum,
+        nesterov=nesterov,
+        fused=fused,
     )
 
 
@@ -42,7 +48,9 @@ def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[in
             return 1.0
         if recipe.schedule is Schedule.cosine_authors:
             return schedules.cosine_authors(min(step // steps_per_epoch, epochs - 1), epochs)
-        if recipe.schedule is Schedule.cosine_authors_free:  # planned before the epochs are divided by the replays
+        if (
+            recipe.schedule is Schedule.cosine_authors_free
+        ):  # planned before the epochs are divided by the replays
             return schedules.cosine_authors(min(step // steps_per_epoch, epochs - 1), recipe.epochs)
         shape = {
             Schedule.cosine: schedules.cosine,

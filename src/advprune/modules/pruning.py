@@ -57,7 +57,9 @@ class MaskSearch(RobustTraining):
 
     def before_step(self) -> None:
         """Rank the scores once, for all forwards of the step."""
-        self.ratio = self.ratios[round_of(self.current_epoch, int(self.trainer.max_epochs or 1), len(self.ratios))]
+        self.ratio = self.ratios[
+            round_of(self.current_epoch, int(self.trainer.max_epochs or 1), len(self.ratios))
+        ]
         super().before_step()
 
     def trained(self) -> list[nn.Parameter]:
@@ -68,7 +70,8 @@ class MaskSearch(RobustTraining):
 class PruningRounds(RobustTraining):
     """Prune a little, fine-tune, prune more: new masks at the start of each round, within those of the round before.
 
-    The last entry of ``ratios`` is not reached here: the caller prunes to it afterwards and recovers as it likes.
+    The last entry of ``ratios`` is not reached here: the caller prunes to it afterwards and
+    recovers as it likes.
 
     Args:
         net: the dense network.
@@ -107,10 +110,10 @@ class PruningRounds(RobustTraining):
         due = round_of(self.current_epoch, int(self.trainer.max_epochs or 1), len(self.ratios)) + 1
         if int(self.rounds_done) < due:
             if int(self.rounds_done) != due - 1:
-                raise RuntimeError(f"round {due} of pruning comes after round {int(self.rounds_done)}: a defect")
-            with (
-                torch.no_grad()
-            ):  # effective weights without a graph are leaves, which a criterion may differentiate by
+                raise RuntimeError(
+                    f"round {due} of pruning comes after round {int(self.rounds_done)}: a defect"
+                )
+            with torch.no_grad():  # effective weights without a graph are leaves, which a criterion may differentiate by
                 self.net.refresh()
             with torch.no_grad(), self.net.pruned() as net:
                 masks = self.decide(net, self.ratios[due - 1], self.net.masks)

@@ -37,7 +37,8 @@ class Recipe:
         learning_rate: the peak.
         batch_size: labelled images a step; extra (pseudo-labelled) images come on top.
         weight_decay: L2, on all trained parameters, as the papers do.
-        warmup_epochs: the rate climbs linearly from 0 for so long, then the schedule takes the rest.
+        warmup_epochs: the rate climbs linearly from 0 for so long, then the schedule takes the
+            rest.
         ema: decay of an average of the weights that is then validated and kept; none if null.
         clip: largest gradient norm; none if null.
     """

@@ -1,6 +1,7 @@
 """One seed for each step, so that what a step draws depends on nothing that ran before it.
 
-A run that was killed and goes on, or a batch that another process evaluates, draws the same numbers.
+A run that was killed and goes on, or a batch that another process evaluates, draws the same
+numbers.
 """
 
 import hashlib

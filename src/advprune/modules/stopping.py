@@ -12,24 +12,30 @@ from advprune.runtime import preemption
 class StopWhenAsked(pl.Callback):
     """After a step, if the process was asked to stop: write the checkpoint, and stop.
 
-    Listed after weight averaging, so that a checkpoint has the step's average. All ranks stop at the same step,
-    whichever heard the signal. In an evaluation there is nothing to save, and the signal itself ends it.
+    Listed after weight averaging, so that a checkpoint has the step's average. All ranks stop at
+    the same step, whichever heard the signal. In an evaluation there is nothing to save, and the
+    signal itself ends it.
 
     Args:
-        path: of the checkpoint; the one that the end of each epoch writes, too. None for an evaluation.
+        path: of the checkpoint; the one that the end of each epoch writes, too. None for an
+            evaluation.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.loader: dict[str, Any] | None = None
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Keep the place in the epoch. Lightning keeps it too, but gives it back only to a loader made after loading,
         and asking for the number of steps, as the learning rate does, makes it before.
         """
         checkpoint["loader"] = trainer.train_dataloader.state_dict()  # type: ignore[union-attr]
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Take it; there is no loader yet."""
         self.loader = checkpoint.get("loader")
 
@@ -43,7 +49,9 @@ class StopWhenAsked(pl.Callback):
         """As for training."""
         preemption.listen_again()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
         """The last step of an epoch is left to the epoch's own checkpoint, which comes after validation."""
         if index + 1 < trainer.num_training_batches and self._asked(trainer):
             trainer.save_checkpoint(str(self.path))

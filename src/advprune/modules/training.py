@@ -24,7 +24,11 @@ Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 def _dealt(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Shard]:
     """(x, y, rows of the whole batch, this rank's share of them)."""
     x, y, *whole = batch
-    return (x, y, int(whole[0]), Shard(collectives.rank(), collectives.size())) if whole else (x, y, len(y), WHOLE)
+    return (
+        (x, y, int(whole[0]), Shard(collectives.rank(), collectives.size()))
+        if whole
+        else (x, y, len(y), WHOLE)
+    )
 
 
 class RobustTraining(pl.LightningModule):
@@ -38,8 +42,9 @@ class RobustTraining(pl.LightningModule):
         seed: of the run; each step has a seed of its own made from it.
         start: share of the schedule that is skipped (rewinding continues a schedule where it left).
 
-    On several ranks a batch is (x, y, rows of the whole batch), where x and y are this rank's rows; a step is then the
-    one that a single process would take, as far as BatchNorm allows (``batch_norm``, see ``modules/batch_norm.py``).
+    On several ranks a batch is (x, y, rows of the whole batch), where x and y are this rank's rows;
+    a step is then the one that a single process would take, as far as BatchNorm allows
+    (``batch_norm``, see ``modules/batch_norm.py``).
     """
 
     batch_norm = "synchronised"
@@ -81,7 +86,8 @@ class RobustTraining(pl.LightningModule):
         """One step of the objective.
 
         Raises:
-            UserError: if a loss was not finite, on every rank; on an accelerator some steps later, see ``nonfinite_guard.py``.
+            UserError: if a loss was not finite, on every rank; on an accelerator some steps later,
+                see ``nonfinite_guard.py``.
         """
         seed_step(self.run_seed, "train", self.global_step)
         if self.batch_norm == "rank0":
@@ -90,7 +96,9 @@ class RobustTraining(pl.LightningModule):
         x, y, whole, share = _dealt(batch)
         with of_batch(share, whole):
             loss = self.objective(autocast(self.net, self.precision), x, y, progress=self.progress)
-        if not share.whole:  # the ranks' gradients are averaged, and their parts may differ by a row
+        if (
+            not share.whole
+        ):  # the ranks' gradients are averaged, and their parts may differ by a row
             loss = loss * share.weight(whole)
         seen = collectives.all_reduce_sum(loss.detach()) / share.ranks
         self._finite.see(seen, epoch=self.current_epoch + 1, step=self.global_step + 1)
@@ -107,7 +115,9 @@ class RobustTraining(pl.LightningModule):
         if collectives.size() > 1:
             cure = "some operation on one of them is not deterministic; the same command goes on from the last epoch"
             collectives.agree(
-                f"weights after epoch {self.current_epoch + 1}", collectives.checksum(self.net.parameters()), cure
+                f"weights after epoch {self.current_epoch + 1}",
+                collectives.checksum(self.net.parameters()),
+                cure,
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -143,8 +153,14 @@ class RobustTraining(pl.LightningModule):
         The first call of an epoch counts over all ranks, so all of them have to make it.
         """
         if self._seen:
-            count, clean, robust = collectives.all_reduce_sum(torch.stack(self._seen).sum(0)).tolist()
-            self._validated = {"clean_acc": clean / count, "robust_acc": robust / count, "images": count}
+            count, clean, robust = collectives.all_reduce_sum(
+                torch.stack(self._seen).sum(0)
+            ).tolist()
+            self._validated = {
+                "clean_acc": clean / count,
+                "robust_acc": robust / count,
+                "images": count,
+            }
             self._seen = []
         return self._validated
 
@@ -160,11 +176,15 @@ class RobustTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer, its learning rate set before each step."""
-        made = optim.optimizer(self.recipe, self.trained(), fused=self.device.type == "cuda" or None)
+        made = optim.optimizer(
+            self.recipe, self.trained(), fused=self.device.type == "cuda" or None
+        )
         whole = int(self.trainer.estimated_stepping_batches)
         epochs = int(self.trainer.max_epochs or 1)
         per_epoch = max(math.ceil(whole / epochs), 1)
         skipped = round(whole * self.start / (1 - self.start))
-        at = optim.factor(self.recipe, steps_per_epoch=per_epoch, epochs=epochs + round(skipped / per_epoch))
+        at = optim.factor(
+            self.recipe, steps_per_epoch=per_epoch, epochs=epochs + round(skipped / per_epoch)
+        )
         schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda step: at(step + skipped))
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

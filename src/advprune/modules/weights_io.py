@@ -39,7 +39,15 @@ BROKEN = (
     struct.error,
 )
 #: What every checkpoint of Lightning's has, of what a resumed run needs.
-NEEDED = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step"}
+NEEDED = {
+    "state_dict",
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "callbacks",
+    "epoch",
+    "global_step",
+}
 
 
 def broken_checkpoint(path: Path) -> str | None:
@@ -55,14 +63,18 @@ def broken_checkpoint(path: Path) -> str | None:
 class AtomicCheckpoint(TorchCheckpointIO):
     """Lightning's checkpoints, each replacing the last one in a single step; read without unpickling code."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         """Serialise first, so that only writing can fail, and says why."""
         content = io.BytesIO()
         torch.save(checkpoint, content)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(path), content.getvalue())
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Tensors and plain values only, whatever the caller asks."""
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -76,13 +88,18 @@ def load_masks(path: Path) -> Masks:
     """Read masks onto the CPU.
 
     Raises:
-        UserError: if the file is missing, truncated, not safetensors, or holds anything but bool tensors.
+        UserError: if the file is missing, truncated, not safetensors, or holds anything but bool
+            tensors.
     """
     try:
         masks = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read as masks ({error}); give a complete masks.safetensors") from error
+        raise UserError(
+            f"{path} cannot be read as masks ({error}); give a complete masks.safetensors"
+        ) from error
     for name, mask in masks.items():
         if mask.dtype != torch.bool:
-            raise UserError(f"{path} holds {name} as {mask.dtype}; masks are torch.bool: is this a file of weights?")
+            raise UserError(
+                f"{path} holds {name} as {mask.dtype}; masks are torch.bool: is this a file of weights?"
+            )
     return masks

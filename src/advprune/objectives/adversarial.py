@@ -1,7 +1,8 @@
 """Adversarial training (Madry et al. 2018, https://arxiv.org/abs/1706.06083): cross-entropy on attacked images.
 
-Differs from the paper in attacking the network in eval mode. With a one-step attack from a uniform start and step
-1.25 eps it is fast adversarial training, FGSM-RS (Wong et al. 2020, https://arxiv.org/abs/2001.03994): the YAML `fast`.
+Differs from the paper in attacking the network in eval mode. With a one-step attack from a uniform
+start and step 1.25 eps it is fast adversarial training, FGSM-RS (Wong et al. 2020,
+https://arxiv.org/abs/2001.03994): the YAML `fast`.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,8 @@ def adversarial(
     """Mean cross-entropy on ``attack(model, x, y)``.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is taken in the mode it is in.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is taken in the mode it is
+            in.
         x: clean images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
         progress: of the signature; nothing here depends on it.

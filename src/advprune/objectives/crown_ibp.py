@@ -1,6 +1,7 @@
 """CROWN-IBP training (Zhang et al. 2020, https://arxiv.org/abs/1906.06316): linear bounds first, intervals at the end.
 
-Differs from the paper in the pace: eps, kappa and beta move with the share of training that is done, not with steps.
+Differs from the paper in the pace: eps, kappa and beta move with the share of training that is
+done, not with steps.
 """
 
 from collections.abc import Callable
@@ -27,13 +28,14 @@ def crown_ibp(
 ) -> Tensor:
     """kappa * CE(f(x), y) + (1 - kappa) * CE(-(beta * linear + (1 - beta) * interval bounds), y), means over the batch.
 
-    eps grows linearly from 0 to the threat's, and kappa and beta move from start to end, while ``progress`` goes from
-    ``hold`` to ``hold + ramp``. With ``ramp`` 0 all are at their end at once: pure IBP where ``beta_end`` is 0.
+    eps grows linearly from 0 to the threat's, and kappa and beta move from start to end, while
+    ``progress`` goes from ``hold`` to ``hold + ramp``. With ``ramp`` 0 all are at their end at
+    once: pure IBP where ``beta_end`` is 0.
 
     Args:
         model, x, y, progress, hold, ramp, kappa_start, kappa_end: see ``ibp``.
-        bound: (model, x, y, scale=share of eps, beta=share of the linear bounds) -> lower bounds of the margins (N, K),
-            such as ``linear.crown_ibp``.
+        bound: (model, x, y, scale=share of eps, beta=share of the linear bounds) -> lower bounds of
+            the margins (N, K), such as ``linear.crown_ibp``.
         beta_start: share of the linear bounds at first, in [0, 1].
         beta_end: and in the end.
     Returns:
@@ -41,11 +43,22 @@ def crown_ibp(
     Raises:
         UserError: if an option is not one of those above.
     """
-    refuse_outside(crown_ibp, hold=hold, ramp=ramp, kappa_start=kappa_start, kappa_end=kappa_end,
-                   beta_start=beta_start, beta_end=beta_end)  # fmt: skip
+    refuse_outside(
+        crown_ibp,
+        hold=hold,
+        ramp=ramp,
+        kappa_start=kappa_start,
+        kappa_end=kappa_end,
+        beta_start=beta_start,
+        beta_end=beta_end,
+    )
     check_schedule(hold, ramp)
     share = reached(progress, hold, ramp)
     beta = between(beta_start, beta_end, share)
     return mixed(
-        model, x, y, between(kappa_start, kappa_end, share), lambda: bound(model, x, y, scale=share, beta=beta)
+        model,
+        x,
+        y,
+        between(kappa_start, kappa_end, share),
+        lambda: bound(model, x, y, scale=share, beta=beta),
     )

@@ -1,9 +1,10 @@
 """Free adversarial training (Shafahi et al. 2019, https://arxiv.org/abs/1904.12843): one backward pass, two uses.
 
-Each batch is trained on several times; the backward pass that gives the weights' gradient also moves the perturbation.
-Differs from HYDRA's code for ImageNet in not setting the perturbation to zero at the start of an epoch, and in taking
-the gradient at the clipped image: through the clipping, black and white pixels have none (on some versions of torch,
-not on others) and their perturbation would never leave zero.
+Each batch is trained on several times; the backward pass that gives the weights' gradient also
+moves the perturbation. Differs from HYDRA's code for ImageNet in not setting the perturbation to
+zero at the start of an epoch, and in taking the gradient at the clipped image: through the
+clipping, black and white pixels have none (on some versions of torch, not on others) and their
+perturbation would never leave zero.
 """
 
 from functools import partial
@@ -24,8 +25,8 @@ from advprune.threat import Threat
 class Free(nn.Module):
     """The objective, with the perturbation it remembers: one per position in the batch, whatever image stands there.
 
-    The perturbation is in the state dict, so that a resumed training goes on with it. On several ranks each moves the
-    rows of its own images; ``gather`` puts them together.
+    The perturbation is in the state dict, so that a resumed training goes on with it. On several
+    ranks each moves the rows of its own images; ``gather`` puts them together.
 
     Args:
         threat: the ball.
@@ -35,7 +36,13 @@ class Free(nn.Module):
         UserError: if ``replays`` is below 1 or ``rel_step`` is not above 0.
     """
 
-    def __init__(self, *, threat: Threat, replays: Annotated[int, Ge(1), Le(1000)] = 4, rel_step: Length = 1.0):
+    def __init__(
+        self,
+        *,
+        threat: Threat,
+        replays: Annotated[int, Ge(1), Le(1000)] = 4,
+        rel_step: Length = 1.0,
+    ):
         super().__init__()
         refuse_outside(Free, replays=replays, rel_step=rel_step)
         self.threat = threat
@@ -78,7 +85,9 @@ class Free(nn.Module):
     def _fit(self, x: Tensor, whole: int) -> None:
         """Rows for a batch of ``whole`` such images, on their device; a smaller batch uses the first ones."""
         if len(self.noise) and self.noise.shape[1:] != x.shape[1:]:
-            raise UserError(f"free: remembers {tuple(self.noise.shape)}, got images {tuple(x.shape)}; start afresh")
+            raise UserError(
+                f"free: remembers {tuple(self.noise.shape)}, got images {tuple(x.shape)}; start afresh"
+            )
         self.noise = self.noise.to(x.device)
         if len(self.noise) < whole:
             more = x.new_zeros(whole - len(self.noise), *x.shape[1:])

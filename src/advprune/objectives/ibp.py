@@ -1,6 +1,7 @@
 """Interval training, IBP (Gowal et al. 2018, https://arxiv.org/abs/1810.12715): cross-entropy on worst-case logits.
 
-Differs from the paper in the pace: eps and kappa move with the share of training that is done, not with steps.
+Differs from the paper in the pace: eps and kappa move with the share of training that is done, not
+with steps.
 """
 
 from collections.abc import Callable
@@ -27,15 +28,17 @@ def ibp(
 ) -> Tensor:
     """kappa * CE(f(x), y) + (1 - kappa) * CE(worst-case logits, y), means over the batch.
 
-    eps grows linearly from 0 to the threat's, and kappa moves from its start to its end, while ``progress`` goes from
-    ``hold`` to ``hold + ramp``. With ``ramp`` 0 both are at their end at once.
+    eps grows linearly from 0 to the threat's, and kappa moves from its start to its end, while
+    ``progress`` goes from ``hold`` to ``hold + ramp``. With ``ramp`` 0 both are at their end at
+    once.
 
     Args:
         model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), of operations that bounds know.
         x: clean images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
         progress: share of training that is done, in [0, 1).
-        bound: (model, x, y, scale=share of eps) -> lower bounds of the margins (N, K), such as ``interval.ibp``.
+        bound: (model, x, y, scale=share of eps) -> lower bounds of the margins (N, K), such as
+            ``interval.ibp``.
         hold: share of training before eps grows.
         ramp: share of training in which it grows.
         kappa_start: weight of the natural loss at first, in [0, 1].
@@ -48,7 +51,9 @@ def ibp(
     refuse_outside(ibp, hold=hold, ramp=ramp, kappa_start=kappa_start, kappa_end=kappa_end)
     check_schedule(hold, ramp)
     share = reached(progress, hold, ramp)
-    return mixed(model, x, y, between(kappa_start, kappa_end, share), lambda: bound(model, x, y, scale=share))
+    return mixed(
+        model, x, y, between(kappa_start, kappa_end, share), lambda: bound(model, x, y, scale=share)
+    )
 
 
 def reached(progress: float, hold: float, ramp: float) -> float:
@@ -61,7 +66,9 @@ def between(start: float, end: float, share: float) -> float:
     return start * (1 - share) + end * share
 
 
-def mixed(model: nn.Module, x: Tensor, y: Tensor, kappa: float, margins: Callable[[], Tensor]) -> Tensor:
+def mixed(
+    model: nn.Module, x: Tensor, y: Tensor, kappa: float, margins: Callable[[], Tensor]
+) -> Tensor:
     """The natural and the worst-case loss; one of weight 0 is not computed."""
     natural = kappa * F.cross_entropy(model(x), y) if kappa > 0 else 0.0
     robust = (1 - kappa) * F.cross_entropy(-margins(), y) if kappa < 1 else 0.0
@@ -75,4 +82,6 @@ def check_schedule(hold: float, ramp: float) -> None:
         UserError: naming the option.
     """
     if hold + ramp > 1:
-        raise UserError(f"hold={hold:g} and ramp={ramp:g} are shares of training: together they must be at most 1")
+        raise UserError(
+            f"hold={hold:g} and ramp={ramp:g} are shares of training: together they must be at most 1"
+        )

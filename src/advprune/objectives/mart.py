@@ -1,6 +1,7 @@
 """MART (Wang et al. 2020, https://openreview.net/forum?id=rklOg6EFwS): mistakes on clean images weigh more.
 
-Differs from the authors' code in taking log(1 - p) from the logits, where the code adds 1e-4 so that it is finite.
+Differs from the authors' code in taking log(1 - p) from the logits, where the code adds 1e-4 so
+that it is finite.
 """
 
 from collections.abc import Callable
@@ -24,10 +25,12 @@ def mart(
 ) -> Tensor:
     """Mean over the batch of BCE(f(x_adv), y) + beta * KL(p || p_adv) * (1 - p_y).
 
-    p and p_adv are the predictions on x and x_adv; BCE = -log p_adv_y - log(1 - largest p_adv of a wrong class).
+    p and p_adv are the predictions on x and x_adv; BCE = -log p_adv_y - log(1 - largest p_adv of a
+    wrong class).
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is taken in the mode it is in.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is taken in the mode it is
+            in.
         x: clean images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
         progress: of the signature; nothing here depends on it.
@@ -48,5 +51,7 @@ def mart(
 def _boosted(logits: Tensor, y: Tensor) -> Tensor:
     """Boosted cross-entropy (N,): raise the label's probability and lower the largest other one."""
     rival = logits.detach().scatter(1, y[:, None], -torch.inf).argmax(1)
-    others = logits.scatter(1, rival[:, None], -torch.inf).logsumexp(1)  # 1 - p_rival is what the others share
+    others = logits.scatter(1, rival[:, None], -torch.inf).logsumexp(
+        1
+    )  # 1 - p_rival is what the others share
     return F.cross_entropy(logits, y, reduction="none") + logits.logsumexp(1) - others

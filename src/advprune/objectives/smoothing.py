@@ -1,10 +1,11 @@
 """Training for randomised smoothing, in its known forms; they differ in the loss of an image's noisy copies.
 
-gaussian: augmentation (Cohen et al. 2019, https://arxiv.org/abs/1902.02918). stability: HYDRA's, from robust
-self-training (Carmon et al. 2019, https://arxiv.org/abs/1905.13736). smoothadv (Salman et al. 2019,
-https://arxiv.org/abs/1906.04584), the attack on the smoothed network. consistency (Jeong and Shin 2020,
-https://arxiv.org/abs/2006.04062). macer (Zhai et al. 2020, https://arxiv.org/abs/2001.02378), its radius maximised.
-Differ from the authors' code only in noise per step and image, never shared between images.
+gaussian: augmentation (Cohen et al. 2019, https://arxiv.org/abs/1902.02918). stability: HYDRA's,
+from robust self-training (Carmon et al. 2019, https://arxiv.org/abs/1905.13736). smoothadv (Salman
+et al. 2019, https://arxiv.org/abs/1906.04584), the attack on the smoothed network. consistency
+(Jeong and Shin 2020, https://arxiv.org/abs/2006.04062). macer (Zhai et al. 2020,
+https://arxiv.org/abs/2001.02378), its radius maximised. Differ from the authors' code only in noise
+per step and image, never shared between images.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from advprune.losses import kl
 from advprune.ranges import Length, Weight, refuse_outside
 
 Form = Literal["gaussian", "stability", "smoothadv", "consistency", "macer"]
-#: MACER's temperature of the soft vote, and the radius (over sigma / 2) beyond which nothing is gained.
+#: MACER's temperature of the soft vote, and the radius (over sigma / 2) beyond which nothing is
+#: gained.
 TEMPERATURE, FARTHEST = 16.0, 8.0
 
 
@@ -48,9 +50,11 @@ def smoothing(
         sigma: standard deviation of the noise, in pixel units.
         form: see the head of this file.
         samples: noisy copies of an image; consistency needs 2, macer more.
-        beta: weight of the second term: of stability, of consistency (lambda there), of macer's radius.
+        beta: weight of the second term: of stability, of consistency (lambda there), of macer's
+            radius.
         entropy: weight of consistency's third term (eta there).
-        attack: (model, x, y) -> x_adv; smoothadv's, and given the smoothed network's log-probabilities as a model.
+        attack: (model, x, y) -> x_adv; smoothadv's, and given the smoothed network's
+            log-probabilities as a model.
     Returns:
         A scalar.
     Raises:
@@ -71,7 +75,11 @@ def smoothing(
     if form == "consistency":
         mean = noisy.softmax(2).mean(0)
         apart = torch.stack([kl(one, mean) for one in noisy]).mean()
-        return plain + beta * apart + entropy * kl(torch.zeros_like(mean), mean).neg().add(_uniform(mean)).mean()
+        return (
+            plain
+            + beta * apart
+            + entropy * kl(torch.zeros_like(mean), mean).neg().add(_uniform(mean)).mean()
+        )
     return _macer(noisy, y, sigma, beta) if form == "macer" else plain
 
 
@@ -120,6 +128,10 @@ def _check(sigma: float, form: str, samples: int, attack: object) -> None:
     refuse_outside(smoothing, sigma=sigma, form=form, samples=samples)
     least = {"consistency": 2, "macer": 2}.get(form, 1)
     if samples < least:
-        raise UserError(f"smoothing: samples={samples} is too few for form={form}: give at least {least}")
+        raise UserError(
+            f"smoothing: samples={samples} is too few for form={form}: give at least {least}"
+        )
     if (form == "smoothadv") != (attack is not None):
-        raise UserError(f"smoothing: form={form} and attack={attack}: smoothadv needs an attack, the others take none")
+        raise UserError(
+            f"smoothing: form={form} and attack={attack}: smoothadv needs an attack, the others take none"
+        )

@@ -15,7 +15,9 @@ from advprune.surgery import export, measure
 BATCHES = (1, 128)
 
 
-def export_artifacts(plan: Plan, store: Store, output: Path, options: dict[str, Any]) -> dict[str, Any]:
+def export_artifacts(
+    plan: Plan, store: Store, output: Path, options: dict[str, Any]
+) -> dict[str, Any]:
     """Entries for the row: sizes beside the dense parent's, and the exported file."""
     found: dict[str, Any] = {}
     if options["export"] is not None:
@@ -52,7 +54,9 @@ def _export_int8(plan: Plan, store: Store, output: Path, kind: str) -> Path:
         return path
     assert plan.final.parent is not None
     faces = quantized.load(plan.final, folder, runs="fake_quant").faces
-    return int8.onnx(faces["fake_quant"], output / "model.onnx", shape=checkpoint.image_shape(plan.final.parent))
+    return int8.onnx(
+        faces["fake_quant"], output / "model.onnx", shape=checkpoint.image_shape(plan.final.parent)
+    )
 
 
 def _sizes(plan: Plan, store: Store) -> dict[str, Any]:
@@ -62,15 +66,18 @@ def _sizes(plan: Plan, store: Store) -> dict[str, Any]:
     assert final is not None
     shape = checkpoint.image_shape(final)
     floats = {
-        "dense": checkpoint.load_network(plan.dense, store.folder(plan.dense)), "final": checkpoint.load_network(final, store.folder(final)),
-    }  # fmt: skip
+        "dense": checkpoint.load_network(plan.dense, store.folder(plan.dense)),
+        "final": checkpoint.load_network(final, store.folder(final)),
+    }
     sizes: dict[str, Any] = {
         name: {
-            "parameters": sum(p.numel() for p in model.parameters()), "nonzeros": measure.nonzeros(model),
-            "effective_macs": measure.effective_macs(model, shape), "bytes": measure.file_bytes(model.state_dict()),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "nonzeros": measure.nonzeros(model),
+            "effective_macs": measure.effective_macs(model, shape),
+            "bytes": measure.file_bytes(model.state_dict()),
         }
         for name, model in floats.items()
-    }  # fmt: skip
+    }
     timed: dict[str, nn.Module] = dict(floats)
     if eight_bits:
         folder = store.folder(plan.final)

@@ -16,7 +16,14 @@ from advprune.errors import UserError
 from advprune.models import foreign
 from advprune.pipeline import dry_run_bounds, dry_run_calls, dry_run_structured, unread_options
 from advprune.pruners.schedule import cumulative
-from advprune.stages import checkpoint, factories, image_checks, masking, pruning_phases, sparse_parent
+from advprune.stages import (
+    checkpoint,
+    factories,
+    image_checks,
+    masking,
+    pruning_phases,
+    sparse_parent,
+)
 from advprune.stages.dense import early_pass
 from advprune.surgery import export
 
@@ -82,7 +89,9 @@ def dry_run(options: dict[str, Any]) -> None:
         sparse_parent.check(_from_file(options), pruner, ratio)
     cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
     phase = "search" if pruner["search"] else "finetune"
-    pruning_phases.check(options, factories.objective({"objective": of_phase(options["objective"], phase)}))
+    pruning_phases.check(
+        options, factories.objective({"objective": of_phase(options["objective"], phase)})
+    )
     if pruner["criterion"] is not None:
         build(pruner["criterion"])
         if net is not None:
@@ -106,8 +115,14 @@ def _fits_pixels(threat: Any, dataset: dict[str, Any]) -> None:
 def _no_proof_inside(attack: partial[Any]) -> None:
     """Refuse a certifier where examples are wanted: inside a transfer attack, or among those that worst_of tries."""
     members = {"inner": attack.keywords.get("inner")}
-    several = attack.keywords.get("attacks")  # of worst_of by name; autoattack's are the names of its parts
-    members |= {f"attacks.{name}": one for name, one in several.items()} if isinstance(several, dict) else {}
+    several = attack.keywords.get(
+        "attacks"
+    )  # of worst_of by name; autoattack's are the names of its parts
+    members |= (
+        {f"attacks.{name}": one for name, one in several.items()}
+        if isinstance(several, dict)
+        else {}
+    )
     for name, member in members.items():
         if member is not None and proves(member):
             raise UserError(
@@ -119,7 +134,9 @@ def _no_proof_inside(attack: partial[Any]) -> None:
 def untrained_network(options: dict[str, Any]) -> nn.Module:
     """The job's network with new weights."""
     known = options["dataset"]["num_classes"] is not None  # else only the folder says how many
-    return factories.network({"model": network_options(options if known else with_fingerprints(options))}, seed=0)
+    return factories.network(
+        {"model": network_options(options if known else with_fingerprints(options))}, seed=0
+    )
 
 
 def _from_file(options: dict[str, Any]) -> nn.Module:

@@ -28,14 +28,22 @@ def call_attack(attack: Callable[..., Any], options: dict[str, Any]) -> None:
     Raises:
         UserError: what the first batch would have raised after all training.
     """
-    inner = getattr(attack, "keywords", {}).get("inner") or attack  # of a transfer attack: what is run on its source
+    inner = (
+        getattr(attack, "keywords", {}).get("inner") or attack
+    )  # of a transfer attack: what is run on its source
     classes = classes_of(options["dataset"])
-    if classes is None or proves(inner) or "root" in getattr(inner, "keywords", {}):  # the last reads its own images
+    if (
+        classes is None or proves(inner) or "root" in getattr(inner, "keywords", {})
+    ):  # the last reads its own images
         return
     net, (x, y) = _stand_in(options["dataset"], classes), _images(options["dataset"])
     with preserve_rng():
         wrong = net(x).argmin(1)
-        given = {"positions": torch.arange(len(y))} if "positions" in inspect.signature(inner).parameters else {}
+        given = (
+            {"positions": torch.arange(len(y))}
+            if "positions" in inspect.signature(inner).parameters
+            else {}
+        )
         inner(net, x, wrong, **given)
 
 
@@ -71,7 +79,9 @@ def call_objective(options: dict[str, Any]) -> None:
             return
         with preserve_rng():
             x, y = _images(options["dataset"])
-            factories.objective({"objective": chosen})(_stand_in(options["dataset"], classes or 2), x, y, progress=0.0)
+            factories.objective({"objective": chosen})(
+                _stand_in(options["dataset"], classes or 2), x, y, progress=0.0
+            )
 
 
 def call_criterion(options: dict[str, Any], net: nn.Module) -> None:
@@ -86,7 +96,9 @@ def call_criterion(options: dict[str, Any], net: nn.Module) -> None:
     criterion: partial[Any] = build(pruner["criterion"])
     structured = "sites" in inspect.signature(criterion).parameters
     if structured != (pruner["unit"] is not None):
-        scored, unit = ("filters or blocks", "filters") if structured else ("single weights", "null")
+        scored, unit = (
+            ("filters or blocks", "filters") if structured else ("single weights", "null")
+        )
         raise UserError(
             f"pruner.unit={pruner['unit'] or 'null'} does not fit {criterion.func.__name__}, which scores {scored}: "
             f"give pruner.unit={unit}, or another criterion"

@@ -35,13 +35,26 @@ def check(options: dict[str, Any], net: nn.Module, ratio: float) -> None:
         flat = {site.name: torch.tensor(0.0) for site in whole.blocks}
         if pruner["budget"] == "blocks" and whole.blocks:
             ratio = round(ratio * len(whole.blocks)) / len(whole.blocks)
-        blocks.choose(flat, ratio, sites=whole.blocks, floor=pruner["floor"] or blocks.FLOOR,
-                      share=lambda gone: whole.share(pruner["budget"], {}, gone))  # fmt: skip
+        blocks.choose(
+            flat,
+            ratio,
+            sites=whole.blocks,
+            floor=pruner["floor"] or blocks.FLOOR,
+            share=lambda gone: whole.share(pruner["budget"], {}, gone),
+        )
         return
     if not whole.filters:
-        raise UserError("no filters of this network may go: choose another model or an unstructured pruner")
+        raise UserError(
+            "no filters of this network may go: choose another model or an unstructured pruner"
+        )
     scores = {site: torch.zeros(width) for site, width in whole.widths.items()}
     if pruner["budget"] != "filters" or pruner["scope"] != "layer":
-        filters.choose(scores, ratio, scope=pruner["scope"], original=whole.widths,
-                       floor=pruner["floor"] or 1, round_to=pruner["round_to"] or 1,
-                       share=lambda removed: whole.share(pruner["budget"], removed, []))  # fmt: skip
+        filters.choose(
+            scores,
+            ratio,
+            scope=pruner["scope"],
+            original=whole.widths,
+            floor=pruner["floor"] or 1,
+            round_to=pruner["round_to"] or 1,
+            share=lambda removed: whole.share(pruner["budget"], removed, []),
+        )

@@ -28,8 +28,9 @@ def missing(plan: Plan, store: Store) -> list[Stage]:
 def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
     """Finish every stage of the plan, parents first; return how many were made here.
 
-    Each kind of stage is one module of this package with ``make(stage, folder, parent folder, where) -> result``. Of
-    several ranks, the first asks the store, holds the lock and writes; the others do as it says.
+    Each kind of stage is one module of this package with ``make(stage, folder, parent folder,
+    where) -> result``. Of several ranks, the first asks the store, holds the lock and writes; the
+    others do as it says.
     """
     from advprune.distributed import collectives
 
@@ -87,7 +88,12 @@ def _parent(stage: Stage, store: Store) -> Any:
 def _origins(plan: Plan, store: Store) -> set[str]:
     """The keys of what the missing stages are made from: read whole, so that nothing is made from a damaged file."""
     todo = missing(plan, store)
-    return {origin.key for stage in todo for origin in (stage.parent, stage.examples) if origin is not None}
+    return {
+        origin.key
+        for stage in todo
+        for origin in (stage.parent, stage.examples)
+        if origin is not None
+    }
 
 
 def _make(stage: Stage, store: Store, folder: Any, where: "RunContext") -> None:
@@ -96,17 +102,24 @@ def _make(stage: Stage, store: Store, folder: Any, where: "RunContext") -> None:
     from advprune.store.provenance import provenance
 
     log.info("making %s %s", stage.kind, stage.key)
-    refuse_changed(stage.options, store.root)  # since the job was planned: the stages before this one may take days
+    refuse_changed(
+        stage.options, store.root
+    )  # since the job was planned: the stages before this one may take days
     store.begin(stage)
     write_atomically(
-        folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options}))
+        folder / "config.yaml",
+        OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})),
     )
     begun = time.monotonic()
     result = _maker(stage)(stage, folder, _parent(stage, store), where)
     refuse_changed(stage.options, store.root)
     seconds = time.monotonic() - begun
-    facts = {"stage": stage.kind, "key": stage.key, "parent": stage.parent.key if stage.parent else None,
-             "recipe": RECIPES[stage.kind]}  # fmt: skip
+    facts = {
+        "stage": stage.kind,
+        "key": stage.key,
+        "parent": stage.parent.key if stage.parent else None,
+        "recipe": RECIPES[stage.kind],
+    }
     if stage.examples is not None:
         facts["examples"] = stage.examples.key
     store.finish(stage, result | facts | {"seconds": seconds, "provenance": provenance(command())})
@@ -116,4 +129,9 @@ def _make(stage: Stage, store: Store, folder: Any, where: "RunContext") -> None:
 
 def _waiting(stage: Stage, seconds: float) -> None:
     if seconds % 60 == 0 or seconds == 5:
-        log.info("waiting for another process to make %s %s (%.0f s so far)", stage.kind, stage.key, seconds)
+        log.info(
+            "waiting for another process to make %s %s (%.0f s so far)",
+            stage.kind,
+            stage.key,
+            seconds,
+        )

@@ -50,12 +50,15 @@ def lookup_only() -> Iterator[None]:
         _LOOKING.reset(token)
 
 
-def run(cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: str = "validation") -> float:
+def run(
+    cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: str = "validation"
+) -> float:
     """Run one job and write ``job.json`` into its folder; a failure is written there too, so that a grid goes on.
 
     Args:
         plan_of: resolved options -> the stages this command wants.
-        value: what a sweeper optimises: ``validation`` (the selection metric on validation images) or ``robust_acc``.
+        value: what a sweeper optimises: ``validation`` (the selection metric on validation images)
+            or ``robust_acc``.
     Returns:
         That value; NaN if the job failed or has none.
     """
@@ -109,9 +112,13 @@ def _finish(
     todo = missing(plan, store)
     if _LOOKING.get() and (todo or delivers):
         raise NotFoundError
-    making = bool(todo) or environment.launched_world()[1] > 1  # ranks that others started ask the store together
+    making = (
+        bool(todo) or environment.launched_world()[1] > 1
+    )  # ranks that others started ask the store together
     if making:
-        if environment.launched_world()[0] == 0:  # without a row: so others see that it has begun, should it be killed
+        if (
+            environment.launched_world()[0] == 0
+        ):  # without a row: so others see that it has begun, should it be killed
             _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
         validate.check_signatures(options, GROUPS)
         # torch and Lightning take seconds to import: only where there is work
@@ -141,9 +148,17 @@ def _make(plan: Plan, store: Store, options: dict[str, Any], output: Path, logge
 
 
 def _row(
-    plan: Plan, store: Store, output: Path, shown: dict[str, str], options: dict[str, Any], *, delivers: bool
+    plan: Plan,
+    store: Store,
+    output: Path,
+    shown: dict[str, str],
+    options: dict[str, Any],
+    *,
+    delivers: bool,
 ) -> dict[str, Any]:
-    row = row_of(plan, {stage.key: store.result(stage) for stage in plan.stages()}, store, shown, options)
+    row = row_of(
+        plan, {stage.key: store.result(stage) for stage in plan.stages()}, store, shown, options
+    )
     if delivers:
         from advprune.pipeline.artifacts import export_artifacts
 

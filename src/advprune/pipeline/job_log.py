@@ -30,7 +30,9 @@ LONGEST = 120
 
 
 @contextmanager
-def job_logger(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Iterator[Logger]:
+def job_logger(
+    options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]
+) -> Iterator[Logger]:
     """The job's logger, told who the job is, and closed whatever happens; of several ranks the first has one.
 
     Raises:
@@ -54,7 +56,10 @@ def is_rank_zero() -> bool:
 def names(plan: Plan) -> dict[str, str]:
     """What each stage is called, by key: its kind; of the parent's evaluation and of a foreign source, so much more."""
     own = {stage.key for stage in [plan.final, *plan.final.line()]}
-    called = {stage.key: stage.kind if stage.key in own else f"source_{stage.kind}" for stage in plan.stages()}
+    called = {
+        stage.key: stage.kind if stage.key in own else f"source_{stage.kind}"
+        for stage in plan.stages()
+    }
     return called | {plan.evaluated_dense.key: "evaluated_dense", plan.evaluated.key: "evaluated"}
 
 
@@ -74,7 +79,9 @@ def replay(found: Finished, logger: Logger) -> None:
     try:
         phases = read_json(path) if path.exists() else {}
     except (OSError, ValueError) as error:
-        log.warning("%s is damaged (%s): its curves are not logged; the result is not of it", path, error)
+        log.warning(
+            "%s is damaged (%s): its curves are not logged; the result is not of it", path, error
+        )
         phases = {}
     for rows in phases.values():
         for row in rows:
@@ -85,7 +92,10 @@ def replay(found: Finished, logger: Logger) -> None:
 def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Job:
     shown, options = described(shown, plan), used(options, plan)
     ratio, file = options.get("ratio"), file_of(plan.dense)
-    what = [shown.get("pruner") or file or "dense", *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"])]
+    what = [
+        shown.get("pruner") or file or "dense",
+        *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"]),
+    ]
     threat = evaluation_threat(options)
     norm = str(threat.get("_target_", "")).rpartition(".")[2].lower()
     own = options["attack"].get("perturbation") is not None or threat.get("eps") is None
@@ -93,18 +103,35 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
     where = [shown["attack"], *budget, shown["model"], shown["dataset"], f"seed {options['seed']}"]
     named = names(plan)
     config = {
-        **shown, "ratio": ratio, "weights": file, "seed": options["seed"], "eps": threat.get("eps"), "norm": norm,
-        "options": _plain({name: value for name, value in options.items() if name not in ("logger", "store")}
-                          | {"dataset": {n: v for n, v in options["dataset"].items() if n not in SUGGESTED}}),
-        "keys": {named[stage.key]: stage.key for stage in plan.stages()}, "final": named[plan.final.key],
-        "code": code_version(), "command": command(), "host": socket.gethostname(),
-        "python": platform.python_version(), "output": str(output),
-    }  # fmt: skip
+        **shown,
+        "ratio": ratio,
+        "weights": file,
+        "seed": options["seed"],
+        "eps": threat.get("eps"),
+        "norm": norm,
+        "options": _plain(
+            {name: value for name, value in options.items() if name not in ("logger", "store")}
+            | {"dataset": {n: v for n, v in options["dataset"].items() if n not in SUGGESTED}}
+        ),
+        "keys": {named[stage.key]: stage.key for stage in plan.stages()},
+        "final": named[plan.final.key],
+        "code": code_version(),
+        "command": command(),
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "output": str(output),
+    }
     return Job(
-        id=plan.evaluated.key, name=" ".join([*what, "·", *where])[:LONGEST], group=grid_name(output), config=config,
-        output=output, kind=command_name(), tags=[word[:64] for word in (*what, *where)],
-        shared=Path(options["store"]).parent, stages=list(dict.fromkeys(named.values())),
-    )  # fmt: skip
+        id=plan.evaluated.key,
+        name=" ".join([*what, "·", *where])[:LONGEST],
+        group=grid_name(output),
+        config=config,
+        output=output,
+        kind=command_name(),
+        tags=[word[:64] for word in (*what, *where)],
+        shared=Path(options["store"]).parent,
+        stages=list(dict.fromkeys(named.values())),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Which of a command's words are about the network that it looks at, told by the stages that made it.
 
-``attack.py checkpoint=FILE`` has a pruner, a ratio and an objective like every command, and none of them made the file.
+``attack.py checkpoint=FILE`` has a pruner, a ratio and an objective like every command, and none of
+them made the file.
 """
 
 from pathlib import Path
@@ -33,7 +34,11 @@ def used(options: dict[str, Any], plan: Plan) -> dict[str, Any]:
 
 def before_planning(names: dict[str, str], checkpoint: str | None) -> dict[str, str]:
     """The names while the stages are not known yet: of a file's network, without those that would have made one."""
-    return names if checkpoint is None else {k: v for k, v in names.items() if k not in ("pruner", "objective")}
+    return (
+        names
+        if checkpoint is None
+        else {k: v for k, v in names.items() if k not in ("pruner", "objective")}
+    )
 
 
 def file_of(stage: Stage) -> str | None:

@@ -18,20 +18,29 @@ def _dense(options: dict[str, Any], weights: str | None) -> Stage:
     model = {"model": network_options(options)}
     if weights is not None:
         return Stage("dense", model | weights_identity(weights))
-    context = {name: options[name] for name in CONTEXT} | {"objective": of_phase(options["objective"], None)}
+    context = {name: options[name] for name in CONTEXT} | {
+        "objective": of_phase(options["objective"], None)
+    }
     context |= environment.identity(options.get("trainer"))
-    return Stage("dense", model | context | {"training": options["training"], "seed": options["seed"]})
+    return Stage(
+        "dense", model | context | {"training": options["training"], "seed": options["seed"]}
+    )
 
 
 def _evaluated(options: dict[str, Any], parent: Stage, dense: Stage) -> Stage:
     own = {name: options[name] for name in ("dataset", "attack", "threat", "seed")}
-    if options["attack"].get("eps") is not None:  # said once, and in one way: the ball is in the key already
+    if (
+        options["attack"].get("eps") is not None
+    ):  # said once, and in one way: the ball is in the key already
         attack = {name: value for name, value in options["attack"].items() if name != "eps"}
         own |= {"threat": evaluation_threat(options), "attack": attack}
     if options["attack"].get("_target_") != TRANSFER:
         return Stage("evaluated", own | _runs(options, parent), parent)
-    # the frame's own keys shape the batches, and the batches what is drawn: with them, examples are the white-box ones
-    inner = options["attack"]["inner"] | {name: options["attack"][name] for name in ("images", "batch_size")}
+    # the frame's own keys shape the batches, and the batches what is drawn: with them, examples are
+    # the white-box ones
+    inner = options["attack"]["inner"] | {
+        name: options["attack"][name] for name in ("images", "batch_size")
+    }
     source, seed = _source(options, parent, dense)
     made = own | _runs(options, source) | {"attack": inner, "seed": seed}
     return Stage("evaluated", own | _runs(options, parent), parent, Stage("examples", made, source))
@@ -46,13 +55,18 @@ def _runs(options: dict[str, Any], network: Stage) -> dict[str, Any]:
 def _source(options: dict[str, Any], target: Stage, dense: Stage) -> tuple[Stage, int]:
     """The network that a transfer attack's examples are made on, and the seed they are made with.
 
-    The seed is the source's own and not the target's, so that all targets share one set of examples.
+    The seed is the source's own and not the target's, so that all targets share one set of
+    examples.
     """
-    name, model, seed = (options.get(option) for option in ("source", "source_model", "source_seed"))
+    name, model, seed = (
+        options.get(option) for option in ("source", "source_model", "source_seed")
+    )
     own = options["seed"] if seed is None else seed
     if name == "self":
         if model is not None or seed is not None:
-            raise UserError("source=self is the network under attack; source_model and source_seed are of another one")
+            raise UserError(
+                "source=self is the network under attack; source_model and source_seed are of another one"
+            )
         return target, own
     as_source = options | {"model": model or options["model"], "seed": own}
     if name is not None:
@@ -66,11 +80,15 @@ def _quantized(options: dict[str, Any], parent: Stage) -> Stage:
     if quantizer.get("_target_") is None:
         return parent
     named = ("dataset", "seed", *(CONTEXT if quantizer["epochs"] else ()))
-    own = {name: options[name] for name in named} | {"quantizer": {k: v for k, v in quantizer.items() if k != "runs"}}
+    own = {name: options[name] for name in named} | {
+        "quantizer": {k: v for k, v in quantizer.items() if k != "runs"}
+    }
     if quantizer["epochs"]:
         rate = quantizer["learning_rate"] or options["finetune"]["learning_rate"]
         own["recipe"] = options["finetune"] | {"epochs": quantizer["epochs"], "learning_rate": rate}
-        own |= {"objective": of_phase(options["objective"], "finetune")} | environment.identity(options.get("trainer"))
+        own |= {"objective": of_phase(options["objective"], "finetune")} | environment.identity(
+            options.get("trainer")
+        )
     return Stage("quantized", own, parent)
 
 
@@ -107,9 +125,13 @@ def plan_pruned(options: dict[str, Any]) -> Plan:
     own = phase | (spread if phase else {}) | {"pruner": pruner}
     own |= {name: options.get(name) for name in ("ratio", "compression")}
     name = "search" if pruner["search"] else "finetune"
-    pruned = Stage("pruned", context | own | {"objective": of_phase(options["objective"], name)}, dense)
+    pruned = Stage(
+        "pruned", context | own | {"objective": of_phase(options["objective"], name)}, dense
+    )
     recovery = options["pruner"]["recovery"]
-    context["objective"] = of_phase(options["objective"], "finetune" if recovery == "finetune" else None)
+    context["objective"] = of_phase(
+        options["objective"], "finetune" if recovery == "finetune" else None
+    )
     recipe = options["finetune"] if recovery == "finetune" else options["training"]
     tuned = Stage("finetuned", context | spread | {"recovery": recovery, "recipe": recipe}, pruned)
     final = _quantized(options, tuned)

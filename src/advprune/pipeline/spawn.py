@@ -1,7 +1,8 @@
 """The ranks of a job: started here by torchrun's engine, one process a device, or met where torchrun or srun did it.
 
-The engine (``torch.distributed.launcher``) finds the ranks a place to meet, watches them, and stops all within seconds
-of the death of one. Lightning's own launcher would run the command again in each child, with Hydra and the whole grid.
+The engine (``torch.distributed.launcher``) finds the ranks a place to meet, watches them, and stops
+all within seconds of the death of one. Lightning's own launcher would run the command again in each
+child, with Hydra and the whole grid.
 """
 
 import logging
@@ -29,7 +30,12 @@ from advprune.store.store import Store
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 #: What the stages import when they are made.
-PRELOADED = ("pandas", "advprune.stages.pruned", "advprune.stages.finetuned", "advprune.stages.examples")
+PRELOADED = (
+    "pandas",
+    "advprune.stages.pruned",
+    "advprune.stages.finetuned",
+    "advprune.stages.examples",
+)
 SENTENCE = f"{UserError.__name__}: "
 
 
@@ -37,13 +43,16 @@ class RankDiedError(Exception):
     """A rank ended without a sentence for the user: killed, out of memory, or by a defect."""
 
 
-def make_on_ranks(plan: Plan, store: Store, where: RunContext, image_size: int, logs: dict[str, Any]) -> int:
+def make_on_ranks(
+    plan: Plan, store: Store, where: RunContext, image_size: int, logs: dict[str, Any]
+) -> int:
     """Find or make every stage of the plan, on as many ranks as the trainer asks for; return how many were made.
 
     Args:
         logs: the configuration of ``logging``, for the processes started here.
     Raises:
-        UserError: if there are too few devices; what a rank raised; or that one died, again after all retries.
+        UserError: if there are too few devices; what a rank raised; or that one died, again after
+            all retries.
     """
     where = replace(where, trainer=devices.settled(where.trainer))
     environment.check(where.trainer)
@@ -57,19 +66,33 @@ def make_on_ranks(plan: Plan, store: Store, where: RunContext, image_size: int, 
     for attempt in range(retries + 1):
         try:
             given = (plan, store.root.absolute(), where, image_size, logs)
-            return int(on_ranks(where.trainer["devices"], worker.work, *given, gpu=devices.on_gpu(where.trainer))[0])
+            return int(
+                on_ranks(
+                    where.trainer["devices"], worker.work, *given, gpu=devices.on_gpu(where.trainer)
+                )[0]
+            )
         except RankDiedError as death:
             if attempt == retries:
-                raise UserError(f"{death}; the same command goes on from the last checkpoint") from None
-            log.warning("%s; all ranks start again from the last checkpoint (%d of %d)", death, attempt + 1, retries)
+                raise UserError(
+                    f"{death}; the same command goes on from the last checkpoint"
+                ) from None
+            log.warning(
+                "%s; all ranks start again from the last checkpoint (%d of %d)",
+                death,
+                attempt + 1,
+                retries,
+            )
     raise AssertionError
 
 
-def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, gpu: bool = False) -> dict[int, Any]:
+def on_ranks(
+    size: int, function: Callable[..., Any], *arguments: Any, gpu: bool = False
+) -> dict[int, Any]:
     """Call a function in ``size`` new processes of this machine, the ranks; give back what each returned.
 
     Args:
-        function: of a module; it and the arguments are pickled. It joins the others by ``devices.join``.
+        function: of a module; it and the arguments are pickled. It joins the others by
+            ``devices.join``.
         gpu: whether the ranks use GPUs, which a forked process may not.
     Raises:
         UserError: that a rank raised.
@@ -77,14 +100,24 @@ def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, gpu: bool
     """
     if not gpu:  # they are forked off a process that has imported what they need, once for all jobs of a grid
         multiprocessing.set_forkserver_preload([worker.__name__, *PRELOADED])
-    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # what they report is told below
+    for name in (
+        "torch.distributed.elastic",
+        "torch.multiprocessing",
+    ):  # what they report is told below
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="advprune_ranks_") as folder, _signals_kept():
         config = LaunchConfig(
-            min_nodes=1, max_nodes=1, nproc_per_node=size, run_id=f"advprune-{os.getpid()}",
-            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", max_restarts=0,
-            start_method="spawn" if gpu else "forkserver", logs_specs=DefaultLogsSpecs(log_dir=folder),
-        )  # fmt: skip
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=size,
+            run_id=f"advprune-{os.getpid()}",
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            start_method="spawn" if gpu else "forkserver",
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
         try:
             return elastic_launch(config, worker.delay_secondary_failure)(function, *arguments)
         except ChildFailedError as error:
@@ -93,7 +126,9 @@ def on_ranks(size: int, function: Callable[..., Any], *arguments: Any, gpu: bool
             received = caught.sigval
     if received == signal.SIGINT:
         raise KeyboardInterrupt
-    os.kill(os.getpid(), received)  # to whoever handles it in this process, now that the ranks are gone
+    os.kill(
+        os.getpid(), received
+    )  # to whoever handles it in this process, now that the ranks are gone
     raise KeyboardInterrupt
 
 
@@ -109,9 +144,15 @@ def _tell(number: int, failure: ProcessFailure, size: int) -> None:
         raise UserError(str(said["message"]).removeprefix(SENTENCE))
     if failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
-        raise RankDiedError(f"rank {number} of {size} was killed ({name}) and the others were stopped")
-    text = said.get("extraInfo", {}).get("py_callstack", "") if isinstance(said, dict) else str(said)
-    raise RankDiedError(f"rank {number} of {size} failed and the others were stopped; it said:\n{text}")
+        raise RankDiedError(
+            f"rank {number} of {size} was killed ({name}) and the others were stopped"
+        )
+    text = (
+        said.get("extraInfo", {}).get("py_callstack", "") if isinstance(said, dict) else str(said)
+    )
+    raise RankDiedError(
+        f"rank {number} of {size} failed and the others were stopped; it said:\n{text}"
+    )
 
 
 @contextmanager

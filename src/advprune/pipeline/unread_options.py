@@ -27,7 +27,11 @@ def check(options: dict[str, Any], fresh: Callable[[dict[str, Any]], nn.Module])
     _check_units(pruner)
     _check_scores(pruner)
     searched = pruner["search"]
-    if searched and searched["bn"] != "train" and not any(isinstance(m, NORMS) for m in fresh(options).modules()):
+    if (
+        searched
+        and searched["bn"] != "train"
+        and not any(isinstance(m, NORMS) for m in fresh(options).modules())
+    ):
         raise UserError(
             f"pruner.search.bn={searched['bn']} is not looked at: this network has no normalisation; leave it at train"
         )
@@ -43,7 +47,9 @@ def _check_units(pruner: dict[str, Any]) -> None:
         )
     extra = [name for name in OF_WEIGHTS if pruner[name] is not None]
     if unit is not None and extra:
-        raise UserError(f"pruner.{extra[0]} is for single weights, and this pruner removes {unit}: null")
+        raise UserError(
+            f"pruner.{extra[0]} is for single weights, and this pruner removes {unit}: null"
+        )
     if unit == "blocks":
         if pruner["scope"] != "layer":
             raise UserError(
@@ -69,10 +75,20 @@ def _check_units(pruner: dict[str, Any]) -> None:
 def _check_scores(pruner: dict[str, Any]) -> None:
     extra = [name for name in OF_WEIGHTS if pruner[name] is not None]
     if pruner["search"] is not None and extra:
-        raise UserError(f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns them: null")
+        raise UserError(
+            f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns them: null"
+        )
     if pruner["score"] is not None and "score" not in (pruner["criterion"] or {}):
-        raise UserError(f"pruner.score={pruner['score']} is not looked at: this pruner has one score; leave it null")
-    if pruner["select"] is not None and (pruner["schedule"] != "one_shot" or pruner["scope"] == "erk"):
-        raise UserError(f"pruner.select={pruner['select']} prunes once, by scope=layer or global; or leave it null")
+        raise UserError(
+            f"pruner.score={pruner['score']} is not looked at: this pruner has one score; leave it null"
+        )
+    if pruner["select"] is not None and (
+        pruner["schedule"] != "one_shot" or pruner["scope"] == "erk"
+    ):
+        raise UserError(
+            f"pruner.select={pruner['select']} prunes once, by scope=layer or global; or leave it null"
+        )
     if pruner["select"] == "bernoulli" and not pruner["criterion"]["_target_"].endswith(".random"):
-        raise UserError("pruner.select=bernoulli draws a chance for each weight: it goes with pruner=random alone")
+        raise UserError(
+            "pruner.select=bernoulli draws a chance for each weight: it goes with pruner=random alone"
+        )

@@ -19,7 +19,9 @@ from advprune.store.stage import Plan
 from advprune.store.store import Store
 
 #: What gloo and NCCL say where another rank is gone, and for how long such news is held back.
-LOST = re.compile(r"Connection (reset|closed|refused)|remote worker|NCCL.*(remote|abort)", re.DOTALL)
+LOST = re.compile(
+    r"Connection (reset|closed|refused)|remote worker|NCCL.*(remote|abort)", re.DOTALL
+)
 SECONDARY_FAILURE_DELAY_S = 10.0
 
 
@@ -38,7 +40,8 @@ def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: dict[
 
     Args:
         root: of the store.
-        logs: of the command that started this, for rank 0; the others say nothing that is not a warning.
+        logs: of the command that started this, for rank 0; the others say nothing that is not a
+            warning.
     Returns:
         How many stages were made.
     Raises:

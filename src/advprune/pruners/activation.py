@@ -1,6 +1,7 @@
 """Activation-weighted magnitude, as ShrinkBench has it (Blalock et al. 2020, https://arxiv.org/abs/2003.03033).
 
-The score of a weight is |w| times the mean |input| of the channel it multiplies; of a bias |b|, for its input is 1.
+The score of a weight is |w| times the mean |input| of the channel it multiplies; of a bias |b|, for
+its input is 1.
 """
 
 from collections.abc import Iterable
@@ -31,7 +32,8 @@ def activation(
         count: of batches looked at; None: all.
         eligible: model -> the parameters scored.
     Returns:
-        One tensor >= 0 per eligible parameter, of its shape. The model, in eval mode meanwhile, is left as found.
+        One tensor >= 0 per eligible parameter, of its shape. The model, in eval mode meanwhile, is
+        left as found.
     Raises:
         UserError: if there is no batch.
     """
@@ -39,8 +41,15 @@ def activation(
     layers = {f"{name}.weight".lstrip("."): module for name, module in model.named_modules()}
     sums: dict[str, Tensor] = {}
     images = 0
-    watched = {name: layers[name] for name in weights if isinstance(layers.get(name), nn.Conv2d | nn.Linear)}
-    hooks = [layer.register_forward_pre_hook(partial(_watch, sums, name)) for name, layer in watched.items()]
+    watched = {
+        name: layers[name]
+        for name in weights
+        if isinstance(layers.get(name), nn.Conv2d | nn.Linear)
+    }
+    hooks = [
+        layer.register_forward_pre_hook(partial(_watch, sums, name))
+        for name, layer in watched.items()
+    ]
     try:
         with frozen(model), torch.no_grad():
             for x, _ in islice(batches, count):
@@ -50,14 +59,18 @@ def activation(
         for hook in hooks:
             hook.remove()
     if not images:
-        raise UserError(f"criterion.count={count} leaves no batch to measure activations on; give at least 1, or null")
+        raise UserError(
+            f"criterion.count={count} leaves no batch to measure activations on; give at least 1, or null"
+        )
     scores = {name: weight.detach().abs() for name, weight in weights.items()}
     for name, total in sums.items():
         scores[name] = scores[name] * _spread(watched[name], total / images)
     return scores
 
 
-def _watch(sums: dict[str, Tensor], name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+def _watch(
+    sums: dict[str, Tensor], name: str, layer: nn.Module, inputs: tuple[Tensor, ...]
+) -> None:
     """Add this batch's mean |input| per channel, summed over images: (C,)."""
     x = inputs[0].abs()
     channels = x.mean((2, 3)) if x.dim() == 4 else x.reshape(-1, x.shape[-1])

@@ -12,7 +12,9 @@ from advprune.sites import BlockSite
 FLOOR = 2
 
 
-def order(scores: Scores, sites: Sequence[BlockSite], *, gone: Sequence[str] = (), floor: int = FLOOR) -> list[str]:
+def order(
+    scores: Scores, sites: Sequence[BlockSite], *, gone: Sequence[str] = (), floor: int = FLOOR
+) -> list[str]:
     """The blocks that go, first to last, until every stage is at its floor or has none left that may.
 
     Args:
@@ -40,15 +42,21 @@ def order(scores: Scores, sites: Sequence[BlockSite], *, gone: Sequence[str] = (
 
 
 def choose(
-    scores: Scores, ratio: float, *, sites: Sequence[BlockSite], share: Callable[[list[str]], float],
-    gone: Sequence[str] = (), floor: int = FLOOR,
-) -> list[str]:  # fmt: skip
+    scores: Scores,
+    ratio: float,
+    *,
+    sites: Sequence[BlockSite],
+    share: Callable[[list[str]], float],
+    gone: Sequence[str] = (),
+    floor: int = FLOOR,
+) -> list[str]:
     """The blocks to remove now so that at least the share ``ratio`` of the budget is gone, and not one block more.
 
     Args:
         share: all blocks removed, earlier ones too -> share of the dense network's budget gone.
     Raises:
-        UserError: if there is no block, or the network cannot lose that much; the error names the largest ratio it can.
+        UserError: if there is no block, or the network cannot lose that much; the error names the
+            largest ratio it can.
     """
     check_ratio(ratio)
     line = order(scores, sites, gone=gone, floor=floor)

@@ -27,16 +27,21 @@ def name_of(criterion: Criterion) -> str:
 
 
 def ask(
-    criterion: Criterion, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *,
-    shapes: Mapping[str, torch.Size], **given: Any,
-) -> Scores:  # fmt: skip
+    criterion: Criterion,
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    shapes: Mapping[str, torch.Size],
+    **given: Any,
+) -> Scores:
     """Ask a criterion for the scores of these names, and make sure that they can be ranked.
 
     Args:
         shapes: of the scores that are wanted; others are left out.
         given: what the criterion takes besides model and batches.
     Raises:
-        UserError: naming the criterion, if a score is missing, misshapen or not finite, or the model was changed.
+        UserError: naming the criterion, if a score is missing, misshapen or not finite, or the
+            model was changed.
     """
     called = name_of(criterion)
     before = _state(model)
@@ -45,13 +50,19 @@ def ask(
     if _may_move_statistics(criterion):
         changed = [name for name in changed if not name.startswith(STATISTICS)]
     if changed:
-        raise UserError(f"the criterion {called} changed {changed[0]}; a criterion gives the model back as it found it")
+        raise UserError(
+            f"the criterion {called} changed {changed[0]}; a criterion gives the model back as it found it"
+        )
     for name, shape in shapes.items():
         if name not in scores:
-            raise UserError(f"the criterion {called} gives {name} no score; it must score all that may be removed")
+            raise UserError(
+                f"the criterion {called} gives {name} no score; it must score all that may be removed"
+            )
         if scores[name].shape != shape:
             found, wanted = tuple(scores[name].shape), tuple(shape)
-            raise UserError(f"the criterion {called} scores {name} in the shape {found}; it must be {wanted}")
+            raise UserError(
+                f"the criterion {called} scores {name} in the shape {found}; it must be {wanted}"
+            )
         if not torch.isfinite(scores[name]).all():
             count = int((~torch.isfinite(scores[name])).sum())
             raise UserError(
@@ -77,14 +88,18 @@ def _state(model: nn.Module) -> dict[str, Tensor | bool | None]:
                 gradient = weight.grad if weight.is_leaf else None
                 state[f"the weights {name}"] = weight.detach().clone()
                 state[f"requires_grad of {name}"] = weight.requires_grad
-                state[f"the gradient of {name}"] = None if gradient is None else gradient.detach().clone()
+                state[f"the gradient of {name}"] = (
+                    None if gradient is None else gradient.detach().clone()
+                )
         for key, buffer in module._buffers.items():
             if buffer is not None:
                 state[f"{STATISTICS} {path}.{key}"] = buffer.detach().clone()
     return state
 
 
-def _change(before: dict[str, Tensor | bool | None], after: dict[str, Tensor | bool | None]) -> list[str]:
+def _change(
+    before: dict[str, Tensor | bool | None], after: dict[str, Tensor | bool | None]
+) -> list[str]:
     """What is no longer as it was, in words."""
     return [name for name in before | after if not _same(before.get(name), after.get(name))]
 

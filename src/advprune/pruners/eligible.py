@@ -13,7 +13,9 @@ from advprune.masks import Masks, prunable
 Eligible = Callable[[nn.Module], dict[str, nn.Parameter]]
 
 
-def eligible(model: nn.Module, *, biases: bool = False, classifier: bool = True) -> dict[str, nn.Parameter]:
+def eligible(
+    model: nn.Module, *, biases: bool = False, classifier: bool = True
+) -> dict[str, nn.Parameter]:
     """The prunable weights, narrowed or widened as greedy adversarial pruning does.
 
     Args:
@@ -47,7 +49,11 @@ def eligible(model: nn.Module, *, biases: bool = False, classifier: bool = True)
 
 def completed(model: nn.Module, masks: Masks) -> Masks:
     """The masks, and an all-True one for each prunable weight that has none: it was left alone, and that is visible."""
-    alone = {n: torch.ones_like(p, dtype=torch.bool) for n, p in prunable(model).items() if n not in masks}
+    alone = {
+        n: torch.ones_like(p, dtype=torch.bool)
+        for n, p in prunable(model).items()
+        if n not in masks
+    }
     names = [name for name, _ in model.named_parameters() if name in masks or name in alone]
     return {name: masks[name] if name in masks else alone[name] for name in names}
 
@@ -55,8 +61,8 @@ def completed(model: nn.Module, masks: Masks) -> Masks:
 def keep_fraction(total: int, removable: int, compression: float) -> float:
     """The share of removable parameters that stays when the whole network shrinks by ``compression``.
 
-    f = (T / c - N) / P of greedy adversarial pruning (https://arxiv.org/abs/2206.07406): all parameters count, those
-    that cannot be removed too.
+    f = (T / c - N) / P of greedy adversarial pruning (https://arxiv.org/abs/2206.07406): all
+    parameters count, those that cannot be removed too.
 
     Args:
         total: T, all parameters of the network.
@@ -67,7 +73,9 @@ def keep_fraction(total: int, removable: int, compression: float) -> float:
     """
     alone = total - removable
     if not compression >= 1:
-        raise UserError(f"compression={compression:g} is not possible: it is original : remaining, at least 1")
+        raise UserError(
+            f"compression={compression:g} is not possible: it is original : remaining, at least 1"
+        )
     share = (total / compression - alone) / removable
     if share <= 0:
         largest = f"below {int(100 * total / alone) / 100:g}" if alone else f"{total:g} at most"

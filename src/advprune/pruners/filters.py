@@ -1,8 +1,8 @@
 """Filters chosen by score: an order in which they go, and as much of it as a budget asks for.
 
-``layer`` takes the same share of each layer, ``global`` compares scores across layers (Jordao and Pedrini's code has
-both, https://arxiv.org/abs/2108.04890). HYDRA's filters are those of the smallest L1 norm of learned scores
-(https://arxiv.org/abs/2002.10509).
+``layer`` takes the same share of each layer, ``global`` compares scores across layers (Jordao and
+Pedrini's code has both, https://arxiv.org/abs/2108.04890). HYDRA's filters are those of the
+smallest L1 norm of learned scores (https://arxiv.org/abs/2002.10509).
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,9 @@ def counted(n: int, ratio: float) -> int:
     return min(round(decimal(ratio) * n), n - 1)
 
 
-def order(scores: Scores, *, scope: Scope, floor: int, original: Mapping[str, int]) -> list[tuple[str, int]]:
+def order(
+    scores: Scores, *, scope: Scope, floor: int, original: Mapping[str, int]
+) -> list[tuple[str, int]]:
     """Every filter that may go, the first to go first; the best ``floor`` of each layer never do.
 
     Args:
@@ -35,27 +37,40 @@ def order(scores: Scores, *, scope: Scope, floor: int, original: Mapping[str, in
     keyed = []
     for rank, (site, score) in enumerate(scores.items()):
         if torch.isnan(score).any():
-            raise UserError(f"scores of {site} are NaN and cannot be ranked; the network that made them diverged")
+            raise UserError(
+                f"scores of {site} are NaN and cannot be ranked; the network that made them diverged"
+            )
         values = score.double().cpu()
         lowest = torch.argsort(values, stable=True).tolist()
         gone = original[site] - len(lowest)
         for position, index in enumerate(lowest[: max(len(lowest) - floor, 0)]):
             shares = (gone + position + 0.5) / original[site]
             if scope not in ("layer", "global"):
-                raise UserError(f"pruner.scope={scope} is not possible for filters: choose layer or global")
-            keyed.append((shares if scope == "layer" else float(values[index]), rank, position, site, index))
+                raise UserError(
+                    f"pruner.scope={scope} is not possible for filters: choose layer or global"
+                )
+            keyed.append(
+                (shares if scope == "layer" else float(values[index]), rank, position, site, index)
+            )
     return [(site, index) for _, _, _, site, index in sorted(keyed)]
 
 
 def choose(
-    scores: Scores, ratio: float, *, share: Share, scope: Scope, original: Mapping[str, int], floor: int = 1,
+    scores: Scores,
+    ratio: float,
+    *,
+    share: Share,
+    scope: Scope,
+    original: Mapping[str, int],
+    floor: int = 1,
     round_to: int = 1,
-) -> dict[str, list[int]]:  # fmt: skip
+) -> dict[str, list[int]]:
     """The filters that stay when at least the share ``ratio`` of the budget goes, and not one filter more.
 
     Args:
         scores: (F,) per site.
-        share: filters removed per site in this round -> share of the dense network's budget gone by then.
+        share: filters removed per site in this round -> share of the dense network's budget gone by
+            then.
         original: see ``order``.
         floor: filters that each layer keeps, at least 1.
         round_to: each layer keeps a multiple of this, or all it has.
@@ -87,13 +102,22 @@ def choose(
     return _kept(line, removed(low), sizes)
 
 
-def uniform(scores: Scores, ratio: float, *, original: Mapping[str, int], round_to: int = 1) -> dict[str, list[int]]:
+def uniform(
+    scores: Scores, ratio: float, *, original: Mapping[str, int], round_to: int = 1
+) -> dict[str, list[int]]:
     """The same share of every layer's filters, each layer's rounded by itself: a budget counted in filters."""
     check_ratio(ratio)
     sizes = {site: score.numel() for site, score in scores.items()}
     line = order(scores, scope="layer", floor=1, original=original)
-    counts = {site: max(counted(original[site], ratio) - (original[site] - n), 0) for site, n in sizes.items()}
-    return _kept(line, {site: _rounded(sizes[site], count, round_to) for site, count in counts.items()}, sizes)
+    counts = {
+        site: max(counted(original[site], ratio) - (original[site] - n), 0)
+        for site, n in sizes.items()
+    }
+    return _kept(
+        line,
+        {site: _rounded(sizes[site], count, round_to) for site, count in counts.items()},
+        sizes,
+    )
 
 
 def of_weight_scores(scores: Scores, sites: list[str]) -> Scores:
@@ -110,7 +134,9 @@ def _rounded(size: int, removed: int, multiple: int) -> int:
     return max(size - stays, 0)
 
 
-def _kept(line: list[tuple[str, int]], removed: dict[str, int], sizes: dict[str, int]) -> dict[str, list[int]]:
+def _kept(
+    line: list[tuple[str, int]], removed: dict[str, int], sizes: dict[str, int]
+) -> dict[str, list[int]]:
     gone: dict[str, set[int]] = {site: set() for site in sizes}
     for site, index in line:
         if len(gone[site]) < removed[site]:

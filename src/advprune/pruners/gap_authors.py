@@ -1,9 +1,10 @@
 """Greedy adversarial pruning to the letter of its authors' code (https://arxiv.org/abs/2206.07406): quirks included.
 
-Against the clean definition in ``gradient``: the ten PGD steps' own weight gradients, taken at the predicted label,
-are added to the one at the true label; PGD walks in normalised space (8/255 there is about 2/255 in pixels) and may
-leave the pixel range; the network is in train mode throughout and its BatchNorm statistics stay moved; batch means
-are summed, so a short last batch weighs like a full one. Written from the description of the code, not from the code.
+Against the clean definition in ``gradient``: the ten PGD steps' own weight gradients, taken at the
+predicted label, are added to the one at the true label; PGD walks in normalised space (8/255 there
+is about 2/255 in pixels) and may leave the pixel range; the network is in train mode throughout and
+its BatchNorm statistics stay moved; batch means are summed, so a short last batch weighs like a
+full one. Written from the description of the code, not from the code.
 """
 
 from collections.abc import Iterable
@@ -39,7 +40,8 @@ def gap_authors(
     """Score each parameter by the gradient accumulated along the attack.
 
     Args:
-        model: starts with ``normalize``; its BatchNorm statistics are moved, all else is left as found.
+        model: starts with ``normalize``; its BatchNorm statistics are moved, all else is left as
+            found.
         batches: training batches (x, y), the whole set.
         scope: where ``score`` is None: ``global`` scores by g, ``layer`` by |g|.
         score: see ``gradient``.
@@ -49,15 +51,19 @@ def gap_authors(
         leak: whether the steps' weight gradients are added too.
         eligible: model -> the parameters scored.
     Returns:
-        One tensor per eligible parameter, of its shape: a sum over batches. The largest are to be removed.
+        One tensor per eligible parameter, of its shape: a sum over batches. The largest are to be
+            removed.
     Raises:
-        UserError: if the model has no ``normalize``, an option is none of the above, or there is no batch.
+        UserError: if the model has no ``normalize``, an option is none of the above, or there is no
+            batch.
     """
     score = score or ("signed" if scope == "global" else "abs")
     check_score(score)
     normalize = getattr(model, "normalize", None)
     if not isinstance(normalize, nn.Module):
-        raise UserError(f"gap_authors attacks behind the layer normalize, and {type(model).__name__} has none; use gap")
+        raise UserError(
+            f"gap_authors attacks behind the layer normalize, and {type(model).__name__} has none; use gap"
+        )
     weights, radius, length = eligible(model), fraction(eps), fraction(step)
     total: Scores = {}
     modes = [(module, module.training) for module in model.modules()]
@@ -69,7 +75,9 @@ def gap_authors(
         model.normalize = nn.Identity()
         for x, y in batches:
             total = total or {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            _accumulate(total, model, weights, normalize(x), y, radius, length, steps, random_start, leak)
+            _accumulate(
+                total, model, weights, normalize(x), y, radius, length, steps, random_start, leak
+            )
     finally:
         model.normalize = normalize
         for module, mode in modes:
@@ -82,9 +90,17 @@ def gap_authors(
 
 
 def _accumulate(
-    total: Scores, model: nn.Module, weights: dict[str, nn.Parameter], z: Tensor, y: Tensor,
-    eps: float, step: float, steps: int, random_start: bool, leak: bool,
-) -> None:  # fmt: skip
+    total: Scores,
+    model: nn.Module,
+    weights: dict[str, nn.Parameter],
+    z: Tensor,
+    y: Tensor,
+    eps: float,
+    step: float,
+    steps: int,
+    random_start: bool,
+    leak: bool,
+) -> None:
     """One batch: the walk of PGD from the normalised images ``z``, then the gradient at its end."""
     parameters = list(weights.values())
     with torch.no_grad():
@@ -94,8 +110,13 @@ def _accumulate(
         for _ in range(steps):
             z_adv.requires_grad_(True)
             loss = F.cross_entropy(model(z_adv), guessed)
-            slope, *leaked = torch.autograd.grad(loss, [z_adv, *(parameters if leak else [])], allow_unused=True)
+            slope, *leaked = torch.autograd.grad(
+                loss, [z_adv, *(parameters if leak else [])], allow_unused=True
+            )
             if leak:
                 add(total, leaked)
             z_adv = z + (z_adv.detach() + step * slope.sign() - z).clamp(-eps, eps)
-        add(total, torch.autograd.grad(F.cross_entropy(model(z_adv), y), parameters, allow_unused=True))
+        add(
+            total,
+            torch.autograd.grad(F.cross_entropy(model(z_adv), y), parameters, allow_unused=True),
+        )

@@ -1,9 +1,10 @@
 """Gradient scores: |w * g| of ShrinkBench (Blalock et al. 2020, https://arxiv.org/abs/2003.03033), and GAP's g.
 
-Greedy adversarial pruning (O'Brien Weiss et al. 2022, https://arxiv.org/abs/2206.07406) scores each parameter by its
-gradient on adversarial inputs and removes the largest. What differs from the authors' code, which ``gap_authors`` has:
-the attack's own gradients are not added, g is the mean over images and not a sum of batch means, the attack is on the
-true label in pixel space, and the network is left as it was.
+Greedy adversarial pruning (O'Brien Weiss et al. 2022, https://arxiv.org/abs/2206.07406) scores each
+parameter by its gradient on adversarial inputs and removes the largest. What differs from the
+authors' code, which ``gap_authors`` has: the attack's own gradients are not added, g is the mean
+over images and not a sum of batch means, the attack is on the true label in pixel space, and the
+network is left as it was.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -43,11 +44,13 @@ def gradient(
         score: ``signed`` is g, ``abs`` |g|, ``weighted`` |w * g|, ``weighted_signed`` w * g.
         attack: (model, x, y) -> x_adv that the gradient is taken at; None: the clean images.
         count: of batches looked at; None: all.
-        mode: of the network while g is taken (batch statistics, dropout); it is always attacked in eval mode.
+        mode: of the network while g is taken (batch statistics, dropout); it is always attacked in
+            eval mode.
         predicted_labels: the network's own answers on clean images in place of the labels.
         eligible: model -> the parameters scored.
     Returns:
-        One tensor per eligible parameter, of its shape. The model is left as found, its BatchNorm statistics too.
+        One tensor per eligible parameter, of its shape. The model is left as found, its BatchNorm
+        statistics too.
     Raises:
         UserError: for an unknown score or mode, or if there is no batch.
     """
@@ -66,14 +69,18 @@ def gradient(
             add(total, torch.autograd.grad(loss, list(weights.values()), allow_unused=True))
             images += len(y)
     if not images:
-        raise UserError(f"criterion.count={count} leaves no batch to take a gradient on; give at least 1, or null")
+        raise UserError(
+            f"criterion.count={count} leaves no batch to take a gradient on; give at least 1, or null"
+        )
     return scored({name: g / images for name, g in total.items()}, weights, score)
 
 
 def check_score(score: str) -> None:
     """Refuse a score that has no such name."""
     if score not in ("signed", "abs", "weighted", "weighted_signed"):
-        raise UserError(f"score={score!r} is not one of signed (g), abs (|g|), weighted (|w*g|), weighted_signed (w*g)")
+        raise UserError(
+            f"score={score!r} is not one of signed (g), abs (|g|), weighted (|w*g|), weighted_signed (w*g)"
+        )
 
 
 def scored(gradients: Scores, weights: dict[str, nn.Parameter], score: Score) -> Scores:

@@ -1,7 +1,8 @@
 """HYDRA (Sehwag et al. 2020, https://arxiv.org/abs/2002.10509): masks by importance scores trained on the robust loss.
 
-What differs from the authors' code: one mask per optimizer step instead of a sort of every layer in every forward;
-exact counts with stable ties instead of truncated floats; any scope instead of the same share in each layer.
+What differs from the authors' code: one mask per optimizer step instead of a sort of every layer in
+every forward; exact counts with stable ties instead of truncated floats; any scope instead of the
+same share in each layer.
 """
 
 import math
@@ -21,11 +22,13 @@ def initial_scores(model: nn.Module, *, init: Init, seed: int) -> Scores:
     """The scores the search starts from; their absolute value is the importance.
 
     Args:
-        init: ``scaled`` is the paper's, sqrt(6 / fan_in) * w / max|w| per layer, so the first mask is that of
-            magnitude pruning; ``magnitude`` is w itself; ``kaiming`` is random, as in hidden networks.
+        init: ``scaled`` is the paper's, sqrt(6 / fan_in) * w / max|w| per layer, so the first mask
+            is that of magnitude pruning; ``magnitude`` is w itself; ``kaiming`` is random, as in
+            hidden networks.
         seed: of ``kaiming``; the others draw nothing.
     Returns:
-        One signed tensor per prunable weight, of its shape and on its device. The model is not touched.
+        One signed tensor per prunable weight, of its shape and on its device. The model is not
+        touched.
     Raises:
         UserError: for an unknown init, or a layer of zeros, which cannot be scaled.
     """
@@ -45,7 +48,9 @@ def initial_scores(model: nn.Module, *, init: Init, seed: int) -> Scores:
 def _scaled(name: str, weight: Tensor) -> Tensor:
     largest = weight.abs().max()
     if largest == 0:
-        raise UserError(f"every weight of {name} is zero, so its scores cannot be scaled; use init=kaiming")
+        raise UserError(
+            f"every weight of {name} is zero, so its scores cannot be scaled; use init=kaiming"
+        )
     fan_in = weight[0].numel()
     return math.sqrt(6 / fan_in) * weight / largest
 
@@ -55,9 +60,13 @@ def _kaiming(weight: Tensor, generator: torch.Generator) -> Tensor:
     return nn.init.kaiming_uniform_(scores, a=math.sqrt(5), generator=generator).to(weight.device)
 
 
-def masks_of(scores: Scores, ratio: float, scope: scopes.Scope, within: Masks | None = None) -> Masks:
+def masks_of(
+    scores: Scores, ratio: float, scope: scopes.Scope, within: Masks | None = None
+) -> Masks:
     """The masks that scores stand for: the largest |s| stay, as many as ``scope`` leaves at ``ratio`` removed."""
-    return scopes.spend({name: s.detach().abs() for name, s in scores.items()}, ratio, scope=scope, within=within)
+    return scopes.spend(
+        {name: s.detach().abs() for name, s in scores.items()}, ratio, scope=scope, within=within
+    )
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -75,8 +84,8 @@ class _StraightThrough(torch.autograd.Function):
 def straight_through(weight: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     """The effective weight w * mask, with the gradient of w * |s| for the scores and none for the weight.
 
-    The choice of the largest passes gradients as the identity does, so dL/ds = w * dL/dw_eff * sign(s): pruned entries
-    learn too and can come back, all but a score of exactly zero.
+    The choice of the largest passes gradients as the identity does, so dL/ds = w * dL/dw_eff *
+    sign(s): pruned entries learn too and can come back, all but a score of exactly zero.
 
     Args:
         weight, scores, mask: of one shape and device; mask is bool.

@@ -11,11 +11,14 @@ from advprune.masks import Scores, prunable
 from advprune.pruners.eligible import Eligible
 
 
-def magnitude(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, eligible: Eligible = prunable) -> Scores:
+def magnitude(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, eligible: Eligible = prunable
+) -> Scores:
     """Score each eligible parameter by |w|.
 
     Args:
-        batches: not read; every criterion takes it, so that data-driven ones swap in without a special case.
+        batches: not read; every criterion takes it, so that data-driven ones swap in without a
+            special case.
         eligible: model -> the parameters scored.
     Returns:
         One tensor >= 0 per eligible parameter, of its shape. The model is not touched.

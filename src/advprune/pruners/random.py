@@ -11,7 +11,11 @@ from advprune.ranges import Seed
 
 
 def random(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, seed: Seed, eligible: Eligible = prunable
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    seed: Seed,
+    eligible: Eligible = prunable,
 ) -> Scores:
     """Score each eligible parameter by a number drawn uniformly from [0, 1).
 

@@ -33,12 +33,15 @@ def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 
 
     Args:
         ratio: share removed in the end, in [0, 1).
-        rounds: 1 of one_shot, at least 2 of the others, which with one round would be one_shot under another name.
-        start: share that is gone before the first round, at most ``ratio``; the schedule goes on from there.
+        rounds: 1 of one_shot, at least 2 of the others, which with one round would be one_shot
+            under another name.
+        start: share that is gone before the first round, at most ``ratio``; the schedule goes on
+            from there.
     Returns:
         ``rounds`` ratios that never fall; the last equals ``ratio`` exactly.
     Raises:
-        UserError: for an unknown schedule, a ratio outside [0, 1), or a number of rounds it cannot have.
+        UserError: for an unknown schedule, a ratio outside [0, 1), or a number of rounds it cannot
+            have.
     """
     schedules = {"linear": linear, "exponential": exponential, "cubic": cubic}
     if schedule != "one_shot" and schedule not in schedules:
@@ -51,7 +54,9 @@ def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 
             "pruner.schedule=one_shot"
         )
     if schedule != "one_shot":
-        left = (1 - ratio) / (1 - start)  # of what is left at the start, the share that stays in the end
+        left = (1 - ratio) / (
+            1 - start
+        )  # of what is left at the start, the share that stays in the end
         shares = schedules[schedule](1 - left if start else ratio, rounds=rounds)
         return _ending(ratio, [start + (1 - start) * share for share in shares])
     if rounds != 1:

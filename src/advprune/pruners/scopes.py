@@ -16,7 +16,10 @@ Scope = Literal["layer", "global", "erk"]
 def layer(scores: Scores, ratio: float) -> Masks:
     """Remove the share ``ratio`` of each tensor; ``masks.keep_count`` says how many stay, never none."""
     check_ratio(ratio)
-    return {name: _top_k(name, score, keep_count(score.numel(), ratio)) for name, score in scores.items()}
+    return {
+        name: _top_k(name, score, keep_count(score.numel(), ratio))
+        for name, score in scores.items()
+    }
 
 
 def global_(scores: Scores, ratio: float) -> Masks:
@@ -28,9 +31,15 @@ def global_(scores: Scores, ratio: float) -> Masks:
         UserError: if ``ratio`` is not in [0, 1) or leaves fewer weights than there are tensors.
     """
     total = _total(scores, ratio)
-    best = {name: int(_top_k(name, score, 1).reshape(-1).nonzero()) for name, score in scores.items()}
-    others = torch.cat([part for name, score in scores.items() for part in _around(score.detach(), best[name])])
-    kept = top_k(others, total - len(scores)).split([score.numel() - 1 for score in scores.values()])
+    best = {
+        name: int(_top_k(name, score, 1).reshape(-1).nonzero()) for name, score in scores.items()
+    }
+    others = torch.cat(
+        [part for name, score in scores.items() for part in _around(score.detach(), best[name])]
+    )
+    kept = top_k(others, total - len(scores)).split(
+        [score.numel() - 1 for score in scores.values()]
+    )
     masks = {}
     for (name, score), part in zip(scores.items(), kept, strict=True):
         at = best[name]
@@ -46,14 +55,18 @@ def _around(score: Tensor, at: int) -> tuple[Tensor, Tensor]:
 def erk(scores: Scores, ratio: float) -> Masks:
     """Erdős–Rényi-Kernel (Evci et al. 2020, https://arxiv.org/abs/1911.11134): density ∝ sum(dims) / prod(dims).
 
-    Tensors whose share would pass 1 stay dense; the total over all is exact and no tensor is emptied. Whole weights
-    are dealt by Jefferson's method, so that a higher ratio never gives any tensor more.
+    Tensors whose share would pass 1 stay dense; the total over all is exact and no tensor is
+    emptied. Whole weights are dealt by Jefferson's method, so that a higher ratio never gives any
+    tensor more.
 
     Raises:
         UserError: if ``ratio`` is not in [0, 1) or leaves fewer weights than there are tensors.
     """
     counts = _erk_counts([tuple(score.shape) for score in scores.values()], _total(scores, ratio))
-    return {name: _top_k(name, score, count) for (name, score), count in zip(scores.items(), counts, strict=True)}
+    return {
+        name: _top_k(name, score, count)
+        for (name, score), count in zip(scores.items(), counts, strict=True)
+    }
 
 
 def spend(scores: Scores, ratio: float, *, scope: Scope, within: Masks | None = None) -> Masks:
@@ -62,16 +75,23 @@ def spend(scores: Scores, ratio: float, *, scope: Scope, within: Masks | None = 
     Args:
         scores: importance per prunable weight, larger = keep.
         ratio: share removed of all the weights scored, in [0, 1); cumulative over rounds.
-        within: masks of an earlier round, or of a network that was sparse before; what they removed stays removed.
+        within: masks of an earlier round, or of a network that was sparse before; what they removed
+            stays removed.
     Raises:
-        UserError: if the scope has no such name, or the ratio cannot be spent, or not ``within`` what is left.
+        UserError: if the scope has no such name, or the ratio cannot be spent, or not ``within``
+            what is left.
     """
     scopes = {"layer": layer, "global": global_, "erk": erk}
     if scope not in scopes:
-        raise UserError(f"scope={scope!r} is not one of {', '.join(scopes)}; write for example pruner.scope=layer")
+        raise UserError(
+            f"scope={scope!r} is not one of {', '.join(scopes)}; write for example pruner.scope=layer"
+        )
     if within is None:
         return scopes[scope](scores, ratio)
-    lowered = {name: score.detach().masked_fill(~within[name], -torch.inf) for name, score in scores.items()}
+    lowered = {
+        name: score.detach().masked_fill(~within[name], -torch.inf)
+        for name, score in scores.items()
+    }
     masks = scopes[scope](lowered, ratio)
     for name, mask in masks.items():
         if (mask & ~within[name]).any():
@@ -105,10 +125,17 @@ def _erk_counts(shapes: list[tuple[int, ...]], total: int) -> list[int]:
     sizes, dims = [prod(shape) for shape in shapes], [sum(shape) for shape in shapes]
 
     def shares(rate: Fraction) -> list[Fraction]:
-        return [min(max(rate * dim, Fraction(1)), Fraction(size)) for size, dim in zip(sizes, dims, strict=True)]
+        return [
+            min(max(rate * dim, Fraction(1)), Fraction(size))
+            for size, dim in zip(sizes, dims, strict=True)
+        ]
 
-    # sum(shares(rate)) is piecewise linear; its corners are where a tensor leaves its minimum or fills up
-    corners = sorted({Fraction(1, dim) for dim in dims} | {Fraction(s, d) for s, d in zip(sizes, dims, strict=True)})
+    # sum(shares(rate)) is piecewise linear; its corners are where a tensor leaves its minimum or
+    # fills up
+    corners = sorted(
+        {Fraction(1, dim) for dim in dims}
+        | {Fraction(s, d) for s, d in zip(sizes, dims, strict=True)}
+    )
     rate = max(corner for corner in corners if sum(shares(corner)) <= total)
     growing = sum(dim for size, dim in zip(sizes, dims, strict=True) if 1 <= rate * dim < size)
     if growing:

@@ -1,6 +1,7 @@
 """How the code of https://arxiv.org/abs/2206.07406 turns scores into masks: by thresholds, so that counts follow ties.
 
-Differs from the scopes in that nothing makes the counts exact, and that a global threshold may empty a tensor.
+Differs from the scopes in that nothing makes the counts exact, and that a global threshold may
+empty a tensor.
 """
 
 from typing import Literal
@@ -18,8 +19,9 @@ Scope = Literal["global", "layer"]
 def quantile(scores: Scores, ratio: float, *, scope: str) -> Masks:
     """Remove what is strictly below the ``ratio`` quantile (numpy's, linear), of all scores or of each tensor's.
 
-    Ties at the threshold stay. Where the threshold is exactly 0, zeros are ranked at random between the negative and
-    the positive scores, and the threshold is found anew. Of n distinct scores n - ceil((n - 1) * ratio) stay.
+    Ties at the threshold stay. Where the threshold is exactly 0, zeros are ranked at random between
+    the negative and the positive scores, and the threshold is found anew. Of n distinct scores n -
+    ceil((n - 1) * ratio) stay.
 
     Args:
         scores: larger = keep; to remove the largest, give them negated.
@@ -32,9 +34,13 @@ def quantile(scores: Scores, ratio: float, *, scope: str) -> Masks:
     if scope == "layer":
         return {name: _above(score.detach(), ratio) for name, score in scores.items()}
     if scope != "global":
-        raise UserError(f"scope={scope!r} does not go with select=quantile, which has global and layer")
+        raise UserError(
+            f"scope={scope!r} does not go with select=quantile, which has global and layer"
+        )
     sizes = [score.numel() for score in scores.values()]
-    kept = _above(torch.cat([score.detach().reshape(-1) for score in scores.values()]), ratio).split(sizes)
+    kept = _above(
+        torch.cat([score.detach().reshape(-1) for score in scores.values()]), ratio
+    ).split(sizes)
     return {name: part.reshape(scores[name].shape) for name, part in zip(scores, kept, strict=True)}
 
 

@@ -1,10 +1,11 @@
 """Fake quantization (Jacob et al. 2018, https://arxiv.org/abs/1712.05877): float numbers that 8 bits can say.
 
-Weights are symmetric per output channel, int8, zero at zero, so a pruned weight stays exactly zero. Activations are
-affine per tensor, uint8. Gradients go straight through. As fbgemm and https://arxiv.org/abs/2206.07406 do, an
-activation's calibrated range gets 127 of the 255 steps: products of two then fit the 16 bits that older processors add
-them in. Differs from both in that a value beyond its calibrated range may use the other steps, because that is what an
-int8 network in onnxruntime does.
+Weights are symmetric per output channel, int8, zero at zero, so a pruned weight stays exactly zero.
+Activations are affine per tensor, uint8. Gradients go straight through. As fbgemm and
+https://arxiv.org/abs/2206.07406 do, an activation's calibrated range gets 127 of the 255 steps:
+products of two then fit the 16 bits that older processors add them in. Differs from both in that a
+value beyond its calibrated range may use the other steps, because that is what an int8 network in
+onnxruntime does.
 """
 
 from typing import Literal

@@ -1,8 +1,8 @@
 """The int8 network: the numbers of a fake-quantized one, in onnxruntime's integer kernels (extra ``quant``).
 
-onnxruntime and not torchao (https://github.com/pytorch/ao): its graph is written here number by number, so both faces
-share their scales; it needs no compiler on the user's machine, has convolutions with dynamic ranges, and gives one file
-to deploy.
+onnxruntime and not torchao (https://github.com/pytorch/ao): its graph is written here number by
+number, so both faces share their scales; it needs no compiler on the user's machine, has
+convolutions with dynamic ranges, and gives one file to deploy.
 """
 
 from pathlib import Path
@@ -31,7 +31,11 @@ def integers(net: fx.GraphModule) -> dict[str, Tensor]:
             scale, zero = module.numbers()
             stored |= {f"{name}.scale": scale, f"{name}.zero": zero.to(torch.uint8)}
         elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
-            stored |= {f"{name}.{key}": value for key, value in module.state_dict().items() if "num_" not in key}
+            stored |= {
+                f"{name}.{key}": value
+                for key, value in module.state_dict().items()
+                if "num_" not in key
+            }
             continue
         if getattr(module, "bias", None) is not None:
             stored[f"{name}.bias"] = module.bias
@@ -71,7 +75,9 @@ class Int8(nn.Module):
         self.fake_quant = fake_quant
         self._session = session(written(fake_quant))
         # A dynamic range is the tensor's in onnxruntime: images one by one have their own.
-        self._alone = any(m.ranges == "dynamic" for m in fake_quant.modules() if isinstance(m, ActivationQuant))
+        self._alone = any(
+            m.ranges == "dynamic" for m in fake_quant.modules() if isinstance(m, ActivationQuant)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) pixels in [0, 1] -> (N, K) logits."""
@@ -92,10 +98,11 @@ def onnx(fake_quant: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> P
 
     Args:
         fake_quant: a calibrated network of ``prepare.quantize``, on the CPU.
-        shape: (C, H, W) of an image; pixels in [0, 1], for the normalisation is inside. ``x`` in, ``y`` out.
+        shape: (C, H, W) of an image; pixels in [0, 1], for the normalisation is inside. ``x`` in,
+            ``y`` out.
     Raises:
-        UserError: if the extra is not installed, or the logits differ by more than a tenth of the largest: rounding
-            moves a value by a step of its grid, a wrong operator by more.
+        UserError: if the extra is not installed, or the logits differ by more than a tenth of the
+            largest: rounding moves a value by a step of its grid, a wrong operator by more.
     """
     assert isinstance(fake_quant, fx.GraphModule)
     path.write_bytes(written(fake_quant))
@@ -103,8 +110,12 @@ def onnx(fake_quant: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> P
     run = session(path.read_bytes())
     with torch.no_grad():
         wanted = fake_quant(x)
-    found = torch.cat([torch.from_numpy(run.run(None, {"x": image[None].numpy()})[0]) for image in x])
+    found = torch.cat(
+        [torch.from_numpy(run.run(None, {"x": image[None].numpy()})[0]) for image in x]
+    )
     off = float((found - wanted).abs().max() / wanted.abs().max())
     if off > ROUNDING:
-        raise UserError(f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be used")
+        raise UserError(
+            f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be used"
+        )
     return path

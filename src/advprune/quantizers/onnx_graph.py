@@ -1,7 +1,7 @@
 """A fake-quantized network written as an ONNX graph of the same numbers, which onnxruntime runs in integers.
 
-Static: quantize and dequantize nodes around each operator, which onnxruntime fuses into its integer kernels. Dynamic:
-``DynamicQuantizeLinear`` with ``ConvInteger`` or ``MatMulInteger``.
+Static: quantize and dequantize nodes around each operator, which onnxruntime fuses into its integer
+kernels. Dynamic: ``DynamicQuantizeLinear`` with ``ConvInteger`` or ``MatMulInteger``.
 """
 
 import operator
@@ -13,7 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from advprune.errors import UserError
-from advprune.quantizers.fake_quant import ActivationQuant, integer_weight, weight_scales, whole_bias
+from advprune.quantizers.fake_quant import (
+    ActivationQuant,
+    integer_weight,
+    weight_scales,
+    whole_bias,
+)
 from advprune.quantizers.prepare import inputs, of, standardises
 
 OPSET, IR = 17, 9
@@ -24,14 +29,17 @@ def written(net: fx.GraphModule, *, quantized: bool = True) -> bytes:
 
     Args:
         net: of ``prepare.quantize``, calibrated.
-        quantized: False leaves out all quantization: the float network with its batch norms folded, for comparison.
+        quantized: False leaves out all quantization: the float network with its batch norms folded,
+            for comparison.
     Raises:
         UserError: if the extra is not installed, or naming a layer that has no counterpart.
     """
     try:
         import onnx
     except ImportError:
-        raise UserError("an int8 file needs onnx, which is not installed: pip install 'advprune[quant]'") from None
+        raise UserError(
+            "an int8 file needs onnx, which is not installed: pip install 'advprune[quant]'"
+        ) from None
     return _Writer(onnx, net, quantized).write()
 
 
@@ -48,16 +56,21 @@ class _Writer:
             if node.op == "placeholder":
                 self.names[node] = "x"
             elif node.op == "output":
-                self.nodes.append(helper.make_node("Identity", [self.names[inputs(node)[0]]], ["y"]))
+                self.nodes.append(
+                    helper.make_node("Identity", [self.names[inputs(node)[0]]], ["y"])
+                )
             else:
                 self.names[node] = self._emit(node, of(self.net, node))
         graph = helper.make_graph(
-            self.nodes, "network",
+            self.nodes,
+            "network",
             [helper.make_tensor_value_info("x", kind, ["n", "c", "h", "w"])],
             [helper.make_tensor_value_info("y", kind, ["n", "k"])],
             list(self.constants.values()),
-        )  # fmt: skip
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+        )
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR
+        )
         self.onnx.checker.check_model(model)
         return model.SerializeToString()
 
@@ -70,8 +83,12 @@ class _Writer:
         if isinstance(what, nn.Dropout | nn.Identity):
             return given[0]
         if isinstance(what, nn.Module) and standardises(what):
-            centred = self._add("Sub", [given[0], self._constant(node, "mean", what.get_buffer("mean")[None])])
-            return self._add("Div", [centred, self._constant(node, "std", what.get_buffer("std")[None])])
+            centred = self._add(
+                "Sub", [given[0], self._constant(node, "mean", what.get_buffer("mean")[None])]
+            )
+            return self._add(
+                "Div", [centred, self._constant(node, "std", what.get_buffer("std")[None])]
+            )
         if isinstance(what, nn.BatchNorm2d | nn.BatchNorm1d):
             numbers = [what.weight, what.bias, what.running_mean, what.running_var]
             stored = [self._constant(node, str(i), number) for i, number in enumerate(numbers)]
@@ -98,16 +115,29 @@ class _Writer:
         if isinstance(what, nn.MaxPool2d | nn.AvgPool2d):
             kind = "MaxPool" if isinstance(what, nn.MaxPool2d) else "AveragePool"
             sizes = {"kernel_shape": _pair(what.kernel_size), "strides": _pair(what.stride)}
-            return self._add(kind, given, pads=_pair(what.padding) * 2, ceil_mode=int(what.ceil_mode), **sizes)
+            return self._add(
+                kind, given, pads=_pair(what.padding) * 2, ceil_mode=int(what.ceil_mode), **sizes
+            )
         if what is F.pad:
             pads = list(inputs(node)[1])
             before, after = pads[::2][::-1], pads[1::2][::-1]
             none = [0] * (4 - len(before))
-            return self._add("Pad", [*given, self._constant(node, "pads", [*none, *before, *none, *after])])
+            return self._add(
+                "Pad", [*given, self._constant(node, "pads", [*none, *before, *none, *after])]
+            )
         if what is operator.getitem and all(isinstance(cut, slice) for cut in inputs(node)[1]):
-            steps = {axis: cut.step or 1 for axis, cut in enumerate(inputs(node)[1]) if cut != slice(None)}
+            steps = {
+                axis: cut.step or 1
+                for axis, cut in enumerate(inputs(node)[1])
+                if cut != slice(None)
+            }
             if all(cut.start is None and cut.stop is None for cut in inputs(node)[1]):
-                numbers = [[0] * len(steps), [2**31] * len(steps), list(steps), list(steps.values())]
+                numbers = [
+                    [0] * len(steps),
+                    [2**31] * len(steps),
+                    list(steps),
+                    list(steps.values()),
+                ]
                 cuts = [self._constant(node, f"s{i}", number) for i, number in enumerate(numbers)]
                 return self._add("Slice", [*given, *cuts])
         raise UserError(
@@ -118,15 +148,22 @@ class _Writer:
         if not self.quantized or what.ranges == "dynamic":
             return x
         scale, zero = what.numbers()
-        numbers = [self._constant(node, "scale", scale), self._constant(node, "zero", zero.to(torch.uint8))]
+        numbers = [
+            self._constant(node, "scale", scale),
+            self._constant(node, "zero", zero.to(torch.uint8)),
+        ]
         return self._add("DequantizeLinear", [self._add("QuantizeLinear", [x, *numbers]), *numbers])
 
     def _weighted(self, node: fx.Node, what: nn.Conv2d | nn.Linear, x: str) -> str:
         conv = isinstance(what, nn.Conv2d)
         shape = {}
         if isinstance(what, nn.Conv2d):
-            shape = {"pads": list(what.padding) * 2, "strides": list(what.stride), "dilations": list(what.dilation),
-                     "group": what.groups}  # fmt: skip
+            shape = {
+                "pads": list(what.padding) * 2,
+                "strides": list(what.stride),
+                "dilations": list(what.dilation),
+                "group": what.groups,
+            }
         bias = [] if what.bias is None else [self._constant(node, "bias", what.bias)]
         scales, whole = weight_scales(what.weight), integer_weight(what.weight)
         if not self.quantized:
@@ -135,31 +172,52 @@ class _Writer:
         assert isinstance(given, fx.Node)
         quantizer = of(self.net, given)
         if quantizer.ranges == "static":
-            numbers = [self._constant(node, "weight", whole), self._constant(node, "scale", scales),
-                       self._constant(node, "zero", torch.zeros_like(scales, dtype=torch.int8))]  # fmt: skip
+            numbers = [
+                self._constant(node, "weight", whole),
+                self._constant(node, "scale", scales),
+                self._constant(node, "zero", torch.zeros_like(scales, dtype=torch.int8)),
+            ]
             weight = self._add("DequantizeLinear", numbers, axis=0)
             if what.bias is not None:
                 step = scales * quantizer.numbers()[0]
                 biases = whole_bias(what.bias.detach(), step).to(torch.int32)
-                bias = [self._add("DequantizeLinear", [self._constant(node, "bias", biases),
-                                                       self._constant(node, "step", step)], axis=0)]  # fmt: skip
+                bias = [
+                    self._add(
+                        "DequantizeLinear",
+                        [self._constant(node, "bias", biases), self._constant(node, "step", step)],
+                        axis=0,
+                    )
+                ]
             return self._float(x, weight, bias, conv, shape)
-        return self._dynamic(node, x, whole if conv else whole.T, scales, bias, shape, quantizer.levels)
+        return self._dynamic(
+            node, x, whole if conv else whole.T, scales, bias, shape, quantizer.levels
+        )
 
-    def _float(self, x: str, weight: str, bias: list[str], conv: bool, shape: dict[str, Any]) -> str:
+    def _float(
+        self, x: str, weight: str, bias: list[str], conv: bool, shape: dict[str, Any]
+    ) -> str:
         if conv:
             return self._add("Conv", [x, weight, *bias], **shape)
         return self._add("Gemm", [x, weight, *bias], transB=1)
 
     def _dynamic(
-        self, node: fx.Node, x: str, whole: Tensor, scales: Tensor, bias: list[str], shape: dict[str, Any], levels: int
+        self,
+        node: fx.Node,
+        x: str,
+        whole: Tensor,
+        scales: Tensor,
+        bias: list[str],
+        shape: dict[str, Any],
+        levels: int,
     ) -> str:
         """Quantize by the tensor's own range, multiply in integers, scale back."""
         zero, q = self._value("zero", 0.0), f"d{len(self.nodes)}"
         axes = {"keepdims": 0}
         low = self._add("Min", [self._add("ReduceMin", [x], **axes), zero])
         high = self._add("Max", [self._add("ReduceMax", [x], **axes), zero])
-        step = self._add("Div", [self._add("Sub", [high, low]), self._value("levels", float(levels))])
+        step = self._add(
+            "Div", [self._add("Sub", [high, low]), self._value("levels", float(levels))]
+        )
         empty = self._add("Equal", [step, zero])
         step = self._add("Where", [empty, self._value("one", 1.0), step])
         middle = self._add("Round", [self._add("Div", [self._add("Neg", [low]), step])])
@@ -169,7 +227,9 @@ class _Writer:
         total = self._add("ConvInteger" if shape else "MatMulInteger", [q, weight, middle], **shape)
         per_channel = scales.view(1, -1, 1, 1) if shape else scales
         total = self._add("Cast", [total], to=self.onnx.TensorProto.FLOAT)
-        total = self._add("Mul", [total, self._add("Mul", [step, self._constant(node, "scale", per_channel)])])
+        total = self._add(
+            "Mul", [total, self._add("Mul", [step, self._constant(node, "scale", per_channel)])]
+        )
         if not bias:
             return total
         what = of(self.net, node)
@@ -182,13 +242,21 @@ class _Writer:
         return name
 
     def _constant(self, node: fx.Node, name: str, value: Any) -> str:
-        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value, dtype=np.int64)
+        array = (
+            value.detach().cpu().numpy()
+            if isinstance(value, Tensor)
+            else np.asarray(value, dtype=np.int64)
+        )
         full = f"{node.name}.{name}"
-        self.constants[full] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), full)
+        self.constants[full] = self.onnx.numpy_helper.from_array(
+            np.ascontiguousarray(array).reshape(array.shape), full
+        )
         return full
 
     def _value(self, name: str, value: float) -> str:
-        self.constants[name] = self.onnx.numpy_helper.from_array(np.array(value, dtype=np.float32), name)
+        self.constants[name] = self.onnx.numpy_helper.from_array(
+            np.array(value, dtype=np.float32), name
+        )
         return name
 
 

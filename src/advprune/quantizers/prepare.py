@@ -1,8 +1,9 @@
 """From a float network to its fake-quantized twin: batch norm folded, quantizers put in, their ranges calibrated.
 
-Post-training static and dynamic quantization, and the network that quantization-aware training starts from (Jacob et
-al. 2018, https://arxiv.org/abs/1712.05877; Krishnamoorthi 2018, https://arxiv.org/abs/1806.08342). Differs from them in
-what dynamic means: the range is each image's own, not the batch's, so that a prediction belongs to its image.
+Post-training static and dynamic quantization, and the network that quantization-aware training
+starts from (Jacob et al. 2018, https://arxiv.org/abs/1712.05877; Krishnamoorthi 2018,
+https://arxiv.org/abs/1806.08342). Differs from them in what dynamic means: the range is each
+image's own, not the batch's, so that a prediction belongs to its image.
 """
 
 import copy
@@ -50,7 +51,8 @@ def quantize(
     """A fake-quantized copy of ``model``; static ranges still have to be calibrated.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), left as found. Its weights keep their names.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), left as found. Its weights keep their
+            names.
         ranges: of the activations: ``static`` measured beforehand, or ``dynamic`` of each image.
         levels: steps that a range gets: 127, or 255 for processors with VNNI or AMX alone.
     Raises:
@@ -96,7 +98,11 @@ def of(net: fx.GraphModule, node: fx.Node) -> Any:
 
 def _makes(net: fx.GraphModule, node: fx.Node) -> bool:
     what = of(net, node)
-    return isinstance(what, MAKES) or (isinstance(what, nn.Module) and standardises(what)) or _in(what, MAKES_CALLS)
+    return (
+        isinstance(what, MAKES)
+        or (isinstance(what, nn.Module) and standardises(what))
+        or _in(what, MAKES_CALLS)
+    )
 
 
 def _keeps(net: fx.GraphModule, node: fx.Node) -> bool:
@@ -112,10 +118,16 @@ def _check(net: fx.GraphModule) -> None:
         if node.op in ("placeholder", "output") or _makes(net, node) or _keeps(net, node):
             continue
         what = of(net, node)
-        kind = type(what).__name__ if isinstance(what, nn.Module) else getattr(what, "__name__", str(what))
+        kind = (
+            type(what).__name__
+            if isinstance(what, nn.Module)
+            else getattr(what, "__name__", str(what))
+        )
         known = ", ".join(sorted(module.__name__ for module in (*MAKES, *KEEPS)))
         layer = node.target if node.op == "call_module" else node.name
-        raise UserError(f"quantizer: layer {layer} is a {kind}, which cannot be quantized; {known} can")
+        raise UserError(
+            f"quantizer: layer {layer} is a {kind}, which cannot be quantized; {known} can"
+        )
 
 
 def _fold(net: fx.GraphModule) -> None:
@@ -149,10 +161,14 @@ def _insert(net: fx.GraphModule, ranges: Literal["static", "dynamic"], levels: i
         if node.op in ("placeholder", "output") or node is last:
             continue
         users = list(node.users)
-        if len(users) == 1 and (isinstance(of(net, users[0]), ACTIVATIONS) or of(net, users[0]) is F.relu):
+        if len(users) == 1 and (
+            isinstance(of(net, users[0]), ACTIVATIONS) or of(net, users[0]) is F.relu
+        ):
             continue
         source = inputs(node)[0]
-        grids[node] = grids[source] if _keeps(net, node) and source in grids else _add(net, ranges, levels)
+        grids[node] = (
+            grids[source] if _keeps(net, node) and source in grids else _add(net, ranges, levels)
+        )
         grids[_put(net, node, grids[node])] = grids[node]
 
 
@@ -163,7 +179,9 @@ def _add(net: fx.GraphModule, ranges: Literal["static", "dynamic"], levels: int)
     return f"quantizers.{name}"
 
 
-def _put(net: fx.GraphModule, node: fx.Node, quantizer: str, *, before: fx.Node | None = None) -> fx.Node:
+def _put(
+    net: fx.GraphModule, node: fx.Node, quantizer: str, *, before: fx.Node | None = None
+) -> fx.Node:
     with net.graph.inserting_before(before) if before else net.graph.inserting_after(node):
         made = net.graph.call_module(quantizer, (node,))
     if before:
@@ -193,5 +211,7 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor]) -> int:
         module.observing = False
     dead = sum(bool(module.low == module.high) for module in observers)
     if not found or (observers and dead == len(observers)):
-        raise UserError("quantizer: the calibration images reached no quantizer; give quantizer.images of at least 1")
+        raise UserError(
+            "quantizer: the calibration images reached no quantizer; give quantizer.images of at least 1"
+        )
     return len(found)

@@ -9,7 +9,8 @@ from pathlib import Path
 from advprune.errors import UserError
 from advprune.report.build import PAGE, Report, build, tables_of
 
-#: Reports of their own: the word that asks for one, and the module whose ``main`` takes the words after it.
+#: Reports of their own: the word that asks for one, and the module whose ``main`` takes the words
+#: after it.
 MORE = {"curves": "curves", "radius": "radius", "wandb": "dashboard"}
 
 
@@ -22,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
             return import_module(f"advprune.report.{MORE[words[0]]}").main(words[1:]) or 0
         given = _parser().parse_args(words)
         if not given.store.is_dir():
-            raise UserError(f"there is no folder {given.store}; give --store FOLDER, the one that store= names")
+            raise UserError(
+                f"there is no folder {given.store}; give --store FOLDER, the one that store= names"
+            )
         report = build(
             given.store,
             given.out.resolve() if given.out else given.store.parent / "report",
@@ -32,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except OSError as error:
-        print(f"error: {error.filename} could not be written ({error.strerror}); give --out FOLDER", file=sys.stderr)  # noqa: T201
+        print(  # noqa: T201
+            f"error: {error.filename} could not be written ({error.strerror}); give --out FOLDER",
+            file=sys.stderr,
+        )
         return 1
     for sentence in said(report):
         print(sentence)  # noqa: T201
@@ -50,13 +56,20 @@ def said(report: Report) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m advprune.report", description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("--store", type=Path, default=Path("multirun/stages"), help="of stages (%(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m advprune.report", description=(__doc__ or "").partition(":")[0]
+    )
+    parser.add_argument(
+        "--store", type=Path, default=Path("multirun/stages"), help="of stages (%(default)s)"
+    )
     parser.add_argument("--out", type=Path, help="folder to write into (report/, beside the store)")
     parser.add_argument(
-        "--tables", type=Path, nargs="+", metavar="TABLE.JSON",
+        "--tables",
+        type=Path,
+        nargs="+",
+        metavar="TABLE.JSON",
         help="of grids and jobs, for what their commands called things (all in grids/ and runs/ beside the store)",
-    )  # fmt: skip
+    )
     return parser
 
 

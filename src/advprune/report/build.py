@@ -42,7 +42,9 @@ class Report:
 
 def tables_of(store: Path) -> list[Path]:
     """The tables of grids and jobs beside a store, in the order of their names, which are dates."""
-    return sorted(path for kind in ("grids", "runs") for path in (store.parent / kind).glob("*/*/table.json"))
+    return sorted(
+        path for kind in ("grids", "runs") for path in (store.parent / kind).glob("*/*/table.json")
+    )
 
 
 def build(store: Path, out: Path, tables: Iterable[Path]) -> Report:
@@ -51,7 +53,8 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> Report:
     Args:
         store: folder of the stages.
         out: folder of the report; made, and its files of an earlier report replaced.
-        tables: ``table.json`` of grids and jobs; they lend words, and what ``sizes=true`` measured. No number else.
+        tables: ``table.json`` of grids and jobs; they lend words, and what ``sizes=true`` measured.
+            No number else.
     Raises:
         UserError: if there is no finished evaluation to report.
     """
@@ -98,11 +101,17 @@ def _nothing(store: Path, problems: list[str]) -> str:
 
 def _table(path: Path, report: Report) -> list[dict[str, Any]] | None:
     try:
-        rows = [row for row in json.loads(path.read_text()) if isinstance(row["files"]["evaluated"], str)]
+        rows = [
+            row
+            for row in json.loads(path.read_text())
+            if isinstance(row["files"]["evaluated"], str)
+        ]
         _sizes([rows])
         return rows
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        report.problems.append(f"{path} is not a table that a job wrote ({error}): its words are not used")
+        report.problems.append(
+            f"{path} is not a table that a job wrote ({error}): its words are not used"
+        )
         return None
 
 
@@ -116,19 +125,33 @@ def _sizes(tables: list[list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _write(report: Report, given: Material, compared: list[dict[str, Any]], plots: list[Plot], store: Path) -> None:
+def _write(
+    report: Report, given: Material, compared: list[dict[str, Any]], plots: list[Plot], store: Path
+) -> None:
     out, rows = report.folder, [*given.rows, *given.published]
     for folder in (out, out / "plots"):
         if folder.is_symlink():
             where = folder.readlink()
-            raise UserError(f"{folder} is a link to {where}: nothing is written through it; delete it, or use --out")
+            raise UserError(
+                f"{folder} is a link to {where}: nothing is written through it; delete it, or use --out"
+            )
     (out / "plots").mkdir(parents=True, exist_ok=True)
-    finished, names = time.strftime("%Y-%m-%d %H:%M:%S %z"), sorted(f"{plot.name}.svg" for plot in plots)
-    for name in set(_earlier(out)) - set(names):  # of an earlier report, of what is not there any more
+    finished, names = (
+        time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        sorted(f"{plot.name}.svg" for plot in plots),
+    )
+    for name in set(_earlier(out)) - set(
+        names
+    ):  # of an earlier report, of what is not there any more
         (out / "plots" / Path(name).name).unlink(missing_ok=True)
     for plot in plots:
         write_atomically(out / "plots" / f"{plot.name}.svg", plot.file())
-    told = {"finished": finished, "store": str(store), "runs": report.runs, "problems": report.problems}
+    told = {
+        "finished": finished,
+        "store": str(store),
+        "runs": report.runs,
+        "problems": report.problems,
+    }
     told |= {
         "plots": names,
         "intervals": described({row["seeds"] for row in given.rows}),
@@ -138,7 +161,10 @@ def _write(report: Report, given: Material, compared: list[dict[str, Any]], plot
     write_atomically(out / f"{BOARD}.json", as_json(told | facts(rows, given.runs)))
     write_atomically(out / f"{BOARD}.md", markdown(rows))
     write_atomically(out / f"{BOARD}.csv", table(rows))
-    write_atomically(out / f"{BOARD}.tex", latex(rows, "Accuracy in percent on test images, with 95 % intervals."))
+    write_atomically(
+        out / f"{BOARD}.tex",
+        latex(rows, "Accuracy in percent on test images, with 95 % intervals."),
+    )
     about = {"report": report, "store": str(store), "finished": finished, "out": out}
     write_atomically(out / PAGE, page(rows, compared, plots, given.runs, **about))
 

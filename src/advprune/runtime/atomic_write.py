@@ -7,7 +7,8 @@ from contextvars import ContextVar
 from pathlib import Path
 
 _FENCE: ContextVar[Callable[[Path], None] | None] = ContextVar("fence", default=None)
-#: How the name of a file that is still being written ends; it starts with a dot, and a killed writer leaves it.
+#: How the name of a file that is still being written ends; it starts with a dot, and a killed
+#: writer leaves it.
 PART = ".part"
 
 
@@ -24,11 +25,12 @@ def fenced(fence: Callable[[Path], None]) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:
     """Let ``content`` take the place of ``path`` in one step; a full disk or a kill leaves what was there before.
 
-    Processes that write the same file at once do not mix: each has a part of its own, and the last rename stays. A link
-    in the place of either is replaced, and not written through.
+    Processes that write the same file at once do not mix: each has a part of its own, and the last
+    rename stays. A link in the place of either is replaced, and not written through.
 
     Args:
-        durable: also have it on the disk itself before it takes the place, so that a power cut leaves one of the two.
+        durable: also have it on the disk itself before it takes the place, so that a power cut
+            leaves one of the two.
     Raises:
         OSError: with the path, if it cannot be written.
     """

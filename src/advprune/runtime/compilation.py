@@ -22,7 +22,9 @@ def compiling(mode: str | None) -> Iterator[None]:
         yield
     finally:
         _State.mode = before
-        if mode is not None:  # the next phase has another network, and torch.compile gives up on too many of them
+        if (
+            mode is not None
+        ):  # the next phase has another network, and torch.compile gives up on too many of them
             _made.cache_clear()
             torch.compiler.reset()
 

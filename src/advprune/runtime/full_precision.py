@@ -1,7 +1,8 @@
 """Where bf16 is too coarse: who compares two nearly equal outputs of a network asks for fp32 there.
 
-The start of TRADES' attack is 0.001 from the image, and bf16 has steps of 0.004 below 1: in bf16 both are one image,
-the divergence has no slope and the first attack step is lost. docs/performance.md has what that does to training.
+The start of TRADES' attack is 0.001 from the image, and bf16 has steps of 0.004 below 1: in bf16
+both are one image, the divergence has no slope and the first attack step is lost.
+docs/performance.md has what that does to training.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,9 @@
 """Memory that a training step gives back is kept for the next one: the C library's settings, made from inside.
 
-glibc hands blocks above 32 MiB back to the system as soon as they are free, and the free end of its heap above 64 MiB.
-A training step allocates and frees the same big tensors again and again, and each time the system clears their pages
-anew. Kept, they are there already. docs/performance.md has what it saves, in time and in memory.
+glibc hands blocks above 32 MiB back to the system as soon as they are free, and the free end of its
+heap above 64 MiB. A training step allocates and frees the same big tensors again and again, and
+each time the system clears their pages anew. Kept, they are there already. docs/performance.md has
+what it saves, in time and in memory.
 """
 
 import ctypes
@@ -19,7 +20,8 @@ KEPT = 1 << 30
 def keep() -> bool:
     """From now on, keep up to ``KEPT`` free bytes in this process, and take big blocks from what is kept.
 
-    Only the first call does anything. Returns whether the C library took the settings; others than glibc have none.
+    Only the first call does anything. Returns whether the C library took the settings; others than
+    glibc have none.
     """
     if not sys.platform.startswith("linux"):
         return False

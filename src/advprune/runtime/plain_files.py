@@ -6,9 +6,11 @@ from typing import Any
 
 import yaml
 
-#: The largest file that is read, in bytes; the deepest nesting; the most values that a YAML file may be expanded to.
+#: The largest file that is read, in bytes; the deepest nesting; the most values that a YAML file
+#: may be expanded to.
 LARGEST, DEEPEST, MOST = 1 << 28, 100, 1 << 20
-#: libyaml's where it was built in: ten times as fast, the same answers. Neither makes anything but plain values.
+#: libyaml's where it was built in: ten times as fast, the same answers. Neither makes anything but
+#: plain values.
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -73,7 +75,11 @@ TOO_DEEP = f"it is nested more than {DEEPEST} deep"
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(DEEPEST):
-        inner = (own.values() if isinstance(own, dict) else own for own in level if isinstance(own, dict | list))
+        inner = (
+            own.values() if isinstance(own, dict) else own
+            for own in level
+            if isinstance(own, dict | list)
+        )
         level = [own for values in inner for own in values if isinstance(own, dict | list)]
         if not level:
             return
@@ -83,7 +89,9 @@ def _check_depth(value: Any) -> None:
 def _check_growth(text: str) -> None:
     """Count the values with each alias as what it stands for, from the events, before anything is made of them."""
     sizes: dict[str, int] = {}
-    opened: list[list[Any]] = []  # of each open collection: its anchor, and how many values it has so far
+    opened: list[
+        list[Any]
+    ] = []  # of each open collection: its anchor, and how many values it has so far
     for event in yaml.parse(text, Loader=LOADER):
         size = 1
         if isinstance(event, yaml.CollectionStartEvent):

@@ -1,7 +1,8 @@
 """Asked to stop: SIGTERM, SIGUSR1 and SIGUSR2 end a command at the next safe point, so that it can go on later.
 
-A cluster sends one of them before it takes a job's machine away, or its time is over. Training puts the stop off until
-its step is done and saved; everything else is left at once, as its files are whole at any instant.
+A cluster sends one of them before it takes a job's machine away, or its time is over. Training puts
+the stop off until its step is done and saved; everything else is left at once, as its files are
+whole at any instant.
 """
 
 import signal
@@ -21,7 +22,9 @@ class Stopped(BaseException):
     """
 
     def __init__(self, signum: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}; the same command goes on where it was")
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name}; the same command goes on where it was"
+        )
         self.signum = signum
 
     @property

@@ -10,7 +10,11 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 def affinity() -> list[int]:
     """The processors that the system lets this process run on (``taskset``, SLURM, ``docker --cpuset-cpus``)."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else list(range(os.cpu_count() or 1))
+    )
 
 
 def usable_processors() -> int:
@@ -23,7 +27,8 @@ def usable_processors() -> int:
 def cgroup_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
     """Processors' worth of time that the cgroup allows (``docker --cpus``, Kubernetes' limits); None for no limit.
 
-    Both versions of cgroups are read; of a group and those that it lies in, the smallest limit counts.
+    Both versions of cgroups are read; of a group and those that it lies in, the smallest limit
+    counts.
     """
     limits = [_v2(folder) for folder in _groups(root, membership, "")]
     limits += [_v1(folder) for folder in _groups(root / "cpu", membership, "cpu")]

@@ -25,7 +25,9 @@ def image_shape(stage: Stage) -> tuple[int, int, int]:
     return int(model["in_channels"]), int(model["image_size"]), int(model["image_size"])
 
 
-def load_network(stage: Stage, folder: Path, *, weights: str = "model.safetensors", seed: int = 0) -> nn.Module:
+def load_network(
+    stage: Stage, folder: Path, *, weights: str = "model.safetensors", seed: int = 0
+) -> nn.Module:
     """The network that a stage of this line left in ``folder``, in eval mode.
 
     Args:

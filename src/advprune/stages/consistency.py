@@ -19,7 +19,9 @@ SLACK = 1e-6
 RECORDS = "records.parquet"
 
 
-def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder: Path, threat: dict[str, Any]) -> None:
+def refuse_contradictions(
+    columns: dict[str, list[Any]], stage: "Stage", folder: Path, threat: dict[str, Any]
+) -> None:
     """Compare a new evaluation with the finished ones of the same network on the same data.
 
     Certificates of a smoothed network are left out: they speak of the network under noise.
@@ -29,36 +31,52 @@ def refuse_contradictions(columns: dict[str, list[Any]], stage: "Stage", folder:
         folder: of the new stage; its neighbours in the store are the other evaluations.
         threat: norm and eps of the new evaluation.
     Raises:
-        UserError: naming the first image that is proved within a distance at which an attack changed its class.
+        UserError: naming the first image that is proved within a distance at which an attack
+            changed its class.
     """
     import pandas as pd
 
     assert stage.parent is not None
-    mine = {"name": _name(stage.options["attack"]), "threat": threat, "records": pd.DataFrame(columns)}
+    mine = {
+        "name": _name(stage.options["attack"]),
+        "threat": threat,
+        "records": pd.DataFrame(columns),
+    }
     for path in sorted(folder.parent.glob(f"*/{MARK}")):
         wrong = find_damage(path.parent, read=True, unread=[RECORDS])
         if wrong:
-            log.warning("%s: it was not compared, and is made again by the command that made it", wrong)
+            log.warning(
+                "%s: it was not compared, and is made again by the command that made it", wrong
+            )
             continue
         try:
             other = read_json(path.parent / "result.json")
             options = options_in(read_text(path.parent / "config.yaml"))
         except (OSError, ValueError) as error:  # whole, but not what a stage writes
-            log.warning("result.json or config.yaml in %s (%s): it was not compared", path.parent, error)
+            log.warning(
+                "result.json or config.yaml in %s (%s): it was not compared", path.parent, error
+            )
             continue
         if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
-        if options.get("runs") != stage.options.get("runs"):  # another face of a quantized network is another network
+        if options.get("runs") != stage.options.get(
+            "runs"
+        ):  # another face of a quantized network is another network
             continue
         if _data(options["dataset"]) != _data(stage.options["dataset"]):
             continue
         wrong = find_damage(path.parent, read=True)
         if wrong:
-            log.warning("%s: it was not compared, and is made again by the command that made it", wrong)
+            log.warning(
+                "%s: it was not compared, and is made again by the command that made it", wrong
+            )
             unseal(path.parent)
             continue
-        theirs = {"name": _name(options["attack"]), "threat": other["threat"],
-                  "records": pd.read_parquet(path.parent / RECORDS)}  # fmt: skip
+        theirs = {
+            "name": _name(options["attack"]),
+            "threat": other["threat"],
+            "records": pd.read_parquet(path.parent / RECORDS),
+        }
         for proof, attack in ((mine, theirs), (theirs, mine)):
             _compare(proof, attack, stage.parent)
 

@@ -15,7 +15,8 @@ from advprune.stages.training_phase import RunContext, fit
 from advprune.store.stage import Stage
 from advprune.surgery import structure
 
-#: Share of the epochs after which weights are kept for rewinding (Frankle et al. 2020, https://arxiv.org/abs/1912.05671).
+#: Share of the epochs after which weights are kept for rewinding (Frankle et al. 2020,
+#: https://arxiv.org/abs/1912.05671).
 EARLY = 0.1
 
 
@@ -34,8 +35,15 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
         loaded = _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
         counted = sparsity(prunable(net)).overall
-        told = {"sparsity": counted, "zeros": counted}  # of the weights as they came: nobody else knows it
-        return told | {"foreign": Path(options["weights"]).name, "sha256": options["sha256"], **asdict(loaded)}
+        told = {
+            "sparsity": counted,
+            "zeros": counted,
+        }  # of the weights as they came: nobody else knows it
+        return told | {
+            "foreign": Path(options["weights"]).name,
+            "sha256": options["sha256"],
+            **asdict(loaded),
+        }
     passes = pruning_phases.passes(options["training"]["epochs"], factories.objective(options))
     early = KeepEarly(folder / "early.safetensors", early_pass(passes))
     net = factories.network(options, seed=options["seed"])
@@ -50,9 +58,16 @@ def _foreign(net: Any, path: Path, folder: Path) -> foreign.Loaded:
 
 
 def train(
-    net: Any, stage: Stage, folder: Path, where: RunContext, title: str, recipe_options: dict[str, Any], *,
-    callbacks: list[Any], start: float = 0.0,
-) -> dict[str, Any]:  # fmt: skip
+    net: Any,
+    stage: Stage,
+    folder: Path,
+    where: RunContext,
+    title: str,
+    recipe_options: dict[str, Any],
+    *,
+    callbacks: list[Any],
+    start: float = 0.0,
+) -> dict[str, Any]:
     """Train ``net`` by a recipe; keep last and best weights, and make the selected ones ``model.safetensors``.
 
     Rank 0 alone comes back from it.
@@ -62,12 +77,25 @@ def train(
     replays = getattr(goal, "replays", 1)
     epochs = max(round((1 - start) * recipe.epochs / replays), 1)
     module = RobustTraining(
-        net, goal, recipe, attack=factories.validation_attack(options), seed=options["seed"], start=start
+        net,
+        goal,
+        recipe,
+        attack=factories.validation_attack(options),
+        seed=options["seed"],
+        start=start,
     )
     best = KeepBest(folder / "best.safetensors", options["select"]["metric"])
     datamodule = factories.data(options, batch_size=recipe.batch_size, repeats=replays)
     image_checks.check_choice(options["select"]["keep"], datamodule.sizes["val"])
-    fit(where, module, datamodule, folder / "work", f"{title} {stage.key}", epochs=epochs, callbacks=[best, *callbacks])
+    fit(
+        where,
+        module,
+        datamodule,
+        folder / "work",
+        f"{title} {stage.key}",
+        epochs=epochs,
+        callbacks=[best, *callbacks],
+    )
     facts = where.facts(training=True)
     collectives.rank_zero_continues()
     save_weights(folder / "last.safetensors", plain_weights(module.net))

@@ -25,8 +25,12 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
     assert parent is not None
     given = None
     if stage.examples is not None:
-        given = Examples(folder.parents[1] / "examples" / stage.examples.key / "examples.safetensors")
-    columns, told = judged(stage, parent, folder, where, examples=given, gallery=folder / "examples.png")
+        given = Examples(
+            folder.parents[1] / "examples" / stage.examples.key / "examples.safetensors"
+        )
+    columns, told = judged(
+        stage, parent, folder, where, examples=given, gallery=folder / "examples.png"
+    )
     refuse_contradictions(columns, stage, folder, told["threat"])
     _write_records(folder / "records.parquet", columns)
     return told
@@ -43,14 +47,23 @@ def judged(
     size, own = int(attack["batch_size"]), attack.get("perturbation")
     ball = None if own else factories.threat(stage.options)
     module = RobustEvaluation(
-        _network(stage, parent), factories.attack(stage.options), name=attack["_target_"].rsplit(".", 1)[-1],
-        threat=ball, parts=folder / "work", seed=stage.options["seed"], **options,
-    )  # fmt: skip
+        _network(stage, parent),
+        factories.attack(stage.options),
+        name=attack["_target_"].rsplit(".", 1)[-1],
+        threat=ball,
+        parts=folder / "work",
+        seed=stage.options["seed"],
+        **options,
+    )
     module.share, facts = Shard(collectives.rank(), collectives.size()), where.facts(training=False)
     run = trainer(where, f"{stage.kind} {stage.key}", enable_checkpointing=False)
     datamodule = factories.data(stage.options, batch_size=size).to(run.strategy.root_device)
     whole = datamodule.sizes["test"]
-    indices = None if attack.get("images") is None else subset(whole, attack["images"], option="attack.images")
+    indices = (
+        None
+        if attack.get("images") is None
+        else subset(whole, attack["images"], option="attack.images")
+    )
     loader = datamodule.test_dataloader(indices, size)
     check_ranks_agree(datamodule)
     interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
@@ -59,9 +72,13 @@ def judged(
     result = summary(columns)
     return columns, facts | result | module.facts() | {
         "doubts": module.doubts + sanity_warnings(result) + too_short(attack),
-        "of": whole, "batch_size": size, "perturbation": own,
-        "threat": {"norm": None, "eps": None} if ball is None else {"norm": ball.norm, "eps": ball.eps},
-    }  # fmt: skip
+        "of": whole,
+        "batch_size": size,
+        "perturbation": own,
+        "threat": {"norm": None, "eps": None}
+        if ball is None
+        else {"norm": ball.norm, "eps": ball.eps},
+    }
 
 
 def _network(stage: Stage, parent: Path) -> nn.Module:

@@ -6,7 +6,8 @@ from advprune.modules.examples import cells
 from advprune.prediction import NO_CLASS
 from advprune.report.data.intervals import over_images
 
-#: Points of robust accuracy that Square may take off what gradient attacks left, before gradients are distrusted.
+#: Points of robust accuracy that Square may take off what gradient attacks left, before gradients
+#: are distrusted.
 MASKED = 0.05
 
 
@@ -16,9 +17,15 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {"images": images}
     if "clean_pred" in columns:
         result["classes_predicted"] = len(set(columns["clean_pred"]) - {NO_CLASS})
-        given = zip(columns["clean_pred"], columns.get("adv_pred", columns["clean_pred"]), strict=True)
+        given = zip(
+            columns["clean_pred"], columns.get("adv_pred", columns["clean_pred"]), strict=True
+        )
         result["not_finite"] = sum(NO_CLASS in pair for pair in given)
-    for name in ("clean", "robust", "certified"):  # an attack has no certified images, a certifier no attacked ones
+    for name in (
+        "clean",
+        "robust",
+        "certified",
+    ):  # an attack has no certified images, a certifier no attacked ones
         if f"{name}_ok" in columns:
             result |= share(f"{name}_acc", sum(columns[f"{name}_ok"]), images)
     if "abstained" in columns:
@@ -56,7 +63,9 @@ def sanity_warnings(result: dict[str, Any]) -> list[str]:
             "counted as wrong, and as not robust"
         )
     if result.get("classes_predicted") == 1:
-        found.append("the network gives every image the same class: its training collapsed; lower the learning rate")
+        found.append(
+            "the network gives every image the same class: its training collapsed; lower the learning rate"
+        )
     before = [share for name, share in after.items() if name != "square"]
     if "square" in after and before and before[-1] - after["square"] > MASKED:
         found.append(

@@ -50,7 +50,10 @@ def threat(options: dict[str, Any]) -> Any:
 def recipe(options: dict[str, Any]) -> Recipe:
     """A training phase's recipe, from plain values."""
     values = {name: value for name, value in options.items() if value is not None}
-    values |= {"optimizer": Optimizer[values["optimizer"]], "schedule": Schedule[values["schedule"]]}
+    values |= {
+        "optimizer": Optimizer[values["optimizer"]],
+        "schedule": Schedule[values["schedule"]],
+    }
     return Recipe(**values)
 
 

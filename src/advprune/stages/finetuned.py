@@ -40,13 +40,26 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
     elif options["recovery"] == "rewind":
         net.load_state_dict(load_weights(_early(stage, folder)))
         start = _rewound(options)
-    told = train(Subnet(net, masks), stage, folder, where, "finetuned", options["recipe"], callbacks=[], start=start)
+    told = train(
+        Subnet(net, masks),
+        stage,
+        folder,
+        where,
+        "finetuned",
+        options["recipe"],
+        callbacks=[],
+        start=start,
+    )
     net = factories.network(model_options(stage), seed=0)
     net.load_state_dict(load_weights(folder / "model.safetensors"))
     mask_values.check(net, masks)
     save_masks(masks, folder / "masks.safetensors")
     ratio = masking.target_ratio(net, stage.parent.options)
-    return told | masking.measure_sparsity(net, masks, ratio, stage.parent.options["pruner"]) | {"zeros": zeros(net)}
+    return (
+        told
+        | masking.measure_sparsity(net, masks, ratio, stage.parent.options["pruner"])
+        | {"zeros": zeros(net)}
+    )
 
 
 def _smaller(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[str, Any]:
@@ -64,10 +77,16 @@ def _smaller(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dic
         whole = dense(net, filter_sites(net), block_sites(net), checkpoint.image_shape(stage))
         structure.shrink(net, found, groups=whole.groups, sites=whole.blocks)
     found.save(folder / structure.FILE)
-    told = train(net, stage, folder, where, "finetuned", options["recipe"], callbacks=[], start=start)
+    told = train(
+        net, stage, folder, where, "finetuned", options["recipe"], callbacks=[], start=start
+    )
     measured = counts(stage, folder)
     share = 1 - measured["params"] / measured["dense_params"]
-    smaller = {"sparsity": share, "zeros": share, "compression": measured["dense_params"] / measured["params"]}
+    smaller = {
+        "sparsity": share,
+        "zeros": share,
+        "compression": measured["dense_params"] / measured["params"],
+    }
     return told | measured | smaller | {"ratio": masking.target_ratio(net, stage.parent.options)}
 
 
@@ -76,7 +95,12 @@ def counts(stage: Stage, folder: Path) -> dict[str, Any]:
     shape = checkpoint.image_shape(stage)
     after = total(layers(checkpoint.load_network(stage, folder), shape))
     before = total(layers(checkpoint.load_network(stage, _dense(stage, folder)), shape))
-    return {"params": after[0], "macs": after[1], "dense_params": before[0], "dense_macs": before[1]}
+    return {
+        "params": after[0],
+        "macs": after[1],
+        "dense_params": before[0],
+        "dense_macs": before[1],
+    }
 
 
 def _rewound(options: dict[str, Any]) -> float:

@@ -20,14 +20,19 @@ def removable(net: nn.Module, pruner: dict[str, Any]) -> dict[str, nn.Parameter]
 
 
 def _eligible(pruner: dict[str, Any]) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
-    return partial(eligible, biases=bool(pruner.get("biases")), classifier=pruner.get("classifier") is not False)
+    return partial(
+        eligible,
+        biases=bool(pruner.get("biases")),
+        classifier=pruner.get("classifier") is not False,
+    )
 
 
 def target_ratio(net: nn.Module, options: dict[str, Any]) -> float:
     """The share of them to remove: ``ratio``, or what makes the whole network ``compression`` times smaller.
 
     Raises:
-        UserError: if the network cannot be compressed so far; the message names the largest possible.
+        UserError: if the network cannot be compressed so far; the message names the largest
+            possible.
     """
     if options.get("compression") is None:
         return options["ratio"]
@@ -56,9 +61,13 @@ def scores_of(
 
 
 def compute_masks(
-    criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: dict[str, Any], ratio: float,
+    criterion: Callable[..., Any],
+    model: nn.Module,
+    batches: Iterable[Any],
+    pruner: dict[str, Any],
+    ratio: float,
     within: Masks | None,
-) -> Masks:  # fmt: skip
+) -> Masks:
     """Score what may be removed and remove the share ``ratio`` of it; all else keeps an all-True mask.
 
     Raises:
@@ -85,16 +94,21 @@ def _both(masks: Masks, within: Masks | None) -> Masks:
     return masks if within is None else {name: mask & within[name] for name, mask in masks.items()}
 
 
-def measure_sparsity(net: nn.Module, masks: Masks, ratio: float, pruner: dict[str, Any]) -> dict[str, Any]:
+def measure_sparsity(
+    net: nn.Module, masks: Masks, ratio: float, pruner: dict[str, Any]
+) -> dict[str, Any]:
     """The measured sparsity of all prunable weights, and how many times fewer parameters there are in all.
 
     Raises:
-        UserError: if the count is off by more than one weight a layer (each layer's own rounding); thresholds
-            (``pruner.select``) promise no count, so theirs is told and not checked.
+        UserError: if the count is off by more than one weight a layer (each layer's own rounding);
+            thresholds (``pruner.select``) promise no count, so theirs is told and not checked.
     """
     measured, over = sparsity(masks), sparsity({name: masks[name] for name in prunable(net)})
     names = removable(net, pruner)
-    kept, total = sum(measured.kept[name] for name in names), sum(measured.total[name] for name in names)
+    kept, total = (
+        sum(measured.kept[name] for name in names),
+        sum(measured.total[name] for name in names),
+    )
     if pruner.get("select") is None and abs(kept - keep_count(total, ratio)) > len(names):
         raise UserError(
             f"pruning to ratio={ratio} kept {kept} of {total} weights, not {keep_count(total, ratio)}: a defect"
@@ -102,7 +116,13 @@ def measure_sparsity(net: nn.Module, masks: Masks, ratio: float, pruner: dict[st
     parameters = sum(parameter.numel() for parameter in net.parameters())
     removed = sum(measured.total.values()) - sum(measured.kept.values())
     return {
-        "sparsity": over.overall, "weights_kept": sum(over.kept.values()), "weights": sum(over.total.values()),
-        "layers": measured.layers, "ratio": ratio, "removable": total, "removable_kept": kept,
-        "parameters": parameters, "compression": parameters / (parameters - removed),
-    }  # fmt: skip
+        "sparsity": over.overall,
+        "weights_kept": sum(over.kept.values()),
+        "weights": sum(over.total.values()),
+        "layers": measured.layers,
+        "ratio": ratio,
+        "removable": total,
+        "removable_kept": kept,
+        "parameters": parameters,
+        "compression": parameters / (parameters - removed),
+    }

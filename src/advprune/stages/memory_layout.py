@@ -10,13 +10,16 @@ from torch import nn
 from advprune.runtime.compilation import compiling
 from advprune.surgery.subnet import Subnet
 
-#: Side in pixels up to which the layout makes no difference that was measured; see docs/performance.md.
+#: Side in pixels up to which the layout makes no difference that was measured; see
+#: docs/performance.md.
 TINY_IMAGE = 16
 
 
 def layout(trainer: dict[str, Any], image_size: int) -> torch.memory_format:
     """The memory format of weights: the one asked for, else the one measured to be faster."""
-    asked = trainer.get("memory_format") or ("contiguous" if image_size <= TINY_IMAGE else "channels_last")
+    asked = trainer.get("memory_format") or (
+        "contiguous" if image_size <= TINY_IMAGE else "channels_last"
+    )
     return torch.channels_last if asked == "channels_last" else torch.contiguous_format
 
 

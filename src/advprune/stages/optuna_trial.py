@@ -1,6 +1,7 @@
 """This job as a trial of a search for options: it reports each epoch's accuracy, and is given up if that is bad.
 
-``hydra/sweeper=optuna`` (``launch/search.py``) says in the environment which trial of which study a job is.
+``hydra/sweeper=optuna`` (``launch/search.py``) says in the environment which trial of which study a
+job is.
 """
 
 import json
@@ -52,7 +53,9 @@ def pruner_of(node: dict[str, Any]) -> Any:
 
     module, _, name = str(node["_target_"]).rpartition(".")
     if module != "optuna.pruners" or name not in optuna.pruners.__all__:
-        known = ", ".join(n for n in optuna.pruners.__all__ if n.endswith("Pruner") and n != "BasePruner")
+        known = ", ".join(
+            n for n in optuna.pruners.__all__ if n.endswith("Pruner") and n != "BasePruner"
+        )
         raise UserError(
             f"hydra.sweeper.pruner={node['_target_']} is none of Optuna's: give optuna.pruners. and {known}"
         )
@@ -67,7 +70,9 @@ class Trial:
 
         storage, study, number, pruner = json.loads(text)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        whole = optuna.load_study(study_name=study, storage=storage_of(storage), pruner=pruner_of(pruner))
+        whole = optuna.load_study(
+            study_name=study, storage=storage_of(storage), pruner=pruner_of(pruner)
+        )
         self.trial = optuna.trial.Trial(whole, number)
 
     def report(self, value: float, epoch: int) -> bool:

@@ -53,7 +53,12 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
 
 
 def _search(
-    stage: Stage, net: Any, ratios: list[float], within: Masks | None, folder: Path, where: RunContext
+    stage: Stage,
+    net: Any,
+    ratios: list[float],
+    within: Masks | None,
+    folder: Path,
+    where: RunContext,
 ) -> tuple[Any, Masks, dict[str, Any]]:
     """Train scores (HYDRA) and read the masks off them; BatchNorm as it was left by the search."""
     module = search(stage, net, ratios, folder, where, within=within)
@@ -63,7 +68,12 @@ def _search(
 
 
 def _score(
-    stage: Stage, net: Any, ratios: list[float], within: Masks | None, folder: Path, where: RunContext
+    stage: Stage,
+    net: Any,
+    ratios: list[float],
+    within: Masks | None,
+    folder: Path,
+    where: RunContext,
 ) -> tuple[Any, Masks, dict[str, Any]]:
     """Score by a criterion, once or in rounds, with or without fine-tuning between them; also what each round did."""
     options, pruner = stage.options, stage.options["pruner"]
@@ -90,9 +100,16 @@ def _score(
         return net.cpu(), masks, made(ratios, kept, [0] * len(ratios))
     recipe = factories.recipe(options["between"])
     module = PruningRounds(
-        net, factories.objective(options), recipe, attack=factories.validation_attack(options), seed=options["seed"],
-        decide=decide, ratios=ratios[:-1], removable=masking.removable(net, pruner), within=within,
-    )  # fmt: skip
+        net,
+        factories.objective(options),
+        recipe,
+        attack=factories.validation_attack(options),
+        seed=options["seed"],
+        decide=decide,
+        ratios=ratios[:-1],
+        removable=masking.removable(net, pruner),
+        within=within,
+    )
     train(stage, module, recipe, folder / "work", where, passes=passes * (len(ratios) - 1))
     collectives.rank_zero_continues()
     earlier = {name: mask.cpu() for name, mask in module.net.masks.items()}

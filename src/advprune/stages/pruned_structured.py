@@ -55,9 +55,18 @@ def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[st
     had, kept, rounds = sparse_parent.zeros_of(net), list[int](), {"rounds": ratios}
     if pruner["search"]:
         learned = search(stage, net, ratios, folder, where).net
-        scores = {name: learned.scores[name.replace(".", ":")].detach().cpu() for name in learned.masks}
+        scores = {
+            name: learned.scores[name.replace(".", ":")].detach().cpu() for name in learned.masks
+        }
         net = learned.net.cpu().eval()
-        _cut(net, whole, taken, filter_choice.of_weight_scores(scores, list(whole.widths)), asked, pruner)
+        _cut(
+            net,
+            whole,
+            taken,
+            filter_choice.of_weight_scores(scores, list(whole.widths)),
+            asked,
+            pruner,
+        )
     else:
         passes = between(options)
         for number, ratio in enumerate(ratios):
@@ -67,15 +76,21 @@ def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[st
             kept.append(total(whole.left(taken.removed(whole.widths), taken.gone))[0])
         rounds = made(ratios, kept, [*[passes] * (len(ratios) - 1), 0])
     facts = where.facts(training=True)
-    collectives.agree("filters and blocks to remove", (taken.kept, taken.gone), "report this as a defect")
+    collectives.agree(
+        "filters and blocks to remove", (taken.kept, taken.gone), "report this as a defect"
+    )
     collectives.rank_zero_continues()
     cut = {site: kept for site, kept in taken.kept.items() if len(kept) < whole.widths[site]}
     earlier = parent / structure.FILE
     found = Structure(cut, taken.gone, shapes(net))
-    (structure.load(earlier).then(found) if earlier.exists() else found).save(folder / structure.FILE)
+    (structure.load(earlier).then(found) if earlier.exists() else found).save(
+        folder / structure.FILE
+    )
     save_weights(folder / "model.safetensors", plain_weights(net))
     told = sparse_parent.told(had, unit=pruner["unit"])
-    return facts | _counted(net, whole, taken, shape, asked, pruner) | rounds | {"ratio": asked} | told
+    return (
+        facts | _counted(net, whole, taken, shape, asked, pruner) | rounds | {"ratio": asked} | told
+    )
 
 
 def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Removed, where: RunContext) -> Scores:
@@ -93,7 +108,9 @@ def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Removed, where: Ru
         collectives.without_communication()
     ):  # each rank scores on the same images; what differs by rounding is averaged
         shapes = {site.name: _score_shape(site, taken) for site in sites}
-        scores = criterion_contract.ask(build(pruner["criterion"]), net.to(device), images, shapes=shapes, sites=sites)
+        scores = criterion_contract.ask(
+            build(pruner["criterion"]), net.to(device), images, shapes=shapes, sites=sites
+        )
     scores = collectives.averaged(scores)
     net.cpu()
     return {name: score.cpu() for name, score in scores.items()}
@@ -101,18 +118,31 @@ def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Removed, where: Ru
 
 def _score_shape(site: FilterSite | BlockSite, taken: Removed) -> torch.Size:
     """A score for each filter that is left, one for a block."""
-    return torch.Size([len(taken.kept[site.name])]) if isinstance(site, FilterSite) else torch.Size([])
+    return (
+        torch.Size([len(taken.kept[site.name])]) if isinstance(site, FilterSite) else torch.Size([])
+    )
 
 
-def _cut(net: nn.Module, whole: Dense, taken: Removed, scores: Scores, ratio: float, pruner: dict[str, Any]) -> None:
+def _cut(
+    net: nn.Module,
+    whole: Dense,
+    taken: Removed,
+    scores: Scores,
+    ratio: float,
+    pruner: dict[str, Any],
+) -> None:
     """Choose by the scores and cut ``net`` in place; ``taken`` is brought up to date."""
     if pruner["unit"] == "blocks":
         if pruner["budget"] == "blocks" and whole.blocks:
             ratio = round(decimal(ratio) * len(whole.blocks)) / len(whole.blocks)
         new = block_choice.choose(
-            scores, ratio, sites=whole.blocks, share=lambda gone: whole.share(pruner["budget"], {}, gone),
-            gone=taken.gone, floor=pruner.get("floor") or block_choice.FLOOR,
-        )  # fmt: skip
+            scores,
+            ratio,
+            sites=whole.blocks,
+            share=lambda gone: whole.share(pruner["budget"], {}, gone),
+            gone=taken.gone,
+            floor=pruner.get("floor") or block_choice.FLOOR,
+        )
         shrink(net, Structure({}, new, {}), groups=whole.groups, sites=whole.blocks)
         taken.gone += new
         return
@@ -121,10 +151,16 @@ def _cut(net: nn.Module, whole: Dense, taken: Removed, scores: Scores, ratio: fl
         kept = filter_choice.uniform(scores, ratio, original=whole.widths, round_to=multiple)
     else:
         kept = filter_choice.choose(
-            scores, ratio, scope=pruner["scope"], original=whole.widths, floor=pruner.get("floor") or 1,
+            scores,
+            ratio,
+            scope=pruner["scope"],
+            original=whole.widths,
+            floor=pruner.get("floor") or 1,
             round_to=multiple,
-            share=lambda now: whole.share(pruner["budget"], {s: n + before[s] for s, n in now.items()}, []),
-        )  # fmt: skip
+            share=lambda now: whole.share(
+                pruner["budget"], {s: n + before[s] for s, n in now.items()}, []
+            ),
+        )
     shrink(net, Structure(kept, [], {}), groups=whole.groups, sites=whole.blocks)
     taken.kept = {site: [taken.kept[site][index] for index in stay] for site, stay in kept.items()}
 
@@ -132,32 +168,54 @@ def _cut(net: nn.Module, whole: Dense, taken: Removed, scores: Scores, ratio: fl
 def _between(stage: Stage, net: nn.Module, work: Path, where: RunContext, passes: int) -> nn.Module:
     """Fine-tune between two rounds."""
     recipe = factories.recipe(stage.options["between"])
-    module = RobustTraining(net, factories.objective(stage.options), recipe, seed=stage.options["seed"],
-                            attack=factories.validation_attack(stage.options))  # fmt: skip
+    module = RobustTraining(
+        net,
+        factories.objective(stage.options),
+        recipe,
+        seed=stage.options["seed"],
+        attack=factories.validation_attack(stage.options),
+    )
     train(stage, module, recipe, work, where, passes=passes)
     return module.net.cpu().eval()
 
 
 def _counted(
-    net: nn.Module, whole: Dense, taken: Removed, shape: tuple[int, int, int], ratio: float, pruner: dict[str, Any]
+    net: nn.Module,
+    whole: Dense,
+    taken: Removed,
+    shape: tuple[int, int, int],
+    ratio: float,
+    pruner: dict[str, Any],
 ) -> dict[str, Any]:
     """The counts of the network that is left; an error if they are not what the choice promised."""
     removed = taken.removed(whole.widths)
     promised, measured = total(whole.left(removed, taken.gone)), total(layers(net, shape))
     parameters = sum(parameter.numel() for parameter in net.parameters())
     if measured != promised or parameters != promised[0]:
-        raise UserError(f"pruning left {parameters} parameters and {measured[1]} MACs, not {promised}: a defect")
+        raise UserError(
+            f"pruning left {parameters} parameters and {measured[1]} MACs, not {promised}: a defect"
+        )
     achieved = whole.share(pruner["budget"], removed, taken.gone)
     uniform = pruner["budget"] == "filters" and pruner["scope"] == "layer"
     rounded = pruner["budget"] == "blocks" or uniform
     if not rounded and achieved < ratio - 1e-9:
-        raise UserError(f"pruning to ratio={ratio:g} of {pruner['budget']} removed only {achieved:.4f}: a defect")
+        raise UserError(
+            f"pruning to ratio={ratio:g} of {pruner['budget']} removed only {achieved:.4f}: a defect"
+        )
     dense_parameters, dense_macs = total(whole.costs)
     return {
-        "sparsity": 1 - parameters / dense_parameters, "zeros": 1 - parameters / dense_parameters,
-        "budget": pruner["budget"], "achieved": achieved,
-        "params": parameters, "dense_params": dense_parameters, "macs": measured[1], "dense_macs": dense_macs,
-        "filters": sum(map(len, taken.kept.values())), "dense_filters": sum(whole.widths.values()),
-        "blocks": len(whole.blocks) - len(taken.gone), "dense_blocks": len(whole.blocks),
-        "blocks_removed": taken.gone, "widths": {site: len(kept) for site, kept in taken.kept.items()},
-    }  # fmt: skip
+        "sparsity": 1 - parameters / dense_parameters,
+        "zeros": 1 - parameters / dense_parameters,
+        "budget": pruner["budget"],
+        "achieved": achieved,
+        "params": parameters,
+        "dense_params": dense_parameters,
+        "macs": measured[1],
+        "dense_macs": dense_macs,
+        "filters": sum(map(len, taken.kept.values())),
+        "dense_filters": sum(whole.widths.values()),
+        "blocks": len(whole.blocks) - len(taken.gone),
+        "dense_blocks": len(whole.blocks),
+        "blocks_removed": taken.gone,
+        "widths": {site: len(kept) for site, kept in taken.kept.items()},
+    }

@@ -25,17 +25,31 @@ class ScoringBatches:
 
 
 def search(
-    stage: Stage, net: Any, ratios: list[float], folder: Path, where: RunContext, *, within: Masks | None = None
+    stage: Stage,
+    net: Any,
+    ratios: list[float],
+    folder: Path,
+    where: RunContext,
+    *,
+    within: Masks | None = None,
 ) -> MaskSearch:
     """Train scores (HYDRA); the module comes with the masks of the last ratio chosen, ``within`` what was left."""
     options, pruner = stage.options, stage.options["pruner"]
     recipe, goal = factories.recipe(options["search"]), factories.objective(options)
     module = MaskSearch(
-        net, goal, recipe, attack=factories.validation_attack(options), seed=options["seed"],
+        net,
+        goal,
+        recipe,
+        attack=factories.validation_attack(options),
+        seed=options["seed"],
         scores=hydra.initial_scores(net, init=pruner["search"]["init"], seed=options["seed"]),
-        choose=lambda scores, ratio: hydra.masks_of(scores, ratio, pruner["scope"], _beside(within, scores)),
-        through=hydra.straight_through, ratios=ratios, bn=pruner["search"]["bn"],
-    )  # fmt: skip
+        choose=lambda scores, ratio: hydra.masks_of(
+            scores, ratio, pruner["scope"], _beside(within, scores)
+        ),
+        through=hydra.straight_through,
+        ratios=ratios,
+        bn=pruner["search"]["bn"],
+    )
     train(stage, module, recipe, folder / "work", where, passes=max(passes(recipe.epochs, goal), 1))
     module.ratio = ratios[-1]
     module.net.refresh()
@@ -44,10 +58,16 @@ def search(
 
 def _beside(masks: Masks | None, scores: Scores) -> Masks | None:
     """The masks on the scores' device."""
-    return None if masks is None else {name: masks[name].to(score.device) for name, score in scores.items()}
+    return (
+        None
+        if masks is None
+        else {name: masks[name].to(score.device) for name, score in scores.items()}
+    )
 
 
-def train(stage: Stage, module: Any, recipe: Any, work: Path, where: RunContext, *, passes: int) -> None:
+def train(
+    stage: Stage, module: Any, recipe: Any, work: Path, where: RunContext, *, passes: int
+) -> None:
     """One training phase inside the stage ``pruned``; it goes on from what it finds in ``work``."""
     repeats = replays(module.objective)
     datamodule = factories.data(stage.options, batch_size=recipe.batch_size, repeats=repeats)
@@ -98,7 +118,9 @@ def check(options: dict[str, Any], objective: Any) -> None:
             )
         return
     if epochs < 0:
-        raise UserError(f"pruner.epochs_per_round={epochs} is not possible: give 0, which trains nothing, or more")
+        raise UserError(
+            f"pruner.epochs_per_round={epochs} is not possible: give 0, which trains nothing, or more"
+        )
     if epochs % times:
         low, high = epochs - epochs % times, epochs + times - epochs % times
         raise UserError(
@@ -109,5 +131,7 @@ def check(options: dict[str, Any], objective: Any) -> None:
 
 def _replayed(times: int) -> str:
     return (
-        f", where each pass over the images counts as {times} epochs (objective.replays={times})" if times > 1 else ""
+        f", where each pass over the images counts as {times} epochs (objective.replays={times})"
+        if times > 1
+        else ""
     )

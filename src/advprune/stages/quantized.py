@@ -24,7 +24,17 @@ from advprune.surgery.subnet import Subnet
 
 #: What the parent measured and this network still has.
 INHERITED = (
-    *("sparsity", "weights_kept", "weights", "layers", "kept", "best", "last", "validation", "foreign"),
+    *(
+        "sparsity",
+        "weights_kept",
+        "weights",
+        "layers",
+        "kept",
+        "best",
+        "last",
+        "validation",
+        "foreign",
+    ),
     *("ratio", "compression", "params", "dense_params", "macs", "dense_macs"),
 )
 
@@ -40,15 +50,25 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
         found = calibrate(net, _images(stage))
     if "recipe" in stage.options:
         masks = {name: ~zero for name, zero in before.items()}
-        told |= train(Subnet(net, masks), stage, folder, where, "quantized", stage.options["recipe"], callbacks=[])
+        told |= train(
+            Subnet(net, masks),
+            stage,
+            folder,
+            where,
+            "quantized",
+            stage.options["recipe"],
+            callbacks=[],
+        )
         net.load_state_dict(load_weights(folder / "model.safetensors"))
     else:
         collectives.rank_zero_continues()
     save_weights(folder / "model.safetensors", plain_weights(net))
     whole = integers(net)
     save_weights(folder / "int8.safetensors", whole)
-    sizes = {"float_bytes": (parent / "model.safetensors").stat().st_size,
-             "int8_bytes": (folder / "int8.safetensors").stat().st_size}  # fmt: skip
+    sizes = {
+        "float_bytes": (parent / "model.safetensors").stat().st_size,
+        "int8_bytes": (folder / "int8.safetensors").stat().st_size,
+    }
     return (
         told
         | sizes
@@ -81,7 +101,9 @@ def load(stage: Stage, folder: Path, *, runs: str) -> Quantized:
     fake.load_state_dict(load_weights(folder / "model.safetensors"))
     fake.eval()
     judged = Int8(fake) if runs == "int8" else fake
-    return Quantized(judged, float_twin=checkpoint.load_network(stage.parent, parent), fake_quant=fake).eval()
+    return Quantized(
+        judged, float_twin=checkpoint.load_network(stage.parent, parent), fake_quant=fake
+    ).eval()
 
 
 def _images(stage: Stage) -> Iterator[Tensor]:

@@ -11,7 +11,8 @@ from advprune.pruners import scopes
 from advprune.pruners.schedule import cumulative
 from advprune.stages import masking
 
-#: Share of zeros from which on a network counts as sparse; fewer are accidents, such as of rounding to half precision.
+#: Share of zeros from which on a network counts as sparse; fewer are accidents, such as of rounding
+#: to half precision.
 SPARSE = 0.01
 
 
@@ -27,7 +28,9 @@ def masks_of(net: nn.Module, pruner: dict[str, Any]) -> Masks | None:
         return None
     weights = prunable(net)
     beside = {
-        n: torch.ones_like(p, dtype=torch.bool) for n, p in masking.removable(net, pruner).items() if n not in weights
+        n: torch.ones_like(p, dtype=torch.bool)
+        for n, p in masking.removable(net, pruner).items()
+        if n not in weights
     }
     return {name: weight.detach() != 0 for name, weight in weights.items()} | beside
 
@@ -41,7 +44,10 @@ def gone(net: nn.Module, pruner: dict[str, Any], masks: Masks | None, ratio: flo
     if masks is None:
         return 0.0
     names = masking.removable(net, pruner)
-    left, total = sum(int(masks[name].sum()) for name in names), sum(masks[name].numel() for name in names)
+    left, total = (
+        sum(int(masks[name].sum()) for name in names),
+        sum(masks[name].numel() for name in names),
+    )
     if keep_count(total, ratio) > left:
         raise UserError(
             f"ratio={ratio:g} is less than what is gone already: {total - left} of {total} weights of the dense "
@@ -63,7 +69,9 @@ def check(net: nn.Module, pruner: dict[str, Any], ratio: float) -> None:
     start = gone(net, pruner, within, ratio)
     names = masking.removable(net, pruner)
     flat = {name: torch.zeros(weight.shape) for name, weight in names.items()}
-    for cumulated in cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"], start=start):
+    for cumulated in cumulative(
+        ratio, schedule=pruner["schedule"], rounds=pruner["rounds"], start=start
+    ):
         if pruner["select"] is None:
             scopes.spend(flat, cumulated, scope=pruner["scope"], within=within)
 

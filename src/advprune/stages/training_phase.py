@@ -11,7 +11,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    RichProgressBar,
+)
 from pytorch_lightning.strategies import DDPStrategy
 
 from advprune.distributed import collectives, devices
@@ -39,7 +44,8 @@ class RunContext:
         trainer: options of the device.
         logger: what curves are told to.
         output: the job's own folder.
-        stage, folder: the stage being made, by the name loggers have for it, and its folder; ``output`` before that.
+        stage, folder: the stage being made, by the name loggers have for it, and its folder;
+            ``output`` before that.
         reported: key of the stage whose accuracy a search for options is after.
     """
 
@@ -65,26 +71,37 @@ class RunContext:
         found = {"precision": self.precision} if training and self.precision != "fp32" else {}
         if collectives.size() == 1:
             return found
-        return found | {"ranks": collectives.size()} | ({"batch_norm": self.batch_norm} if training else {})
+        return (
+            found
+            | {"ranks": collectives.size()}
+            | ({"batch_norm": self.batch_norm} if training else {})
+        )
 
     def settle(self, image_size: int) -> None:
         """Apply what holds for the whole process, and silence notices that are not for the user.
 
-        On images as small as the digits, two threads wait for each other more than they help: on two busy cores a
+        On images as small as the digits, two threads wait for each other more than they help: on
+            two busy cores a
         TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
         """
         if self.trainer.get("allocator", "keep") == "keep":
             malloc.keep()
-        threads = self.trainer.get("threads") or (1 if image_size <= TINY_IMAGE else devices.threads(self.trainer))
+        threads = self.trainer.get("threads") or (
+            1 if image_size <= TINY_IMAGE else devices.threads(self.trainer)
+        )
         if threads:
             torch.set_num_threads(int(threads))
         for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric", "auto-attack"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|lightning_utilities")
+        warnings.filterwarnings(
+            "ignore", module="pytorch_lightning|lightning_fabric|lightning_utilities"
+        )
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
-def trainer(where: RunContext, title: str, *, callbacks: list[Callback] | None = None, **options: Any) -> pl.Trainer:
+def trainer(
+    where: RunContext, title: str, *, callbacks: list[Callback] | None = None, **options: Any
+) -> pl.Trainer:
     """A Lightning Trainer for one phase; ``title`` is shown beside its progress."""
     terminal = sys.stdout.isatty() and collectives.is_rank_zero()
     shown: Callback = RichProgressBar(leave=False) if terminal else PlainProgress(title)
@@ -93,8 +110,11 @@ def trainer(where: RunContext, title: str, *, callbacks: list[Callback] | None =
         accelerator=where.trainer["accelerator"],
         devices=where.trainer["devices"] if several else 1,
         num_nodes=int(where.trainer.get("nodes") or 1) if several else 1,
-        benchmark=devices.on_gpu(where.trainer),  # batches have one size, so it pays to try the kernels once
-        # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and ranks.handed_out
+        benchmark=devices.on_gpu(
+            where.trainer
+        ),  # batches have one size, so it pays to try the kernels once
+        # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and
+        # ranks.handed_out
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
         logger=False,  # a job has one logger for all of its phases, which ``Curves`` tells
         callbacks=[*(callbacks or [StopWhenAsked()]), shown],
@@ -109,35 +129,66 @@ def trainer(where: RunContext, title: str, *, callbacks: list[Callback] | None =
 
 
 def fit(
-    where: RunContext, module: Any, datamodule: Any, work: Path, title: str, *, epochs: int, callbacks: list[Callback]
+    where: RunContext,
+    module: Any,
+    datamodule: Any,
+    work: Path,
+    title: str,
+    *,
+    epochs: int,
+    callbacks: list[Callback],
 ) -> None:
     """Train to the end, from the last checkpoint in ``work`` if there is one; asked to stop, write one first.
 
     Raises:
         Stopped: if the process was asked to stop.
     """
-    average = [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)] if module.recipe.ema is not None else []
-    saved = ModelCheckpoint(work, filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
-                            enable_version_counter=False, auto_insert_metric_name=False)  # fmt: skip
+    average = (
+        [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)]
+        if module.recipe.ema is not None
+        else []
+    )
+    saved = ModelCheckpoint(
+        work,
+        filename="last",
+        save_top_k=1,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+        auto_insert_metric_name=False,
+    )
     told = partial((where.logger if collectives.is_rank_zero() else Logger()).point, where.stage)
     curves = Curves((where.folder or where.output) / CURVES, work.name, told)
     trial = current() if where.reported is not None and where.reported in title else None
     reports = [] if trial is None else [ReportEpochs(trial)]
     last = work / "last.ckpt"
-    goes_on = collectives.broadcast_object(str(last) if collectives.is_rank_zero() and _is_whole(last) else None)
+    goes_on = collectives.broadcast_object(
+        str(last) if collectives.is_rank_zero() and _is_whole(last) else None
+    )
     check_ranks_agree(datamodule)
-    if collectives.size() > 1 and where.batch_norm != "synchronised":  # a rank's BatchNorm sees its own rows alone
+    if (
+        collectives.size() > 1 and where.batch_norm != "synchronised"
+    ):  # a rank's BatchNorm sees its own rows alone
         datamodule.least = 2 * collectives.size()
     run = trainer(
-        where, title, max_epochs=epochs, gradient_clip_val=module.recipe.clip,
+        where,
+        title,
+        max_epochs=epochs,
+        gradient_clip_val=module.recipe.clip,
         callbacks=[*callbacks, *reports, *average, curves, StopWhenAsked(last), saved],
-    )  # fmt: skip
+    )
     datamodule.to(run.strategy.root_device)
     module.batch_norm, module.precision = where.batch_norm, where.precision
     over_all = (
-        synchronised(module.net) if where.batch_norm == "synchronised" and collectives.size() > 1 else nullcontext()
+        synchronised(module.net)
+        if where.batch_norm == "synchronised" and collectives.size() > 1
+        else nullcontext()
     )
-    with over_all, optimized_layout(module.net, where.trainer, datamodule.image_size), preemption.postponed():
+    with (
+        over_all,
+        optimized_layout(module.net, where.trainer, datamodule.image_size),
+        preemption.postponed(),
+    ):
         interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
     if collectives.is_rank_zero():
         curves.save()
@@ -149,7 +200,11 @@ def _is_whole(last: Path) -> bool:
         return False
     wrong = broken_checkpoint(last)
     if wrong:
-        log.warning("%s is damaged (%s): this phase of training starts again from its beginning", last, wrong)
+        log.warning(
+            "%s is damaged (%s): this phase of training starts again from its beginning",
+            last,
+            wrong,
+        )
     return wrong is None
 
 
@@ -160,9 +215,13 @@ def check_ranks_agree(datamodule: Any) -> None:
         UserError: on every rank, naming those that don't.
     """
     if collectives.size() > 1:
-        collectives.agree("code", code_checksum(), "install the same version of advprune on every node")
         collectives.agree(
-            "images", datamodule.checksum(), "give every node the same data, or dataset.root on a shared disk"
+            "code", code_checksum(), "install the same version of advprune on every node"
+        )
+        collectives.agree(
+            "images",
+            datamodule.checksum(),
+            "give every node the same data, or dataset.root on a shared disk",
         )
 
 

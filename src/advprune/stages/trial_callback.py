@@ -24,4 +24,6 @@ class ReportEpochs(pl.Callback):
         epoch, value = trainer.current_epoch + 1, float(kept.last[kept.metric])
         bad = trainer.is_global_zero and self.trial.report(value, epoch)
         if trainer.strategy.reduce_boolean_decision(bad, all=False):
-            raise TrialPruned(f"given up after epoch {epoch}, with {value:.4f}: other trials were better by then")
+            raise TrialPruned(
+                f"given up after epoch {epoch}, with {value:.4f}: other trials were better by then"
+            )

@@ -1,7 +1,8 @@
 """The mark of a finished folder: the size and the checksum of each of its files, written last.
 
-So a file that was cut short, changed or lost later is noticed, and named, and what it belongs to can be made again. The
-checksum is CRC-32: against disks, not against people, and several times faster than SHA-256 on weights of 100 MB.
+So a file that was cut short, changed or lost later is noticed, and named, and what it belongs to
+can be made again. The checksum is CRC-32: against disks, not against people, and several times
+faster than SHA-256 on weights of 100 MB.
 """
 
 import json
@@ -27,7 +28,8 @@ def write_manifest(folder: Path) -> None:
     for part in folder.glob(f".*{PART}"):
         part.unlink(missing_ok=True)
     write_atomically(
-        folder / MARK, json.dumps({path.name: _facts(path) for path in _files(folder)}, indent=1, sort_keys=True)
+        folder / MARK,
+        json.dumps({path.name: _facts(path) for path in _files(folder)}, indent=1, sort_keys=True),
     )
 
 
@@ -45,13 +47,18 @@ def find_damage(folder: Path, *, read: bool, unread: Collection[str] = ()) -> st
     """What is wrong with a finished folder: a sentence that names the file; None if nothing is.
 
     Args:
-        read: compare each file's checksum, and not its size alone. ``result.json``, which is small, always is.
+        read: compare each file's checksum, and not its size alone. ``result.json``, which is small,
+            always is.
         unread: names of files of which the size is enough all the same.
     """
     mark = folder / MARK
     try:
         files = read_json(mark)
-        if not isinstance(files, dict) or RESULT not in files or any(Path(name).name != name for name in files):
+        if (
+            not isinstance(files, dict)
+            or RESULT not in files
+            or any(Path(name).name != name for name in files)
+        ):
             raise ValueError("it names no result")
         for name, facts in files.items():
             path = folder / name
@@ -60,7 +67,9 @@ def find_damage(folder: Path, *, read: bool, unread: Collection[str] = ()) -> st
                 return f"{path} is damaged: it is no file"
             if status.st_size != facts["bytes"]:
                 return f"{path} is damaged: it has {status.st_size} bytes and not {facts['bytes']}"
-            if (name == RESULT or (read and name not in unread)) and _checksum(path) != facts["crc32"]:
+            if (name == RESULT or (read and name not in unread)) and _checksum(path) != facts[
+                "crc32"
+            ]:
                 return f"{path} is damaged: its checksum is another one than when it was written"
     except FileNotFoundError as error:
         return f"{error.filename} is gone"
@@ -70,7 +79,11 @@ def find_damage(folder: Path, *, read: bool, unread: Collection[str] = ()) -> st
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != "." and path.name != MARK)
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and path.name[0] != "." and path.name != MARK
+    )
 
 
 def _facts(path: Path) -> dict[str, int]:

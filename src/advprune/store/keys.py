@@ -1,10 +1,11 @@
 """A stage's key: a hash of what determines its result, and of nothing else.
 
-What only says where it runs never enters. Of what is called, the arguments are in, with the defaults of its signature
-(``store/signatures.py``); an option at its neutral value (null) is dropped, so that a new option leaves old keys valid, and
-so is one that nothing looks at (``IDLE``). Numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0, a swept
-0.9600000000000001 is 0.96: ``units.number``). A change of code that changes results raises the stage's number in
-``RECIPES``, which is part of the key.
+What only says where it runs never enters. Of what is called, the arguments are in, with the
+defaults of its signature (``store/signatures.py``); an option at its neutral value (null) is
+dropped, so that a new option leaves old keys valid, and so is one that nothing looks at (``IDLE``).
+Numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0, a swept 0.9600000000000001 is 0.96:
+``units.number``). A change of code that changes results raises the stage's number in ``RECIPES``,
+which is part of the key.
 """
 
 import hashlib
@@ -17,29 +18,58 @@ from typing import Any
 from advprune.units import fraction, number
 
 RECIPES = {"dense": 1, "pruned": 3, "finetuned": 1, "quantized": 2, "evaluated": 2, "examples": 2}
-#: Options of a data set that say where it lies and how it is read; ``content_id`` and its like say what it is.
-WHERE = frozenset({"root", "cache", "workers", "download", "weights", "content", "extra", "test", "files", "verify"})
+#: Options of a data set that say where it lies and how it is read; ``content_id`` and its like say
+#: what it is.
+WHERE = frozenset(
+    {
+        "root",
+        "cache",
+        "workers",
+        "download",
+        "weights",
+        "content",
+        "extra",
+        "test",
+        "files",
+        "verify",
+    }
+)
 #: What a data set suggests to other nodes; they hold the resolved value themselves.
-SUGGESTED = frozenset({"eps", "attack_steps", "epochs", "batch_size", "learning_rate", "mean", "std"})
+SUGGESTED = frozenset(
+    {"eps", "attack_steps", "epochs", "batch_size", "learning_rate", "mean", "std"}
+)
 #: What shapes training only; the test images are the same without it.
 TRAINING_ONLY = frozenset({"augment", "extra_id", "train_id", "train_images", "validation"})
 #: What says which images are tested, and no more.
 TESTING_ONLY = frozenset({"test_id"})
-_DECIMAL = r"\s*[-+]?(\d{1,12}(\.\d*)?|\.\d+)(e[-+]?\d{1,2})?\s*"  # no number of more digits is a checksum
+_DECIMAL = (
+    r"\s*[-+]?(\d{1,12}(\.\d*)?|\.\d+)(e[-+]?\d{1,2})?\s*"  # no number of more digits is a checksum
+)
 _NUMBER = re.compile(f"{_DECIMAL}(/{_DECIMAL})?", re.IGNORECASE)
-#: Options that change nothing beside what else their node says, or that say what null says: {option: is it idle here?}.
+#: Options that change nothing beside what else their node says, or that say what null says:
+#: {option: is it idle here?}.
 IDLE: dict[str, Callable[[dict[str, Any]], bool]] = {
     "momentum": lambda node: node.get("optimizer") == "adam",
     "nesterov": lambda node: node.get("optimizer") == "adam" or node["nesterov"] is False,
     "start_noise": lambda node: node.get("start", "gaussian") != "gaussian",
-    "steps": lambda node: node.get("metric") == "clean_acc",  # of the attack that validation images are measured under
-    "precision": lambda node: TARGET in node and node.get("engine") != "fast",  # of AutoAttack's own engine
+    "steps": lambda node: (
+        node.get("metric") == "clean_acc"
+    ),  # of the attack that validation images are measured under
+    "precision": lambda node: (
+        TARGET in node and node.get("engine") != "fast"
+    ),  # of AutoAttack's own engine
     "beta": lambda node: node.get("form") in ("gaussian", "smoothadv"),
     "entropy": lambda node: node.get("form", "consistency") != "consistency",
-    "images": lambda node: node.get("ranges") == "dynamic",  # that calibrate a quantizer's static ranges
+    "images": lambda node: (
+        node.get("ranges") == "dynamic"
+    ),  # that calibrate a quantizer's static ranges
     "learning_rate": lambda node: "ranges" in node and not node.get("epochs"),
-    "epochs_per_round": lambda node: node.get("schedule") == "one_shot" or node.get("search") is not None,
-    "scope": lambda node: node.get("select") == "bernoulli",  # which gives each weight the same chance
+    "epochs_per_round": lambda node: (
+        node.get("schedule") == "one_shot" or node.get("search") is not None
+    ),
+    "scope": lambda node: (
+        node.get("select") == "bernoulli"
+    ),  # which gives each weight the same chance
     "remove": lambda node: node["remove"] == "smallest",
     "biases": lambda node: node["biases"] is False,
     "classifier": lambda node: node["classifier"] is True,
@@ -55,11 +85,16 @@ TARGET = "_target_"
 def canonical(value: Any) -> Any:
     """``value`` without nulls and what nothing looks at; numbers, and text that is one, in one spelling.
 
-    Nulls of what is called stay: where a null changes nothing, ``signatures.bound`` has left it out.
+    Nulls of what is called stay: where a null changes nothing, ``signatures.bound`` has left it
+    out.
     """
     if isinstance(value, dict):
         said = {k: v for k, v in sorted(value.items()) if TARGET in value or v is not None}
-        return {str(k): canonical(v) for k, v in said.items() if v is None or not (k in IDLE and IDLE[k](value))}
+        return {
+            str(k): canonical(v)
+            for k, v in said.items()
+            if v is None or not (k in IDLE and IDLE[k](value))
+        }
     if isinstance(value, list | tuple):
         return [canonical(v) for v in value]
     if isinstance(value, bool) or value is None:
@@ -77,11 +112,15 @@ def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, An
 
 def identity(kind: str, options: dict[str, Any]) -> Any:
     """The canonical options of a stage of this kind: what of them determines its result."""
-    own = {name: value for name, value in options.items() if name != "weights"}  # their checksum is beside them
+    own = {
+        name: value for name, value in options.items() if name != "weights"
+    }  # their checksum is beside them
     if "attack" in own:
         own["attack"] = without(own["attack"], "root")  # its content_id is beside it
     if "dataset" in own:
-        own["dataset"] = dataset_identity(own["dataset"], training=kind not in ("evaluated", "examples"))
+        own["dataset"] = dataset_identity(
+            own["dataset"], training=kind not in ("evaluated", "examples")
+        )
     return canonical(own)
 
 
@@ -96,5 +135,10 @@ def without(node: Any, name: str) -> Any:
 
 def key(kind: str, options: dict[str, Any], parent: str | None) -> str:
     """The key of a stage of this kind with these resolved options, made from the stage keyed ``parent``."""
-    described = {"stage": kind, "recipe": RECIPES[kind], "parent": parent, "options": identity(kind, options)}
+    described = {
+        "stage": kind,
+        "recipe": RECIPES[kind],
+        "parent": parent,
+        "options": identity(kind, options),
+    }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:LENGTH]

@@ -1,9 +1,10 @@
 """One maker a stage: a file lock, the name of who holds it, and what to do about a holder that gives no sign of life.
 
-The system frees the lock (``filelock``) of a process that dies. A network filesystem may not, when a whole host dies.
-So a holder touches a file beside the lock every ``BEAT`` seconds. A waiter that sees it untouched for ``PATIENCE``
-seconds by its own clock takes the lock's file away and starts with a new one. A holder that was only asleep finds,
-before it marks anything as finished, that the lock is no longer its own, and gives up (``Held.check``).
+The system frees the lock (``filelock``) of a process that dies. A network filesystem may not, when
+a whole host dies. So a holder touches a file beside the lock every ``BEAT`` seconds. A waiter that
+sees it untouched for ``PATIENCE`` seconds by its own clock takes the lock's file away and starts
+with a new one. A holder that was only asleep finds, before it marks anything as finished, that the
+lock is no longer its own, and gives up (``Held.check``).
 """
 
 import errno
@@ -62,7 +63,10 @@ class Held:
 @contextmanager
 def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
     """Hold the folder's lock; ``waiting(seconds)`` is called every five seconds while another process has it."""
-    from filelock import FileLock, Timeout  # 0.1 s, which a command that finds all it wants need not spend
+    from filelock import (
+        FileLock,
+        Timeout,
+    )  # 0.1 s, which a command that finds all it wants need not spend
 
     waited, watch = 0.0, _Watch(folder)
     while True:
@@ -78,7 +82,9 @@ def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
             watch.look()
     try:
         write_atomically(
-            folder / HOLDER, json.dumps({**_us(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}), durable=False
+            folder / HOLDER,
+            json.dumps({**_us(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}),
+            durable=False,
         )
         held = Held(folder, (folder / LOCK).stat().st_ino)
         try:
@@ -102,7 +108,11 @@ def holder(folder: Path) -> dict[str, Any]:
 
 def told(who: dict[str, Any]) -> str:
     """A holder in words."""
-    return f"process {who['pid']} on {who['host']}" if {"pid", "host"} <= who.keys() else "another process"
+    return (
+        f"process {who['pid']} on {who['host']}"
+        if {"pid", "host"} <= who.keys()
+        else "another process"
+    )
 
 
 class _Watch:
@@ -129,13 +139,20 @@ class _Watch:
         if sign != self.seen:
             self.seen, self.since = sign, time.monotonic()
         elif sign and time.monotonic() - self.since > PATIENCE:
-            log.warning("%s gave no sign of life for %.0f s: it is replaced", told(holder(self.folder)), PATIENCE)
+            log.warning(
+                "%s gave no sign of life for %.0f s: it is replaced",
+                told(holder(self.folder)),
+                PATIENCE,
+            )
             (self.folder / LOCK).unlink(missing_ok=True)
 
 
 @contextmanager
 def _beating(path: Path) -> Iterator[None]:
-    stop, own = threading.Event(), os.open(path, os.O_RDONLY)  # not what another process puts in its place
+    stop, own = (
+        threading.Event(),
+        os.open(path, os.O_RDONLY),
+    )  # not what another process puts in its place
 
     def beat() -> None:
         while not stop.wait(BEAT):

@@ -13,10 +13,19 @@ from typing import Any
 
 from advprune.runtime.processors import usable_processors
 
-PACKAGES = ("advprune", "torch", "torchvision", "pytorch-lightning", "hydra-core", "pyautoattack", "numpy")
+PACKAGES = (
+    "advprune",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "pyautoattack",
+    "numpy",
+)
 
 
-#: Files that decide what is computed: of those that git does not know, these are part of the code's version.
+#: Files that decide what is computed: of those that git does not know, these are part of the code's
+#: version.
 SOURCES = ("*.py", "*.yaml", "*.yml", "*.toml", "*.json")
 
 
@@ -35,7 +44,9 @@ def version_of(folder: Path) -> str | None:
         root = Path(_git(folder, "rev-parse", "--show-toplevel").decode().strip())
         commit = _git(root, "describe", "--always", "--abbrev=12").decode().strip()
         changes = _git(root, "diff", "HEAD", "--no-ext-diff", "--no-textconv", "--binary")
-        added = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *SOURCES).split(b"\0")
+        added = _git(
+            root, "ls-files", "-z", "--others", "--exclude-standard", "--", *SOURCES
+        ).split(b"\0")
         if not changes and not any(added):
             return commit
         digest = hashlib.sha256(changes)

@@ -1,7 +1,8 @@
 """The arguments that a configuration node calls its ``_target_`` with, read from source: nothing is imported for it.
 
-So a deleted option, which leaves its target at the default of its signature, is known for what it is, in the second in
-which a finished job is found. What source does not tell (a decorated function, a computed default) is imported.
+So a deleted option, which leaves its target at the default of its signature, is known for what it
+is, in the second in which a finished job is found. What source does not tell (a decorated function,
+a computed default) is imported.
 """
 
 import ast
@@ -23,8 +24,9 @@ class UntoldError(Exception):
 def bound(node: Any) -> Any:
     """The node with the defaults of what it calls filled in, at any depth.
 
-    A null stays where the default is something else; where null is the default, or no argument at all (an option that
-    the frame reads), it is left out, so that it is one with an option that is not given.
+    A null stays where the default is something else; where null is the default, or no argument at
+    all (an option that the frame reads), it is left out, so that it is one with an option that is
+    not given.
     """
     if isinstance(node, list):
         return [bound(inner) for inner in node]
@@ -34,8 +36,14 @@ def bound(node: Any) -> Any:
     if TARGET not in node:
         return own
     known = defaults(str(node[TARGET]))
-    given = {name: value for name, value in own.items() if value is not None or known.get(name) is not None}
-    return given | {name: value for name, value in known.items() if name not in own and _plain(value)}
+    given = {
+        name: value
+        for name, value in own.items()
+        if value is not None or known.get(name) is not None
+    }
+    return given | {
+        name: value for name, value in known.items() if name not in own and _plain(value)
+    }
 
 
 def _plain(value: Any) -> bool:
@@ -85,9 +93,15 @@ def _of_class(module: ast.Module, node: ast.ClassDef) -> Defaults:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
             return _of_function(module, inner)
     if node.decorator_list:
-        if node.bases or not all("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        if node.bases or not all(
+            "dataclass" in ast.unparse(decorator) for decorator in node.decorator_list
+        ):
             raise UntoldError(node.name)
-        fields = [inner for inner in node.body if isinstance(inner, ast.AnnAssign) and inner.value is not None]
+        fields = [
+            inner
+            for inner in node.body
+            if isinstance(inner, ast.AnnAssign) and inner.value is not None
+        ]
         return {ast.unparse(field.target): _value(module, field.value) for field in fields}
     if len(node.bases) == 1 and isinstance(node.bases[0], ast.Name):
         return _told(module, node.bases[0].id)
@@ -97,8 +111,12 @@ def _of_class(module: ast.Module, node: ast.ClassDef) -> Defaults:
 def _of_function(module: ast.Module, node: ast.FunctionDef) -> Defaults:
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args]
-    pairs = [*zip(positional[len(positional) - len(arguments.defaults) :], arguments.defaults, strict=True),
-             *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]  # fmt: skip
+    pairs = [
+        *zip(
+            positional[len(positional) - len(arguments.defaults) :], arguments.defaults, strict=True
+        ),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
     return {argument.arg: _value(module, value) for argument, value in pairs if value is not None}
 
 
@@ -108,10 +126,17 @@ def _value(module: ast.Module, node: ast.expr | None) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).rpartition(".")[2].islower():
+        if (
+            isinstance(node, ast.Name | ast.Attribute)
+            and ast.unparse(node).rpartition(".")[2].islower()
+        ):
             return node
         for own in module.body:
-            if isinstance(own, ast.Assign) and isinstance(node, ast.Name) and node.id in map(ast.unparse, own.targets):
+            if (
+                isinstance(own, ast.Assign)
+                and isinstance(node, ast.Name)
+                and node.id in map(ast.unparse, own.targets)
+            ):
                 return _value(module, own.value)
         raise UntoldError(ast.unparse(node)) from None
 
@@ -120,7 +145,9 @@ def _imported(dotted: str) -> Defaults:
     """Of the thing itself; a path that names nothing is refused at the door, in its own words."""
     module, _, name = dotted.rpartition(".")
     try:
-        found = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+        found = inspect.signature(
+            getattr(importlib.import_module(module), name)
+        ).parameters.values()
     except (ImportError, AttributeError, TypeError, ValueError):
         return {}
     return {own.name: own.default for own in found if own.default is not own.empty}

@@ -1,7 +1,8 @@
 """The store: one folder a finished stage, found again by its key.
 
-Safe for many processes: a stage is made under a file lock (``lock.py``); the mark ``complete`` is written last, with an
-atomic rename, so nobody sees half a stage. The mark knows the other files, so a damaged one is noticed.
+Safe for many processes: a stage is made under a file lock (``lock.py``); the mark ``complete`` is
+written last, with an atomic rename, so nobody sees half a stage. The mark knows the other files, so
+a damaged one is noticed.
 """
 
 import json
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 WORK = "work"
-#: Candidates that are kept for the user: nothing is made from them, and they are as large as the weights.
+#: Candidates that are kept for the user: nothing is made from them, and they are as large as the
+#: weights.
 UNREAD = frozenset({"last.safetensors", "best.safetensors"})
 
 
@@ -52,7 +54,9 @@ class Store:
         if not is_complete(folder):
             return False
         wrong = find_damage(folder, read=read, unread=UNREAD)
-        if wrong and is_complete(folder) and wrong not in self.told:  # else somebody just began to make it again
+        if (
+            wrong and is_complete(folder) and wrong not in self.told
+        ):  # else somebody just began to make it again
             self.told.add(wrong)
             log.warning("%s: %s %s is made again", wrong, stage.kind, stage.key)
         return wrong is None
@@ -61,13 +65,16 @@ class Store:
         """What a finished stage wrote down about itself.
 
         Raises:
-            UserError: if its ``result.json`` cannot be read; the message names it and how to have it made again.
+            UserError: if its ``result.json`` cannot be read; the message names it and how to have
+                it made again.
         """
         path = self.folder(stage) / "result.json"
         try:
             return read_json(path)
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({error}); delete its folder and give the command again") from None
+            raise UserError(
+                f"{path} is damaged ({error}); delete its folder and give the command again"
+            ) from None
 
     def begin(self, stage: "Stage") -> None:
         """From here on the stage is unfinished to everybody; to be called with the stage claimed."""
@@ -109,7 +116,8 @@ class Store:
         """Hold the stage's lock; ``waiting(seconds)`` is called now and then while another process has it.
 
         Yields:
-            The stage's folder. Within, nothing is written into it once another process has taken it over.
+            The stage's folder. Within, nothing is written into it once another process has taken it
+            over.
         """
         folder = self.folder(stage)
         folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,8 @@ from advprune.sites import BlockSite
 def remove(model: nn.Module, sites: list[BlockSite], names: list[str]) -> nn.Module:
     """Replace blocks by the identity, in place.
 
-    Exact where the shortcut is the identity and, for a block that ends in a ReLU, its input has passed one.
+    Exact where the shortcut is the identity and, for a block that ends in a ReLU, its input has
+    passed one.
 
     Args:
         sites: of this model, as it was dense.
@@ -22,7 +23,9 @@ def remove(model: nn.Module, sites: list[BlockSite], names: list[str]) -> nn.Mod
     for name in names:
         if not removable.get(name, False):
             allowed = [site.name for site in sites if site.removable]
-            raise UserError(f"{name} is no block that can be removed; those that can: {', '.join(allowed) or 'none'}")
+            raise UserError(
+                f"{name} is no block that can be removed; those that can: {', '.join(allowed) or 'none'}"
+            )
     for name in names:
         model.set_submodule(name, nn.Identity())
     return model

@@ -57,7 +57,12 @@ class Dense:
         return 1 - total(self.left(removed, gone))[at] / total(self.costs)[at]
 
 
-def dense(model: nn.Module, filters: list[FilterSite], blocks: list[BlockSite], shape: tuple[int, int, int]) -> Dense:
+def dense(
+    model: nn.Module,
+    filters: list[FilterSite],
+    blocks: list[BlockSite],
+    shape: tuple[int, int, int],
+) -> Dense:
     """Measure a network; it is left as it was.
 
     Args:

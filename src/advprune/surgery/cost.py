@@ -18,7 +18,8 @@ class Layer:
 
     Args:
         outputs: channels or features.
-        inputs: channels or features that one output reads; 1 of a depthwise convolution or a BatchNorm.
+        inputs: channels or features that one output reads; 1 of a depthwise convolution or a
+            BatchNorm.
         weights: for one pair of output and input.
         biases: learned numbers an output has besides (of a BatchNorm, gamma and beta).
         positions: of the output map; 0 where nothing is multiplied.
@@ -70,7 +71,11 @@ def _recorder(name: str, found: dict[str, Layer]):  # type: ignore[no-untyped-de
             return
         assert isinstance(module, LAYERS)
         weight, bias = module.weight, int(module.bias is not None)
-        positions = out[0, 0].numel() if isinstance(module, nn.Conv2d) else out[0].numel() // weight.shape[0]
+        positions = (
+            out[0, 0].numel()
+            if isinstance(module, nn.Conv2d)
+            else out[0].numel() // weight.shape[0]
+        )
         found[name] = Layer(weight.shape[0], weight.shape[1], weight[0, 0].numel(), bias, positions)
 
     return record
@@ -78,7 +83,9 @@ def _recorder(name: str, found: dict[str, Layer]):  # type: ignore[no-untyped-de
 
 def total(costs: dict[str, Layer]) -> tuple[int, int]:
     """Parameters and MACs of all layers."""
-    return sum(layer.parameters for layer in costs.values()), sum(layer.macs for layer in costs.values())
+    return sum(layer.parameters for layer in costs.values()), sum(
+        layer.macs for layer in costs.values()
+    )
 
 
 def without(costs: dict[str, Layer], groups: Groups, removed: dict[str, int]) -> dict[str, Layer]:
@@ -90,8 +97,11 @@ def without(costs: dict[str, Layer], groups: Groups, removed: dict[str, int]) ->
             lost[at] = lost.get(at, 0) + count * follower.spread
     return {
         name: Layer(
-            layer.outputs - lost.get((name, "out"), 0), layer.inputs - lost.get((name, "in"), 0),
-            layer.weights, layer.biases, layer.positions,
+            layer.outputs - lost.get((name, "out"), 0),
+            layer.inputs - lost.get((name, "in"), 0),
+            layer.weights,
+            layer.biases,
+            layer.positions,
         )
         for name, layer in costs.items()
-    }  # fmt: skip
+    }

@@ -23,20 +23,25 @@ class Effective:
         self._inference = torch.is_inference_mode_enabled()
         self._spent: list[bool] = []
         for weight in weights.values():
-            if weight.requires_grad:  # the hook holds the flag alone: holding self would keep every step's graph alive
+            if (
+                weight.requires_grad
+            ):  # the hook holds the flag alone: holding self would keep every step's graph alive
                 weight.register_hook(partial(_mark, self._spent))
 
     def stale(self, sources: Sequence[Tensor]) -> bool:
         """Whether a source was written or replaced, a backward pass spent the graph, or a graph is needed and missing.
 
-        Sources that have been frozen since (an attack does that) leave the weights as good as they were.
+        Sources that have been frozen since (an attack does that) leave the weights as good as they
+        were.
         """
         if self._spent or (self._inference and not torch.is_inference_mode_enabled()):
             return True
         if _state(sources) != self._made_from:
             return True
         grad = torch.is_grad_enabled()
-        return grad and any(s.requires_grad and not had for s, had in zip(sources, self._graph, strict=True))
+        return grad and any(
+            s.requires_grad and not had for s, had in zip(sources, self._graph, strict=True)
+        )
 
 
 class _Steps:
@@ -49,11 +54,16 @@ class _Steps:
         cls.taken += 1
 
 
-register_optimizer_step_post_hook(_Steps.count)  # the only place that sees every optimizer, whoever built it
+register_optimizer_step_post_hook(
+    _Steps.count
+)  # the only place that sees every optimizer, whoever built it
 
 
 def _state(sources: Sequence[Tensor]) -> list[int]:
-    return [_Steps.taken, *(number for s in sources for number in (id(s), s._version, s.data_ptr()))]
+    return [
+        _Steps.taken,
+        *(number for s in sources for number in (id(s), s._version, s.data_ptr())),
+    ]
 
 
 def _mark(spent: list[bool], grad: Tensor) -> None:

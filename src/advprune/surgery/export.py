@@ -15,7 +15,10 @@ TOLERANCE = 1e-4
 
 def safetensors(model: nn.Module, path: Path) -> Path:
     """Write the state dict; what was pruned is zero or gone."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
+        path,
+    )
     return path
 
 
@@ -25,7 +28,11 @@ def check_packages() -> None:
     Raises:
         UserError: naming it, and how to install it.
     """
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    missing = [
+        name
+        for name in ("onnx", "onnxscript", "onnxruntime")
+        if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise UserError(f"export=onnx needs {', '.join(missing)}: pip install 'advprune[onnx]'")
 
@@ -37,7 +44,8 @@ def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
         model: on the CPU.
         shape: (C, H, W) of an image; pixels in [0, 1], for the normalisation is inside.
     Raises:
-        UserError: if a package is missing, or onnxruntime's logits differ by more than 1e-4 of the largest.
+        UserError: if a package is missing, or onnxruntime's logits differ by more than 1e-4 of the
+            largest.
     """
     check_packages()
     import onnxruntime
@@ -45,8 +53,15 @@ def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
     x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
     with frozen(model):
         batch = {0: torch.export.Dim("batch", min=1, max=65536)}
-        program = torch.onnx.export(model, (x,), input_names=["pixels"], output_names=["logits"], dynamo=True,
-                                    dynamic_shapes=(batch,), verbose=False)  # fmt: skip
+        program = torch.onnx.export(
+            model,
+            (x,),
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamo=True,
+            dynamic_shapes=(batch,),
+            verbose=False,
+        )
         assert program is not None
         program.save(str(path))
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -56,5 +71,7 @@ def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
             found = torch.from_numpy(session.run(None, {"pixels": images.numpy()})[0])
             off = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1))
             if off > TOLERANCE:
-                raise UserError(f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be used")
+                raise UserError(
+                    f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be used"
+                )
     return path

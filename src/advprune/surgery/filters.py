@@ -18,7 +18,8 @@ def remove(model: nn.Module, groups: Groups, kept: Kept) -> nn.Module:
     Returns:
         The same model, its mode and flags unchanged.
     Raises:
-        UserError: naming the site, if it is unknown, nothing of it would stay, or an index is not one of its filters.
+        UserError: naming the site, if it is unknown, nothing of it would stay, or an index is not
+            one of its filters.
     """
     check(model, groups, kept)
     for site, indices in kept.items():
@@ -31,7 +32,8 @@ def remove(model: nn.Module, groups: Groups, kept: Kept) -> nn.Module:
 def silence(model: nn.Module, groups: Groups, kept: Kept) -> nn.Module:
     """The masked twin of ``remove``, in place and of the dense shape: nothing reads the filters that are not kept.
 
-    Their readers' weights are zeroed and not their own, for a BatchNorm turns a filter of zeros into a constant.
+    Their readers' weights are zeroed and not their own, for a BatchNorm turns a filter of zeros
+    into a constant.
     """
     check(model, groups, kept)
     for site, indices in kept.items():
@@ -53,10 +55,19 @@ def check(model: nn.Module, groups: Groups, kept: Kept) -> None:
     """Refuse what cannot be cut; see ``remove``."""
     for site, indices in kept.items():
         if site not in groups:
-            raise UserError(f"{site} has no filters that may go; those that have: {', '.join(groups) or 'none'}")
+            raise UserError(
+                f"{site} has no filters that may go; those that have: {', '.join(groups) or 'none'}"
+            )
         count = width(model, site)
-        if not indices or sorted(set(indices)) != list(indices) or indices[0] < 0 or indices[-1] >= count:
-            raise UserError(f"{site} has filters 0 to {count - 1}; at least one must stay, each named once, ascending")
+        if (
+            not indices
+            or sorted(set(indices)) != list(indices)
+            or indices[0] < 0
+            or indices[-1] >= count
+        ):
+            raise UserError(
+                f"{site} has filters 0 to {count - 1}; at least one must stay, each named once, ascending"
+            )
 
 
 def _slice(module: nn.Module, follower: Follower, indices: list[int]) -> None:
@@ -83,10 +94,15 @@ def fit_attributes(module: nn.Module) -> None:
         if module.groups > 1 and module.groups == module.in_channels:
             module.groups = module.in_channels = module.out_channels = weight.shape[0]
         else:
-            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+            module.out_channels, module.in_channels = (
+                weight.shape[0],
+                weight.shape[1] * module.groups,
+            )
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
     elif isinstance(module, nn.modules.batchnorm._BatchNorm):
         module.num_features = weight.shape[0]
     else:
-        raise UserError(f"a {type(module).__name__} cannot change its width here; supported: Conv2d, Linear, BatchNorm")
+        raise UserError(
+            f"a {type(module).__name__} cannot change its width here; supported: Conv2d, Linear, BatchNorm"
+        )

@@ -1,9 +1,9 @@
 """What must be sliced together when a filter goes: torch-pruning's dependency graph asked, its indices kept as values.
 
-Torch-Pruning (Fang et al. 2023, https://arxiv.org/abs/2301.12900) finds the followers (BatchNorm, depthwise
-convolutions, the next layer's inputs, also across a flatten); it neither chooses nor cuts here, for at ratios near 1
-it skips groups without a word, and zero-padded shortcuts mislead it about the widths that sums fix, which
-no site touches.
+Torch-Pruning (Fang et al. 2023, https://arxiv.org/abs/2301.12900) finds the followers (BatchNorm,
+depthwise convolutions, the next layer's inputs, also across a flatten); it neither chooses nor cuts
+here, for at ratios near 1 it skips groups without a word, and zero-padded shortcuts mislead it
+about the widths that sums fix, which no site touches.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,10 @@ class Follower:
 
     Args:
         module: its name.
-        side: ``out`` for its output channels (a BatchNorm's features), ``in`` for its input channels.
-        spread: how many consecutive entries one filter stands for (map pixels behind a flatten, otherwise 1).
+        side: ``out`` for its output channels (a BatchNorm's features), ``in`` for its input
+            channels.
+        spread: how many consecutive entries one filter stands for (map pixels behind a flatten,
+            otherwise 1).
     """
 
     module: str
@@ -31,7 +33,9 @@ class Follower:
     spread: int = 1
 
 
-Groups = dict[str, tuple[Follower, ...]]  # {site name: followers, the convolution itself among them}
+Groups = dict[
+    str, tuple[Follower, ...]
+]  # {site name: followers, the convolution itself among them}
 
 
 def groups(model: nn.Module, sites: list[FilterSite], shape: tuple[int, int, int]) -> Groups:
@@ -43,7 +47,8 @@ def groups(model: nn.Module, sites: list[FilterSite], shape: tuple[int, int, int
     Returns:
         By site name. The model is left as it was.
     Raises:
-        UserError: if a site's width is tied to another convolution's, or a follower is of an unknown kind.
+        UserError: if a site's width is tied to another convolution's, or a follower is of an
+            unknown kind.
     """
     names = {module: name for name, module in model.named_modules()}
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -53,7 +58,9 @@ def groups(model: nn.Module, sites: list[FilterSite], shape: tuple[int, int, int
         with torch.enable_grad():
             model.eval().requires_grad_(True)
             graph = torch_pruning.DependencyGraph()
-            graph.build_dependency(model, example_inputs=torch.zeros(2, *shape, device=device), verbose=False)
+            graph.build_dependency(
+                model, example_inputs=torch.zeros(2, *shape, device=device), verbose=False
+            )
             return {site.name: _followers(model, graph, site, names) for site in sites}
     finally:
         for parameter, flag in flags:
@@ -64,22 +71,36 @@ def groups(model: nn.Module, sites: list[FilterSite], shape: tuple[int, int, int
 
 
 def _followers(
-    model: nn.Module, graph: torch_pruning.DependencyGraph, site: FilterSite, names: dict[nn.Module, str]
+    model: nn.Module,
+    graph: torch_pruning.DependencyGraph,
+    site: FilterSite,
+    names: dict[nn.Module, str],
 ) -> tuple[Follower, ...]:
     conv = model.get_submodule(site.conv)
     found: dict[tuple[str, str], Follower] = {}
-    for item, indices in graph.get_pruning_group(conv, torch_pruning.prune_conv_out_channels, idxs=[0]):
+    for item, indices in graph.get_pruning_group(
+        conv, torch_pruning.prune_conv_out_channels, idxs=[0]
+    ):
         module = item.target.module
         if module not in names or not any(True for _ in module.parameters(recurse=False)):
             continue
         incoming = graph.is_in_channel_pruning_fn(item.handler) and not _depthwise(module)
         incoming = incoming and not isinstance(module, nn.modules.batchnorm._BatchNorm)
         follower = Follower(names[module], "in" if incoming else "out", len(indices))
-        if not incoming and isinstance(module, nn.Conv2d) and module is not conv and not _depthwise(module):
-            raise UserError(f"the filters of {site.conv} are tied to those of {follower.module}; they cannot go alone")
+        if (
+            not incoming
+            and isinstance(module, nn.Conv2d)
+            and module is not conv
+            and not _depthwise(module)
+        ):
+            raise UserError(
+                f"the filters of {site.conv} are tied to those of {follower.module}; they cannot go alone"
+            )
         found[follower.module, follower.side] = follower
     return tuple(found.values())
 
 
 def _depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and module.groups > 1 and module.groups == module.in_channels
+    return (
+        isinstance(module, nn.Conv2d) and module.groups > 1 and module.groups == module.in_channels
+    )

@@ -23,7 +23,10 @@ def nonzeros(model: nn.Module) -> dict[str, int]:
 def effective_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """Multiplications by weights that are not zero, for one image; what ideal sparse hardware would do."""
     costs = layers(model, shape)
-    return sum(count * costs[name.removesuffix(".weight")].positions for name, count in nonzeros(model).items())
+    return sum(
+        count * costs[name.removesuffix(".weight")].positions
+        for name, count in nonzeros(model).items()
+    )
 
 
 def file_bytes(state: Mapping[str, Tensor]) -> dict[str, int]:
@@ -33,7 +36,10 @@ def file_bytes(state: Mapping[str, Tensor]) -> dict[str, int]:
     """
     dense = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     sparse = sum(
-        min(t.numel() * t.element_size(), -(-t.numel() // 8) + int(torch.count_nonzero(t)) * t.element_size())
+        min(
+            t.numel() * t.element_size(),
+            -(-t.numel() // 8) + int(torch.count_nonzero(t)) * t.element_size(),
+        )
         for t in state.values()
     )
     return {"dense": dense, "sparse": sparse}

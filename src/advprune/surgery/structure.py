@@ -65,7 +65,12 @@ def shapes(model: nn.Module) -> dict[str, list[int]]:
 
 
 def shrink(
-    dense: nn.Module, structure: Structure, *, groups: Groups, sites: list[BlockSite], masked: bool = False
+    dense: nn.Module,
+    structure: Structure,
+    *,
+    groups: Groups,
+    sites: list[BlockSite],
+    masked: bool = False,
 ) -> nn.Module:
     """Cut a dense network down to a structure in place, its weights kept; ``masked`` only silences what goes."""
     (filters.silence if masked else filters.remove)(dense, groups, structure.filters)
@@ -82,7 +87,9 @@ def rebuild(dense: nn.Module, structure: Structure) -> nn.Module:
     """
     for name in structure.blocks:
         if name not in dict(dense.named_modules()):
-            raise UserError(f"the structure removes {name}, which this {type(dense).__name__} does not have")
+            raise UserError(
+                f"the structure removes {name}, which this {type(dense).__name__} does not have"
+            )
         dense.set_submodule(name, nn.Identity())
     own = dense.state_dict()
     strange = sorted(set(own) ^ set(structure.shapes))
@@ -99,7 +106,9 @@ def rebuild(dense: nn.Module, structure: Structure) -> nn.Module:
 
 
 def _resize(model: nn.Module, name: str, tensor: Tensor, shape: list[int]) -> None:
-    if len(shape) != tensor.ndim or any(not 0 < new <= old for new, old in zip(shape, tensor.shape, strict=True)):
+    if len(shape) != tensor.ndim or any(
+        not 0 < new <= old for new, old in zip(shape, tensor.shape, strict=True)
+    ):
         raise UserError(
             f"the structure has {name} as {tuple(shape)}, and this {type(model).__name__} {tuple(tensor.shape)}: "
             "choose the model it was made from"
@@ -124,4 +133,6 @@ def misses_structure(model: nn.Module, weights: dict[str, Tensor]) -> bool:
     if any(len(a) != len(b) or any(x > y for x, y in zip(a, b, strict=True)) for a, b in pairs):
         return False
     convolutions = [name for name, tensor in own.items() if tensor.ndim == 4]
-    return any(name not in weights or weights[name].shape[0] < own[name].shape[0] for name in convolutions)
+    return any(
+        name not in weights or weights[name].shape[0] < own[name].shape[0] for name in convolutions
+    )

@@ -1,7 +1,7 @@
 """A network seen through masks: pruned weights count as zero; the masks are fixed, or follow learned scores.
 
-All forwards between two optimizer steps share one set of effective weights, so the ten attack steps of a training step
-are ten plain forwards and not ten rankings of every layer.
+All forwards between two optimizer steps share one set of effective weights, so the ten attack steps
+of a training step are ten plain forwards and not ten rankings of every layer.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,25 +21,30 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 class Subnet(nn.Module):
     """``net`` with its weights seen through masks: a module like any other, which owns ``net`` from here on.
 
-    Given ``masks``, they are fixed and every parameter of ``net`` trains; pruned weights decay but stay unseen. Given
-    ``scores``, it searches: the scores train, weights and biases are frozen, and the masks are chosen anew whenever the
-    scores have changed. The ``requires_grad`` flags of ``net`` are set to what trains.
+    Given ``masks``, they are fixed and every parameter of ``net`` trains; pruned weights decay but
+    stay unseen. Given ``scores``, it searches: the scores train, weights and biases are frozen, and
+    the masks are chosen anew whenever the scores have changed. The ``requires_grad`` flags of
+    ``net`` are set to what trains.
 
-    Effective weights are rebuilt by ``refresh()``, and by a forward that finds them stale: after an optimizer step, a
-    loaded checkpoint, a move to a device, or a backward pass, which spends their graph. Values written through
-    ``tensor.data`` in place are invisible to this; call ``refresh()`` then. A ``net`` that recomputes activations
-    during the backward pass would do so with unmasked weights and is not supported.
+    Effective weights are rebuilt by ``refresh()``, and by a forward that finds them stale: after an
+    optimizer step, a loaded checkpoint, a move to a device, or a backward pass, which spends their
+    graph. Values written through ``tensor.data`` in place are invisible to this; call ``refresh()``
+    then. A ``net`` that recomputes activations during the backward pass would do so with unmasked
+    weights and is not supported.
 
     Args:
         net: pixels (N, C, H, W) in [0, 1] -> logits (N, K).
         masks: fixed masks; either these or ``scores``.
         scores: initial scores, one per prunable weight, of its shape.
         choose: scores -> masks; with ``scores`` only.
-        through: (weight, scores, mask) -> effective weight that passes gradients to the scores; with ``scores`` only.
-        bn: normalisation during a search. ``train`` as the authors do: gamma and beta learn, running statistics move;
-            ``freeze_affine`` stops gamma and beta; ``freeze_all`` stops the statistics too.
+        through: (weight, scores, mask) -> effective weight that passes gradients to the scores;
+            with ``scores`` only.
+        bn: normalisation during a search. ``train`` as the authors do: gamma and beta learn,
+            running statistics move; ``freeze_affine`` stops gamma and beta; ``freeze_all`` stops
+            the statistics too.
     Raises:
-        UserError: if masks or scores do not fit ``net`` (naming the tensor), or ``bn`` has no such member.
+        UserError: if masks or scores do not fit ``net`` (naming the tensor), or ``bn`` has no such
+            member.
         ValueError: if not exactly one of masks and scores is given, or a search lacks a function.
     """
 
@@ -63,12 +68,17 @@ class Subnet(nn.Module):
         if scores is not None and choose is not None:
             masks = choose(_fitting(net, scores))
             for name, weight in prunable(net).items():
-                self.scores[_key(name)] = nn.Parameter(scores[name].detach().to(weight.device, copy=True))
+                self.scores[_key(name)] = nn.Parameter(
+                    scores[name].detach().to(weight.device, copy=True)
+                )
         pairs = matched(net, masks or {})
         self._names = tuple(pairs)
         self._holders = {name: _holders(net, weight) for name, (weight, _) in pairs.items()}
         self._mask_buffers = nn.Module()
-        for name, (_, mask) in pairs.items():  # a search's masks follow from its scores: only fixed ones are state
+        for name, (
+            _,
+            mask,
+        ) in pairs.items():  # a search's masks follow from its scores: only fixed ones are state
             self._mask_buffers.register_buffer(_key(name), mask.clone(), persistent=scores is None)
         self._effective: Effective | None = None
         self._lent = False
@@ -97,13 +107,16 @@ class Subnet(nn.Module):
     def refresh(self) -> None:
         """Choose the masks (in a search) and build the effective weights, with their graph if gradients are on.
 
-        To be called at the start of each training step; all forwards until the next optimizer step share the result.
+        To be called at the start of each training step; all forwards until the next optimizer step
+        share the result.
         """
         if self._choose is not None:
             chosen = self._choose({name: self.scores[_key(name)].detach() for name in self._names})
             for name in self._names:
                 self._mask(name).copy_(chosen[name])
-        self._effective = Effective({name: self._effective_weight(name) for name in self._names}, self._sources())
+        self._effective = Effective(
+            {name: self._effective_weight(name) for name in self._names}, self._sources()
+        )
 
     @contextmanager
     def pruned(self) -> Iterator[nn.Module]:
@@ -113,7 +126,11 @@ class Subnet(nn.Module):
             return
         self._ensure_fresh()
         assert self._effective is not None
-        own = [(module, key, self._weight(name)) for name in self._names for module, key in self._holders[name]]
+        own = [
+            (module, key, self._weight(name))
+            for name in self._names
+            for module, key in self._holders[name]
+        ]
         self._lent = True
         try:  # what torch.func.functional_call does, with the places looked up once and not per forward
             for name, weight in self._effective.weights.items():
@@ -140,7 +157,9 @@ class Subnet(nn.Module):
         masks = self.masks
         state = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
         of_weight = {id(self._weight(name)): mask for name, mask in masks.items()}
-        for alias, parameter in self.net.named_parameters(remove_duplicate=False):  # a shared weight has two names
+        for alias, parameter in self.net.named_parameters(
+            remove_duplicate=False
+        ):  # a shared weight has two names
             if id(parameter) in of_weight:
                 state[alias].masked_fill_(~of_weight[id(parameter)], 0)
         return state, masks
@@ -187,12 +206,16 @@ def _fitting(net: nn.Module, scores: Scores) -> Scores:
     shapes = {name: tuple(weight.shape) for name, weight in prunable(net).items()}
     for name in shapes | scores:
         if name not in scores or name not in shapes or tuple(scores[name].shape) != shapes[name]:
-            raise UserError(f"the scores of {name} do not fit: one score per prunable weight of {type(net).__name__}")
+            raise UserError(
+                f"the scores of {name} do not fit: one score per prunable weight of {type(net).__name__}"
+            )
     return {name: scores[name].detach() for name in shapes}
 
 
 def _holders(net: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, str]]:
-    return [(m, key) for m in net.modules() for key, held in m._parameters.items() if held is parameter]
+    return [
+        (m, key) for m in net.modules() for key, held in m._parameters.items() if held is parameter
+    ]
 
 
 def _norms(net: nn.Module) -> list[nn.Module]:

@@ -11,7 +11,8 @@ FILE = "metrics.csv"
 class CsvFile(Logger):
     """Columns ``name, epoch, step, value``; what has no epoch, such as a result, leaves these two empty.
 
-    A line a number, because stages have different curves: ``pandas.read_csv(…).pivot(…)`` makes columns of them.
+    A line a number, because stages have different curves: ``pandas.read_csv(…).pivot(…)`` makes
+    columns of them.
     """
 
     def __init__(self) -> None:
@@ -29,11 +30,18 @@ class CsvFile(Logger):
     def point(self, stage: str, row: Row) -> None:
         """A line for each number."""
         at = (row["epoch"], row["step"])
-        self._write((f"{stage}/{name}", *at, value) for name, value in row.items() if name not in ("epoch", "step"))
+        self._write(
+            (f"{stage}/{name}", *at, value)
+            for name, value in row.items()
+            if name not in ("epoch", "step")
+        )
 
     def finished(self, found: Finished) -> None:
         """Per-layer sparsity."""
-        self._write((f"sparsity/{found.stage}/{name}", "", "", share) for name, share in found.layers.items())
+        self._write(
+            (f"sparsity/{found.stage}/{name}", "", "", share)
+            for name, share in found.layers.items()
+        )
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
         """The numbers of the table."""

@@ -37,5 +37,10 @@ def wandb(
         checkpoints: send the final network as an artifact.
     """
     return WandbRun(
-        project=project, entity=entity, mode=mode, group=group, folder=folder, checkpoints=checkpoints
-    )  # fmt: skip
+        project=project,
+        entity=entity,
+        mode=mode,
+        group=group,
+        folder=folder,
+        checkpoints=checkpoints,
+    )

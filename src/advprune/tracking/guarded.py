@@ -74,8 +74,10 @@ class Guarded(Logger):
         error, name = sys.exc_info()[1], type(self.inner).__name__
         reason = str(error).strip().splitlines() or [type(error).__name__]
         log.warning(
-            "logger %s failed (%s: %s); the job goes on without it, and the same command logs it whole", name, event,
+            "logger %s failed (%s: %s); the job goes on without it, and the same command logs it whole",
+            name,
+            event,
             reason[0],
-        )  # fmt: skip
+        )
         log.debug("logger %s", name, exc_info=True)
         self.inner = None

@@ -1,7 +1,8 @@
 """What a logger is told of a job, the same names for all of them, and that it may fail without the job failing.
 
-Names: ``<stage>/<curve>`` over ``<stage>/epoch``, with the curves of ``modules/curves.py``; ``<stage>/<number>`` of a
-finished evaluation; ``sparsity/<stage>/<tensor>``; ``examples/<stage>``; and, bare, the columns of the table.
+Names: ``<stage>/<curve>`` over ``<stage>/epoch``, with the curves of ``modules/curves.py``;
+``<stage>/<number>`` of a finished evaluation; ``sparsity/<stage>/<tensor>``; ``examples/<stage>``;
+and, bare, the columns of the table.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ class Job:
     """What is known of a job before anything is made.
 
     Attributes:
-        id: the key of what is evaluated; the same for the same job, whenever and wherever it is given.
+        id: the key of what is evaluated; the same for the same job, whenever and wherever it is
+            given.
         name: for people.
         group: the grid it is of: its command's words; None for a lone job.
         kind: ``train``, ``prune`` or ``attack``.
@@ -80,7 +82,8 @@ class Logger:
     def point(self, stage: str, row: Row) -> None:
         """One point of a stage's curves; ``row`` has ``epoch`` (a fraction within one), ``step`` and what was measured.
 
-        Points of a stage made earlier, here or elsewhere, come first: a job that goes on tells its curves whole.
+        Points of a stage made earlier, here or elsewhere, come first: a job that goes on tells its
+            curves whole.
         """
 
     def knows(self, row: dict[str, Any]) -> bool:

@@ -22,7 +22,9 @@ class TensorBoardEvents(Logger):
             raise UserError(
                 'logger=tensorboard needs a package that is not installed: pip install "advprune[tensorboard]"'
             ) from None
-        self.writer: Any = SummaryWriter(str(job.output / "tensorboard"), purge_step=0, flush_secs=10)
+        self.writer: Any = SummaryWriter(
+            str(job.output / "tensorboard"), purge_step=0, flush_secs=10
+        )
         self.writer.add_text("config", _block(job.config))
 
     def point(self, stage: str, row: Row) -> None:
@@ -56,4 +58,6 @@ class TensorBoardEvents(Logger):
 
 def _block(values: Any) -> str:
     """Text as TensorBoard's Markdown shows it unchanged: indented."""
-    return "\n".join("    " + line for line in json.dumps(values, indent=1, default=str).splitlines())
+    return "\n".join(
+        "    " + line for line in json.dumps(values, indent=1, default=str).splitlines()
+    )

@@ -18,9 +18,9 @@ SETTLED = 60.0
 class Folder:
     """``multirun/wandb``, where ``wandb sync multirun/wandb`` finds all jobs.
 
-    A job that goes on, or is found, tells its run again from the start, under the same id, so what earlier attempts
-    left says nothing more. And one file that a kill left without its first record keeps ``wandb sync`` from sending
-    any (0.31: without a word, exit 0). Both are set aside.
+    A job that goes on, or is found, tells its run again from the start, under the same id, so what
+    earlier attempts left says nothing more. And one file that a kill left without its first record
+    keeps ``wandb sync`` from sending any (0.31: without a word, exit 0). Both are set aside.
     """
 
     def __init__(self, shared: Path, identity: str) -> None:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 #: Seconds to wait for an answer of the host; any answer will do.
 PATIENCE = 4.0
-#: W&B's own cloud, under the name it had and the one it has; `wandb` takes a key for the one as a key for the other.
+#: W&B's own cloud, under the name it had and the one it has; `wandb` takes a key for the one as a
+#: key for the other.
 CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
 
 
@@ -36,7 +37,9 @@ def reachable(url: str) -> bool:
 
 def _ask(url: str, answered: threading.Event) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE):  # as wandb itself, through a proxy if one is set
+        with urllib.request.urlopen(
+            url, timeout=PATIENCE
+        ):  # as wandb itself, through a proxy if one is set
             answered.set()
     except urllib.error.HTTPError:
         answered.set()  # "forbidden" is an answer, too
@@ -48,7 +51,8 @@ def mode(wanted: str | None, url: str) -> tuple[str, str | None]:
     """``online``, ``offline`` or ``disabled``, and a sentence if it is not what was wanted.
 
     Args:
-        wanted: the option ``logger.mode``; None takes ``WANDB_MODE``, or else online if there is an API key.
+        wanted: the option ``logger.mode``; None takes ``WANDB_MODE``, or else online if there is an
+            API key.
         url: of the server.
     """
     asked = wanted or os.environ.get("WANDB_MODE") or ("online" if logged_in(url) else "offline")

@@ -24,4 +24,6 @@ def add(artifact: Any, stage: Finished, *names: str) -> None:
     """Files of the store as they lie there: they do not change, so no copy is made."""
     for name in names:
         if (stage.folder / name).exists():
-            artifact.add_file(str(stage.folder / name), name=f"{stage.stage}/{name}", policy="immutable")
+            artifact.add_file(
+                str(stage.folder / name), name=f"{stage.stage}/{name}", policy="immutable"
+            )

@@ -1,7 +1,8 @@
 """Weights & Biases: one run a job, under an id made from the job's key, told whole by whichever attempt is the last.
 
-W&B gives a run that is begun again under its id the new history in place of the old (no ``resume``). So nothing splits:
-each attempt first tells what the store and the checkpoint know and then goes on.
+W&B gives a run that is begun again under its id the new history in place of the old (no
+``resume``). So nothing splits: each attempt first tells what the store and the checkpoint know and
+then goes on.
 """
 
 import json
@@ -16,9 +17,11 @@ from advprune.tracking.wandb_folder import Folder
 from advprune.tracking.wandb_parts import add, flat, lasting
 
 log = logging.getLogger(__name__)
-#: Seconds to wait for W&B: to begin a run, and at its end for what is not sent yet (it stays on disk).
+#: Seconds to wait for W&B: to begin a run, and at its end for what is not sent yet (it stays on
+#: disk).
 BEGIN, END = 20.0, 30.0
-#: Seconds between writes to disk: what a kill can cost, and how long until a run can be sent at all.
+#: Seconds between writes to disk: what a kill can cost, and how long until a run can be sent at
+#: all.
 FLUSH = 2.0
 
 
@@ -26,9 +29,15 @@ class WandbRun(Logger):
     """See ``loggers.wandb`` for the options."""
 
     def __init__(
-        self, *, project: str, entity: str | None, mode: str | None, group: str | None, folder: str | None,
+        self,
+        *,
+        project: str,
+        entity: str | None,
+        mode: str | None,
+        group: str | None,
+        folder: str | None,
         checkpoints: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.project, self.entity, self.mode, self.group = project, entity, mode, group
         self.place, self.checkpoints = folder, checkpoints
         self.run: Any = None
@@ -44,7 +53,9 @@ class WandbRun(Logger):
         if folder.claim():
             self.folder = folder
         else:
-            log.info("another process is writing the W&B run %s of this job; it is left to it", job.id)
+            log.info(
+                "another process is writing the W&B run %s of this job; it is left to it", job.id
+            )
 
     def begin(self) -> None:
         """Begin the run."""
@@ -69,7 +80,9 @@ class WandbRun(Logger):
         if found.layers:
             for name, share in found.layers.items():
                 self.run.summary[f"sparsity/{found.stage}/{name}"] = share
-            table = wandb.Table(columns=["layer", "sparsity"], data=[list(item) for item in found.layers.items()])
+            table = wandb.Table(
+                columns=["layer", "sparsity"], data=[list(item) for item in found.layers.items()]
+            )
             title = f"share of zeros in each layer, {found.stage}"
             shown[f"layers/{found.stage}"] = wandb.plot.bar(table, "layer", "sparsity", title=title)
         if found.examples is not None:
@@ -88,7 +101,9 @@ class WandbRun(Logger):
 
         cells = flat(row)
         self.run.summary.update(cells)
-        self.run.config.update({"made_by": stages[-1].result.get("provenance")}, allow_val_change=True)
+        self.run.config.update(
+            {"made_by": stages[-1].result.get("provenance")}, allow_val_change=True
+        )
         self.run.log({"table": wandb.Table(columns=list(cells), data=[list(cells.values())])})
         artifact = wandb.Artifact(f"result-{self.job.id}", "result", metadata=cells)
         with artifact.new_file("row.json", encoding="utf-8") as file:
@@ -111,7 +126,11 @@ class WandbRun(Logger):
         cells = [flat(row) for row in rows]
         names: list[str | int] = list(dict.fromkeys(name for row in cells for name in row))
         self.run.log(
-            {"table": wandb.Table(columns=names, data=[[row.get(str(name)) for name in names] for row in cells])}
+            {
+                "table": wandb.Table(
+                    columns=names, data=[[row.get(str(name)) for name in names] for row in cells]
+                )
+            }
         )
         artifact = wandb.Artifact(f"table-{self.job.id}", "table")
         for file in files:
@@ -141,7 +160,14 @@ class WandbRun(Logger):
 
         (final,) = [stage for stage in stages if stage.stage == self.job.config["final"]]
         artifact = wandb.Artifact(f"network-{self.job.id}", "model")
-        add(artifact, final, "model.safetensors", "masks.safetensors", "structure.json", "int8.safetensors")
+        add(
+            artifact,
+            final,
+            "model.safetensors",
+            "masks.safetensors",
+            "structure.json",
+            "int8.safetensors",
+        )
         add(artifact, final, "config.yaml", "result.json")
         self.run.log_artifact(artifact)
 
@@ -155,7 +181,9 @@ class WandbRun(Logger):
 
     def _begin(self, folder: Folder) -> Any:
         os.environ.setdefault("WANDB_SILENT", "true")  # before the import, which reads it
-        os.environ.setdefault("WANDB_DATA_DIR", str(folder.root.absolute() / "data"))  # what artifacts wait in
+        os.environ.setdefault(
+            "WANDB_DATA_DIR", str(folder.root.absolute() / "data")
+        )  # what artifacts wait in
         folder.set_aside()
         import wandb
 
@@ -180,12 +208,26 @@ class WandbRun(Logger):
         import wandb
 
         settings = wandb.Settings(
-            init_timeout=BEGIN, login_timeout=BEGIN, finish_timeout=END, x_transaction_log_flush_interval=FLUSH,
-            mode=mode, console="off", silent=True, save_code=False,
-        )  # fmt: skip
+            init_timeout=BEGIN,
+            login_timeout=BEGIN,
+            finish_timeout=END,
+            x_transaction_log_flush_interval=FLUSH,
+            mode=mode,
+            console="off",
+            silent=True,
+            save_code=False,
+        )
         job = self.job
         return wandb.init(
-            project=self.project, entity=self.entity, dir=str(folder.parent), id=job.id, name=job.name,
-            group=self._group, job_type=job.kind, tags=job.tags, config=job.config, settings=settings,
+            project=self.project,
+            entity=self.entity,
+            dir=str(folder.parent),
+            id=job.id,
+            name=job.name,
+            group=self._group,
+            job_type=job.kind,
+            tags=job.tags,
+            config=job.config,
+            settings=settings,
             reinit="create_new",
-        )  # fmt: skip
+        )

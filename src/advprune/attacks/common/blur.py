@@ -1,7 +1,7 @@
 """The five blurs of CIFAR-10-C (Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261), its constants.
 
-Gaussian, defocus, glass and zoom blur follow the published code; motion blur re-derives ImageMagick's, which that code
-calls. Lengths grow with the image.
+Gaussian, defocus, glass and zoom blur follow the published code; motion blur re-derives
+ImageMagick's, which that code calls. Lengths grow with the image.
 """
 
 import numpy as np
@@ -41,15 +41,18 @@ def disk(radius: float, soft: float) -> Array:
     bell = np.exp(-(np.arange(-taps, taps + 1) ** 2) / (2 * soft**2))
     bell /= bell.sum()
     for axis in (0, 1):
-        kernel = np.apply_along_axis(lambda line: np.convolve(line, bell, mode="same"), axis, kernel)
+        kernel = np.apply_along_axis(
+            lambda line: np.convolve(line, bell, mode="same"), axis, kernel
+        )
     return kernel
 
 
 def glass_blur(x: Array, severity: int, draws: Draws) -> Array:
     """Neighbours change places between two Gaussians.
 
-    The published loop means to swap two pixels; as they are views of one array, it copies the neighbour above or to the
-    left. It goes from the last pixel to the first, so no copy is copied again, and one gather does the same.
+    The published loop means to swap two pixels; as they are views of one array, it copies the
+    neighbour above or to the left. It goes from the last pixel to the first, so no copy is copied
+    again, and one gather does the same.
     """
     sigma, passes = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))[severity - 1]
     sigma, reach = sigma * scale(x), max(1, round(scale(x)))
@@ -58,7 +61,8 @@ def glass_blur(x: Array, severity: int, draws: Draws) -> Array:
     rows, columns = np.arange(reach + 1, height), np.arange(reach + 1, width)
     for _ in range(passes):
         moves = per_image(
-            draws, lambda g: g.integers(-reach, reach, size=(2, len(rows), len(columns))).astype(float)
+            draws,
+            lambda g: g.integers(-reach, reach, size=(2, len(rows), len(columns))).astype(float),
         ).astype(int)
         down = np.minimum(rows[:, None] + moves[:, 0], height - 1)
         right = np.minimum(columns + moves[:, 1], width - 1)

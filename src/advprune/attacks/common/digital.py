@@ -1,7 +1,7 @@
 """Contrast, elastic transform, pixelation, JPEG and saturation of CIFAR-10-C (https://arxiv.org/abs/1903.12261).
 
-With the published constants. JPEG's bytes depend on Pillow's libjpeg; the elastic transform samples exactly, where
-OpenCV, which the published code calls, samples at 32nds of a pixel.
+With the published constants. JPEG's bytes depend on Pillow's libjpeg; the elastic transform samples
+exactly, where OpenCV, which the published code calls, samples at 32nds of a pixel.
 """
 
 from io import BytesIO
@@ -9,7 +9,15 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from advprune.attacks.common.pixels import Array, Draws, per_image, pictures, sampled, smooth, unpictured
+from advprune.attacks.common.pixels import (
+    Array,
+    Draws,
+    per_image,
+    pictures,
+    sampled,
+    smooth,
+    unpictured,
+)
 
 
 def contrast(x: Array, severity: int, draws: Draws) -> Array:
@@ -36,7 +44,9 @@ def saturate(x: Array, severity: int, draws: Draws) -> Array:
 def jpeg_compression(x: Array, severity: int, draws: Draws) -> Array:
     """Through JPEG and back; nothing is random."""
     del draws
-    return unpictured([_through_jpeg(image, (80, 65, 58, 50, 40)[severity - 1]) for image in pictures(x)])
+    return unpictured(
+        [_through_jpeg(image, (80, 65, 58, 50, 40)[severity - 1]) for image in pictures(x)]
+    )
 
 
 def _through_jpeg(image: Image.Image, quality: int) -> Image.Image:
@@ -51,21 +61,34 @@ def pixelate(x: Array, severity: int, draws: Draws) -> Array:
     height, width = x.shape[-2:]
     share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
     few, box = (max(1, int(width * share)), max(1, int(height * share))), Image.Resampling.BOX
-    return unpictured([image.resize(few, box).resize((width, height), box) for image in pictures(x)])
+    return unpictured(
+        [image.resize(few, box).resize((width, height), box) for image in pictures(x)]
+    )
 
 
 def elastic_transform(x: Array, severity: int, draws: Draws) -> Array:
     """Three points pulled apart, then each pixel moved with its neighbours."""
     side = min(x.shape[-2:])
     strength, sigma, pull = (
-        (0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03),
-    )[severity - 1]  # fmt: skip
-    down, right = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in x.shape[-2:]), indexing="ij")
+        (0.0, 0.0, 0.08),
+        (0.05, 0.2, 0.07),
+        (0.08, 0.06, 0.06),
+        (0.1, 0.04, 0.05),
+        (0.1, 0.03, 0.03),
+    )[severity - 1]
+    down, right = np.meshgrid(
+        *(np.arange(n, dtype=np.float64) for n in x.shape[-2:]), indexing="ij"
+    )
     centre, arm = side // 2, side // 3
-    fixed = np.array([[centre + arm, centre + arm], [centre + arm, centre - arm], [centre - arm, centre - arm]], float)
+    fixed = np.array(
+        [[centre + arm, centre + arm], [centre + arm, centre - arm], [centre - arm, centre - arm]],
+        float,
+    )
     pulled = fixed + per_image(draws, lambda g: g.uniform(-pull * side, pull * side, fixed.shape))
     ones = np.ones((len(x), 3, 1))
-    back = np.linalg.solve(np.concatenate([pulled, ones], axis=2), np.broadcast_to(fixed, pulled.shape))
+    back = np.linalg.solve(
+        np.concatenate([pulled, ones], axis=2), np.broadcast_to(fixed, pulled.shape)
+    )
     places = np.stack([right.ravel(), down.ravel(), np.ones(right.size)], axis=1)
     source = (places @ back).reshape(len(x), *right.shape, 2)
     warped = sampled(x, source[..., 1], source[..., 0], border="reflect")

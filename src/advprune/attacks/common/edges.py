@@ -1,6 +1,7 @@
 """What spatter's water is made of: edges (Canny 1986), distances from them, and the light on one side of a drop.
 
-After the documentation of OpenCV, which the published code calls. Arrays are one image each, (H, W).
+After the documentation of OpenCV, which the published code calls. Arrays are one image each, (H,
+W).
 """
 
 import numpy as np
@@ -9,7 +10,8 @@ from scipy.ndimage import label
 
 from advprune.attacks.common.pixels import Array, filtered
 
-#: Lengths 1.4 and 2.1969 of OpenCV's 5 x 5 distance, in its 16 binary places: sums of them are exact.
+#: Lengths 1.4 and 2.1969 of OpenCV's 5 x 5 distance, in its 16 binary places: sums of them are
+#: exact.
 DIAGONAL, KNIGHT = round(1.4 * 65536) / 65536, round(2.1969 * 65536) / 65536
 STEPS = {(0, 1): 1.0, (1, 0): 1.0, (1, 1): DIAGONAL, (1, 2): KNIGHT, (2, 1): KNIGHT}
 #: Distances from here on are one.
@@ -36,7 +38,11 @@ def canny(levels: NDArray[np.uint8], low: float, high: float) -> NDArray[np.bool
     flat = np.abs(across) * np.tan(np.pi / 8)
     level, upright = np.abs(down) < flat, np.abs(down) > flat + 2 * np.abs(across)
     same = (across < 0) == (down < 0)
-    crest = np.where(same, (steep > near(-1, -1)) & (steep > near(1, 1)), (steep > near(-1, 1)) & (steep > near(1, -1)))
+    crest = np.where(
+        same,
+        (steep > near(-1, -1)) & (steep > near(1, 1)),
+        (steep > near(-1, 1)) & (steep > near(1, -1)),
+    )
     crest = np.where(upright, (steep > near(-1, 0)) & (steep >= near(1, 0)), crest)
     crest = np.where(level, (steep > near(0, -1)) & (steep >= near(0, 1)), crest)
     crest &= steep > low
@@ -48,10 +54,15 @@ def distance(edges: NDArray[np.bool_]) -> Array:
     """How far the nearest edge is in steps of ``STEPS``, at most ``FARTHEST``."""
     height, width = edges.shape
     far = np.where(edges, 0.0, FARTHEST)
-    moves = {(r * i, c * j): length for (r, c), length in STEPS.items() for i in (1, -1) for j in (1, -1)}
+    moves = {
+        (r * i, c * j): length for (r, c), length in STEPS.items() for i in (1, -1) for j in (1, -1)
+    }
     for _ in range(int(FARTHEST)):
         padded = np.pad(far, 2, constant_values=FARTHEST)
-        steps = [padded[2 + r : 2 + r + height, 2 + c : 2 + c + width] + length for (r, c), length in moves.items()]
+        steps = [
+            padded[2 + r : 2 + r + height, 2 + c : 2 + c + width] + length
+            for (r, c), length in moves.items()
+        ]
         nearer = np.minimum.reduce([far, *steps])
         if np.array_equal(nearer, far):
             break

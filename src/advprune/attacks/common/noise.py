@@ -1,6 +1,7 @@
 """The four noises of CIFAR-10-C (Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261), its constants.
 
-The distributions are the published ones; the numbers drawn are not, for the published generator's state is not known.
+The distributions are the published ones; the numbers drawn are not, for the published generator's
+state is not known.
 """
 
 import numpy as np
@@ -17,7 +18,9 @@ def gaussian_noise(x: Array, severity: int, draws: Draws) -> Array:
 def shot_noise(x: Array, severity: int, draws: Draws) -> Array:
     """Photons counted, a Poisson number of them."""
     photons = (500, 250, 100, 75, 50)[severity - 1]
-    return np.stack([g.poisson(image * photons) for image, g in zip(x, draws, strict=True)]) / photons
+    return (
+        np.stack([g.poisson(image * photons) for image, g in zip(x, draws, strict=True)]) / photons
+    )
 
 
 def impulse_noise(x: Array, severity: int, draws: Draws) -> Array:

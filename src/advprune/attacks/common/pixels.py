@@ -1,6 +1,7 @@
 """What the corruptions share: whole grey levels, sizes relative to CIFAR's 32 pixels, filters, shifts and samples.
 
-Arrays are float64 (N, C, H, W) in [0, 1]. Nothing mixes images, so an image's result is the same in any batch.
+Arrays are float64 (N, C, H, W) in [0, 1]. Nothing mixes images, so an image's result is the same in
+any batch.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from scipy.ndimage import gaussian_filter, zoom
 Array = NDArray[np.float64]
 Draws = list[np.random.Generator]
 
-#: Of a grey level: what float rounding may take from a value that is a whole level, before it is cut down to one.
+#: Of a grey level: what float rounding may take from a value that is a whole level, before it is
+#: cut down to one.
 ROUNDING = 1e-4
 
 
@@ -34,7 +36,9 @@ def per_image(draws: Draws, draw: Callable[[np.random.Generator], Array | float]
 
 def smooth(x: Array, sigma: float, *, mode: str = "nearest", truncate: float = 4.0) -> Array:
     """Gaussian blur of the last two axes, as scikit-image does it."""
-    return gaussian_filter(x, sigma=(*[0.0] * (x.ndim - 2), sigma, sigma), mode=mode, truncate=truncate)
+    return gaussian_filter(
+        x, sigma=(*[0.0] * (x.ndim - 2), sigma, sigma), mode=mode, truncate=truncate
+    )
 
 
 def filtered(x: Array, kernel: Array) -> Array:
@@ -53,7 +57,9 @@ def clipped_zoom(x: Array, factor: float) -> Array:
     side = x.shape[-1]
     kept = int(np.ceil(side / factor))
     top = (side - kept) // 2
-    enlarge = zoom(np.eye(kept), (factor, 1), order=1)  # linear and separable: the same matrix on both axes
+    enlarge = zoom(
+        np.eye(kept), (factor, 1), order=1
+    )  # linear and separable: the same matrix on both axes
     trim = (len(enlarge) - side) // 2
     enlarge = enlarge[trim : trim + side]
     return enlarge @ x[..., top : top + kept, top : top + kept] @ enlarge.T
@@ -62,7 +68,8 @@ def clipped_zoom(x: Array, factor: float) -> Array:
 def streaked(x: Array, radius: float, sigma: float, degrees: Array) -> Array:
     """Motion blur of (N, C, H, W), each image along its own angle, after ImageMagick's documented algorithm.
 
-    A one-sided Gaussian of ``2 * ceil(radius) + 1`` taps at the nearest whole pixels; the border is repeated.
+    A one-sided Gaussian of ``2 * ceil(radius) + 1`` taps at the nearest whole pixels; the border is
+    repeated.
     """
     taps = np.arange(2 * int(np.ceil(radius)) + 1)
     weights = np.exp(-(taps**2) / (2 * sigma**2))
@@ -87,7 +94,9 @@ def sampled(x: Array, rows: Array, columns: Array, *, border: str) -> Array:
     image, last = np.arange(len(x))[:, None, None], np.moveaxis(x, 1, -1)
 
     def at(row: NDArray[np.int_], column: NDArray[np.int_]) -> Array:
-        return last[image, _mirrored(row, x.shape[-2], border), _mirrored(column, x.shape[-1], border)]
+        return last[
+            image, _mirrored(row, x.shape[-2], border), _mirrored(column, x.shape[-1], border)
+        ]
 
     upper = at(top, left) * (1 - right) + at(top, left + 1) * right
     lower = at(top + 1, left) * (1 - right) + at(top + 1, left + 1) * right

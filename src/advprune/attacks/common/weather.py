@@ -1,13 +1,22 @@
 """Snow, frost, fog, brightness and spatter of CIFAR-10-C (https://arxiv.org/abs/1903.12261), its constants.
 
-Fog, brightness and spatter follow the published code. Snow re-derives ImageMagick's streaks. Frost has no photographs,
-which are not ours to ship: a fractal with their statistics stands in for them.
+Fog, brightness and spatter follow the published code. Snow re-derives ImageMagick's streaks. Frost
+has no photographs, which are not ours to ship: a fractal with their statistics stands in for them.
 """
 
 import numpy as np
 
 from advprune.attacks.common.edges import ridges
-from advprune.attacks.common.pixels import Array, Draws, clipped_zoom, levels, per_image, scale, smooth, streaked
+from advprune.attacks.common.pixels import (
+    Array,
+    Draws,
+    clipped_zoom,
+    levels,
+    per_image,
+    scale,
+    smooth,
+    streaked,
+)
 
 LUMA = (0.299, 0.587, 0.114)
 WATER = (175 / 255, 238 / 255, 238 / 255)
@@ -47,11 +56,13 @@ def fog(x: Array, severity: int, draws: Draws) -> Array:
     """A fractal haze, and the contrast that it takes."""
     thick, decay = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))[severity - 1]
     brightest = x.max(axis=(1, 2, 3), keepdims=True)
-    return (x + thick * plasma(x.shape[-1], decay, draws)[:, None]) * brightest / (brightest + thick)
+    return (
+        (x + thick * plasma(x.shape[-1], decay, draws)[:, None]) * brightest / (brightest + thick)
+    )
 
 
-#: Of the crops of the five photographs that the published code draws from, in grey levels of (red, green, blue):
-#: mean, deviation of the mean from crop to crop, deviation within a crop.
+#: Of the crops of the five photographs that the published code draws from, in grey levels of (red,
+#: green, blue): mean, deviation of the mean from crop to crop, deviation within a crop.
 ICE = (
     ((77, 148, 165), (17, 10, 8), (21, 13, 13)),
     ((199, 203, 213), (8, 9, 10), (18, 18, 19)),
@@ -66,11 +77,15 @@ def frost(x: Array, severity: int, draws: Draws) -> Array:
     kept, ice = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
     which = per_image(draws, lambda g: float(g.integers(len(ICE)))).astype(int)
     place = per_image(draws, lambda g: g.standard_normal())[:, None, None, None]
-    mean, moved, spread = (np.asarray(ICE, dtype=np.float64)[which] / 255).transpose(1, 0, 2)[..., None, None]
+    mean, moved, spread = (np.asarray(ICE, dtype=np.float64)[which] / 255).transpose(1, 0, 2)[
+        ..., None, None
+    ]
     rough = plasma(x.shape[-1], 2.0, draws)[:, None]
     rough = (rough - rough.mean(axis=(2, 3), keepdims=True)) / rough.std(axis=(2, 3), keepdims=True)
     texture = np.clip(mean + moved * place + spread * rough, 0, 1)
-    return kept * x + ice * (texture if x.shape[1] == 3 else np.repeat(grey(texture), x.shape[1], axis=1))
+    return kept * x + ice * (
+        texture if x.shape[1] == 3 else np.repeat(grey(texture), x.shape[1], axis=1)
+    )
 
 
 def snow(x: Array, severity: int, draws: Draws) -> Array:
@@ -82,7 +97,9 @@ def snow(x: Array, severity: int, draws: Draws) -> Array:
         (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
         (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
     )[severity - 1]
-    flakes = clipped_zoom(centre + spread * per_image(draws, lambda g: g.standard_normal(x.shape[2:])), larger)
+    flakes = clipped_zoom(
+        centre + spread * per_image(draws, lambda g: g.standard_normal(x.shape[2:])), larger
+    )
     flakes = levels(np.where(flakes < least, 0, flakes))[:, None] / 255.0
     angles = per_image(draws, lambda g: g.uniform(-135, -45))
     fallen = levels(streaked(flakes, radius * scale(x), sigma * scale(x), angles)) / 255.0
@@ -107,7 +124,10 @@ def spatter(x: Array, severity: int, draws: Draws) -> Array:
         (0.65, 0.1, 0.7, 0.69, 0.6),
         (0.65, 0.1, 0.5, 0.68, 0.6),
     )[severity - 1]
-    liquid = smooth(centre + spread * per_image(draws, lambda g: g.standard_normal(x.shape[2:])), sigma * scale(x))
+    liquid = smooth(
+        centre + spread * per_image(draws, lambda g: g.standard_normal(x.shape[2:])),
+        sigma * scale(x),
+    )
     liquid = np.where(liquid < least, 0, liquid)
     if severity > 3:
         cover = smooth((liquid > least).astype(np.float64), strength * scale(x))[:, None]

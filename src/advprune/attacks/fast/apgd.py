@@ -1,7 +1,7 @@
 """Auto-PGD (Croce and Hein 2020, https://arxiv.org/abs/2003.01690, algorithm 1), of many images and turns at once.
 
-Differs from the paper as pyautoattack does: a step's first comparison of losses is with zero; random starts reach the
-ball's surface.
+Differs from the paper as pyautoattack does: a step's first comparison of losses is with zero;
+random starts reach the ball's surface.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,9 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """Difference of logits ratio towards a target, the paper's eq. 7."""
     top = logits.topk(4, dim=1).values
-    return -(pick(logits, y) - pick(logits, target)) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
+    return -(pick(logits, y) - pick(logits, target)) / (
+        top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12
+    )
 
 
 class APGD:
@@ -58,8 +60,17 @@ class APGD:
         seed: of the random starts.
     """
 
-    def __init__(self, name: str, net: Searcher, board: Board, loss: Climbed, *, turns: int, seed: int) -> None:
-        self.name, self.net, self.board, self.loss, self.turns, self.seed = name, net, board, loss, turns, seed
+    def __init__(
+        self, name: str, net: Searcher, board: Board, loss: Climbed, *, turns: int, seed: int
+    ) -> None:
+        self.name, self.net, self.board, self.loss, self.turns, self.seed = (
+            name,
+            net,
+            board,
+            loss,
+            turns,
+            seed,
+        )
         self.order = board.clean_logits.argsort(1, descending=True)
 
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
@@ -68,13 +79,26 @@ class APGD:
         start = (x + threat.eps * unit(self._noise(image, turn, x), threat.norm)).clamp(0, 1)
         rows, zeros = len(x), torch.zeros(len(x), device=x.device)
         return {
-            "image": image, "turn": turn, "x": x, "y": self.board.y[image],
+            "image": image,
+            "turn": turn,
+            "x": x,
+            "y": self.board.y[image],
             "target": self.order[image, (turn + 1).clamp_max(self.order.shape[1] - 1)],
-            "point": start, "before": start, "best": start, "best_grad": torch.zeros_like(x),
-            "loss": zeros - torch.inf, "last_loss": zeros, "checked_loss": zeros, "offered": fresh(rows, x.device),
-            "step": zeros + 2 * threat.eps, "made": zeros.long(), "since": zeros.long(), "period": zeros.long() + FIRST,
-            "rises": zeros.long(), "halved": torch.ones(rows, dtype=torch.bool, device=x.device),
-        }  # fmt: skip
+            "point": start,
+            "before": start,
+            "best": start,
+            "best_grad": torch.zeros_like(x),
+            "loss": zeros - torch.inf,
+            "last_loss": zeros,
+            "checked_loss": zeros,
+            "offered": fresh(rows, x.device),
+            "step": zeros + 2 * threat.eps,
+            "made": zeros.long(),
+            "since": zeros.long(),
+            "period": zeros.long() + FIRST,
+            "rises": zeros.long(),
+            "halved": torch.ones(rows, dtype=torch.bool, device=x.device),
+        }
 
     def step(self, state: dict[str, Tensor]) -> Tensor:
         """Look at the loss where the rows are, and move on."""
@@ -101,7 +125,9 @@ class APGD:
             logits = self.net(point)
             value = self.loss(logits, state["y"], state["target"])
         if not value.requires_grad:
-            raise UserError("autoattack: the output has no gradient (int8 model? inference mode?); use attack=square")
+            raise UserError(
+                "autoattack: the output has no gradient (int8 model? inference mode?); use attack=square"
+            )
         return logits, value, point
 
     def _noise(self, image: Tensor, turn: Tensor, x: Tensor) -> Tensor:
@@ -130,8 +156,15 @@ def look_at_step(state: dict[str, Tensor], grad: Tensor) -> Tensor:
     stuck = ~state["halved"] & (state["checked_loss"] >= state["loss"])
     back = due & (seldom | stuck)
     put(state, back, step=state["step"] / 2, point=state["best"])
-    put(state, due, halved=back, checked_loss=state["loss"], since=torch.zeros_like(state["since"]),
-        rises=torch.zeros_like(state["rises"]), period=(state["period"] - SHORTER).clamp_min(SHORTEST))  # fmt: skip
+    put(
+        state,
+        due,
+        halved=back,
+        checked_loss=state["loss"],
+        since=torch.zeros_like(state["since"]),
+        rises=torch.zeros_like(state["rises"]),
+        period=(state["period"] - SHORTER).clamp_min(SHORTEST),
+    )
     return torch.where(wide(back), state["best_grad"], grad)
 
 
@@ -141,5 +174,7 @@ def move(state: dict[str, Tensor], grad: Tensor, threat: Threat) -> None:
     direction = grad.sign() if threat.norm == "linf" else unit(grad, "l2")
     ahead = threat.project(point + wide(state["step"]) * direction, x)
     share = wide(torch.where(state["made"] == 0, 1.0, MOMENTUM))
-    ahead = threat.project(point + (ahead - point) * share + (point - state["before"]) * (1 - share), x)
+    ahead = threat.project(
+        point + (ahead - point) * share + (point - state["before"]) * (1 - share), x
+    )
     state["before"], state["point"], state["made"] = point, ahead, state["made"] + 1

@@ -1,6 +1,7 @@
 """Many searches at once, each a row of the same tensors: who is done leaves, who waits comes in, one step for all.
 
-A task is one image with one turn: a target, or a restart. When an image falls, its other tasks are dropped.
+A task is one image with one turn: a target, or a restart. When an image falls, its other tasks are
+dropped.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from advprune.attacks.fast.results import Board
 
-#: Tensors whose first dimension is the rows at work. ``image`` and ``turn``, int64, say whose row it is.
+#: Tensors whose first dimension is the rows at work. ``image`` and ``turn``, int64, say whose row
+#: it is.
 State = dict[str, Tensor]
 
 
@@ -32,7 +34,8 @@ class Pool:
 
     Args:
         search: the part.
-        board: the images. There are never more rows than images, so never more memory than one image each takes.
+        board: the images. There are never more rows than images, so never more memory than one
+            image each takes.
     """
 
     def __init__(self, search: Search, board: Board) -> None:
@@ -52,7 +55,9 @@ class Pool:
         if bool(stays.all()):
             return
         rows = stays.nonzero().squeeze(1)
-        self.state = {name: tensor[rows] for name, tensor in self.state.items()} if len(rows) else {}
+        self.state = (
+            {name: tensor[rows] for name, tensor in self.state.items()} if len(rows) else {}
+        )
 
     def _refill(self) -> None:
         images = len(self.board.x)
@@ -70,4 +75,6 @@ class Pool:
             return
         task = torch.tensor(coming, device=self.board.x.device)
         fresh = self.search.begin(task % images, task // images)
-        self.state = {k: torch.cat([self.state[k], v]) for k, v in fresh.items()} if self.state else fresh
+        self.state = (
+            {k: torch.cat([self.state[k], v]) for k, v in fresh.items()} if self.state else fresh
+        )

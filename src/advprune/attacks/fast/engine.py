@@ -1,9 +1,10 @@
 """AutoAttack by our own engine: the parts, steps, restarts, losses and order of pyautoattack 0.2.0, sooner.
 
-Croce and Hein 2020, https://arxiv.org/abs/2003.01690. Verdicts are pyautoattack's up to random numbers: an image leaves
-as soon as it falls, another takes its place, and the search runs on a faster copy of the network; each point that
-counts is judged by the plain one in float32. Random numbers belong to an image's place in its test set, a part and a
-turn, so a verdict depends on no other image, nor on the size of the batch, but for rounding.
+Croce and Hein 2020, https://arxiv.org/abs/2003.01690. Verdicts are pyautoattack's up to random
+numbers: an image leaves as soon as it falls, another takes its place, and the search runs on a
+faster copy of the network; each point that counts is judged by the plain one in float32. Random
+numbers belong to an image's place in its test set, a part and a turn, so a verdict depends on no
+other image, nor on the size of the batch, but for rounding.
 """
 
 from pathlib import Path
@@ -59,7 +60,9 @@ class Engine:
         work: Path | None = None,
     ) -> None:
         self.board = Board(model, x, y, places, threat)
-        self.net = searcher(model, x[:PROBED], y[:PROBED], self.board.clean_logits[:PROBED], threat, precision)
+        self.net = searcher(
+            model, x[:PROBED], y[:PROBED], self.board.clean_logits[:PROBED], threat, precision
+        )
         self.restarts, self.seed = restarts, seed
         self.journal = Journal(work, x.device)
 
@@ -67,15 +70,20 @@ class Engine:
     def facts(self) -> dict[str, Any]:
         """What the search is made with."""
         net = self.net
-        return {"engine": f"fast {VERSION}", "search_precision": net.precision, "search_folded": net.folded}
+        return {
+            "engine": f"fast {VERSION}",
+            "search_precision": net.precision,
+            "search_folded": net.folded,
+        }
 
     @torch.no_grad()
     def run(self, parts: tuple[str, ...] = STANDARD) -> tuple[Tensor, list[tuple[str, Tensor]]]:
         """Attack with each part in turn the images that the parts before it left right.
 
         Returns:
-            x_adv (N, C, H, W); an image that stands, or was wrong from the start, comes back clean. And the trail:
-            ("clean", flags) and (part, flags), flags (N,) bool saying who is still right.
+            x_adv (N, C, H, W); an image that stands, or was wrong from the start, comes back clean.
+            And the trail: ("clean", flags) and (part, flags), flags (N,) bool saying who is still
+                right.
         """
         kept, trail = self.journal.load(), [("clean", self.board.standing.clone())]
         if kept:
@@ -93,14 +101,22 @@ class Engine:
         pool = Pool(self._search(part), self.board)
         if "ahead" in kept:
             pool.ahead = int(kept.pop("ahead"))
-            pool.state = {name.removeprefix("state."): kept.pop(name) for name in list(kept) if name[:6] == "state."}
+            pool.state = {
+                name.removeprefix("state."): kept.pop(name)
+                for name in list(kept)
+                if name[:6] == "state."
+            }
         pool.run(lambda: self._note(pool, trail) if self.journal.due() else None)
 
     def _note(self, pool: Pool, trail: list[tuple[str, Tensor]]) -> None:
         """Write down how far the attack is."""
         state = {f"state.{name}": tensor for name, tensor in pool.state.items()}
         done = {f"after.{part}": flags for part, flags in trail[1:]}
-        board = {"x_adv": self.board.x_adv, "standing": self.board.standing, "ahead": torch.tensor(pool.ahead)}
+        board = {
+            "x_adv": self.board.x_adv,
+            "standing": self.board.standing,
+            "ahead": torch.tensor(pool.ahead),
+        }
         self.journal.save(state | done | board)
 
     def _search(self, part: str) -> Search:

@@ -1,6 +1,7 @@
 """Targeted FAB (Croce and Hein 2020, https://arxiv.org/abs/1907.02044, algorithm 1), of many images at once.
 
-FAB seeks the nearest point that is lost. Here it ends for an image with the first such point inside the ball.
+FAB seeks the nearest point that is lost. Here it ends for an image with the first such point inside
+the ball.
 """
 
 import torch
@@ -35,8 +36,16 @@ class FAB:
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
         """Rows at their clean images: the first restart is not random."""
         x = self.board.x[image]
-        return {"image": image, "turn": turn, "x": x, "y": self.board.y[image], "target": self.order[image, turn + 1],
-                "point": x, "made": torch.zeros_like(image), "offered": fresh(len(x), x.device)}  # fmt: skip
+        return {
+            "image": image,
+            "turn": turn,
+            "x": x,
+            "y": self.board.y[image],
+            "target": self.order[image, turn + 1],
+            "point": x,
+            "made": torch.zeros_like(image),
+            "offered": fresh(len(x), x.device),
+        }
 
     def step(self, state: dict[str, Tensor]) -> Tensor:
         """Step onto the boundary as the gradient draws it; from beyond it, step back."""
@@ -73,7 +82,10 @@ def towards(point: Tensor, x: Tensor, grad: Tensor, lead: Tensor, norm: str) -> 
     gap_here = -lead
     gap_there = gap_here + (normal * (point - x).flatten(1)).sum(1)
     both = to_hyperplane(
-        torch.cat([point.flatten(1), x.flatten(1)]), normal.repeat(2, 1), torch.cat([gap_here, gap_there]), norm
+        torch.cat([point.flatten(1), x.flatten(1)]),
+        normal.repeat(2, 1),
+        torch.cat([gap_here, gap_there]),
+        norm,
     )
     here, there = both.view(2, *x.shape)
     mine, other = length(both, norm).clamp_min(1e-8).chunk(2)

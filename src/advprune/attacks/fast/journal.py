@@ -39,7 +39,8 @@ class Journal:
         if self.path is not None:
             # Cloned, for tensors may be the same at first, and safetensors wants each its own.
             write_atomically(
-                self.path, save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()})
+                self.path,
+                save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}),
             )
             self.written = time.monotonic()
 

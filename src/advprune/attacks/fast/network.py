@@ -1,6 +1,7 @@
 """The network that searches: a frozen copy with BatchNorm folded, channels last, in bfloat16 where that is faster.
 
-It only proposes. What counts is what the plain network says in float32 about the points it proposes.
+It only proposes. What counts is what the plain network says in float32 about the points it
+proposes.
 """
 
 import copy
@@ -18,13 +19,17 @@ from advprune.threat import Threat
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("fp32", "bf16")
-#: How far a logit of the copy may be off, as a share of the spread of the image's logits, for it to be used at all.
+#: How far a logit of the copy may be off, as a share of the spread of the image's logits, for it to
+#: be used at all.
 TRUSTED = {"fp32": 1e-3, "bf16": 0.05}
-#: By how much of the radius bf16 may move the boundary, the mean over the images: what is near enough for a verdict.
+#: By how much of the radius bf16 may move the boundary, the mean over the images: what is near
+#: enough for a verdict.
 MOVED = 0.003
-#: Points whose lead over the best wrong class is below this share of the spread are shown to the plain network.
+#: Points whose lead over the best wrong class is below this share of the spread are shown to the
+#: plain network.
 SLACK = {"fp32": 1e-4, "bf16": 1 / 64}
-#: Mean output channels of the convolutions from which on a CPU is faster in bf16; narrower ones pay more for casts.
+#: Mean output channels of the convolutions from which on a CPU is faster in bf16; narrower ones pay
+#: more for casts.
 WIDE = 64
 log = logging.getLogger(__name__)
 
@@ -57,7 +62,12 @@ class Searcher(nn.Module):
 
 
 def searcher(
-    model: nn.Module, x: Tensor, y: Tensor, expected: Tensor, threat: Threat, precision: Precision | None = None
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    expected: Tensor,
+    threat: Threat,
+    precision: Precision | None = None,
 ) -> Searcher:
     """The fastest copy of ``model`` that answers as it does on ``x``; the model itself if it cannot be copied.
 
@@ -80,7 +90,11 @@ def searcher(
     if half is None:
         return copied
     rounded = Searcher(half, "bf16", folded=True)
-    return rounded if _agrees(rounded, x, expected) and moved(rounded, copied, x, y, threat) <= MOVED else copied
+    return (
+        rounded
+        if _agrees(rounded, x, expected) and moved(rounded, copied, x, y, threat) <= MOVED
+        else copied
+    )
 
 
 def fastest(net: nn.Module, device: torch.device) -> Precision:

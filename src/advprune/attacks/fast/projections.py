@@ -1,8 +1,9 @@
 """The nearest point of a hyperplane inside the box [0, 1], for many points at once: FAB's only geometry.
 
-Croce and Hein 2020, https://arxiv.org/abs/1907.02044, eq. 4 to 6. Their algorithm sorts the breakpoints of a piecewise
-linear function. This one walks up it by Newton's method: it rises and is concave, so the walk never overshoots, and
-ends on the root's own piece after a handful of passes, without sorting.
+Croce and Hein 2020, https://arxiv.org/abs/1907.02044, eq. 4 to 6. Their algorithm sorts the
+breakpoints of a piecewise linear function. This one walks up it by Newton's method: it rises and is
+concave, so the walk never overshoots, and ends on the root's own piece after a handful of passes,
+without sorting.
 """
 
 import torch
@@ -18,7 +19,8 @@ def to_hyperplane(point: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Tens
     Args:
         point: (R, D) in [0, 1].
         normal: (R, D).
-        gap: (R,), what ``normal · d`` must be. Where the box does not reach that far, d goes as far as it can.
+        gap: (R,), what ``normal · d`` must be. Where the box does not reach that far, d goes as far
+            as it can.
         norm: in which d is short, ``linf`` or ``l2``.
     Returns:
         d (R, D); zero where the normal is.

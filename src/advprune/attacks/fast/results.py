@@ -21,7 +21,9 @@ class Board:
         threat: the ball.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, places: list[int], threat: Threat) -> None:
+    def __init__(
+        self, model: nn.Module, x: Tensor, y: Tensor, places: list[int], threat: Threat
+    ) -> None:
         self.model, self.x, self.y, self.places, self.threat = model, x, y, places, threat
         self.x_adv = x.clone()
         with torch.no_grad():
@@ -36,7 +38,9 @@ class Board:
     def offer(self, image: Tensor, point: Tensor) -> None:
         """Let each image ``image`` (R,) fall whose point (R, C, H, W), brought into the ball, fools the network."""
         point = self.threat.project(point, self.x[image])
-        real = point.flatten(1).isfinite().all(1)  # a search that lost its way may offer what is no image
+        real = (
+            point.flatten(1).isfinite().all(1)
+        )  # a search that lost its way may offer what is no image
         lost = (real & ~is_right(self.model(point), self.y[image])).nonzero().squeeze(1)
         # Of several points of one image the first: written at once, they would mix on a GPU.
         first = torch.full_like(self.y, len(point)).scatter_reduce(0, image[lost], lost, "amin")

@@ -1,10 +1,11 @@
 """Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049), of many images at once.
 
-Each image has squares of its own and its own count of queries. A square that changes no pixel is a query too, but the
-network is not asked again what it has just said.
+Each image has squares of its own and its own count of queries. A square that changes no pixel is a
+query too, but the network is not asked again what it has just said.
 
-Where few images are left, the next queries of each are asked together with this one, as if it were refused, which most
-are; those after the first that is not are asked anew. So nothing differs from one query after the other.
+Where few images are left, the next queries of each are asked together with this one, as if it were
+refused, which most are; those after the first that is not are asked anew. So nothing differs from
+one query after the other.
 """
 
 import torch
@@ -19,12 +20,13 @@ from advprune.prediction import lead
 
 QUERIES = 5000
 FIRST_SHARE = 0.8  # of the image's pixels in the first squares, the paper's p
-#: After how many queries the share is halved, for 10,000 queries; pyautoattack does not rescale it to its 5,000.
+#: After how many queries the share is halved, for 10,000 queries; pyautoattack does not rescale it
+#: to its 5,000.
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 #: Queries whose random numbers are drawn together.
 CHUNK = 500
-#: Points that a network is asked about at once, if there are fewer images. A ResNet-18 on a processor needs 5.5 ms for
-#: each of 24, 9.2 for each of three and 13.6 for a single one.
+#: Points that a network is asked about at once, if there are fewer images. A ResNet-18 on a
+#: processor needs 5.5 ms for each of 24, 9.2 for each of three and 13.6 for a single one.
 AT_ONCE = 24
 
 
@@ -47,15 +49,25 @@ class Square:
 
     def __init__(self, net: Searcher, board: Board, *, seed: int) -> None:
         self.net, self.board, self.seed = net, board, seed
-        self.windows: Windows = (LinfWindows if board.threat.norm == "linf" else L2Windows)(board.threat.eps)
+        self.windows: Windows = (LinfWindows if board.threat.norm == "linf" else L2Windows)(
+            board.threat.eps
+        )
 
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
         """Rows at their random starts, stripes or tiles, which are the first query."""
         x, y = self.board.x[image], self.board.y[image]
         shares = self._shares("start", image, *self.windows.draws_at_start(x))
-        state = {"image": image, "turn": turn, "x": x, "y": y, "best": self.windows.start(x, shares),
-                 "made": torch.zeros_like(image), "offered": fresh(len(x), x.device),
-                 "lead": fresh(len(x), x.device), "refused": torch.zeros_like(image)}  # fmt: skip
+        state = {
+            "image": image,
+            "turn": turn,
+            "x": x,
+            "y": y,
+            "best": self.windows.start(x, shares),
+            "made": torch.zeros_like(image),
+            "offered": fresh(len(x), x.device),
+            "lead": fresh(len(x), x.device),
+            "refused": torch.zeros_like(image),
+        }
         state["shares"] = torch.zeros(len(x), CHUNK, self.windows.draws(x), device=x.device)
         logits = self.net.ask(state["best"])
         state["lead"] = lead(logits, y)
@@ -71,7 +83,9 @@ class Square:
         offset = torch.arange(len(row), device=made.device) - (ahead.cumsum(0) - ahead)[row]
         query = made[row] + offset
         here = best[row]
-        point = self.windows.change(state["x"][row], here, share(query), state["shares"][row, query % CHUNK])
+        point = self.windows.change(
+            state["x"][row], here, share(query), state["shares"][row, query % CHUNK]
+        )
         changed = (point != here).flatten(1).any(1).nonzero().squeeze(1)
         taken = self._query(state, point[changed], row[changed], offset[changed], ahead)
         state["made"] = made + (taken + 1).minimum(ahead)
@@ -81,10 +95,14 @@ class Square:
     def _ahead(self, state: dict[str, Tensor]) -> Tensor:
         """How many queries of each row are asked at once, (R,): no more than were just refused, and one."""
         made = state["made"]
-        most = torch.minimum(CHUNK - made % CHUNK, QUERIES - made).clamp_max(max(AT_ONCE // len(made), 1))
+        most = torch.minimum(CHUNK - made % CHUNK, QUERIES - made).clamp_max(
+            max(AT_ONCE // len(made), 1)
+        )
         return torch.minimum(most, state["refused"] + 1)
 
-    def _query(self, state: dict[str, Tensor], point: Tensor, row: Tensor, offset: Tensor, ahead: Tensor) -> Tensor:
+    def _query(
+        self, state: dict[str, Tensor], point: Tensor, row: Tensor, offset: Tensor, ahead: Tensor
+    ) -> Tensor:
         """Ask about points, take each row's first that is better; how many queries came before it, or ``ahead``."""
         if len(point) == 0:
             return ahead
@@ -109,7 +127,9 @@ class Square:
             return
         for chunk in (state["made"][due] // CHUNK).unique().tolist():
             rows = due[state["made"][due] // CHUNK == chunk]
-            state["shares"][rows] = self._shares(str(chunk), state["image"][rows], *state["shares"].shape[1:])
+            state["shares"][rows] = self._shares(
+                str(chunk), state["image"][rows], *state["shares"].shape[1:]
+            )
 
     def _shares(self, name: str, image: Tensor, *shape: int) -> Tensor:
         name = f"autoattack/{self.seed}/square/{name}"

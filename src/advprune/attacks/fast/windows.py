@@ -1,7 +1,8 @@
 """The squares of the Square Attack: what a start and a query do to the pixels, in either norm.
 
-Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049, sections 3.3 and 3.4, with the choices of pyautoattack: a
-side is rounded, at least 1 (linf) or odd and at least 3 (l2), and no square touches the last row or column.
+Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049, sections 3.3 and 3.4, with the choices
+of pyautoattack: a side is rounded, at least 1 (linf) or odd and at least 3 (l2), and no square
+touches the last row or column.
 """
 
 from functools import lru_cache
@@ -46,7 +47,10 @@ def sides(share: Tensor, x: Tensor) -> Tensor:
 
 def inside(top: Tensor, left: Tensor, side: Tensor, x: Tensor) -> Tensor:
     """Which pixels are in each row's window: bool (R, 1, H, W)."""
-    down, along = torch.arange(x.shape[2], device=x.device), torch.arange(x.shape[3], device=x.device)
+    down, along = (
+        torch.arange(x.shape[2], device=x.device),
+        torch.arange(x.shape[3], device=x.device),
+    )
     vertical = (down >= top[:, None]) & (down < (top + side)[:, None])
     horizontal = (along >= left[:, None]) & (along < (left + side)[:, None])
     return (vertical[:, :, None] & horizontal[:, None, :])[:, None]
@@ -128,7 +132,9 @@ class L2Windows:
         budget = (left_over + mass(delta * (here | there))).sqrt()
         cut = here.expand_as(delta)
         old = delta[cut].view(len(x), channels, side, side)
-        new = bump(side, shares[:, 4]) * sign(shares[:, 5:])[:, :, None, None] + old / (1e-12 + mass(old).sqrt())
+        new = bump(side, shares[:, 4]) * sign(shares[:, 5:])[:, :, None, None] + old / (
+            1e-12 + mass(old).sqrt()
+        )
         new = new / (1e-12 + mass(new).sqrt()) * budget
         delta = delta.masked_fill(there, 0.0)
         delta[cut] = new.flatten()

@@ -38,10 +38,17 @@ def take_constants(rest: dict[str, Tensor], own: dict[str, Tensor]) -> Constants
     found: dict[str, list[str]] = {"mean": [], "std": []}
     for name, tensor in rest.items():
         leaf = name.rpartition(".")[2]
-        if tensor.numel() in channels and tensor.ndim <= 4 and tensor.is_floating_point() and not tensor.is_meta:
+        if (
+            tensor.numel() in channels
+            and tensor.ndim <= 4
+            and tensor.is_floating_point()
+            and not tensor.is_meta
+        ):
             found["mean"] += [name] if leaf in MEANS else []
             found["std"] += [name] if leaf in STDS else []
-    mean, std = ([float(v) for v in rest[names[0]].flatten()] if names else None for names in found.values())
+    mean, std = (
+        [float(v) for v in rest[names[0]].flatten()] if names else None for names in found.values()
+    )
     if any(value > BYTES for value in (*(mean or ()), *(std or ()))):
         mean, std = ([v / 255 for v in values] if values else None for values in (mean, std))
     return Constants(mean, std, {*found["mean"], *found["std"]})
@@ -66,7 +73,10 @@ def compare(constants: Constants, model: nn.Module) -> tuple[str, bool] | None:
         words.append(f"model.{name}=[{','.join(f'{value:.4g}' for value in theirs)}]")
     if not differ:
         return f"its pixel constants are those in use ({' '.join(words)})", True
-    in_use = " ".join(f"{n}=[{','.join(f'{v:.4g}' for v in getattr(layer, n).flatten())}]" for n in ("mean", "std"))
+    in_use = " ".join(
+        f"{n}=[{','.join(f'{v:.4g}' for v in getattr(layer, n).flatten())}]"
+        for n in ("mean", "std")
+    )
     return (
         f"the file has other pixel constants than those in use ({in_use}), which stay in use: if it was trained with "
         f"its own, give {' '.join(words)}"

@@ -44,14 +44,21 @@ def fitting(theirs: dict[str, Tensor], model: nn.Module) -> Choice | None:
         theirs: the file's weights, in plain form.
         model: the network they did not fit, for the classes and channels of its data set.
     """
-    layers = [tensor for name, tensor in theirs.items() if name.endswith("weight")]  # not a mean of (1, C, 1, 1)
+    layers = [
+        tensor for name, tensor in theirs.items() if name.endswith("weight")
+    ]  # not a mean of (1, C, 1, 1)
     wide = [tensor for tensor in layers if tensor.ndim == 4]
     last = [tensor for tensor in layers if tensor.ndim == 2]
     if not last:
         return None
     first = wide[0].shape[1] if wide else 1
-    data = {"num_classes": last[-1].shape[0], "in_channels": first, "image_size": SIDES[0],
-            "mean": [0.5] * first, "std": [0.5] * first}  # fmt: skip
+    data = {
+        "num_classes": last[-1].shape[0],
+        "in_channels": first,
+        "image_size": SIDES[0],
+        "mean": [0.5] * first,
+        "std": [0.5] * first,
+    }
     for target, members in _families().items():
         module, _, name = target.rpartition(".")
         builder = getattr(importlib.import_module(module), name)
@@ -66,7 +73,11 @@ def _families() -> dict[str, dict[str, Options]]:
     """The members of ``conf/model`` with their options, by what builds them."""
     families: dict[str, dict[str, Options]] = {}
     for path in sorted(CONF.glob("*.yaml")):
-        options = {name: value for name, value in yaml.safe_load(path.read_text()).items() if name not in GIVEN}
+        options = {
+            name: value
+            for name, value in yaml.safe_load(path.read_text()).items()
+            if name not in GIVEN
+        }
         families.setdefault(options.pop("_target_"), {})[path.stem] = options
     return families
 
@@ -74,7 +85,11 @@ def _families() -> dict[str, dict[str, Options]]:
 def _words(members: dict[str, Options], fitted: Options) -> str:
     """The words for the member that the fewest options of are to be changed."""
     changed = {
-        member: [f"model.{name}={_word(value)}" for name, value in fitted.items() if options[name] != value]
+        member: [
+            f"model.{name}={_word(value)}"
+            for name, value in fitted.items()
+            if options[name] != value
+        ]
         for member, options in members.items()
     }
     nearest = min(changed, key=lambda member: (len(changed[member]), len(member), member))
@@ -84,7 +99,11 @@ def _words(members: dict[str, Options], fitted: Options) -> str:
 def _demands(data: Options, model: nn.Module) -> list[str]:
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     demands = []
-    if layers and isinstance(layers[-1], nn.Linear) and layers[-1].out_features != data["num_classes"]:
+    if (
+        layers
+        and isinstance(layers[-1], nn.Linear)
+        and layers[-1].out_features != data["num_classes"]
+    ):
         demands.append(f"a dataset of {data['num_classes']} classes")
     if layers and isinstance(layers[0], nn.Conv2d) and layers[0].in_channels != data["in_channels"]:
         demands.append(f"images of {data['in_channels']} channels")
@@ -95,7 +114,9 @@ def _word(value: Any) -> str:
     return str(value).replace(" ", "").lower() if isinstance(value, bool | list) else str(value)
 
 
-def _fitted(builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]) -> Options | None:
+def _fitted(
+    builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]
+) -> Options | None:
     """The options with which the network has the file's names and shapes, or None."""
     plain = shapes_of(builder, options, data)
     if plain is None or shared(plain, theirs) < ALIKE:
@@ -110,11 +131,15 @@ def _fitted(builder: Builder, options: Options, data: Options, theirs: dict[str,
     return None
 
 
-def _deep(builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]) -> Iterator[Options]:
+def _deep(
+    builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]
+) -> Iterator[Options]:
     """The options with the depth that gives as many layers as the file has."""
     if "blocks" in options:
         counts = [0] * len(options["blocks"])
-        for stage, block in (found.groups() for name in theirs for found in re.finditer(r"layer(\d)\.(\d+)\.", name)):
+        for stage, block in (
+            found.groups() for name in theirs for found in re.finditer(r"layer(\d)\.(\d+)\.", name)
+        ):
             if 0 < int(stage) <= len(counts):
                 counts[int(stage) - 1] = max(counts[int(stage) - 1], int(block) + 1)
         if all(counts):
@@ -138,14 +163,24 @@ def _deep(builder: Builder, options: Options, data: Options, theirs: dict[str, T
 
 
 def _count(weights: dict[str, Tensor]) -> int:
-    return sum(tensor.ndim in (2, 4) and name.endswith("weight") for name, tensor in weights.items())
+    return sum(
+        tensor.ndim in (2, 4) and name.endswith("weight") for name, tensor in weights.items()
+    )
 
 
-def _wide(builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]) -> Options | None:
+def _wide(
+    builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]
+) -> Options | None:
     """The options with the widths that give the file's shapes, or None."""
     numbers = [name for name, value in options.items() if name != "depth" and _is_number(value)]
-    lists = [name for name, value in options.items() if isinstance(value, list) and name != "blocks"]
-    outputs = [tensor.shape[0] for name, tensor in theirs.items() if tensor.ndim in (2, 4) and name.endswith("weight")]
+    lists = [
+        name for name, value in options.items() if isinstance(value, list) and name != "blocks"
+    ]
+    outputs = [
+        tensor.shape[0]
+        for name, tensor in theirs.items()
+        if tensor.ndim in (2, 4) and name.endswith("weight")
+    ]
     starts = [options, *({**options, name: outputs[: len(options[name])]} for name in lists)]
     for start in starts:
         for side in SIDES:
@@ -170,7 +205,12 @@ def _of_size(fit: Match) -> bool:
 
 
 def _widened(
-    builder: Builder, start: Options, numbers: list[str], data: Options, theirs: dict[str, Tensor], fit: Match
+    builder: Builder,
+    start: Options,
+    numbers: list[str],
+    data: Options,
+    theirs: dict[str, Tensor],
+    fit: Match,
 ) -> Options | None:
     """The one number that, scaled, gives the file's shapes."""
     ratios = {a[0] / b[0] for a, b in fit.differing.values() if a and b and a[0] != b[0]}

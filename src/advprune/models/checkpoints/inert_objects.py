@@ -1,8 +1,9 @@
 """What may lie beside the weights in a checkpoint, by name: each is read as an object that does nothing.
 
-A checkpoint often keeps the options and the best accuracy of its training: an ``argparse.Namespace``, a numpy scalar,
-an omegaconf tree. torch's restricted reader refuses them all. Here it is given a stand-in for each of these names: the
-real class or function is neither imported nor called, so nothing from the file can run, whatever it holds.
+A checkpoint often keeps the options and the best accuracy of its training: an
+``argparse.Namespace``, a numpy scalar, an omegaconf tree. torch's restricted reader refuses them
+all. Here it is given a stand-in for each of these names: the real class or function is neither
+imported nor called, so nothing from the file can run, whatever it holds.
 """
 
 from collections import OrderedDict
@@ -44,30 +45,97 @@ def _sequence(*_: Any) -> list[Any]:
 
 
 _NUMPY = ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")
-_NODES = ("AnyNode", "IntegerNode", "FloatNode", "BooleanNode", "StringNode", "PathNode", "BytesNode", "EnumNode",
-          "ValueNode", "UnionNode")  # fmt: skip
+_NODES = (
+    "AnyNode",
+    "IntegerNode",
+    "FloatNode",
+    "BooleanNode",
+    "StringNode",
+    "PathNode",
+    "BytesNode",
+    "EnumNode",
+    "ValueNode",
+    "UnionNode",
+)
 _DATA = (
     *(f"numpy.{core}.{name}" for core in ("core", "_core") for name in _NUMPY),
-    *("numpy.dtype", "numpy.ndarray", "argparse.Namespace", "types.SimpleNamespace", "uuid.UUID", "decimal.Decimal"),
+    *(
+        "numpy.dtype",
+        "numpy.ndarray",
+        "argparse.Namespace",
+        "types.SimpleNamespace",
+        "uuid.UUID",
+        "decimal.Decimal",
+    ),
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
-    *(f"pathlib{at}.{name}" for at in ("", "._local") for name in (
-        "Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")),
-    *(f"builtins.{name}" for name in ("int", "float", "str", "bool", "bytes", "list", "dict", "tuple", "range",
-                                      "slice", "frozenset")),
+    *(
+        f"pathlib{at}.{name}"
+        for at in ("", "._local")
+        for name in (
+            "Path",
+            "PosixPath",
+            "WindowsPath",
+            "PurePath",
+            "PurePosixPath",
+            "PureWindowsPath",
+        )
+    ),
+    *(
+        f"builtins.{name}"
+        for name in (
+            "int",
+            "float",
+            "str",
+            "bool",
+            "bytes",
+            "list",
+            "dict",
+            "tuple",
+            "range",
+            "slice",
+            "frozenset",
+        )
+    ),
     *(f"omegaconf.nodes.{name}" for name in _NODES),
-    *("omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.base.ContainerMetadata",
-      "omegaconf.base.Metadata", "omegaconf.base.SCMode", "typing.Any", "typing.Union"),
-    *(f"torch.optim.lr_scheduler.{name}" for name in ("StepLR", "MultiStepLR", "CosineAnnealingLR", "LambdaLR",
-                                                      "ExponentialLR", "OneCycleLR", "CyclicLR")),
-)  # fmt: skip
+    *(
+        "omegaconf.dictconfig.DictConfig",
+        "omegaconf.listconfig.ListConfig",
+        "omegaconf.base.ContainerMetadata",
+        "omegaconf.base.Metadata",
+        "omegaconf.base.SCMode",
+        "typing.Any",
+        "typing.Union",
+    ),
+    *(
+        f"torch.optim.lr_scheduler.{name}"
+        for name in (
+            "StepLR",
+            "MultiStepLR",
+            "CosineAnnealingLR",
+            "LambdaLR",
+            "ExponentialLR",
+            "OneCycleLR",
+            "CyclicLR",
+        )
+    ),
+)
 _DICTIONARIES = (
-    *("lightning_fabric.utilities.data.AttributeDict", "lightning.fabric.utilities.data.AttributeDict"),
-    *("pytorch_lightning.utilities.parsing.AttributeDict", "easydict.EasyDict", "yacs.config.CfgNode", "munch.Munch"),
+    *(
+        "lightning_fabric.utilities.data.AttributeDict",
+        "lightning.fabric.utilities.data.AttributeDict",
+    ),
+    *(
+        "pytorch_lightning.utilities.parsing.AttributeDict",
+        "easydict.EasyDict",
+        "yacs.config.CfgNode",
+        "munch.Munch",
+    ),
     *("addict.addict.Dict", "box.box.Box", "ml_collections.config_dict.config_dict.ConfigDict"),
 )
 _CALLS = {"collections.defaultdict": _mapping, "collections.deque": _sequence}
 
-#: What ``torch.serialization.safe_globals`` is given: stand-ins, under the names of what they stand for.
+#: What ``torch.serialization.safe_globals`` is given: stand-ins, under the names of what they stand
+#: for.
 STAND_INS: list[Any] = [
     *((Inert, name) for name in _DATA),
     *((OrderedDict, name) for name in _DICTIONARIES),
@@ -75,9 +143,14 @@ STAND_INS: list[Any] = [
 ]
 
 _DTYPES = {
-    "f2": torch.float16, "f4": torch.float32, "f8": torch.float64, "i8": torch.int64, "i4": torch.int32,
-    "u1": torch.uint8, "b1": torch.bool,
-}  # fmt: skip
+    "f2": torch.float16,
+    "f4": torch.float32,
+    "f8": torch.float64,
+    "i8": torch.int64,
+    "i4": torch.int32,
+    "u1": torch.uint8,
+    "b1": torch.bool,
+}
 
 
 def tensor(value: Any) -> Tensor | None:
@@ -88,9 +161,26 @@ def tensor(value: Any) -> Tensor | None:
     _, shape, kind, columns_first, content = state
     name = kind.args[0] if isinstance(kind, Inert) and kind.args else None
     dtype = _DTYPES.get(name) if isinstance(name, str) else None
-    little = isinstance(kind, Inert) and isinstance(kind.state, tuple) and kind.state[1:2] in (("<",), ("|",))
-    if dtype is None or not little or not isinstance(content, bytes) or not isinstance(shape, tuple) or columns_first:
+    little = (
+        isinstance(kind, Inert)
+        and isinstance(kind.state, tuple)
+        and kind.state[1:2] in (("<",), ("|",))
+    )
+    if (
+        dtype is None
+        or not little
+        or not isinstance(content, bytes)
+        or not isinstance(shape, tuple)
+        or columns_first
+    ):
         return None
-    if not all(isinstance(side, int) and side >= 0 for side in shape) or len(content) != prod(shape) * dtype.itemsize:
+    if (
+        not all(isinstance(side, int) and side >= 0 for side in shape)
+        or len(content) != prod(shape) * dtype.itemsize
+    ):
         return None
-    return torch.frombuffer(bytearray(content), dtype=dtype).reshape(shape) if content else torch.zeros(shape).to(dtype)
+    return (
+        torch.frombuffer(bytearray(content), dtype=dtype).reshape(shape)
+        if content
+        else torch.zeros(shape).to(dtype)
+    )

@@ -11,9 +11,21 @@ from torch.overrides import TorchFunctionMode
 from advprune.errors import UserError
 
 FILLS = frozenset(
-    ("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_",
-     "zero_", "fill_", "zeros_", "ones_", "constant_")
-)  # fmt: skip
+    (
+        "normal_",
+        "uniform_",
+        "trunc_normal_",
+        "kaiming_normal_",
+        "kaiming_uniform_",
+        "xavier_normal_",
+        "xavier_uniform_",
+        "zero_",
+        "fill_",
+        "zeros_",
+        "ones_",
+        "constant_",
+    )
+)
 Builder = Callable[..., nn.Module]
 Options = dict[str, Any]
 

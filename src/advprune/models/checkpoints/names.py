@@ -13,9 +13,13 @@ from advprune.models.checkpoints.tensors import same
 #: Parts of published networks (HYDRA's and TRADES' WRN) that never took part in a forward pass.
 UNUSED = ("sub_block1",)
 #: What profilers and averages count, by the last part of the name.
-COUNTERS = frozenset(("total_ops", "total_params", "n_averaged", "_extra_state", "__flops__", "__params__"))
+COUNTERS = frozenset(
+    ("total_ops", "total_params", "n_averaged", "_extra_state", "__flops__", "__params__")
+)
 #: Words of a metric or of a loss, by a part of the name.
-MEASURED = re.compile(r"(^|_)(acc|accuracy|loss|metrics?|criterion|auroc|f1|err|error|precision|recall)\d*(_|$)")
+MEASURED = re.compile(
+    r"(^|_)(acc|accuracy|loss|metrics?|criterion|auroc|f1|err|error|precision|recall)\d*(_|$)"
+)
 COUNTED = re.compile(r"(^|_)(epochs?|steps?|iter|iteration|best|prec1)(_|$)")
 #: A copy of the network that another one is preferred to.
 COPY = re.compile(r"ema|teacher|target|momentum|swa|averag|attacker|copy|old", re.IGNORECASE)
@@ -76,27 +80,39 @@ def match(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> Match:
     beside = [
         name
         for name in rest
-        if _beside(name, left[name], prefix) or any(name.startswith(copy) for copy in copies if copy)
+        if _beside(name, left[name], prefix)
+        or any(name.startswith(copy) for copy in copies if copy)
     ]
     if beside:
         notes.append(f"left out {some(beside, 2)}, which lie beside the network")
-    shapes = {name: (tuple(left[theirs_name].shape), tuple(own[name].shape)) for name, theirs_name in found.items()}
+    shapes = {
+        name: (tuple(left[theirs_name].shape), tuple(own[name].shape))
+        for name, theirs_name in found.items()
+    }
     return Match(
         weights={name: left[theirs_name] for name, theirs_name in found.items()},
         missing=missing,
         unexpected=[name.removeprefix(prefix) for name in rest if name not in beside],
         differing={name: pair for name, pair in shapes.items() if pair[0] != pair[1]},
-        constants=constants, notes=notes, ambiguous=ambiguous,
-    )  # fmt: skip
+        constants=constants,
+        notes=notes,
+        ambiguous=ambiguous,
+    )
 
 
-def _without_extras(theirs: dict[str, Tensor], own: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+def _without_extras(
+    theirs: dict[str, Tensor], own: dict[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
     """The tensors without what profilers, averages and unused blocks leave in a file."""
     last = {name.rpartition(".")[2] for name in own}
     dropped = [name for name in theirs if name.rpartition(".")[2] in COUNTERS - last]
     if dropped:
         notes.append(f"left out the counters in it ({some(dropped, 2)})")
-    unused = [name for name in theirs if any(part in UNUSED for part in name.split(".")) and name not in own]
+    unused = [
+        name
+        for name in theirs
+        if any(part in UNUSED for part in name.split(".")) and name not in own
+    ]
     if unused:
         notes.append(f"ignored {some(unused, 2)}, which no forward pass uses")
     return {name: tensor for name, tensor in theirs.items() if name not in {*dropped, *unused}}
@@ -128,16 +144,24 @@ def _prefix(needed: list[str], names: dict[str, Tensor], notes: list[str]) -> tu
     """The prefix of the network's names, and why it cannot be told, where it cannot."""
     counts = _prefixes(needed, names)
     most = max(counts.values(), default=0)
-    best = sorted((p for p, count in counts.items() if count == most), key=lambda p: (len(COPY.findall(p)), len(p), p))
+    best = sorted(
+        (p for p, count in counts.items() if count == most),
+        key=lambda p: (len(COPY.findall(p)), len(p), p),
+    )
     if most < len(needed) or len(best) == 1:
         return (best[0] if best else ""), ""
-    differ = [p for p in best[1:] if not all(same(names[best[0] + n], names[p + n]) for n in needed)]
+    differ = [
+        p for p in best[1:] if not all(same(names[best[0] + n], names[p + n]) for n in needed)
+    ]
     if not differ:
         return best[0], ""
     plain = [p for p in best if not COPY.search(p)]
     shown = ", ".join(p.rstrip(".") or "the top" for p in best)
     if len(plain) != 1 and best[0] != "":
-        return best[0], f"it holds the network {len(best)} times, under {shown}: save the one that is meant alone"
+        return (
+            best[0],
+            f"it holds the network {len(best)} times, under {shown}: save the one that is meant alone",
+        )
     notes.append(f"took the network under {best[0].rstrip('.') or 'the top'}, of {shown}")
     return best[0], ""
 

@@ -10,13 +10,45 @@ from advprune.models.checkpoints.inert_objects import tensor
 
 #: The usual names of the nest, the first preferred; "" is the file itself.
 NESTS = (
-    *("", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "params", "weights", "module"),
-    *("classifier", "best", "best_state_dict", "best_model", "last", "ema", "model_ema", "ema_state_dict"),
+    *(
+        "",
+        "state_dict",
+        "model_state_dict",
+        "model_state",
+        "model",
+        "net",
+        "network",
+        "params",
+        "weights",
+        "module",
+    ),
+    *(
+        "classifier",
+        "best",
+        "best_state_dict",
+        "best_model",
+        "last",
+        "ema",
+        "model_ema",
+        "ema_state_dict",
+    ),
     *("state_dict_ema", "swa", "swa_state_dict"),
 )
 DEEPEST = 4
 #: Nests that never hold a network's weights.
-ELSEWHERE = ("optim", "sched", "scaler", "amp", "rng", "callback", "loops", "hyper", "args", "config", "mask")
+ELSEWHERE = (
+    "optim",
+    "sched",
+    "scaler",
+    "amp",
+    "rng",
+    "callback",
+    "loops",
+    "hyper",
+    "args",
+    "config",
+    "mask",
+)
 LONGEST = 20
 
 
@@ -51,7 +83,9 @@ def nests(payload: Any) -> list[Nest]:
     return sorted(_walk(payload, "", {}, 0, set()), key=lambda nest: nest.rank)
 
 
-def _walk(value: Any, name: str, masks: dict[str, Tensor], depth: int, seen: set[int]) -> Iterator[Nest]:
+def _walk(
+    value: Any, name: str, masks: dict[str, Tensor], depth: int, seen: set[int]
+) -> Iterator[Nest]:
     if depth > DEEPEST or id(value) in seen:
         return
     seen.add(id(value))
@@ -60,8 +94,16 @@ def _walk(value: Any, name: str, masks: dict[str, Tensor], depth: int, seen: set
         value = dict(enumerate(value[:LONGEST]))
     if not isinstance(value, Mapping):
         return
-    masks = masks | {k: t for key, inner in value.items() if "mask" in str(key) for k, t in _tensors(inner).items()}
-    if any(found.ndim > 0 and (_numbers(found) or len(weights) == len(value)) for found in weights.values()):
+    masks = masks | {
+        k: t
+        for key, inner in value.items()
+        if "mask" in str(key)
+        for k, t in _tensors(inner).items()
+    }
+    if any(
+        found.ndim > 0 and (_numbers(found) or len(weights) == len(value))
+        for found in weights.values()
+    ):
         yield Nest(name, weights, masks)
     for key, inner in value.items():
         if not any(word in str(key).lower() for word in ELSEWHERE):
@@ -76,5 +118,8 @@ def _tensors(value: Any) -> dict[str, Tensor]:
     """The tensors and numpy arrays directly in a mapping."""
     if not isinstance(value, Mapping):
         return {}
-    arrays = {str(key): inner if isinstance(inner, Tensor) else tensor(inner) for key, inner in value.items()}
+    arrays = {
+        str(key): inner if isinstance(inner, Tensor) else tensor(inner)
+        for key, inner in value.items()
+    }
     return {key: array for key, array in arrays.items() if array is not None}

@@ -1,6 +1,7 @@
 """Undo what torch's wrappers make of a weight: pruning masks, weight and spectral norm, parametrizations.
 
-Each is undone exactly as its layer would in eval mode; what cannot be undone from the file alone is refused.
+Each is undone exactly as its layer would in eval mode; what cannot be undone from the file alone is
+refused.
 """
 
 import torch
@@ -34,10 +35,14 @@ class Plain:
         self.doubts: list[str] = []
         self._masked: dict[str, tuple[int, int]] = {}
         for name in sorted(weights):
-            if name.endswith("parametrizations.weight.original") or name.endswith("parametrizations.bias.original"):
+            if name.endswith("parametrizations.weight.original") or name.endswith(
+                "parametrizations.bias.original"
+            ):
                 self._parametrized(name.removesuffix(".original"))
             elif name.endswith(".original0") and PARAMETRIZED in f".{name}":
-                self._weight_norm(name, name.removesuffix("0") + "1", _owner(name.removesuffix(".original0")))
+                self._weight_norm(
+                    name, name.removesuffix("0") + "1", _owner(name.removesuffix(".original0"))
+                )
         for name in sorted(weights):
             self._old_form(name)
         for name in sorted(weights):
@@ -46,7 +51,9 @@ class Plain:
         if self._masked:
             gone, of = (sum(pair[i] for pair in self._masked.values()) for i in (0, 1))
             layers = f"{len(self._masked)} layer" + ("s" if len(self._masked) > 1 else "")
-            self.notes.append(f"applied the masks in it to {layers}, which set {gone} of {of} weights to zero")
+            self.notes.append(
+                f"applied the masks in it to {layers}, which set {gone} of {of} weights to zero"
+            )
 
     def _old_form(self, name: str) -> None:
         """``weight_orig`` with a mask or a spectral norm, ``weight_g`` and ``weight_v``."""
@@ -65,7 +72,11 @@ class Plain:
     def _mask_beside(self, name: str) -> None:
         """``weight_mask`` or ``mask`` beside a weight."""
         if name.endswith(("_mask", ".mask")) and name in self.weights:
-            base = name.removesuffix("_mask") if name.endswith("_mask") else name.removesuffix("mask") + "weight"
+            base = (
+                name.removesuffix("_mask")
+                if name.endswith("_mask")
+                else name.removesuffix("mask") + "weight"
+            )
             if base in self.weights:
                 self._mask(base, self.weights.pop(name), name)
 
@@ -75,7 +86,9 @@ class Plain:
         for name, mask in unwrapped(masks, set()).items():
             base = name.removesuffix("_mask").removesuffix(".mask")
             fits = [owner for owner in (base, f"{base}.weight") if owner in self.weights]
-            fits = fits or [owner for owner in self.weights if owner.endswith((f".{base}", f".{base}.weight"))]
+            fits = fits or [
+                owner for owner in self.weights if owner.endswith((f".{base}", f".{base}.weight"))
+            ]
             if len(fits) == 1:
                 self._mask(fits[0], mask, name)
             else:
@@ -99,7 +112,10 @@ class Plain:
 
     def _parametrized(self, path: str) -> None:
         """One parametrization with the tensors that its name knows: none, a mask, or those of spectral norm."""
-        base, beside = _owner(path), {n for n in self.weights if n.startswith(f"{path}.")} - {f"{path}.original"}
+        base, beside = (
+            _owner(path),
+            {n for n in self.weights if n.startswith(f"{path}.")} - {f"{path}.original"},
+        )
         if beside == {f"{path}.0._u", f"{path}.0._v"}:
             self._spectral(base, f"{path}.original", f"{path}.0._u", f"{path}.0._v")
             return
@@ -124,9 +140,15 @@ class Plain:
             return
         self._refuse_twice(base, direction)
         g, v = self._plain(length), self._plain(direction)
-        kept = [d for d in range(v.ndim) if g.ndim == v.ndim and g.shape[d] == v.shape[d] and g.shape[d] > 1]
+        kept = [
+            d
+            for d in range(v.ndim)
+            if g.ndim == v.ndim and g.shape[d] == v.shape[d] and g.shape[d] > 1
+        ]
         if g.numel() > 1 and (len(kept) != 1 or g.numel() != g.shape[kept[0]]):
-            raise UserError(f"has a weight norm of {base} that is not understood: call {REMOVE}, and save again")
+            raise UserError(
+                f"has a weight norm of {base} that is not understood: call {REMOVE}, and save again"
+            )
         # the network's first dimension, torch's default, where all lengths are one number
         dim = kept[0] if kept else (0 if g.ndim == v.ndim else -1)
         self.weights[base] = torch._weight_norm(v, g, dim) if dim >= 0 else v * (g / v.norm())
@@ -139,7 +161,9 @@ class Plain:
         v = self._plain(right) if right in self.weights else None
         flat = weight.flatten(1)
         if v is None or u.shape != flat.shape[:1] or v.shape != flat.shape[1:]:
-            raise UserError(f"has a spectral norm of {base} that is not understood: call {REMOVE}, and save again")
+            raise UserError(
+                f"has a spectral norm of {base} that is not understood: call {REMOVE}, and save again"
+            )
         self.weights[base] = weight / torch.dot(u, torch.mv(flat, v))
         self._drop(original, left, right)
         self._note("divided its layers by their spectral norm, as they do in eval mode")

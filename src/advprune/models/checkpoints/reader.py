@@ -14,16 +14,23 @@ from safetensors.torch import load_file
 from advprune.errors import UserError
 from advprune.models.checkpoints.inert_objects import STAND_INS
 
-# What torch.load raises on bytes that are no checkpoint, found by feeding it truncated and altered files.
+# What torch.load raises on bytes that are no checkpoint, found by feeding it truncated and altered
+# files.
 UNREADABLE = (
     *(pickle.UnpicklingError, EOFError, struct.error, RuntimeError, OSError, MemoryError),
-    *(ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError, zipfile.BadZipFile),
+    *(
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        OverflowError,
+        zipfile.BadZipFile,
+    ),
 )
 #: How many times larger than the file its content may be; torch itself compresses nothing.
 INFLATED = 20
-CONVERT = (
-    "convert it in the code that wrote it, with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
-)
+CONVERT = "convert it in the code that wrote it, with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
 
 
 def payload(path: Path) -> Any:
@@ -33,13 +40,17 @@ def payload(path: Path) -> Any:
         UserError: if there is no such file, it is no checkpoint, or it would need code to be run.
     """
     if not path.is_file():
-        raise UserError(f"there is no file {path}: give the path of a .safetensors, .pt, .pth, .th or .ckpt file")
+        raise UserError(
+            f"there is no file {path}: give the path of a .safetensors, .pt, .pth, .th or .ckpt file"
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         _refuse_inflated(path)
         with torch.serialization.safe_globals(STAND_INS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols and TorchScript, to people who can change neither
+            warnings.simplefilter(
+                "ignore"
+            )  # of pickle protocols and TorchScript, to people who can change neither
             return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, *UNREADABLE) as error:
         raise UserError(

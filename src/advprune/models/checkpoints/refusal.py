@@ -41,7 +41,9 @@ def _cure(fit: Match, theirs: dict[str, Tensor], model: nn.Module) -> str:
 
 def _of_dataset(fit: Match, model: nn.Module) -> str | None:
     """The cure where the classes, the channels or the image size alone differ."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    layers = [
+        name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
     if fit.missing or fit.unexpected or not layers:
         return None
     changed = [name for name, (a, b) in fit.differing.items() if a[1:] != b[1:]]

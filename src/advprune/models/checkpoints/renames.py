@@ -9,7 +9,12 @@ OPTIONAL = "num_batches_tracked"
 
 
 def elsewhere(
-    missing: list[str], rest: list[str], own: dict[str, Tensor], left: dict[str, Tensor], prefix: str, notes: list[str]
+    missing: list[str],
+    rest: list[str],
+    own: dict[str, Tensor],
+    left: dict[str, Tensor],
+    prefix: str,
+    notes: list[str],
 ) -> dict[str, str]:
     """Missing tensors that lie under another prefix, or under another name of the same place."""
     found: dict[str, str] = {}
@@ -23,13 +28,19 @@ def elsewhere(
     free = [name for name in rest if name not in found.values()]
     renamed = _renamed(still, free, own, left, prefix)
     if renamed:
-        pairs = dict.fromkeys(f"{t.rpartition('.')[0]} as {o.rpartition('.')[0]}" for o, t in renamed.items())
+        pairs = dict.fromkeys(
+            f"{t.rpartition('.')[0]} as {o.rpartition('.')[0]}" for o, t in renamed.items()
+        )
         notes.append(f"read the layers {some(list(pairs), 6)}: the only ones of their shapes there")
     return found | renamed
 
 
 def _renamed(
-    missing: list[str], rest: list[str], own: dict[str, Tensor], left: dict[str, Tensor], prefix: str
+    missing: list[str],
+    rest: list[str],
+    own: dict[str, Tensor],
+    left: dict[str, Tensor],
+    prefix: str,
 ) -> dict[str, str]:
     """Whole layers under another name in the same block, where shapes leave one choice alone; all or none."""
     ours, theirs = _layers(missing, own, ""), _layers(rest, left, prefix)
@@ -40,13 +51,16 @@ def _renamed(
         fits = [
             other
             for other, leaves in theirs.items()
-            if {leaf: left[name].shape for leaf, name in leaves.items() if leaf != OPTIONAL} == shapes
+            if {leaf: left[name].shape for leaf, name in leaves.items() if leaf != OPTIONAL}
+            == shapes
             and _same_place(layer, other)
         ]
         alike = [
-            name for name, leaves in ours.items()
-            if {leaf: own[n].shape for leaf, n in leaves.items()} == shapes and _same_place(name, layer)
-        ]  # fmt: skip
+            name
+            for name, leaves in ours.items()
+            if {leaf: own[n].shape for leaf, n in leaves.items()} == shapes
+            and _same_place(name, layer)
+        ]
         if len(fits) != 1 or len(alike) != 1 or fits[0] in taken:
             return {}
         taken.add(fits[0])
@@ -69,7 +83,9 @@ def _same_place(a: str, b: str) -> bool:
     """Whether two layers lie in one block, or one of them in a part of the block that is a word, such as ``head``."""
     short, long = sorted((_block(a), _block(b)), key=len)
     extra = long.removeprefix(f"{short}." if short else "")
-    return short == long or ((extra != long or not short) and "." not in extra and not extra.isdigit())
+    return short == long or (
+        (extra != long or not short) and "." not in extra and not extra.isdigit()
+    )
 
 
 def _block(layer: str) -> str:

@@ -8,9 +8,17 @@ from torch import Tensor
 from advprune.errors import UserError
 from advprune.models.checkpoints.name_lists import some
 
-#: Wrappers that add a segment to the names: DataParallel and DDP, torch.compile, FSDP, activation checkpointing.
+#: Wrappers that add a segment to the names: DataParallel and DDP, torch.compile, FSDP, activation
+#: checkpointing.
 WRAPPERS = frozenset(
-    ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_ddp_module")
+    (
+        "module",
+        "_orig_mod",
+        "_fsdp_wrapped_module",
+        "_checkpoint_wrapped_module",
+        "_forward_module",
+        "_ddp_module",
+    )
 )
 
 
@@ -27,7 +35,9 @@ def unwrapped(weights: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
     for name, tensor in weights.items():
         short = ".".join(part for part in name.split(".") if part not in WRAPPERS - own) or name
         if short in found and not same(found[short], tensor):
-            raise UserError(f"has {first[short]} and {name} for one layer, and they differ: save one of them alone")
+            raise UserError(
+                f"has {first[short]} and {name} for one layer, and they differ: save one of them alone"
+            )
         found.setdefault(short, tensor)
         first.setdefault(short, name)
     return found
@@ -35,7 +45,9 @@ def unwrapped(weights: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors hold the same numbers."""
-    return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.layout == b.layout and _equal(a, b))
+    return a is b or (
+        a.shape == b.shape and a.dtype == b.dtype and a.layout == b.layout and _equal(a, b)
+    )
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -59,12 +71,19 @@ def refuse_exotic(weights: dict[str, Tensor]) -> None:
         UserError: naming the kind and the first of them.
     """
     kinds: list[tuple[str, str, Callable[[Tensor], bool]]] = [
-        ("tensors without numbers, on the meta device", "save it after the weights were loaded or made",
-         lambda tensor: tensor.is_meta),
-        ("quantized tensors", "give the float weights it was made from", lambda tensor: tensor.is_quantized),
+        (
+            "tensors without numbers, on the meta device",
+            "save it after the weights were loaded or made",
+            lambda tensor: tensor.is_meta,
+        ),
+        (
+            "quantized tensors",
+            "give the float weights it was made from",
+            lambda tensor: tensor.is_quantized,
+        ),
         ("complex numbers", "give a network of real ones", lambda tensor: tensor.is_complex()),
         ("tensors larger than what is stored of them", "save tensor.contiguous()", _expanded),
-    ]  # fmt: skip
+    ]
     for kind, cure, is_kind in kinds:
         names = [name for name, tensor in weights.items() if is_kind(tensor)]
         if names:
@@ -74,4 +93,7 @@ def refuse_exotic(weights: dict[str, Tensor]) -> None:
 def _expanded(tensor: Tensor) -> bool:
     if tensor.layout != torch.strided:
         return tensor.numel() > 100_000_000
-    return tensor.numel() > 100_000 and tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size()
+    return (
+        tensor.numel() > 100_000
+        and tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size()
+    )

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from advprune.sites import BlockSite, FilterSite
 
 
-def ablated_outputs(model: nn.Module, x: Tensor, site: FilterSite | BlockSite, copies: int) -> Iterator[Tensor]:
+def ablated_outputs(
+    model: nn.Module, x: Tensor, site: FilterSite | BlockSite, copies: int
+) -> Iterator[Tensor]:
     """The outputs without each filter of a site, or without a block: several units at a time (units, N, ...).
 
     Args:
@@ -59,7 +61,11 @@ def _until(model: nn.Module, x: Tensor, place: str) -> tuple[dict[str, Tensor], 
 
         return note
 
-    handles = [module.register_forward_hook(finished(name)) for name, module in model.named_modules() if name]
+    handles = [
+        module.register_forward_hook(finished(name))
+        for name, module in model.named_modules()
+        if name
+    ]
     try:
         model(x)
     finally:

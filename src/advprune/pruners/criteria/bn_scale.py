@@ -1,7 +1,7 @@
 """Batch-norm scale (network slimming, Liu et al. 2017, https://arxiv.org/abs/1708.06519): |gamma| of each filter.
 
-Without the paper's sparsity penalty in training unless the objective has one. A block scores the mean over its last
-BatchNorm's channels.
+Without the paper's sparsity penalty in training unless the objective has one. A block scores the
+mean over its last BatchNorm's channels.
 """
 
 from torch import Tensor, nn
@@ -27,5 +27,7 @@ def bn_scale(model: nn.Module, batches: Batches, *, sites: Sites) -> Scores:
             )
         gamma = model.get_submodule(site.norm).weight
         assert isinstance(gamma, Tensor)
-        scores[site.name] = gamma.detach().abs() if isinstance(site, FilterSite) else gamma.detach().abs().mean()
+        scores[site.name] = (
+            gamma.detach().abs() if isinstance(site, FilterSite) else gamma.detach().abs().mean()
+        )
     return scores

@@ -1,7 +1,7 @@
 """CKA (Pons et al. 2024, https://arxiv.org/abs/2405.17081): how far the last features move without a filter or block.
 
-The score is 1 - linear CKA (Kornblith et al. 2019, https://arxiv.org/abs/1905.00414) of what the classifier reads, with
-the unit and with it silenced.
+The score is 1 - linear CKA (Kornblith et al. 2019, https://arxiv.org/abs/1905.00414) of what the
+classifier reads, with the unit and with it silenced.
 """
 
 import torch
@@ -17,7 +17,12 @@ from advprune.sites import FilterSite
 
 
 def cka(
-    model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = 256, at_once: Count = 2048
+    model: nn.Module,
+    batches: Batches,
+    *,
+    sites: Sites,
+    images: Count | None = 256,
+    at_once: Count = 2048,
 ) -> Scores:
     """Score filters or blocks; larger = keep.
 
@@ -31,9 +36,13 @@ def cka(
     x = torch.cat([part for part, _ in limited(batches, images)])
     readers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not readers:
-        raise UserError(f"pruner/criterion=cka needs a linear classifier, and this {type(model).__name__} has none")
+        raise UserError(
+            f"pruner/criterion=cka needs a linear classifier, and this {type(model).__name__} has none"
+        )
     read: list[Tensor] = []
-    handle = readers[-1].register_forward_pre_hook(lambda module, args: read.append(args[0].flatten(1)))
+    handle = readers[-1].register_forward_pre_hook(
+        lambda module, args: read.append(args[0].flatten(1))
+    )
     scores: Scores = {}
     try:
         with frozen(model), torch.no_grad():

@@ -7,7 +7,9 @@ from advprune.pruners.criteria.feature_maps import Batches, Sites, of_maps
 from advprune.ranges import Count
 
 
-def expected_abs(model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = None) -> Scores:
+def expected_abs(
+    model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = None
+) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:

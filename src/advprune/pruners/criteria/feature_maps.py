@@ -22,7 +22,8 @@ def of_weights(model: nn.Module, sites: Sites, measure: Callable[[Tensor], Tenso
     Args:
         measure: a convolution's weight (F, I, H, W) -> (F,).
     Returns:
-        Of filters (F,) per site; of a block a scalar, the sum over its convolutions of the mean over their filters.
+        Of filters (F,) per site; of a block a scalar, the sum over its convolutions of the mean
+        over their filters.
     """
 
     def filters(conv: str) -> Tensor:
@@ -39,7 +40,11 @@ def of_weights(model: nn.Module, sites: Sites, measure: Callable[[Tensor], Tenso
 
 
 def of_maps(
-    model: nn.Module, batches: Batches, sites: Sites, images: int | None, measure: Callable[[Tensor], Tensor]
+    model: nn.Module,
+    batches: Batches,
+    sites: Sites,
+    images: int | None,
+    measure: Callable[[Tensor], Tensor],
 ) -> Scores:
     """Means over images of something measured on each map.
 
@@ -61,7 +66,9 @@ def of_maps(
             value = measure(out if isinstance(site, FilterSite) else out.relu()).double().sum(0)
             sums[site.name] = sums.get(site.name, torch.zeros_like(value)) + value
     return {
-        site.name: sums[site.name] / seen if isinstance(site, FilterSite) else (sums[site.name] / seen).mean()
+        site.name: sums[site.name] / seen
+        if isinstance(site, FilterSite)
+        else (sums[site.name] / seen).mean()
         for site in sites
     }
 
@@ -104,4 +111,6 @@ def limited(batches: Batches, images: int | None) -> Iterator[tuple[Tensor, Tens
         if images is not None and seen >= images:
             return
     if seen == 0:
-        raise UserError(f"this criterion needs images and got {seen}; give pruner.criterion.images of at least 1")
+        raise UserError(
+            f"this criterion needs images and got {seen}; give pruner.criterion.images of at least 1"
+        )

@@ -12,7 +12,9 @@ from advprune.ranges import Count
 from advprune.sites import BlockSite
 
 
-def hrank(model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = 500) -> Scores:
+def hrank(
+    model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = 500
+) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:

@@ -1,7 +1,7 @@
 """KL (CURL, Luo and Wu 2020, https://arxiv.org/abs/1911.11284): how far the predictions move without a filter or block.
 
-The score is the mean over images of KL(q || p), p the network's softmax and q that with the unit silenced. Unlike the
-authors' code no softmax is taken twice.
+The score is the mean over images of KL(q || p), p the network's softmax and q that with the unit
+silenced. Unlike the authors' code no softmax is taken twice.
 """
 
 import torch
@@ -16,7 +16,12 @@ from advprune.sites import FilterSite
 
 
 def kl(
-    model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = 256, at_once: Count = 2048
+    model: nn.Module,
+    batches: Batches,
+    *,
+    sites: Sites,
+    images: Count | None = 256,
+    at_once: Count = 2048,
 ) -> Scores:
     """Score filters or blocks; larger = keep.
 
@@ -33,10 +38,15 @@ def kl(
             before = model(x).log_softmax(1)
             for site in sites:
                 copies = max(at_once // len(x), 1)
-                moved = torch.cat([_moved(after, before) for after in ablated_outputs(model, x, site, copies)])
+                moved = torch.cat(
+                    [_moved(after, before) for after in ablated_outputs(model, x, site, copies)]
+                )
                 sums[site.name] = sums.get(site.name, torch.zeros_like(moved)) + moved
-    return {name: (value if value.numel() > 1 or isinstance(sites[0], FilterSite) else value.squeeze()) / seen
-            for name, value in sums.items()}  # fmt: skip
+    return {
+        name: (value if value.numel() > 1 or isinstance(sites[0], FilterSite) else value.squeeze())
+        / seen
+        for name, value in sums.items()
+    }
 
 
 def divergence(q: Tensor, p: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """L1 norm of a filter's weights (Li et al. 2017, https://arxiv.org/abs/1608.08710): a sum, not a mean, bias ignored.
 
-A block scores the sum over its convolutions of their filters' mean, as in the code of Jordao and Pedrini.
+A block scores the sum over its convolutions of their filters' mean, as in the code of Jordao and
+Pedrini.
 """
 
 from torch import nn

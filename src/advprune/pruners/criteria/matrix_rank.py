@@ -1,10 +1,11 @@
 """Numerical ranks of many small matrices: numpy's ``matrix_rank`` of each, without a singular value decomposition.
 
-By Sylvester's law of inertia the singular values of A above t are as many as the positive eigenvalues of A Aᵀ - t²,
-and a pivoted LDLᵀ shows their signs. It is asked at twice an upper bound of numpy's threshold and, where rows and
-columns of zeros leave room for more, at half a lower bound. Both in float64, where t² is far above rounding. Only where
-the two answers differ, that is where a singular value lies so near the threshold that rounding in float32 decides,
-numpy itself is asked. So every rank is numpy's, on any device.
+By Sylvester's law of inertia the singular values of A above t are as many as the positive
+eigenvalues of A Aᵀ - t², and a pivoted LDLᵀ shows their signs. It is asked at twice an upper bound
+of numpy's threshold and, where rows and columns of zeros leave room for more, at half a lower
+bound. Both in float64, where t² is far above rounding. Only where the two answers differ, that is
+where a singular value lies so near the threshold that rounding in float32 decides, numpy itself is
+asked. So every rank is numpy's, on any device.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -50,11 +51,15 @@ def _counted(maps: Tensor) -> Tensor:
     gram = wide @ wide.mT
     squares, size = gram.diagonal(dim1=-2, dim2=-1), gram.flatten(1).norm(dim=1)
     relative = (MARGIN * maps.shape[-1] * torch.finfo(torch.float32).eps) ** 2
-    least = _above(gram, relative * size)  # the largest eigenvalue is at most the root of the sum of their squares
+    least = _above(
+        gram, relative * size
+    )  # the largest eigenvalue is at most the root of the sum of their squares
     most = torch.minimum((squares > 0).sum(-1), (maps.amax(-2) > 0).sum(-1))
     open_ = (least < most).nonzero()[:, 0]
     # and at least the sum of their squares over their sum
-    most[open_] = _above(gram[open_], relative / MARGIN**4 * size[open_].square() / squares[open_].sum(-1))
+    most[open_] = _above(
+        gram[open_], relative / MARGIN**4 * size[open_].square() / squares[open_].sum(-1)
+    )
     for index in (least < most).nonzero()[:, 0].tolist():
         least[index] = int(np.linalg.matrix_rank(maps[index].numpy()))
     return torch.where(size.isfinite(), least.double(), torch.nan)

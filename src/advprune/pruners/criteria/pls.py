@@ -1,8 +1,9 @@
 """PLS + VIP (Jordao et al. 2019 and 2020, https://arxiv.org/abs/1810.07610): importance in a projection on the classes.
 
-Filters: each one's largest pre-BatchNorm output in an image is a feature; scikit-learn's PLSRegression on all filters
-together; a filter scores its VIP. Blocks: one regression for each on its sum, averaged over 8x8 pixels; the score is
-mean(VIP) / std(VIP), the paper's, which ranks as the code's mean(VIP) does.
+Filters: each one's largest pre-BatchNorm output in an image is a feature; scikit-learn's
+PLSRegression on all filters together; a filter scores its VIP. Blocks: one regression for each on
+its sum, averaged over 8x8 pixels; the score is mean(VIP) / std(VIP), the paper's, which ranks as
+the code's mean(VIP) does.
 """
 
 from typing import Annotated, TypeAlias
@@ -51,7 +52,9 @@ def pls(
     if not filters:
         scores = {name: vip(z, classes, components) for name, z in features.items()}
         return {name: torch.tensor(v.mean() / max(v.std(), 1e-12)) for name, v in scores.items()}
-    together = torch.from_numpy(vip(np.concatenate(list(features.values()), 1), classes, components))
+    together = torch.from_numpy(
+        vip(np.concatenate(list(features.values()), 1), classes, components)
+    )
     widths = [z.shape[1] for z in features.values()]
     return dict(zip(features, together.split(widths), strict=True))
 

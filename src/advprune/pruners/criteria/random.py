@@ -20,7 +20,9 @@ def random(model: nn.Module, batches: Batches, *, sites: Sites, seed: Seed) -> S
     generator = torch.Generator().manual_seed(seed)
     return {
         site.name: torch.rand(
-            (model.get_parameter(f"{site.conv}.weight").shape[0],) if isinstance(site, FilterSite) else (),
+            (model.get_parameter(f"{site.conv}.weight").shape[0],)
+            if isinstance(site, FilterSite)
+            else (),
             generator=generator,
         )
         for site in sites

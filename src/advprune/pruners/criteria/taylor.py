@@ -1,8 +1,9 @@
 """Taylor (Molchanov et al. 2017, https://arxiv.org/abs/1611.06440): |activation x gradient|, the loss's first change.
 
-A filter is judged at its map after the first activation, a block at its branch. As in the paper the product is averaged
-over a map's pixels before the absolute value, then over images; unlike there, layers are not rescaled to unit norm
-unless ``normalise`` is set, so that a layer's own order is the same either way.
+A filter is judged at its map after the first activation, a block at its branch. As in the paper the
+product is averaged over a map's pixels before the absolute value, then over images; unlike there,
+layers are not rescaled to unit norm unless ``normalise`` is set, so that a layer's own order is the
+same either way.
 """
 
 import torch
@@ -17,14 +18,20 @@ from advprune.sites import FilterSite
 
 
 def taylor(
-    model: nn.Module, batches: Batches, *, sites: Sites, images: Count | None = 1000, normalise: bool = True
+    model: nn.Module,
+    batches: Batches,
+    *,
+    sites: Sites,
+    images: Count | None = 1000,
+    normalise: bool = True,
 ) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:
         sites: all filter sites or all block sites of the model.
         images: how many are looked at; None for all.
-        normalise: divide each layer's scores by their L2 norm, as the paper does before it compares layers.
+        normalise: divide each layer's scores by their L2 norm, as the paper does before it compares
+            layers.
     """
     places = {site.active if isinstance(site, FilterSite) else site.branch: site for site in sites}
     sums: dict[str, Tensor] = {}
@@ -38,4 +45,7 @@ def taylor(
             sums[site.name] = sums.get(site.name, torch.zeros_like(change)) + change
     if not isinstance(sites[0], FilterSite):
         return {name: value.mean() for name, value in sums.items()}
-    return {name: value / value.norm().clamp_min(1e-30) if normalise else value for name, value in sums.items()}
+    return {
+        name: value / value.norm().clamp_min(1e-30) if normalise else value
+        for name, value in sums.items()
+    }

@@ -23,7 +23,8 @@ class Line:
         ratio: the share removed; None of a dense network.
         words: see ``WORDS``.
         paths: of the records, by seed.
-        radii: by seed, one an image: how far its right class is proved; negative where it is wrong or abstains.
+        radii: by seed, one an image: how far its right class is proved; negative where it is wrong
+            or abstains.
         abstained: shares of images, by seed.
     """
 
@@ -46,7 +47,9 @@ class Line:
     def interval(self, radius: float) -> list[float]:
         """95 %, over the images and the seeds."""
         counts = [(sum(r >= radius for r in radii), len(radii)) for radii in self.radii.values()]
-        return over_seeds([right / of for right, of in counts], [over_images(right, of) for right, of in counts])
+        return over_seeds(
+            [right / of for right, of in counts], [over_images(right, of) for right, of in counts]
+        )
 
     def mean_radius(self) -> float:
         """The average certified radius, where what is not certified counts 0; mean over seeds."""
@@ -57,24 +60,34 @@ def lines(rows: Iterable[dict[str, Any]]) -> list[Line]:
     """The networks of these jobs, dense parents first, and what the store has of each.
 
     Raises:
-        UserError: if none was certified, two evaluations share one name, or records are not where the table says.
+        UserError: if none was certified, two evaluations share one name, or records are not where
+            the table says.
     """
     found: dict[tuple[Any, ...], Line] = {}
     for row in rows:
         if row.get("certified_acc") is None:
             continue
-        words = tuple(str("l2" if name == "norm" and row.get("smoothed") else row[name] or "") for name in WORDS)
+        words = tuple(
+            str("l2" if name == "norm" and row.get("smoothed") else row[name] or "")
+            for name in WORDS
+        )
         if "dense_records" not in row:
-            raise UserError("a table of an older version: give its grid's command again, which finds all and writes it")
+            raise UserError(
+                "a table of an older version: give its grid's command again, which finds all and writes it"
+            )
         ours = [("", None, row["dense_records"])]
         if row.get("pruner") is not None:
-            ours.append((row["pruner"], row["ratio"], f"{row['files']['evaluated']}/records.parquet"))
+            ours.append(
+                (row["pruner"], row["ratio"], f"{row['files']['evaluated']}/records.parquet")
+            )
         for pruner, ratio, path in ours:
             line = found.setdefault((words, pruner, ratio), Line(pruner, ratio, words))
             _read(line, row["seed"], path)
     kept = [line for line in found.values() if line.radii]
     if not kept:
-        raise UserError("no job of these tables was certified: give one of a grid run with attack=certify_smoothing")
+        raise UserError(
+            "no job of these tables was certified: give one of a grid run with attack=certify_smoothing"
+        )
     return sorted(kept, key=lambda line: (line.words, line.pruner, line.ratio or 0.0))
 
 
@@ -82,11 +95,15 @@ def _read(line: Line, seed: int, path: str) -> None:
     import pandas as pd
 
     if line.paths.setdefault(seed, path) != path:
-        raise UserError(f"two evaluations of {line.name}, seed {seed}: {line.paths[seed]} and {path}; draw them apart")
+        raise UserError(
+            f"two evaluations of {line.name}, seed {seed}: {line.paths[seed]} and {path}; draw them apart"
+        )
     if seed in line.radii:
         return
     if not Path(path).exists():
-        raise UserError(f"{path} is not there: give this command from the folder that the grid was run in")
+        raise UserError(
+            f"{path} is not there: give this command from the folder that the grid was run in"
+        )
     records = pd.read_parquet(path)
     right = (records["certified_pred"] == records["label"]) & ~records["abstained"]
     line.radii[seed] = records["radius"].where(right, -1.0).tolist()
@@ -98,7 +115,9 @@ def titles(found: list[Line]) -> tuple[str, dict[int, str]]:
     same = [len({line.words[i] for line in found}) == 1 for i in range(len(WORDS))]
     title = ", ".join(word for word, shared in zip(found[0].words, same, strict=True) if shared)
     names = {
-        id(line): " ".join([line.name, *(w for w, shared in zip(line.words, same, strict=True) if not shared)])
+        id(line): " ".join(
+            [line.name, *(w for w, shared in zip(line.words, same, strict=True) if not shared)]
+        )
         for line in found
     }
     return title, names
@@ -106,15 +125,25 @@ def titles(found: list[Line]) -> tuple[str, dict[int, str]]:
 
 def points(found: list[Line]) -> list[dict[str, Any]]:
     """A row a line and radius, to a step beyond the largest: mean share, 95 % interval, range over seeds."""
-    names, last = titles(found)[1], max(max(radii) for line in found for radii in line.radii.values())
+    names, last = (
+        titles(found)[1],
+        max(max(radii) for line in found for radii in line.radii.values()),
+    )
     grid = [round(STEP * i, 6) for i in range(int(last / STEP) + 2)]
     return [
         {
-            "line": names[id(line)], "pruner": line.pruner or "dense", "ratio": line.ratio, "radius": radius,
-            "certified_acc": mean(line.certified(radius)), "low": max(line.interval(radius)[0], 0.0),
-            "high": min(line.interval(radius)[1], 1.0), "least": min(line.certified(radius)),
-            "most": max(line.certified(radius)), "seeds": len(line.radii),
+            "line": names[id(line)],
+            "pruner": line.pruner or "dense",
+            "ratio": line.ratio,
+            "radius": radius,
+            "certified_acc": mean(line.certified(radius)),
+            "low": max(line.interval(radius)[0], 0.0),
+            "high": min(line.interval(radius)[1], 1.0),
+            "least": min(line.certified(radius)),
+            "most": max(line.certified(radius)),
+            "seeds": len(line.radii),
             "images": len(next(iter(line.radii.values()))),
         }
-        for line in found for radius in grid
-    ]  # fmt: skip
+        for line in found
+        for radius in grid
+    ]

@@ -2,7 +2,8 @@
 
     python -m advprune.report.curves.compression OUT GRID/table.json …
 
-reads the tables of grids run with attack=pgd and attack=transfer, and writes OUT/<quantity>.png and OUT/matched.json.
+reads the tables of grids run with attack=pgd and attack=transfer, and writes OUT/<quantity>.png and
+OUT/matched.json.
 """
 
 import io
@@ -28,7 +29,8 @@ QUANTITIES = (
     ("target_acc", "transfer", "accuracy on the dense parent's examples"),
     ("transfer_rate", "transfer", "wrong where the source is fooled (both clean-right)"),
 )
-#: strategy -> compression -> seed -> quantity -> share, and the two ends of its interval over the images
+#: strategy -> compression -> seed -> quantity -> share, and the two ends of its interval over the
+#: images
 Curves = dict[str, dict[float, dict[int, dict[str, float]]]]
 ENDS = ("_low", "_high")
 
@@ -45,7 +47,9 @@ def curves(rows: Iterable[dict[str, Any]]) -> Curves:
         point = found.setdefault(strategy(row), {}).setdefault(round(row["compression"], 1), {})
         kind = "transfer" if row.get("source") else "pgd"
         own = point.setdefault(row["seed"], {})
-        for name in (name for name, of, _ in QUANTITIES if of == kind and row.get(name) is not None):
+        for name in (
+            name for name, of, _ in QUANTITIES if of == kind and row.get(name) is not None
+        ):
             bounds = zip(ENDS, row[f"{name}_interval"], strict=True)
             own |= {name: row[name]} | {f"{name}{end}": bound for end, bound in bounds}
     return found
@@ -63,11 +67,13 @@ def interpolated(points: list[tuple[float, float]], x: float) -> float | None:
 def matched(found: Curves, ours: str) -> list[dict[str, Any]]:
     """How much more often ``ours`` withstands the parent's examples than each rival does at the same clean accuracy.
 
-    Per compression and seed, the rival's accuracy on the parent's examples is read off the line through its own
-    (clean, transferred) points of that seed, where the clean accuracy of ``ours`` is among them.
+    Per compression and seed, the rival's accuracy on the parent's examples is read off the line
+    through its own (clean, transferred) points of that seed, where the clean accuracy of ``ours``
+    is among them.
 
     Returns:
-        A row each: rival, compression, clean accuracy, difference (in shares), its interval over images and seeds, and
+        A row each: rival, compression, clean accuracy, difference (in shares), its interval over
+            images and seeds, and
         how many seeds.
     """
     told = []
@@ -79,7 +85,10 @@ def matched(found: Curves, ours: str) -> list[dict[str, Any]]:
             for seed, own in seeds.items():
                 theirs = [at[seed] for at in found[rival].values() if seed in at]
                 read = [
-                    interpolated([(at["clean_acc"], at[f"target_acc{end}"]) for at in theirs], own["clean_acc"])
+                    interpolated(
+                        [(at["clean_acc"], at[f"target_acc{end}"]) for at in theirs],
+                        own["clean_acc"],
+                    )
                     for end in ("", *ENDS)
                 ]
                 if None not in read:
@@ -90,8 +99,20 @@ def matched(found: Curves, ours: str) -> list[dict[str, Any]]:
                     clean.append(own["clean_acc"])
             if differences:
                 interval = over_seeds(differences, bounds)
-                at = {"of": ours, "rival": rival, "compression": compression, "clean_acc": mean(clean)}
-                told.append(at | {"difference": mean(differences), "interval": interval, "seeds": len(differences)})
+                at = {
+                    "of": ours,
+                    "rival": rival,
+                    "compression": compression,
+                    "clean_acc": mean(clean),
+                }
+                told.append(
+                    at
+                    | {
+                        "difference": mean(differences),
+                        "interval": interval,
+                        "seeds": len(differences),
+                    }
+                )
     return told
 
 
@@ -100,27 +121,48 @@ def draw(found: Curves, column: str, title: str, path: Path) -> None:
     try:
         import matplotlib
     except ModuleNotFoundError:
-        raise UserError('plots need a package that is not installed: pip install "advprune[plots]"') from None
+        raise UserError(
+            'plots need a package that is not installed: pip install "advprune[plots]"'
+        ) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6.4, 4.8), layout="constrained")
     for name, points in found.items():
-        known = {c: [own for own in seeds.values() if column in own] for c, seeds in sorted(points.items())}
+        known = {
+            c: [own for own in seeds.values() if column in own]
+            for c, seeds in sorted(points.items())
+        }
         known = {c: seeds for c, seeds in known.items() if seeds}
         middle = [100 * mean(own[column] for own in seeds) for seeds in known.values()]
         ends = [
-            over_seeds([own[column] for own in seeds], [[own[f"{column}{end}"] for end in ENDS] for own in seeds])
+            over_seeds(
+                [own[column] for own in seeds],
+                [[own[f"{column}{end}"] for end in ENDS] for own in seeds],
+            )
             for seeds in known.values()
         ]
-        spread = [[abs(m - 100 * end[side]) for m, end in zip(middle, ends, strict=True)] for side in (0, 1)]
-        axes.errorbar(list(known), middle, spread, marker="o", markersize=4, capsize=2, label=name,
-                      linestyle="-" if name.startswith("gap") else "--")  # fmt: skip
+        spread = [
+            [abs(m - 100 * end[side]) for m, end in zip(middle, ends, strict=True)]
+            for side in (0, 1)
+        ]
+        axes.errorbar(
+            list(known),
+            middle,
+            spread,
+            marker="o",
+            markersize=4,
+            capsize=2,
+            label=name,
+            linestyle="-" if name.startswith("gap") else "--",
+        )
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="compression (original : remaining parameters)")
     axes.set_title(f"{title}, %", fontsize=10, loc="left")  # too long to stand beside the axis
-    figure.legend(loc="outside lower center", ncols=2, fontsize=7)  # over the curves it would cover points
+    figure.legend(
+        loc="outside lower center", ncols=2, fontsize=7
+    )  # over the curves it would cover points
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=150)
     write_atomically(path, drawn.getvalue())
@@ -145,8 +187,14 @@ def main(arguments: list[str]) -> None:
     table = Table("of", "against", "compression", "clean", "transferred: points more", "seeds")
     for row in rows:
         interval = " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in row["interval"]))
-        table.add_row(row["of"], row["rival"], f"{row['compression']:g}", f"{100 * row['clean_acc']:.1f}",
-                      f"{100 * row['difference']:+.1f}{interval}", str(row["seeds"]))  # fmt: skip
+        table.add_row(
+            row["of"],
+            row["rival"],
+            f"{row['compression']:g}",
+            f"{100 * row['clean_acc']:.1f}",
+            f"{100 * row['difference']:+.1f}{interval}",
+            str(row["seeds"]),
+        )
     Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False).print(table)
 
 

@@ -2,8 +2,9 @@
 
     python -m advprune.report.curves.radius OUT GRID/table.json …
 
-reads the radius of each image from the records of jobs run with attack=certify_smoothing, or another certifier, and
-writes OUT/radius.png, OUT/radius.csv and OUT/radius.json. Give it from the folder the jobs were run in.
+reads the radius of each image from the records of jobs run with attack=certify_smoothing, or
+another certifier, and writes OUT/radius.png, OUT/radius.csv and OUT/radius.json. Give it from the
+folder the jobs were run in.
 """
 
 import io
@@ -32,7 +33,9 @@ def draw(found: list[Line], path: Path) -> None:
     try:
         import matplotlib
     except ModuleNotFoundError:
-        raise UserError('plots need a package that is not installed: pip install "advprune[plots]"') from None
+        raise UserError(
+            'plots need a package that is not installed: pip install "advprune[plots]"'
+        ) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -45,10 +48,18 @@ def draw(found: list[Line], path: Path) -> None:
         own = [row for row in rows if row["line"] == names[id(line)]]
         look: dict[str, Any] = {"color": "black", "linestyle": "-"}
         if line.pruner:
-            look = {"color": f"C{ratios.index((line.words, line.ratio)) % 10}",
-                    "linestyle": STYLES[pruners.index(line.pruner) % len(STYLES)]}  # fmt: skip
+            look = {
+                "color": f"C{ratios.index((line.words, line.ratio)) % 10}",
+                "linestyle": STYLES[pruners.index(line.pruner) % len(STYLES)],
+            }
         radii = [row["radius"] for row in own]
-        axes.plot(radii, [row["certified_acc"] for row in own], label=names[id(line)], linewidth=1.5, **look)
+        axes.plot(
+            radii,
+            [row["certified_acc"] for row in own],
+            label=names[id(line)],
+            linewidth=1.5,
+            **look,
+        )
         ends = ([row["low"] for row in own], [row["high"] for row in own])
         axes.fill_between(radii, *ends, color=look["color"], alpha=0.12, linewidth=0)
     axes.set(xlabel=f"radius ({found[0].words[-1]})", ylabel="certified accuracy", ylim=(0, 1))
@@ -67,13 +78,24 @@ def show(found: list[Line]) -> None:
     title, names = titles(found)
     last = max(max(radii) for line in found for radii in line.radii.values())
     radii = [radius for radius in SHOWN if radius <= last]
-    table = Table("network", *(f"{radius:g}" for radius in radii), "mean radius", "abstains", "n",
-                  title=f"{title}; certified accuracy in % at a radius", title_justify="left")  # fmt: skip
+    table = Table(
+        "network",
+        *(f"{radius:g}" for radius in radii),
+        "mean radius",
+        "abstains",
+        "n",
+        title=f"{title}; certified accuracy in % at a radius",
+        title_justify="left",
+    )
     for line in found:
         images = len(next(iter(line.radii.values())))
-        table.add_row(names[id(line)], *(f"{100 * mean(line.certified(radius)):.1f}" for radius in radii),
-                      f"{line.mean_radius():.3f}", f"{100 * mean(line.abstained.values()):.1f}",
-                      f"{images}" + (f" × {len(line.radii)} seeds" if len(line.radii) > 1 else ""))  # fmt: skip
+        table.add_row(
+            names[id(line)],
+            *(f"{100 * mean(line.certified(radius)):.1f}" for radius in radii),
+            f"{line.mean_radius():.3f}",
+            f"{100 * mean(line.abstained.values()):.1f}",
+            f"{images}" + (f" × {len(line.radii)} seeds" if len(line.radii) > 1 else ""),
+        )
     Console(width=None if sys.stdout.isatty() else 140, markup=False, emoji=False).print(table)
 
 

@@ -18,11 +18,16 @@ def called(evaluated: dict[str, Any], chosen: str | None = None) -> str | None:
     """``autoattack images=50 engine=fast``; None if no member is made by the same function.
 
     Args:
-        evaluated: the resolved options of the stage that attacked: ``attack``, and what that takes values from.
+        evaluated: the resolved options of the stage that attacked: ``attack``, and what that takes
+            values from.
         chosen: the member that a command named; None is the nearest.
     """
     attack = evaluated["attack"]
-    alike = {name: member for name, member in members().items() if member.get("_target_") == attack.get("_target_")}
+    alike = {
+        name: member
+        for name, member in members().items()
+        if member.get("_target_") == attack.get("_target_")
+    }
     if chosen in alike:
         alike = {chosen: alike[chosen]}
     told = {name: list(_different(attack, member, evaluated)) for name, member in alike.items()}
@@ -46,7 +51,9 @@ def _whole(name: str, files: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in whole.items() if key != "defaults"}
 
 
-def _different(node: dict[str, Any], member: dict[str, Any], context: dict[str, Any], at: str = "") -> Iterator[str]:
+def _different(
+    node: dict[str, Any], member: dict[str, Any], context: dict[str, Any], at: str = ""
+) -> Iterator[str]:
     """``option=value`` of what is not as in the member; null is a value like another."""
     for name, value in node.items():
         default = _filled(member.get(name), context)

@@ -14,19 +14,27 @@ def doubts_of(row: Row) -> list[str]:
     if strength(row) == "upper bound":
         said.append(OVERSTATES)
     if row.get("batch_norm") not in (None, "synchronised"):
-        said.append(f"trained on {row['ranks']} ranks, BatchNorm {row['batch_norm']}: not what one would train")
+        said.append(
+            f"trained on {row['ranks']} ranks, BatchNorm {row['batch_norm']}: not what one would train"
+        )
     return list(dict.fromkeys(said))
 
 
 def strength(row: Row) -> str:
     """Say how far a share can be relied on, so that rows of unlike attacks are told apart.
 
-    ``proof``: nothing in the ball does worse. ``AutoAttack``: all four parts of its standard version. ``upper bound``:
-    any other search of the ball. Empty where there is no ball to search, or another network's examples are judged.
+    ``proof``: nothing in the ball does worse. ``AutoAttack``: all four parts of its standard
+    version. ``upper bound``: any other search of the ball. Empty where there is no ball to search,
+    or another network's examples are judged.
     """
     if row.get("certified_acc") is not None:
         return "proof"
-    if row.get("robust_acc") is None or row.get("perturbation") or row.get("source") or row.get("published"):
+    if (
+        row.get("robust_acc") is None
+        or row.get("perturbation")
+        or row.get("source")
+        or row.get("published")
+    ):
         return ""
     return "AutoAttack" if set(row.get("after_each") or {}) >= AUTOATTACK else "upper bound"
 
@@ -42,6 +50,8 @@ def attributed(rows: list[Row], called: Any) -> list[str]:
         for doubt in doubts_of(row):
             whose.setdefault(doubt, []).append(called(row))
     return [
-        f"doubt: {doubt}" if len(names) == len(rows) else f"doubt ({', '.join(dict.fromkeys(names))}): {doubt}"
+        f"doubt: {doubt}"
+        if len(names) == len(rows)
+        else f"doubt ({', '.join(dict.fromkeys(names))}): {doubt}"
         for doubt, names in sorted(whose.items())
     ]

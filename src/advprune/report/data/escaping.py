@@ -5,12 +5,15 @@ from collections.abc import Iterable
 from io import StringIO
 from typing import Any
 
-#: What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), full-width forms included.
+#: What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), full-width forms
+#: included.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 LATEX = {
-    "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
     **{special: f"\\{special}" for special in "&%$#_{}"},
-}  # fmt: skip
+}
 
 
 def csv_cell(value: Any) -> Any:

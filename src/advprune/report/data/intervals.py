@@ -1,11 +1,13 @@
 """The 95 % intervals of this package: over the images of one network, over seeds and images, and of a difference.
 
-A share is uncertain for two reasons: other test images might have been drawn, and another seed trains another network.
-The images are the same for all seeds, so more seeds do not average their luck away. Each reason has an interval of its
-own: Wilson's with continuity correction over the images (its coverage never falls below 95 % for shares near 0 and 1,
-where the plain one's falls to 90 %), Student's t over the seeds. Their distances from the estimate are added as squares
-do (MOVER: Zou and Donner 2008, Statistics in Medicine 27:1693). So no interval is narrower than either of the two, and
-seeds that agree by chance narrow nothing. ``python -m benchmarks coverage`` measures how often the truth is inside.
+A share is uncertain for two reasons: other test images might have been drawn, and another seed
+trains another network. The images are the same for all seeds, so more seeds do not average their
+luck away. Each reason has an interval of its own: Wilson's with continuity correction over the
+images (its coverage never falls below 95 % for shares near 0 and 1, where the plain one's falls to
+90 %), Student's t over the seeds. Their distances from the estimate are added as squares do (MOVER:
+Zou and Donner 2008, Statistics in Medicine 27:1693). So no interval is narrower than either of the
+two, and seeds that agree by chance narrow nothing. ``python -m benchmarks coverage`` measures how
+often the truth is inside.
 """
 
 import math
@@ -22,7 +24,9 @@ NORMAL = 1.959963984540054
 
 @cache  # a report asks for the same counts again and again
 def _score_interval(right: int, images: int) -> tuple[float, float]:
-    from scipy.stats import binomtest  # a second to import, which a command that finds all it wants need not spend
+    from scipy.stats import (
+        binomtest,
+    )  # a second to import, which a command that finds all it wants need not spend
 
     low, high = binomtest(right, images).proportion_ci(LEVEL, method="wilsoncc")
     return float(low), float(high)
@@ -55,15 +59,18 @@ def over_seeds(values: Sequence[float], of_images: Sequence[Interval]) -> Interv
 def of_difference(only_a: int, only_b: int, images: int) -> Interval:
     """Bound the difference of two networks' shares on the same images.
 
-    After Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37:479): one image more that only the
-    first has right, and one more that only the second has, so that networks that agree are not certain to.
+    After Bonett and Price 2012 (Journal of Educational and Behavioral Statistics 37:479): one image
+    more that only the first has right, and one more that only the second has, so that networks that
+    agree are not certain to.
 
     Args:
         only_a, only_b: images that only the first has right, and only the second.
     """
     p, q, n = (only_a + 1) / (images + 2), (only_b + 1) / (images + 2), images + 2
     half = NORMAL * math.sqrt((p + q - (p - q) ** 2) / n)
-    plain = (only_a - only_b) / images  # at the ends of the scale, the estimate lies outside of what is drawn in
+    plain = (
+        only_a - only_b
+    ) / images  # at the ends of the scale, the estimate lies outside of what is drawn in
     return [min(p - q - half, plain), max(p - q + half, plain)]
 
 
@@ -89,7 +96,11 @@ def described(seeds: set[int]) -> list[str]:
     """Say what the intervals of rows with these numbers of seeds are, for the foot of a table or a plot."""
     said = []
     if 1 in seeds:
-        said.append("one seed: 95 % Wilson interval over the images, continuity-corrected; about this network alone")
+        said.append(
+            "one seed: 95 % Wilson interval over the images, continuity-corrected; about this network alone"
+        )
     if seeds - {1}:
-        said.append("several seeds: 95 % interval over images and seeds (Wilson and Student's t together, MOVER)")
+        said.append(
+            "several seeds: 95 % interval over images and seeds (Wilson and Student's t together, MOVER)"
+        )
     return said

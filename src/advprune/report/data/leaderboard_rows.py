@@ -12,8 +12,19 @@ from advprune.report.data.seeds import pool
 from advprune.report.table.job_row import SIZES, TRANSFER
 
 #: What an entry is called; two that are called the same but are not get what tells them apart.
-CALLED = ("dataset", "model", "objective", "pruner", "ratio", "quantizer", "attack", "norm", "eps", "source",
-          "foreign")  # fmt: skip
+CALLED = (
+    "dataset",
+    "model",
+    "objective",
+    "pruner",
+    "ratio",
+    "quantizer",
+    "attack",
+    "norm",
+    "eps",
+    "source",
+    "foreign",
+)
 #: Shares, the one that ranks last.
 MEASURED = ("clean_acc", "certified_acc", "robust_acc")
 
@@ -24,33 +35,48 @@ def entry(run: Run, names: Names) -> dict[str, Any]:
     ratio = None if pruned is None else final.get("ratio", pruned.result["ratio"])
     own = after.get("perturbation")
     told: dict[str, Any] = words(run, names) | {
-        "ratio": ratio, "seed": run.seed, "identity": run.identity, "run": run.evaluated.key,
-        "network": Run(run.line[:-1]).identity, "judged": json.dumps(run.evaluated.identity, sort_keys=True),
+        "ratio": ratio,
+        "seed": run.seed,
+        "identity": run.identity,
+        "run": run.evaluated.key,
+        "network": Run(run.line[:-1]).identity,
+        "judged": json.dumps(run.evaluated.identity, sort_keys=True),
         "sparsity": final.get("sparsity", 0.0 if pruned is None else pruned.result["sparsity"]),
         "foreign": run.dense.result.get("foreign"),
         "unit": None if pruned is None else pruned.options["pruner"].get("unit") or "weights",
         **{name: final[name] for name in SIZES if name in final},
-        "eps": None if own else after["threat"]["eps"], "norm": None if own else after["threat"]["norm"],
-        "perturbation": own, "images": after["images"], "of": after["of"],
+        "eps": None if own else after["threat"]["eps"],
+        "norm": None if own else after["threat"]["norm"],
+        "perturbation": own,
+        "images": after["images"],
+        "of": after["of"],
         "checkpoint": final.get("kept"),
-        "smoothed": after.get("smoothed"), "after_each": after.get("after_each"),
+        "smoothed": after.get("smoothed"),
+        "after_each": after.get("after_each"),
         "seconds": sum(stage.result["seconds"] for stage in run.line),
-        "doubts": list(dict.fromkeys(doubt for s in reversed(run.line) for doubt in s.result.get("doubts", []))),
-        "ranks": final.get("ranks"), "batch_norm": final.get("batch_norm"),
-    }  # fmt: skip
+        "doubts": list(
+            dict.fromkeys(doubt for s in reversed(run.line) for doubt in s.result.get("doubts", []))
+        ),
+        "ranks": final.get("ranks"),
+        "batch_norm": final.get("batch_norm"),
+    }
     shares = (*MEASURED, *TRANSFER)
-    told |= {f"{name}{end}": after.get(f"{name}{end}") for name in shares for end in ("", "_interval")}
+    told |= {
+        f"{name}{end}": after.get(f"{name}{end}") for name in shares for end in ("", "_interval")
+    }
     return told | {"doubts": doubts_of(told)}
 
 
-def entries(runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def entries(
+    runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
     """All runs, seeds pooled, those that compare side by side and the best of them first.
 
     Args:
         sizes: what ``sizes=true`` measured of a network, by the key of its stage.
     Returns:
-        A row each; ``runs`` is {seed: key of the evaluation}, ``options`` what tells it from its namesakes, ``costs``
-        the means over seeds of what is known of MACs and seconds.
+        A row each; ``runs`` is {seed: key of the evaluation}, ``options`` what tells it from its
+        namesakes, ``costs`` the means over seeds of what is known of MACs and seconds.
     """
     parents = {_judged(run): run.evaluated.result for run in runs if len(run.line) == 2}
     groups: dict[str, list[Run]] = defaultdict(list)
@@ -58,7 +84,11 @@ def entries(runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]) -> 
     for run in runs:
         groups[run.identity].append(run)
         before = parents.get(_judged(run), {}) if len(run.line) > 2 else {}
-        shares = {f"dense_{name}{end}": before.get(f"{name}{end}") for name in MEASURED for end in ("", "_interval")}
+        shares = {
+            f"dense_{name}{end}": before.get(f"{name}{end}")
+            for name in MEASURED
+            for end in ("", "_interval")
+        }
         rows.append(entry(run, names) | shares)
     pooled = pool(rows, lambda row: row["identity"])
     for row in pooled:
@@ -105,7 +135,11 @@ def _tell_apart(rows: list[dict[str, Any]], groups: dict[str, list[Run]]) -> Non
     for row in rows:
         called[tuple(row[name] for name in CALLED)].append(row)
     for same in called.values():
-        told = differences([groups[row["identity"]][0].line for row in same]) if len(same) > 1 else [""]
+        told = (
+            differences([groups[row["identity"]][0].line for row in same])
+            if len(same) > 1
+            else [""]
+        )
         for row, options in zip(same, told, strict=True):
             row["options"] = options
 
@@ -122,5 +156,12 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def _rank(row: dict[str, Any]) -> tuple[Any, ...]:
-    fair = (row["dataset"], row["model"], row["norm"] or "", row["eps"] or 0, row["attack"], row["source"] or "")
+    fair = (
+        row["dataset"],
+        row["model"],
+        row["norm"] or "",
+        row["eps"] or 0,
+        row["attack"],
+        row["source"] or "",
+    )
     return (*fair, -1 if row["ratio"] is None else row["ratio"], -row[verdict(row)], method(row))

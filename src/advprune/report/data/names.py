@@ -16,8 +16,13 @@ def of_group(run: Run, group: str) -> Any:
     """The options that a group contributed to this run; None if it has no such part."""
     if group in ("dataset", "attack"):
         return run.evaluated.options[group]
-    if group == "objective":  # of the first stage that trained: no file's network was trained by any of ours
-        return next((s.options["objective"] for s in run.line if {"training", "recipe"} & s.options.keys()), None)
+    if (
+        group == "objective"
+    ):  # of the first stage that trained: no file's network was trained by any of ours
+        return next(
+            (s.options["objective"] for s in run.line if {"training", "recipe"} & s.options.keys()),
+            None,
+        )
     kinds = {"model": "dense", "pruner": "pruned", "quantizer": "quantized"}
     stage = run.stage(kinds[group])
     return None if stage is None else stage.options.get(group)
@@ -45,7 +50,9 @@ def words(run: Run, names: Names) -> dict[str, str | None]:
     for group in GROUPS:
         options = of_group(run, group)
         own = called(run.evaluated.options) if group == "attack" else None
-        told[group] = None if options is None else names.get((group, _text(options))) or own or built(options)
+        told[group] = (
+            None if options is None else names.get((group, _text(options))) or own or built(options)
+        )
     if "target_acc" in run.evaluated.result:
         recorded = None if run.source is None else network(run.source, names)
         told["source"] = recorded or names.get(("source", run.evaluated.key), "not recorded")
@@ -58,7 +65,9 @@ def network(line: tuple[Found, ...], names: Names) -> str:
     pruned = run.stage("pruned")
     if pruned is None:
         return str(run.dense.result.get("foreign") or "dense")
-    pruner = names.get(("pruner", _text(pruned.options["pruner"]))) or built(pruned.options["pruner"])
+    pruner = names.get(("pruner", _text(pruned.options["pruner"]))) or built(
+        pruned.options["pruner"]
+    )
     return f"{pruner} {run.final.result.get('ratio', pruned.result['ratio']):g}"
 
 
@@ -84,10 +93,16 @@ def _text(options: Any) -> str:
 
 def differences(lines: list[tuple[Found, ...]]) -> list[str]:
     """What tells runs apart that are called the same: for each, ``stage.option=value`` of the options that differ."""
-    flat = [{f"{s.kind}.{name}": value for s in line for name, value in _flat(s.identity)} for line in lines]
+    flat = [
+        {f"{s.kind}.{name}": value for s in line for name, value in _flat(s.identity)}
+        for line in lines
+    ]
     every = sorted({name for options in flat for name in options})
     told = [name for name in every if len({repr(options.get(name)) for options in flat}) > 1]
-    return [" ".join(f"{name}={_short(options[name])}" for name in told if name in options) for options in flat]
+    return [
+        " ".join(f"{name}={_short(options[name])}" for name in told if name in options)
+        for options in flat
+    ]
 
 
 def _flat(options: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -101,4 +116,8 @@ def _flat(options: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value)[:8] if isinstance(value, str) and len(value) == 64 else str(value).replace(" ", "")
+    return (
+        str(value)[:8]
+        if isinstance(value, str) and len(value) == 64
+        else str(value).replace(" ", "")
+    )

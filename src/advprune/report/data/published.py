@@ -12,7 +12,10 @@ MEASURES = {"clean": "clean_acc", "robust": "robust_acc", "certified": "certifie
 def published() -> list[dict[str, Any]]:
     """All published rows, as entries of the leaderboard: shares in [0, 1]; no interval, for none is published."""
     data = json.loads((files("advprune.report") / "published.json").read_text())
-    return [_entry(dict(zip(data["columns"], row, strict=True)), data["protocols"]) for row in data["rows"]]
+    return [
+        _entry(dict(zip(data["columns"], row, strict=True)), data["protocols"])
+        for row in data["rows"]
+    ]
 
 
 def _entry(row: dict[str, Any], protocols: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -20,17 +23,36 @@ def _entry(row: dict[str, Any], protocols: dict[str, dict[str, Any]]) -> dict[st
     shares = {to: None if row[name] is None else row[name] / 100 for name, to in MEASURES.items()}
     dense = row["method"] == "dense"
     return shares | {
-        "published": True, "protocol": protocol["source"], "note": protocol["note"], "protocol_id": row["protocol"],
-        "dataset": row["dataset"], "model": row["model"], "objective": None, "pruner": None if dense else row["method"],
-        "unit": None if dense else row["unit"], "ratio": None if dense else row["ratio"], "sparsity": row["ratio"],
-        "attack": protocol["attack"], "norm": protocol["norm"], "eps": protocol["eps"], "images": protocol["images"],
-        "quantizer": None, "source": None, "options": "", "runs": {}, "seeds": None,
-    }  # fmt: skip
+        "published": True,
+        "protocol": protocol["source"],
+        "note": protocol["note"],
+        "protocol_id": row["protocol"],
+        "dataset": row["dataset"],
+        "model": row["model"],
+        "objective": None,
+        "pruner": None if dense else row["method"],
+        "unit": None if dense else row["unit"],
+        "ratio": None if dense else row["ratio"],
+        "sparsity": row["ratio"],
+        "attack": protocol["attack"],
+        "norm": protocol["norm"],
+        "eps": protocol["eps"],
+        "images": protocol["images"],
+        "quantizer": None,
+        "source": None,
+        "options": "",
+        "runs": {},
+        "seeds": None,
+    }
 
 
 def protocols(rows: list[dict[str, Any]]) -> dict[str, str]:
     """The protocols of these rows that are published, each in a sentence, by their ids."""
-    return {row["protocol_id"]: f"{row['protocol']}: {row['note']}" for row in rows if row.get("published")}
+    return {
+        row["protocol_id"]: f"{row['protocol']}: {row['note']}"
+        for row in rows
+        if row.get("published")
+    }
 
 
 def beside(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

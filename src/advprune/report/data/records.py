@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 
 from advprune.report.data.runs import Run
 
-#: What an evaluation is about, first the one that counts: a certifier proves, an attack is withstood.
+#: What an evaluation is about, first the one that counts: a certifier proves, an attack is
+#: withstood.
 VERDICTS = ("certified_ok", "robust_ok")
 #: A share in result.json is a quotient of two whole numbers; this much of it is rounding.
 ROUNDING = 1e-9
@@ -28,7 +29,8 @@ def read(run: Run) -> Verdicts:
     """The columns that count of one ``records.parquet``.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, or if its rows do not say what ``result.json`` says.
+        ValueError: naming the file, if it cannot be read, or if its rows do not say what
+            ``result.json`` says.
     """
     path = run.evaluated.folder / "records.parquet"
     try:
@@ -42,15 +44,22 @@ def read(run: Run) -> Verdicts:
         images, labels = (table.column(i).to_numpy() for i in range(2))
         counted = {column: table.column(column).to_numpy() for column in recounted}
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are of these kinds
-        raise ValueError(_left_out(run, f"{path} cannot be read ({str(error).splitlines()[0]})")) from None
+        raise ValueError(
+            _left_out(run, f"{path} cannot be read ({str(error).splitlines()[0]})")
+        ) from None
     for column, flags in counted.items():
-        count, share = run.evaluated.result["images"], run.evaluated.result.get(column.replace("_ok", "_acc"))
+        count, share = (
+            run.evaluated.result["images"],
+            run.evaluated.result.get(column.replace("_ok", "_acc")),
+        )
         if len(flags) != count or share is None or abs(flags.mean() - share) > ROUNDING:
             said = f"{count} images and {column} {share if share is None else format(share, '.6f')}"
             counts = f"{len(flags)} images and {column} {flags.mean():.6f}"
             raise ValueError(_left_out(run, f"{path} has {counts}, its result.json {said}"))
     right = counted[name]
-    digest = hashlib.blake2b(images.astype(np.int64).tobytes() + labels.astype(np.int64).tobytes(), digest_size=16)
+    digest = hashlib.blake2b(
+        images.astype(np.int64).tobytes() + labels.astype(np.int64).tobytes(), digest_size=16
+    )
     return Verdicts(name, np.packbits(right.astype(bool)), len(right), digest.hexdigest())
 
 

@@ -35,18 +35,26 @@ def identity(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(str(row.get(name)) for name in IDENTITY)
 
 
-def pool(rows: list[dict[str, Any]], same: Callable[[dict[str, Any]], Hashable] = identity) -> list[dict[str, Any]]:
+def pool(
+    rows: list[dict[str, Any]], same: Callable[[dict[str, Any]], Hashable] = identity
+) -> list[dict[str, Any]]:
     """One row for each of ``same``, in the order they come; of a single seed, itself with its intervals."""
     groups: dict[Hashable, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(same(row), []).append(row)
-    return [_pooled(list({row["seed"]: row for row in group}.values())) for group in groups.values()]
+    return [
+        _pooled(list({row["seed"]: row for row in group}.values())) for group in groups.values()
+    ]
 
 
 def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
     if len(rows) == 1:
         return rows[0] | {"seeds": 1}
-    row = dict(rows[0]) | {"seeds": len(rows), "seed": None, "seconds": sum(r["seconds"] for r in rows)}
+    row = dict(rows[0]) | {
+        "seeds": len(rows),
+        "seed": None,
+        "seconds": sum(r["seconds"] for r in rows),
+    }
     row["doubts"] = sorted({doubt for r in rows for doubt in r["doubts"]})
     if row.get("abstained") is not None:
         row["abstained"] = sum(r["abstained"] for r in rows)

@@ -6,11 +6,17 @@ from typing import Any
 
 import yaml
 
-#: libyaml's where it was built in: ten times as fast, the same answers. Neither makes anything but plain values.
+#: libyaml's where it was built in: ten times as fast, the same answers. Neither makes anything but
+#: plain values.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: What the result of any stage has, and of an evaluation besides.
 FIELDS: dict[str, tuple[type, ...]] = {"parent": (str, type(None)), "seconds": (int, float)}
-EVALUATED: dict[str, tuple[type, ...]] = {"images": (int,), "of": (int,), "threat": (dict,), "doubts": (list,)}
+EVALUATED: dict[str, tuple[type, ...]] = {
+    "images": (int,),
+    "of": (int,),
+    "threat": (dict,),
+    "doubts": (list,),
+}
 
 
 def result_in(text: str, kind: str) -> dict[str, Any]:
@@ -40,11 +46,14 @@ def options_in(text: str) -> dict[str, Any]:
     """Parse a stage's ``config.yaml``.
 
     Raises:
-        ValueError: if it is not YAML, or not what a stage writes: a dict without aliases, the data set's options in it.
+        ValueError: if it is not YAML, or not what a stage writes: a dict without aliases, the data
+            set's options in it.
     """
     try:
         # a few lines of aliases can stand for more values than there is memory
-        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=LOADER)):
+        if "*" in text and any(
+            isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=LOADER)
+        ):
             raise ValueError("it has aliases, which no stage writes")
         options = yaml.load(text, Loader=LOADER)
     except (yaml.YAMLError, RecursionError) as error:
@@ -60,7 +69,12 @@ def options_in(text: str) -> dict[str, Any]:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and 0 <= value <= 1
+    )
 
 
 def _refused(constant: str) -> float:

@@ -1,7 +1,7 @@
 """Read what lies in a store: its finished stages, and each evaluation with all it was made from. No log is read.
 
-Every stage is held against its mark first. One that is damaged, changed since or cannot be read is named and left out,
-with what was made from it; the others are untouched.
+Every stage is held against its mark first. One that is damaged, changed since or cannot be read is
+named and left out, with what was made from it; the others are untouched.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from advprune.store.checksums import MARK, find_damage, is_complete
 
 #: Kinds of stage that can be the parent of another.
 PARENTS = ("dense", "pruned", "finetuned", "quantized")
-#: Large files, which the report does not read: their sizes are compared with the mark, and not their checksums.
+#: Large files, which the report does not read: their sizes are compared with the mark, and not
+#: their checksums.
 UNREAD = ("*.safetensors", "*.ckpt", "*.pt")
 CURE = "left out; delete its folder and give its command again"
 OLDER = (
@@ -37,13 +38,23 @@ class Reader:
 
     def runs(self) -> list[Run]:
         """Every finished evaluation whose stages can be read and are of today's recipe, in the order of their keys."""
-        found = [run for key in finished(self.root / "evaluated") if (run := self._run(key)) is not None]
+        found = [
+            run for key in finished(self.root / "evaluated") if (run := self._run(key)) is not None
+        ]
         current = [run for run in found if all(map(self._is_current, run.line))]
-        older = sorted({run.evaluated.key for run in found} - {run.evaluated.key for run in current})
-        begun = sorted(path.parent.name for path in (self.root / "evaluated").glob("*/config.yaml")
-                       if not is_complete(path.parent))  # fmt: skip
-        self.problems += [said.format(len(keys), some(keys)) for said, keys in ((OLDER, older), (UNFINISHED, begun))
-                          if keys]  # fmt: skip
+        older = sorted(
+            {run.evaluated.key for run in found} - {run.evaluated.key for run in current}
+        )
+        begun = sorted(
+            path.parent.name
+            for path in (self.root / "evaluated").glob("*/config.yaml")
+            if not is_complete(path.parent)
+        )
+        self.problems += [
+            said.format(len(keys), some(keys))
+            for said, keys in ((OLDER, older), (UNFINISHED, begun))
+            if keys
+        ]
         return current
 
     def _is_current(self, stage: Found) -> bool:
@@ -70,10 +81,14 @@ class Reader:
             stage = self._stage(kind, key)
             if stage is None:
                 if line:
-                    self.problems.append(f"{line[-1].folder} was made from {kind} {key}, which is left out: so is it")
+                    self.problems.append(
+                        f"{line[-1].folder} was made from {kind} {key}, which is left out: so is it"
+                    )
                 return None
             if any(stage.key == other.key for other in line):
-                self.problems.append(f"{stage.folder} was made, so its result.json says, from itself: {CURE}")
+                self.problems.append(
+                    f"{stage.folder} was made, so its result.json says, from itself: {CURE}"
+                )
                 return None
             line.insert(0, stage)
             parent = stage.result["parent"]

@@ -28,16 +28,24 @@ def _cells(pair: Row, a: Row, b: Row) -> dict[str, Cell]:
     attack += f" on {a['source']}" if a["source"] else ""
     other = method(a) if pair["axis"] == "objective" else a["objective"]
     return {
-        "data set": _word(a["dataset"]), "model": _word(a["model"]), "with": _word(other), "attack": _word(attack),
+        "data set": _word(a["dataset"]),
+        "model": _word(a["model"]),
+        "with": _word(other),
+        "attack": _word(attack),
         "ratio": (a["ratio"], "" if a["ratio"] is None else f"{a['ratio']:g}"),
-        "differ in": _word(pair["axis"]), "better": _word(_side(pair, a)), "than": _word(_side(pair, b)),
+        "differ in": _word(pair["axis"]),
+        "better": _word(_side(pair, a)),
+        "than": _word(_side(pair, b)),
         "points": (abs(pair["difference"]), f"{100 * abs(pair['difference']):.1f}"),
         "95 %": _word(_interval(pair)),
-        "only better right": (better, str(better)), "only worse right": (worse, str(worse)),
-        "images": (pair["images"], str(pair["images"])), "seeds": (pair["seeds"], str(pair["seeds"])),
-        "p": (pair["p"], _probability(pair["p"])), "q": (pair["q"], _probability(pair["q"])),
+        "only better right": (better, str(better)),
+        "only worse right": (worse, str(worse)),
+        "images": (pair["images"], str(pair["images"])),
+        "seeds": (pair["seeds"], str(pair["seeds"])),
+        "p": (pair["p"], _probability(pair["p"])),
+        "q": (pair["q"], _probability(pair["q"])),
         "stands": _word("stands" if pair["stands"] else "does not stand"),
-    }  # fmt: skip
+    }
 
 
 def _word(text: str | None) -> Cell:
@@ -49,7 +57,9 @@ def _side(pair: Row, row: Row) -> str:
 
 
 def _interval(pair: Row) -> str:
-    low, high = sorted(pair["interval"] if pair["difference"] >= 0 else [-end for end in pair["interval"]])
+    low, high = sorted(
+        pair["interval"] if pair["difference"] >= 0 else [-end for end in pair["interval"]]
+    )
     return f"[{percent(max(low, -1))}, {percent(min(high, 1))}]"
 
 
@@ -61,7 +71,15 @@ def plain(compared: list[Row]) -> list[Row]:
     """The comparisons without runs, for JSON: shares, probabilities, and the evaluations by seed."""
     told = []
     for pair in compared:
-        sides = {side: {s: run.evaluated.key for s, run in pair[side].items()} for side in ("of", "against")}
-        words = {name: pair["cells"][name][0] for name in ("data set", "model", "with", "attack", "ratio")}
-        told.append({name: value for name, value in pair.items() if name != "cells"} | sides | words)
+        sides = {
+            side: {s: run.evaluated.key for s, run in pair[side].items()}
+            for side in ("of", "against")
+        }
+        words = {
+            name: pair["cells"][name][0]
+            for name in ("data set", "model", "with", "attack", "ratio")
+        }
+        told.append(
+            {name: value for name, value in pair.items() if name != "cells"} | sides | words
+        )
     return told

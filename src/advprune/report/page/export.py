@@ -22,11 +22,19 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     notes = [f"All: {markdown_cell(same)}.", ""] if same else []
     notes += [f"| {' | '.join(line)} |" for line in lines]
     papers = protocols(rows).values()
-    again = list(dict.fromkeys(command for row in rows for command in row.get("commands", {}).values()))
-    return "\n".join([*notes, *(["", "Published, under their own protocols:", ""] if papers else []),
-                      *(f"* {protocol}" for protocol in papers),
-                      *(["", "The commands that make these rows again:", ""] if again else []),
-                      *(f"    {' '.join(command.split())}" for command in again), ""])  # fmt: skip
+    again = list(
+        dict.fromkeys(command for row in rows for command in row.get("commands", {}).values())
+    )
+    return "\n".join(
+        [
+            *notes,
+            *(["", "Published, under their own protocols:", ""] if papers else []),
+            *(f"* {protocol}" for protocol in papers),
+            *(["", "The commands that make these rows again:", ""] if again else []),
+            *(f"    {' '.join(command.split())}" for command in again),
+            "",
+        ]
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -42,9 +50,15 @@ def table(rows: list[dict[str, Any]]) -> str:
                 low, high = row.get(f"{field.name}_interval") or (None, None)
                 flat |= {f"{field.name}_low": low, f"{field.name}_high": high}
         told.append(
-            flat | {"runs": " ".join(row["runs"].values()), "command": " && ".join(row.get("commands", {}).values())}
+            flat
+            | {
+                "runs": " ".join(row["runs"].values()),
+                "command": " && ".join(row.get("commands", {}).values()),
+            }
         )
-    filled = dict.fromkeys(name for row in told for name, value in row.items() if value not in (None, ""))
+    filled = dict.fromkeys(
+        name for row in told for name, value in row.items() if value not in (None, "")
+    )
     return csv_text([name for name in told[0] if name in filled], told)
 
 
@@ -53,17 +67,32 @@ def latex(rows: list[dict[str, Any]], caption: str) -> str:
     fields, same = shown(rows)
     fields = [field for field in fields if field.name != "protocol"]
     numeric = {*NUMBERS, *(field.name for field in fields if field.interval)}
-    columns = "".join("p{6cm}" if f.name == "doubts" else "r" if f.name in numeric else "l" for f in fields)
+    columns = "".join(
+        "p{6cm}" if f.name == "doubts" else "r" if f.name in numeric else "l" for f in fields
+    )
     lines = [[latex_cell(field.heading) for field in fields]]
     lines += [[latex_cell(field.cell(row)) for field in fields] for row in rows]
     head, *body = [" & ".join(line) + " \\\\" for line in lines]
     told = f"{latex_cell(caption)} All: {latex_cell(same)}." if same else latex_cell(caption)
     again = dict.fromkeys(command for row in rows for command in row.get("commands", {}).values())
-    return "\n".join([
-        "% \\usepackage{booktabs}", *(f"% {' '.join(command.split())}" for command in again),
-        "\\begin{table}[t]", "\\centering", f"\\caption{{{told}}}", f"\\begin{{tabular}}{{{columns}}}", "\\toprule",
-        head, "\\midrule", *body, "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "% \\usepackage{booktabs}",
+            *(f"% {' '.join(command.split())}" for command in again),
+            "\\begin{table}[t]",
+            "\\centering",
+            f"\\caption{{{told}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule",
+            head,
+            "\\midrule",
+            *body,
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}",
+            "",
+        ]
+    )
 
 
 def facts(rows: list[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Any]:
@@ -79,7 +108,9 @@ def facts(rows: list[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Any]:
             }
             for seed, key in row["runs"].items()
         ]
-        kept = {name: value for name, value in row.items() if name not in INTERNAL} | {"strength": strength(row)}
+        kept = {name: value for name, value in row.items() if name not in INTERNAL} | {
+            "strength": strength(row)
+        }
         told.append(kept | {"published": bool(row.get("published")), "runs": made})
     stages = {stage.key: stage for run in runs.values() for stage in run.line}
     return {"rows": told, "stages": {key: _stage(stage) for key, stage in stages.items()}}

@@ -26,7 +26,9 @@ class Field:
         value = self.value(row)
         if value is None or value == "":
             return "", ""
-        return self.text(value), _interval(row.get(f"{self.name}_interval")) if self.interval else ""
+        return self.text(value), _interval(
+            row.get(f"{self.name}_interval")
+        ) if self.interval else ""
 
     def cell(self, row: Row) -> str:
         """Both in one line."""
@@ -72,7 +74,9 @@ FIELDS = (
     Field("objective", "objective", _of("objective")),
     Field("method", "pruner", method),
     Field("ratio", "ratio", _of("ratio"), lambda ratio: f"{ratio:g}"),
-    Field("sparsity", "sparsity", lambda row: row["sparsity"] or None, lambda share: f"{share:.4g}"),
+    Field(
+        "sparsity", "sparsity", lambda row: row["sparsity"] or None, lambda share: f"{share:.4g}"
+    ),
     Field("unit", "removes", _of("unit")),
     Field("attack", "attack", _of("attack")),
     Field("threat", "threat", _threat),
@@ -89,17 +93,25 @@ FIELDS = (
     _share("dense_robust_acc", "dense robust %"),
     _share("dense_certified_acc", "dense certified %"),
     Field("macs", "MACs", lambda row: row.get("costs", {}).get("macs"), lambda macs: f"{macs:.4g}"),
-    Field("seconds_128", "ms a batch of 128", lambda row: row.get("costs", {}).get("seconds_128"),
-          lambda seconds: f"{1000 * seconds:.3g}"),
+    Field(
+        "seconds_128",
+        "ms a batch of 128",
+        lambda row: row.get("costs", {}).get("seconds_128"),
+        lambda seconds: f"{1000 * seconds:.3g}",
+    ),
     Field("doubts", "doubts", _doubts),
     Field("protocol", "published in", _of("protocol")),
-)  # fmt: skip
+)
 
 
 def shown(rows: list[Row]) -> tuple[list[Field], str]:
     """The columns that any of these rows fills and that differ among them; and what is the same in all, in words."""
     filled = [field for field in FIELDS if any(field.cell(row) for row in rows)]
-    same = [f for f in filled if f.name in FRAME and len(rows) > 1 and len({f.cell(row) for row in rows}) == 1]
+    same = [
+        f
+        for f in filled
+        if f.name in FRAME and len(rows) > 1 and len({f.cell(row) for row in rows}) == 1
+    ]
     told = ", ".join(f"{field.heading} {field.cell(rows[0])}" for field in same)
     return [field for field in filled if field not in same], told
 
@@ -132,7 +144,8 @@ def rank(rows: list[Row], compared: list[dict[str, Any]]) -> None:
 
     Args:
         rows: pooled, see ``entries``.
-        compared: see ``compare.comparisons``; only its verdicts are used, no difference is judged here.
+        compared: see ``compare.comparisons``; only its verdicts are used, no difference is judged
+            here.
     """
     asked = {}
     for row in compared:
@@ -147,7 +160,11 @@ def rank(rows: list[Row], compared: list[dict[str, Any]]) -> None:
             continue
         best = max(group, key=lambda row: row[verdict(row)])
         for row in group:
-            row["versus"] = "best" if row is best else _said(row, best, asked.get((row["identity"], best["identity"])))
+            row["versus"] = (
+                "best"
+                if row is best
+                else _said(row, best, asked.get((row["identity"], best["identity"])))
+            )
 
 
 def _said(row: Row, best: Row, asked: dict[str, Any] | None) -> str:

@@ -24,13 +24,23 @@ HERE = files("advprune.report.page")
 PICKED = ("dataset", "model", "objective", "method", "attack", "data set", "differ in", "stands")
 Row = dict[str, Any]
 VERDICTS = {False: "", True: "stands"}
-CELL: dict[str, Any] = {"text": "", "small": "", "link": "", "value": None, "kind": "", "runs": (), "heading": ""}
+CELL: dict[str, Any] = {
+    "text": "",
+    "small": "",
+    "link": "",
+    "value": None,
+    "kind": "",
+    "runs": (),
+    "heading": "",
+}
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 #: What a cell of this column looks like.
 KINDS = {"protocol": "wide", "doubts": "wide doubts"}
 
 
-def page(rows: list[Row], compared: list[Row], plots: list[Plot], runs: dict[str, Run], **told: Any) -> str:
+def page(
+    rows: list[Row], compared: list[Row], plots: list[Plot], runs: dict[str, Run], **told: Any
+) -> str:
     """The page.
 
     Args:
@@ -39,15 +49,27 @@ def page(rows: list[Row], compared: list[Row], plots: list[Plot], runs: dict[str
         told: ``report``, ``store``, ``finished``, ``out`` (the folder the page will lie in).
     """
     kinds = [(kind, list(drawn)) for kind, drawn in groupby(plots, lambda plot: plot.kind)]
-    contents = [("leaderboard", "Leaderboard"), *([("differences", "Which differences stand")] if compared else [])]
+    contents = [
+        ("leaderboard", "Leaderboard"),
+        *([("differences", "Which differences stand")] if compared else []),
+    ]
     contents += [(slug(kind), kind) for kind, _ in kinds] + [("papers", "Published numbers")]
     return _template().render(
-        board=_board(rows), pairs=_pairs(compared), published=_board(published()), contents=contents,
+        board=_board(rows),
+        pairs=_pairs(compared),
+        published=_board(published()),
+        contents=contents,
         published_shown=any(row.get("published") for row in rows),
-        plots=[({"id": slug(kind), "title": kind}, [_figure(plot) for plot in drawn]) for kind, drawn in kinds],
+        plots=[
+            ({"id": slug(kind), "title": kind}, [_figure(plot) for plot in drawn])
+            for kind, drawn in kinds
+        ],
         protocols=protocols(published()),
-        configs=_configs(runs, told["out"]), css=_inside("page.css"), js=_inside("page.js"), **told,
-    )  # fmt: skip
+        configs=_configs(runs, told["out"]),
+        css=_inside("page.css"),
+        js=_inside("page.js"),
+        **told,
+    )
 
 
 def _template() -> Any:
@@ -68,10 +90,15 @@ def _board(rows: list[Row]) -> dict[str, Any]:
     numeric = {field.name: all(_is_number(field.value(row)) for row in rows) for field in fields}
     headings = [{"text": field.heading, "numeric": numeric[field.name]} for field in fields]
     cells = [
-        {"published": bool(row.get("published")),
-         "cells": [*(_cell(field, row, number=numeric[field.name]) for field in fields), *_runs(row, rows)]}
+        {
+            "published": bool(row.get("published")),
+            "cells": [
+                *(_cell(field, row, number=numeric[field.name]) for field in fields),
+                *_runs(row, rows),
+            ],
+        }
         for row in rows
-    ]  # fmt: skip
+    ]
     filters = [(at, field.heading) for at, field in enumerate(fields) if field.name in PICKED]
     if any(row["runs"] for row in rows):
         headings.append({"text": "runs", "numeric": False})
@@ -89,7 +116,12 @@ def _cell(field: Field, row: Row, *, number: bool) -> dict[str, Any]:
         kind = VERDICTS[str(value).endswith(", stands")]
     text, small = field.parts(row)
     link = f"#protocol-{row['protocol_id']}" if field.name == "protocol" and text else ""
-    told = {"text": text, "small": small, "link": link, "value": _sorted_by(value) if number else None}
+    told = {
+        "text": text,
+        "small": small,
+        "link": link,
+        "value": _sorted_by(value) if number else None,
+    }
     return CELL | told | {"kind": kind, "heading": field.heading}
 
 
@@ -101,7 +133,9 @@ def _runs(row: Row, rows: list[Row]) -> list[dict[str, Any]]:
     """The last column: none if no row has runs."""
     if not any(r["runs"] for r in rows):
         return []
-    runs = [(seed, key, row.get("commands", {}).get(seed) or "") for seed, key in row["runs"].items()]
+    runs = [
+        (seed, key, row.get("commands", {}).get(seed) or "") for seed, key in row["runs"].items()
+    ]
     return [CELL | {"kind": "of-runs", "runs": runs, "heading": "runs"}]
 
 
@@ -109,13 +143,23 @@ def _pairs(compared: list[Row]) -> dict[str, Any]:
     """The comparisons, those that stand first and the largest difference first."""
     order = sorted(compared, key=lambda row: (not row["stands"], -abs(row["difference"])))
     names = list(order[0]["cells"]) if order else []
-    same = [name for name in names if len(order) > 1 and len({row["cells"][name][1] for row in order}) == 1]
-    said = ", ".join(f"{name} {order[0]['cells'][name][1]}" for name in same if order[0]["cells"][name][1])
+    same = [
+        name
+        for name in names
+        if len(order) > 1 and len({row["cells"][name][1] for row in order}) == 1
+    ]
+    said = ", ".join(
+        f"{name} {order[0]['cells'][name][1]}" for name in same if order[0]["cells"][name][1]
+    )
     names = [name for name in names if name not in same]
     numeric = {name: all(_is_number(row["cells"][name][0]) for row in order) for name in names}
     headings = [{"text": name, "numeric": numeric[name]} for name in names]
     rows = [
-        {"published": False, "cells": [_pair_cell(row, name, number=numeric[name]) for name in names]} for row in order
+        {
+            "published": False,
+            "cells": [_pair_cell(row, name, number=numeric[name]) for name in names],
+        }
+        for row in order
     ]
     filters = [(at, name) for at, name in enumerate(names) if name in PICKED]
     return {"headings": headings, "rows": rows, "filters": filters, "same": said}
@@ -125,7 +169,12 @@ def _pair_cell(row: Row, name: str, *, number: bool) -> dict[str, Any]:
     value, text = row["cells"][name]
     kind = "number" if number else VERDICTS[row["stands"]] if name == "stands" else ""
     kind = "nowrap" if text.startswith("[") else kind
-    return CELL | {"text": text, "value": _sorted_by(value) if number else None, "kind": kind, "heading": name}
+    return CELL | {
+        "text": text,
+        "value": _sorted_by(value) if number else None,
+        "kind": kind,
+        "heading": name,
+    }
 
 
 def _configs(runs: dict[str, Run], out: Path) -> str:
@@ -139,9 +188,18 @@ def _configs(runs: dict[str, Run], out: Path) -> str:
 
 def _stage(stage: Found, out: Path) -> dict[str, Any]:
     made = stage.result.get("provenance") or {}
-    said = [f"{stage.result['seconds']:.1f} s", made.get("code"), made.get("host"), made.get("finished")]
+    said = [
+        f"{stage.result['seconds']:.1f} s",
+        made.get("code"),
+        made.get("host"),
+        made.get("finished"),
+    ]
     folder = Path(os.path.relpath(stage.folder.resolve(), out.resolve())).as_posix()
-    told = {"kind": stage.kind, "folder": folder, "made": ", ".join(str(fact) for fact in said if fact)}
+    told = {
+        "kind": stage.kind,
+        "folder": folder,
+        "made": ", ".join(str(fact) for fact in said if fact),
+    }
     return told | {"config": _recipe(stage), "command": str(made.get("command") or "")}
 
 
@@ -151,4 +209,8 @@ def _recipe(stage: Found) -> str:
     if not isinstance(dataset, dict):
         return stage.config
     used = {name: value for name, value in dataset.items() if name not in SUGGESTED}
-    return str(yaml.dump(stage.options | {"dataset": used}, Dumper=DUMPER, sort_keys=False, allow_unicode=True))
+    return str(
+        yaml.dump(
+            stage.options | {"dataset": used}, Dumper=DUMPER, sort_keys=False, allow_unicode=True
+        )
+    )

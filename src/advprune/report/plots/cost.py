@@ -19,7 +19,10 @@ AXES = {
 def draw(given: Material) -> Iterator[Plot]:
     """A plot for each data set, model, objective and attack, a panel for each cost that is known of two networks."""
     names = ("dataset", "model", "objective", "attack", "norm", "eps")
-    groups = grouped((row for row in given.rows if not row["source"]), lambda row: tuple(row[name] for name in names))
+    groups = grouped(
+        (row for row in given.rows if not row["source"]),
+        lambda row: tuple(row[name] for name in names),
+    )
     return (plot for group in groups if (plot := _plot(group, given)))
 
 
@@ -33,11 +36,23 @@ def _plot(rows: list[Row], given: Material) -> Plot | None:
             scale, label = AXES[cost]
             known = [row for row in rows if cost in row["costs"]]
             for line in sorted(grouped(known, method), key=lambda line: method(line[0])):
-                look = given.looks.of(method(line[0])) if line[0]["pruner"] else {"color": MUTED, "marker": "*"}
+                look = (
+                    given.looks.of(method(line[0]))
+                    if line[0]["pruner"]
+                    else {"color": MUTED, "marker": "*"}
+                )
                 line = sorted(line, key=lambda row: row["costs"][cost])
                 errors = list(zip(*(spread(row, share) for row in line), strict=True))
-                axis.errorbar([row["costs"][cost] * scale for row in line], [100 * row[share] for row in line], errors,
-                              label=method(line[0]), capsize=3, markersize=5, linewidth=1, **look)  # fmt: skip
+                axis.errorbar(
+                    [row["costs"][cost] * scale for row in line],
+                    [100 * row[share] for row in line],
+                    errors,
+                    label=method(line[0]),
+                    capsize=3,
+                    markersize=5,
+                    linewidth=1,
+                    **look,
+                )
             axis.set(xlabel=label, ylabel=SHARES[share] if axis is axes[0] else "", ylim=(0, 100))
             axis.set_xlim(left=0)
         legend(figure, axes)

@@ -19,7 +19,9 @@ WEIGHTS = "model.safetensors"
 def draw(given: Material) -> Iterator[Plot]:
     """A plot for each data set, model, objective and ratio."""
     rows = [row for row in given.rows if row["pruner"]]
-    networks = [group[0] for group in grouped(rows, lambda row: row["network"])]  # of several attacks, one
+    networks = [
+        group[0] for group in grouped(rows, lambda row: row["network"])
+    ]  # of several attacks, one
     names = ("dataset", "model", "objective", "ratio", "unit")
     groups = grouped(networks, lambda row: tuple(row[name] for name in names))
     return (plot for group in groups if (plot := _plot(group, given)))
@@ -34,7 +36,9 @@ def layers(run: Run) -> dict[str, float]:
     for stage in (run.final, run.stage("finetuned"), run.stage("pruned")):
         if stage is not None and "layers" in stage.result:
             order = list(_sizes(run.dense.folder / WEIGHTS))
-            return dict(sorted(stage.result["layers"].items(), key=lambda layer: order.index(layer[0])))
+            return dict(
+                sorted(stage.result["layers"].items(), key=lambda layer: order.index(layer[0]))
+            )
     pruned = run.stage("pruned")
     assert pruned is not None
     before, after = _sizes(run.dense.folder / WEIGHTS), _sizes(pruned.folder / WEIGHTS)
@@ -57,7 +61,10 @@ def _sizes(path: Path) -> dict[str, int]:
 
 
 def _plot(rows: list[Row], given: Material) -> Plot | None:
-    counted = {method(row): given.readable(layers, map(given.runs.get, row["runs"].values())) for row in rows}
+    counted = {
+        method(row): given.readable(layers, map(given.runs.get, row["runs"].values()))
+        for row in rows
+    }
     found = {name: _mean(shares) for name, shares in counted.items() if shares}
     if not found:
         return None
@@ -67,13 +74,25 @@ def _plot(rows: list[Row], given: Material) -> Plot | None:
         for index, (name, shares) in enumerate(sorted(found.items())):
             at = [i + (index - (len(found) - 1) / 2) * width for i in range(len(names))]
             colour = given.looks.of(name)["color"]
-            axes[0].bar(at, [100 * shares.get(layer, 0) for layer in names], width * 0.9, label=name, color=colour)
-        axes[0].set_xticks(range(len(names)), [name.removesuffix(".weight") for name in names], **slanted(len(names)))
+            axes[0].bar(
+                at,
+                [100 * shares.get(layer, 0) for layer in names],
+                width * 0.9,
+                label=name,
+                color=colour,
+            )
+        axes[0].set_xticks(
+            range(len(names)),
+            [name.removesuffix(".weight") for name in names],
+            **slanted(len(names)),
+        )
         axes[0].set(ylabel="removed, %", ylim=(0, 104))
         legend(figure, axes)
         what = ", ".join(str(rows[0][name]) for name in ("dataset", "model", "objective"))
         title = f"{what}, {rows[0]['unit']}, ratio {rows[0]['ratio']:g}"
-        return finish(figure, title, KIND, title, "Counted in each prunable tensor; means over seeds.")
+        return finish(
+            figure, title, KIND, title, "Counted in each prunable tensor; means over seeds."
+        )
 
 
 def slanted(labels: int) -> dict[str, Any]:

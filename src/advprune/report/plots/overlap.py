@@ -67,13 +67,19 @@ def _plot(rows: list[Row], given: Material) -> Plot:
     with drawing(2.6 + 0.55 * len(names), 1.6 + 0.5 * len(names)) as (figure, axes):
         heat(axes[0], values, names, names)
         ratio = rows[0]["ratio"]
-        title = ", ".join(str(rows[0][name]) for name in ("dataset", "model", "objective")) + f", ratio {ratio:g}"
+        title = (
+            ", ".join(str(rows[0][name]) for name in ("dataset", "model", "objective"))
+            + f", ratio {ratio:g}"
+        )
         by_chance = 100 * (1 - ratio) / (1 + ratio)
         return finish(
-            figure, title, KIND, title,
+            figure,
+            title,
+            KIND,
+            title,
             f"In percent: kept by both, of those that either keeps. Two random masks share about {by_chance:.1f}. "
             "Means over seeds.",
-        )  # fmt: skip
+        )
 
 
 def _found(shares: dict[tuple[str, str], list[float]], a: str, b: str) -> float | None:

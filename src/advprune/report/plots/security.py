@@ -16,8 +16,17 @@ NEEDS = "one attack at two budgets or more (threat.eps=…), on one network or o
 def draw(given: Material) -> Iterator[Plot]:
     """A plot for each data set, model, norm and attack that was run at several eps."""
     rows = [row for row in given.rows if row["eps"] is not None and not row["source"]]
-    groups = grouped(rows, lambda row: (row["dataset"], row["model"], row["norm"], row["attack"].split(" ")[0],
-                                        verdict(row), _without_eps(row["judged"])))  # fmt: skip
+    groups = grouped(
+        rows,
+        lambda row: (
+            row["dataset"],
+            row["model"],
+            row["norm"],
+            row["attack"].split(" ")[0],
+            verdict(row),
+            _without_eps(row["judged"]),
+        ),
+    )
     return (plot for group in groups if (plot := _plot(group, given)))
 
 
@@ -36,7 +45,9 @@ def _lines(rows: list[Row]) -> list[tuple[str, bool, list[Row]]]:
 
 
 def _name(row: Row) -> str:
-    return f"{row['objective']}: {method(row)}" + ("" if row["ratio"] is None else f" {row['ratio']:g}")
+    return f"{row['objective']}: {method(row)}" + (
+        "" if row["ratio"] is None else f" {row['ratio']:g}"
+    )
 
 
 def _without_eps(identity: str) -> str:
@@ -61,11 +72,26 @@ def _plot(rows: list[Row], given: Material) -> Plot | None:
             x, y = [row["eps"] for row in line], [100 * row[share] for row in line]
             errors = [spread(row, share) for row in line]
             if one:  # without a perturbation, robust is clean
-                x, y, errors = [0.0, *x], [100 * line[0]["clean_acc"], *y], [spread(line[0], "clean_acc"), *errors]
-            axes[0].errorbar(x, y, list(zip(*errors, strict=True)), label=name, capsize=3, markersize=5,
-                             **given.looks.of(name))  # fmt: skip
-        axes[0].set(xlabel=f"eps ({norm}, of pixels in [0, 1])", ylabel=SHARES[share], ylim=(0, 100))
+                x, y, errors = (
+                    [0.0, *x],
+                    [100 * line[0]["clean_acc"], *y],
+                    [spread(line[0], "clean_acc"), *errors],
+                )
+            axes[0].errorbar(
+                x,
+                y,
+                list(zip(*errors, strict=True)),
+                label=name,
+                capsize=3,
+                markersize=5,
+                **given.looks.of(name),
+            )
+        axes[0].set(
+            xlabel=f"eps ({norm}, of pixels in [0, 1])", ylabel=SHARES[share], ylim=(0, 100)
+        )
         legend(figure, axes)
         title = f"{setting(rows[0] | {'objective': None})}: {attack}, {norm}"
         drawn = [row for *_, line in lines for row in line]
-        return finish(figure, title, KIND, title, f"{bars(drawn)} One network starts at its clean accuracy.")
+        return finish(
+            figure, title, KIND, title, f"{bars(drawn)} One network starts at its clean accuracy."
+        )

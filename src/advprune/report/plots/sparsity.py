@@ -26,8 +26,12 @@ def draw(given: Material) -> Iterator[Plot]:
 
 def _plot(rows: list[Row], given: Material) -> Plot:
     share = verdict(rows[0])
-    units = {row["unit"] for row in rows if row["pruner"]}  # filters removed and weights removed are two sparsities
-    papers = [row for row in given.published if row["unit"] in units and _comparable(row, rows[0], share)]
+    units = {
+        row["unit"] for row in rows if row["pruner"]
+    }  # filters removed and weights removed are two sparsities
+    papers = [
+        row for row in given.published if row["unit"] in units and _comparable(row, rows[0], share)
+    ]
     with drawing(9.2, 3.6, panels=2) as (figure, axes):
         for axis, name in zip(axes, ("clean_acc", share), strict=True):
             _panel(axis, rows, papers, name, given)
@@ -41,35 +45,66 @@ def _plot(rows: list[Row], given: Material) -> Plot:
 
 def _comparable(paper: Row, row: Row, share: str) -> bool:
     same = [paper[name] == row[name].split(" ")[0] for name in ("dataset", "model", "attack")]
-    near = paper["eps"] is not None and row["eps"] is not None and abs(paper["eps"] - row["eps"]) < SAME_EPS
+    near = (
+        paper["eps"] is not None
+        and row["eps"] is not None
+        and abs(paper["eps"] - row["eps"]) < SAME_EPS
+    )
     return all(same) and near and paper["norm"] == row["norm"] and paper.get(share) is not None
 
 
 def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material) -> None:  # type: ignore[no-untyped-def]
     """One share against what is left."""
-    for line in sorted(grouped((row for row in rows if row["pruner"]), method), key=lambda line: method(line[0])):
+    for line in sorted(
+        grouped((row for row in rows if row["pruner"]), method), key=lambda line: method(line[0])
+    ):
         line = sorted(line, key=lambda row: row["sparsity"])
         errors = list(zip(*(spread(row, name) for row in line), strict=True))
-        axis.errorbar([1 - row["sparsity"] for row in line], [100 * row[name] for row in line], errors,
-                      label=method(line[0]), capsize=3, markersize=5, **given.looks.of(method(line[0])))  # fmt: skip
+        axis.errorbar(
+            [1 - row["sparsity"] for row in line],
+            [100 * row[name] for row in line],
+            errors,
+            label=method(line[0]),
+            capsize=3,
+            markersize=5,
+            **given.looks.of(method(line[0])),
+        )
     for row in rows:
         if not row["pruner"]:
             below, above = spread(row, name)
-            axis.axhline(100 * row[name], color=MUTED, linestyle="--", linewidth=1, label="dense parent")
-            axis.axhspan(100 * row[name] - below, 100 * row[name] + above, color=MUTED, alpha=0.12, linewidth=0)
+            axis.axhline(
+                100 * row[name], color=MUTED, linestyle="--", linewidth=1, label="dense parent"
+            )
+            axis.axhspan(
+                100 * row[name] - below,
+                100 * row[name] + above,
+                color=MUTED,
+                alpha=0.12,
+                linewidth=0,
+            )
     told = [row for row in papers if row.get(name) is not None]
     for line in grouped(told, lambda row: (method(row), row["unit"])):
         line = sorted(line, key=lambda row: row["sparsity"])
         look = given.looks.of(method(line[0]).lower()) | {"linestyle": ":"}
         label = f"{method(line[0])} ({line[0]['unit']}), published"
-        axis.plot([1 - row["sparsity"] for row in line], [100 * row[name] for row in line],
-                  label=label, markerfacecolor="none", markersize=6, **look)  # fmt: skip
+        axis.plot(
+            [1 - row["sparsity"] for row in line],
+            [100 * row[name] for row in line],
+            label=label,
+            markerfacecolor="none",
+            markersize=6,
+            **look,
+        )
     shown = {row["sparsity"] for row in [*rows, *papers] if row["pruner"]}
     _sparsity_axis(axis, shown)
     moved = rows[0]["source"] and name == "robust_acc"
-    lowest = axis.dataLim.y0  # networks that are all good are told apart only on an axis of their own
-    axis.set(ylabel="right on the source's examples, %" if moved else SHARES[name],
-             ylim=(0 if lowest < 50 else 10 * ((lowest - 2) // 10), 100))  # fmt: skip
+    lowest = (
+        axis.dataLim.y0
+    )  # networks that are all good are told apart only on an axis of their own
+    axis.set(
+        ylabel="right on the source's examples, %" if moved else SHARES[name],
+        ylim=(0 if lowest < 50 else 10 * ((lowest - 2) // 10), 100),
+    )
 
 
 def _sparsity_axis(axis, sparsities: set[float]) -> None:  # type: ignore[no-untyped-def]

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 #: Stand-in -> (CSS variable, colour on paper). No plot uses the stand-ins for themselves.
 INK, MUTED, GRID, SURFACE = "#010203", "#040506", "#070809", "#0a0b0c"
-#: Eight hues that colour-blind readers can tell apart (after Okabe and Ito); page.css has their partners for the dark.
+#: Eight hues that colour-blind readers can tell apart (after Okabe and Ito); page.css has their
+#: partners for the dark.
 HUES = ("#0072b2", "#c8500a", "#008060", "#a8458f", "#8a6d00", "#5b5bd6", "#b3273c", "#4d6670")
 MARKERS = "osD^vPX*"
 STAND_INS = {
-    INK: ("ink", "#1a1d21"), MUTED: ("muted", "#5a626b"), GRID: ("grid", "#dfe3e8"), SURFACE: ("surface", "#ffffff"),
+    INK: ("ink", "#1a1d21"),
+    MUTED: ("muted", "#5a626b"),
+    GRID: ("grid", "#dfe3e8"),
+    SURFACE: ("surface", "#ffffff"),
     **{f"#0d0e{i:02x}": (f"series-{i}", hue) for i, hue in enumerate(HUES)},
-}  # fmt: skip
+}
 LINES = ("-", "--", ":")
 #: Inches that a figure has for its legend from the start.
 LEGEND = 2.2
@@ -39,7 +43,9 @@ class Plot:
 
     def file(self) -> str:
         """The SVG on white paper."""
-        return _replaced(self.drawn, {stand_in: colour for stand_in, (_, colour) in STAND_INS.items()})
+        return _replaced(
+            self.drawn, {stand_in: colour for stand_in, (_, colour) in STAND_INS.items()}
+        )
 
     def inline(self) -> str:
         """The ``<svg>`` element for the page: colours from its style sheet, ids that no other drawing has."""
@@ -47,9 +53,13 @@ class Plot:
         svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
         svg = re.sub(r'href="#', f'href="#{self.name}-', svg)
         svg = re.sub(r"url\(#", f"url(#{self.name}-", svg)
-        svg = _replaced(svg, {stand_in: f"var(--{name})" for stand_in, (name, _) in STAND_INS.items()})
+        svg = _replaced(
+            svg, {stand_in: f"var(--{name})" for stand_in, (name, _) in STAND_INS.items()}
+        )
         return svg.replace(
-            "<svg", '<svg role="img" aria-label="' + _attribute(f"{self.title}. {self.caption}") + '"', 1
+            "<svg",
+            '<svg role="img" aria-label="' + _attribute(f"{self.title}. {self.caption}") + '"',
+            1,
         )
 
 
@@ -81,19 +91,39 @@ class Looks:
 
 
 @contextmanager
-def drawing(width: float = 6.4, height: float = 3.6, panels: int = 1) -> Iterator[tuple["Figure", list["Axes"]]]:
+def drawing(
+    width: float = 6.4, height: float = 3.6, panels: int = 1
+) -> Iterator[tuple["Figure", list["Axes"]]]:
     """A figure with panels side by side; sizes in inches."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     settings: Any = {
-        "svg.fonttype": "none", "svg.hashsalt": "advprune", "font.size": 10, "font.family": "sans-serif",
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.titlecolor": INK,
-        "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-        "grid.color": GRID, "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.titlelocation": "left",
-        "figure.facecolor": SURFACE, "axes.facecolor": SURFACE, "legend.frameon": False, "legend.fontsize": 9,
-    }  # fmt: skip
+        "svg.fonttype": "none",
+        "svg.hashsalt": "advprune",
+        "font.size": 10,
+        "font.family": "sans-serif",
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": MUTED,
+        "axes.titlecolor": INK,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "grid.color": GRID,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+        "figure.facecolor": SURFACE,
+        "axes.facecolor": SURFACE,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+    }
     with mpl.rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, list(figure.subplots(1, panels, squeeze=False)[0])
@@ -113,7 +143,11 @@ def slug(name: str) -> str:
 
 def legend(figure: "Figure", axes: list["Axes"]) -> None:
     """One legend for all panels, outside of them, each name once; the figure grows by what is not ``LEGEND`` wide."""
-    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     if handles:
         made = figure.legend(list(handles.values()), list(handles), loc="outside right upper")
         box = made.get_window_extent()
@@ -121,7 +155,9 @@ def legend(figure: "Figure", axes: list["Axes"]) -> None:
         figure.set_figheight(max(figure.get_figheight(), box.height / figure.dpi + 0.3))
 
 
-def heat(axis: "Axes", values: list[list[float | None]], rows: list[str], columns: list[str]) -> None:
+def heat(
+    axis: "Axes", values: list[list[float | None]], rows: list[str], columns: list[str]
+) -> None:
     """A matrix of shares in [0, 1] as coloured cells with their numbers in percent; None stays empty.
 
     The colours are those of paper in the dark, too: a scale is read off its ends.
@@ -129,13 +165,22 @@ def heat(axis: "Axes", values: list[list[float | None]], rows: list[str], column
     import numpy as np
     from matplotlib import colormaps
 
-    grid = np.array([[np.nan if value is None else value for value in line] for line in values], dtype=float)
+    grid = np.array(
+        [[np.nan if value is None else value for value in line] for line in values], dtype=float
+    )
     axis.pcolormesh(grid, cmap="Blues", vmin=0, vmax=1, edgecolors=SURFACE, linewidth=1.5)
     scale = colormaps["Blues"]
     for y, x in np.argwhere(~np.isnan(grid)):
         dark = sum(scale(grid[y, x])[:3]) < 1.6
-        axis.text(x + 0.5, y + 0.5, f"{100 * grid[y, x]:.0f}", ha="center", va="center",
-                  color="#ffffff" if dark else "#10243a", fontsize=9)  # fmt: skip
+        axis.text(
+            x + 0.5,
+            y + 0.5,
+            f"{100 * grid[y, x]:.0f}",
+            ha="center",
+            va="center",
+            color="#ffffff" if dark else "#10243a",
+            fontsize=9,
+        )
     axis.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=30, ha="right")
     axis.set_yticks(np.arange(len(rows)) + 0.5, rows)
     axis.invert_yaxis()

@@ -18,7 +18,10 @@ QUANTITIES = (
 def draw(given: Material) -> Iterator[Plot]:
     """A plot for each data set and attack: the target's accuracy, and the transfer rate."""
     rows = [row for row in given.rows if row.get("target_acc") is not None]
-    groups = grouped(rows, lambda row: tuple(row[name] for name in ("dataset", "objective", "attack", "norm", "eps")))
+    groups = grouped(
+        rows,
+        lambda row: tuple(row[name] for name in ("dataset", "objective", "attack", "norm", "eps")),
+    )
     return (_plot(group) for group in groups)
 
 
@@ -32,18 +35,29 @@ def _plot(rows: list[Row]) -> Plot:
     sources = list(dict.fromkeys(row["source"] for row in rows))
     with drawing(5.4 + 1.4 * len(sources), 1.8 + 0.42 * len(targets), panels=2) as (figure, axes):
         for axis, (name, title) in zip(axes, QUANTITIES, strict=True):
-            heat(axis, [[_share(rows, target, source, name) for source in sources] for target in targets],
-                 targets if axis is axes[0] else [""] * len(targets), sources)  # fmt: skip
+            heat(
+                axis,
+                [[_share(rows, target, source, name) for source in sources] for target in targets],
+                targets if axis is axes[0] else [""] * len(targets),
+                sources,
+            )
             axis.set(title=title, xlabel="examples of")
         axes[0].set_ylabel("judged")
         title = f"{setting(rows[0] | {'model': None})}, eps {rows[0]['eps']:g}"
         return finish(
-            figure, title, KIND, title,
+            figure,
+            title,
+            KIND,
+            title,
             "Target right: on the source's examples. Transfer rate: the target is wrong, of the images that both have "
             "right and on which the source is fooled. Means over seeds.",
-        )  # fmt: skip
+        )
 
 
 def _share(rows: list[Row], target: str, source: str, name: str) -> float | None:
-    found = [row[name] for row in rows if (_target(row), row["source"]) == (target, source) and row[name] is not None]
+    found = [
+        row[name]
+        for row in rows
+        if (_target(row), row["source"]) == (target, source) and row[name] is not None
+    ]
     return mean(found) if found else None

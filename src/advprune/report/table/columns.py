@@ -87,7 +87,12 @@ def _asked(record: dict[str, Any]) -> str:
 def _gone(row: Row) -> str:
     """The share of zeros counted; of a smaller network, what is left of the dense one's parameters and MACs."""
     if "macs" in row:
-        return ", ".join(f"{100 * row[name] / row[f'dense_{name}']:.2f}" for name in ("params", "macs")) + " %"
+        return (
+            ", ".join(
+                f"{100 * row[name] / row[f'dense_{name}']:.2f}" for name in ("params", "macs")
+            )
+            + " %"
+        )
     return "–" if row["zeros"] is None else f"{row['zeros']:.4f}"
 
 
@@ -97,7 +102,11 @@ def _attack(row: Row) -> str:
 
 def _abstains(row: Row) -> str:
     """The share of images a certifier gives no answer for, of all seeds' together."""
-    return "–" if row.get("abstained") is None else f"{100 * row['abstained'] / (row['images'] * row['seeds']):.1f}"
+    return (
+        "–"
+        if row.get("abstained") is None
+        else f"{100 * row['abstained'] / (row['images'] * row['seeds']):.1f}"
+    )
 
 
 def abstaining(rows: list[Row]) -> bool:
@@ -113,26 +122,39 @@ def _images(row: Row) -> str:
 def _share(name: str, heading: str, *, dense: bool = False) -> Column:
     """A share that any of the rows has; of the dense parent, too, where jobs prune and attack it themselves.
 
-    On another network's examples, being right on the image and on its example is no share to report.
+    On another network's examples, being right on the image and on its example is no share to
+    report.
     """
 
     def shown(rows: list[Row]) -> bool:
-        with_it = [row for row in rows if row.get(name) is not None and (name != "robust_acc" or not row.get("source"))]
+        with_it = [
+            row
+            for row in rows
+            if row.get(name) is not None and (name != "robust_acc" or not row.get("source"))
+        ]
         return bool(with_it) and not (dense and (moved(rows) or not pruned(rows)))
 
     return Column(heading, lambda row: accuracy(row, name), shown)
 
 
 JUDGED = ("clean", "robust", "certified")
-HEADINGS = {"target_acc": "target right", "both_correct": "both right", "transfer_rate": "transfer rate"}
+HEADINGS = {
+    "target_acc": "target right",
+    "both_correct": "both right",
+    "transfer_rate": "transfer rate",
+}
 COLUMNS = (
     Column("model", lambda row: row["model"], failed=_chosen("model"), words=True),
     Column("weights from", lambda row: row.get("foreign") or "", foreign, words=True),
     Column("pruner", lambda row: row.get("pruner") or "–", pruned, _chosen("pruner"), words=True),
-    Column("ratio", lambda row: "–" if row["ratio"] is None else f"{row['ratio']:g}", pruned, _asked),
+    Column(
+        "ratio", lambda row: "–" if row["ratio"] is None else f"{row['ratio']:g}", pruned, _asked
+    ),
     Column("sparsity", _gone, lambda rows: (pruned(rows) or foreign(rows)) and not smaller(rows)),
     Column("params, MACs", _gone, lambda rows: pruned(rows) and smaller(rows)),
-    Column("quantizer", lambda row: quantizer(row) or "–", quantized, _chosen("quantizer"), words=True),
+    Column(
+        "quantizer", lambda row: quantizer(row) or "–", quantized, _chosen("quantizer"), words=True
+    ),
     Column("attack", _attack, failed=_chosen("attack"), words=True),
     Column("source", lambda row: row.get("source") or "", moved, words=True),
     *(_share(f"dense_{name}_acc", f"dense {name}", dense=True) for name in JUDGED),

@@ -15,7 +15,10 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
     said = [
         *((True, f"[…]: {sentence}") for sentence in described(seeds)),
         (True, f"weights kept: {kept} on validation images; {counted}" if kept else counted),
-        (smaller(rows), "params, MACs: what is left of the dense network, which got smaller (a lone number: zeros)"),
+        (
+            smaller(rows),
+            "params, MACs: what is left of the dense network, which got smaller (a lone number: zeros)",
+        ),
         (
             any(row.get("zeros") and "macs" not in row for row in rows),
             "zeros alone do not make a network faster: they save disk; filters and blocks removed save time",
@@ -27,7 +30,10 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
             "certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong; "
             "clean: without noise; at every radius: python -m advprune.report.curves.radius OUT TABLE.json",
         ),
-        (any(row.get("precision") for row in rows), "some networks were trained in bf16; all are measured in fp32"),
+        (
+            any(row.get("precision") for row in rows),
+            "some networks were trained in bf16; all are measured in fp32",
+        ),
         (
             moved(rows),
             "target right: on the source's examples; both right: source too; transfer rate: target wrong, "
@@ -68,12 +74,18 @@ def _sizes(row: dict[str, Any]) -> str:
 def _which(row: dict[str, Any]) -> str:
     """The network of a row: its model, pruner and ratio, where it has them."""
     ratio = None if row.get("ratio") is None else f"{row['ratio']:g}"
-    return " ".join(str(word) for word in (row["model"], row.get("pruner"), ratio) if word is not None)
+    return " ".join(
+        str(word) for word in (row["model"], row.get("pruner"), ratio) if word is not None
+    )
 
 
 def _mean(row: dict[str, Any]) -> str:
     """Mean accuracy over the kinds of an attack that tries each alone; ``robust`` is right under all of them."""
-    attack, mean, dense = row["attack"].split(" ")[0], 100 * row["mean_acc"], 100 * row["dense_mean_acc"]
+    attack, mean, dense = (
+        row["attack"].split(" ")[0],
+        100 * row["mean_acc"],
+        100 * row["dense_mean_acc"],
+    )
     return (
         f"{_which(row)}, {attack}: mean accuracy {mean:.1f} over {len(row['alone'])} kinds and severities, "
         f"dense {dense:.1f}; robust means right under every one of them"

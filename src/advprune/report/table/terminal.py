@@ -26,12 +26,16 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
     """
     rows = [record["row"] for record in records if "row" in record]
     failed = [record for record in records if "failed" in record]
-    console = Console(markup=False, emoji=False)  # names and paths are the user's, and print as they are
+    console = Console(
+        markup=False, emoji=False
+    )  # names and paths are the user's, and print as they are
     if rows:
         pooled = pool(rows)
         table = _table(pooled, failed)
         if not sys.stdout.isatty():  # a log has no edge: as wide as the table is
-            console.width = max(80, Measurement.get(console, console.options.update(max_width=10**4), table).maximum)
+            console.width = max(
+                80, Measurement.get(console, console.options.update(max_width=10**4), table).maximum
+            )
         console.print(table)
         for note in notes(pooled):
             console.print(Text.assemble(("·", "dim"), f" {note}"))
@@ -41,7 +45,9 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
         sentence = Text.assemble(("error", "bold red"), f"{job}: {cause(record['failed'])}")
         Console(stderr=True).print(sentence, soft_wrap=True)
     if len(records) > 1 and failed:
-        console.print(f"{len(failed)} of {len(records)} jobs failed; the same command tries only those again")
+        console.print(
+            f"{len(failed)} of {len(records)} jobs failed; the same command tries only those again"
+        )
     if rows:
         _close(console, rows, folder)
 
@@ -51,7 +57,10 @@ def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
     columns = [column for column in COLUMNS if column.shown(rows)]
     for column in columns:
         table.add_column(
-            column.heading, justify="left" if column.words else "right", no_wrap=not column.words, overflow="fold"
+            column.heading,
+            justify="left" if column.words else "right",
+            no_wrap=not column.words,
+            overflow="fold",
         )
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))
@@ -77,8 +86,13 @@ def _training(rows: list[dict[str, Any]]) -> list[str]:
 def _write(rows: list[dict[str, Any]], folder: Path) -> None:
     """Replace both files: a link that lies in their place is not written through."""
     write_atomically(folder / "table.json", json.dumps(rows, indent=1))
-    flat = [{k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()} for row in rows]
-    write_atomically(folder / "table.csv", csv_text(dict.fromkeys(name for row in flat for name in row), flat))
+    flat = [
+        {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()}
+        for row in rows
+    ]
+    write_atomically(
+        folder / "table.csv", csv_text(dict.fromkeys(name for row in flat for name in row), flat)
+    )
 
 
 def _close(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:

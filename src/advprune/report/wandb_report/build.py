@@ -1,7 +1,8 @@
 """The comparison of a project's runs as a W&B report: python -m advprune.report wandb --entity NAME --project NAME
 
-It has the names that ``loggers/`` gives. Built by wandb-workspaces; without a login or a network it is written to a
-file as it would be sent, and the same command sends it later. Given again, it brings the same report up to date.
+It has the names that ``loggers/`` gives. Built by wandb-workspaces; without a login or a network it
+is written to a file as it would be sent, and the same command sends it later. Given again, it
+brings the same report up to date.
 """
 
 import argparse
@@ -48,7 +49,9 @@ def publish(entity: str, project: str, folder: Path, *, send: bool) -> list[str]
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(kept | {"spec": specification(made)}, indent=1))
     except OSError as error:
-        raise UserError(f"{path} could not be written ({error.strerror}); give another --out FOLDER") from None
+        raise UserError(
+            f"{path} could not be written ({error.strerror}); give another --out FOLDER"
+        ) from None
     return said
 
 
@@ -60,29 +63,42 @@ def report(entity: str, project: str) -> Any:
     """
     wr = _library()
     runs = wr.Runset(
-        name="jobs", filters="JobType in ['prune', 'train', 'attack']",
-        pinned_columns=["run:displayName", *(f"config:{name}.value" for name in PINNED), "summary:robust_acc",
-                        "summary:strength", "summary:doubts"],
-    )  # fmt: skip
+        name="jobs",
+        filters="JobType in ['prune', 'train', 'attack']",
+        pinned_columns=[
+            "run:displayName",
+            *(f"config:{name}.value" for name in PINNED),
+            "summary:robust_acc",
+            "summary:strength",
+            "summary:doubts",
+        ],
+    )
     pooled = wr.Runset(name="seeds pooled", groupby=["config.pruner", "config.ratio"])
     words = (
         "Each run is a job: a network trained, pruned, fine-tuned and attacked. Accuracies are shares of the test "
         "images; sparsity is counted, ratio is what was asked. The table with intervals is in each run, as `table`."
     )
     return wr.Report(
-        entity=entity, project=project, title=TITLE, width="fluid",
+        entity=entity,
+        project=project,
+        title=TITLE,
+        width="fluid",
         description="Made by python -m advprune.report wandb",
         blocks=[
             wr.TableOfContents(),
             wr.P(words),
-            wr.H2("Accuracy against sparsity"), wr.PanelGrid(runsets=[runs], panels=panels.outcomes(wr)),
-            wr.H2("Seeds pooled"), wr.PanelGrid(runsets=[pooled], panels=panels.bars(wr)),
-            wr.H2("How they were trained"), wr.PanelGrid(runsets=[runs], panels=panels.curves(wr)),
-            wr.H2("Layers and attacked images"), wr.PanelGrid(runsets=[runs], panels=panels.pictures(wr)),
+            wr.H2("Accuracy against sparsity"),
+            wr.PanelGrid(runsets=[runs], panels=panels.outcomes(wr)),
+            wr.H2("Seeds pooled"),
+            wr.PanelGrid(runsets=[pooled], panels=panels.bars(wr)),
+            wr.H2("How they were trained"),
+            wr.PanelGrid(runsets=[runs], panels=panels.curves(wr)),
+            wr.H2("Layers and attacked images"),
+            wr.PanelGrid(runsets=[runs], panels=panels.pictures(wr)),
             wr.H2("Differences between runs"),
             wr.PanelGrid(runsets=[runs], panels=panels.differences(wr)),
         ],
-    )  # fmt: skip
+    )
 
 
 def specification(made: Any) -> dict[str, Any]:
@@ -120,7 +136,9 @@ def _library() -> Any:
     try:
         import wandb_workspaces.reports.v2 as wr
     except ModuleNotFoundError:
-        raise UserError('the W&B report needs a package that is not installed: pip install "advprune[wandb]"') from None
+        raise UserError(
+            'the W&B report needs a package that is not installed: pip install "advprune[wandb]"'
+        ) from None
     return wr
 
 
@@ -130,7 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--entity", required=True, help="user or team whose project it is")
     parser.add_argument("--project", default="advprune", help="where the runs are (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("multirun/report"), help=f"folder for {FILE} (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("multirun/report"), help=f"folder for {FILE} (%(default)s)"
+    )
     parser.add_argument("--offline", action="store_true", help="write the file and send nothing")
     return parser
 

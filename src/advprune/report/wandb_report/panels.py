@@ -13,8 +13,10 @@ CURVES = (
 )
 #: Columns of the table, and how they are called in titles.
 ACCURACIES = {
-    "clean_acc": "clean accuracy", "robust_acc": "robust accuracy", "certified_acc": "certified accuracy",
-}  # fmt: skip
+    "clean_acc": "clean accuracy",
+    "robust_acc": "robust accuracy",
+    "certified_acc": "certified accuracy",
+}
 
 
 def at(wr: Any, column: int, row: int, width: int = 12, height: int = 9) -> Any:
@@ -27,21 +29,28 @@ def outcomes(wr: Any) -> list[Any]:
     places = [at(wr, 12 * (n % 2), 9 * (n // 2)) for n in range(len(ACCURACIES) + 2)]
     scatters = [
         wr.ScatterPlot(
-            title=f"{words} against sparsity", x=wr.SummaryMetric("sparsity"), y=wr.SummaryMetric(name),
-            legend_template="${config:pruner} ${config:ratio}", layout=places[n],
+            title=f"{words} against sparsity",
+            x=wr.SummaryMetric("sparsity"),
+            y=wr.SummaryMetric(name),
+            legend_template="${config:pruner} ${config:ratio}",
+            layout=places[n],
         )
         for n, (name, words) in enumerate(ACCURACIES.items())
-    ]  # fmt: skip
+    ]
     front = wr.ScatterPlot(
-        title="robust against clean accuracy", x=wr.SummaryMetric("clean_acc"), y=wr.SummaryMetric("robust_acc"),
-        z=wr.SummaryMetric("sparsity"), layout=places[-2],
-    )  # fmt: skip
+        title="robust against clean accuracy",
+        x=wr.SummaryMetric("clean_acc"),
+        y=wr.SummaryMetric("robust_acc"),
+        z=wr.SummaryMetric("sparsity"),
+        layout=places[-2],
+    )
     columns = [wr.Config("pruner"), wr.Config("ratio"), wr.SummaryMetric("sparsity")]
     columns += [wr.SummaryMetric(name) for name in ("clean_acc", "robust_acc")]
     lines = wr.ParallelCoordinatesPlot(
-        title="from options to accuracy", layout=places[-1],
+        title="from options to accuracy",
+        layout=places[-1],
         columns=[wr.ParallelCoordinatesPlotColumn(metric=column) for column in columns],
-    )  # fmt: skip
+    )
     return [*scatters, front, lines]
 
 
@@ -49,33 +58,45 @@ def bars(wr: Any) -> list[Any]:
     """Accuracies by pruner, over seeds."""
     return [
         wr.BarPlot(
-            title=words, metrics=[wr.SummaryMetric(name)], groupby=wr.Config("pruner"), groupby_aggfunc="mean",
-            groupby_rangefunc="stddev", layout=at(wr, 8 * n, 0, 8),
+            title=words,
+            metrics=[wr.SummaryMetric(name)],
+            groupby=wr.Config("pruner"),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+            layout=at(wr, 8 * n, 0, 8),
         )
         for n, (name, words) in enumerate(ACCURACIES.items())
-    ]  # fmt: skip
+    ]
 
 
 def curves(wr: Any) -> list[Any]:
     """A row a curve, a column a stage."""
     return [
         wr.LinePlot(
-            title=f"{stage}: {words}", x=f"{stage}/epoch", y=[f"{stage}/{name}"], title_x="epoch",
+            title=f"{stage}: {words}",
+            x=f"{stage}/epoch",
+            y=[f"{stage}/{name}"],
+            title_x="epoch",
             layout=at(wr, 8 * column, 8 * row, 8, 8),
         )
         for row, (words, name, stages) in enumerate(CURVES)
         for column, stage in enumerate(stages)
-    ]  # fmt: skip
+    ]
 
 
 def pictures(wr: Any) -> list[Any]:
     """Attacked images, and the layers' sparsity."""
     keys = ["examples/evaluated", "examples/evaluated_dense"]
     layers = [
-        wr.WeavePanelSummaryTable(table_name=f"layers/{stage}_table", layout=at(wr, 12 * column, 10, 12, 10))
+        wr.WeavePanelSummaryTable(
+            table_name=f"layers/{stage}_table", layout=at(wr, 12 * column, 10, 12, 10)
+        )
         for column, stage in enumerate(("pruned", "finetuned"))
     ]
-    return [wr.MediaBrowser(title="attacked images", media_keys=keys, layout=at(wr, 0, 0, 24, 10)), *layers]
+    return [
+        wr.MediaBrowser(title="attacked images", media_keys=keys, layout=at(wr, 0, 0, 24, 10)),
+        *layers,
+    ]
 
 
 def differences(wr: Any) -> list[Any]:
