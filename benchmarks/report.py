@@ -54,7 +54,11 @@ class Synthetic:
     """A store to write finished stages into, as if they had been made."""
 
     def __init__(self, root: Path, shapes: dict[str, tuple[int, ...]] = SHAPES) -> None:
-        self.store, self.shapes, self.facts = Store(root), shapes, provenance()
+        self.store, self.shapes, self.facts = (
+            Store(root),
+            shapes,
+            provenance("python -m benchmarks report"),
+        )
 
     def job(
         self,

@@ -223,7 +223,7 @@ class Starts(Linf):
         super().__init__(0.5)
         object.__setattr__(self, "script", iter(script))
 
-    def sample(self, x):
+    def sample(self, x, draw):
         return torch.tensor(next(self.script)).view(-1, 1, 1, 1)
 
     def project(self, x_adv, x):

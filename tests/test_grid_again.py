@@ -217,13 +217,16 @@ def test_foreign_weights_are_read_once_for_all_jobs(
 ) -> None:
     (tmp_path / "a.pt").write_bytes(b"weights")
     reads: list[str] = []
-    original = fingerprints._digest
-    monkeypatch.setattr(fingerprints, "_digest", lambda path: reads.append(path) or original(path))
+    original = fingerprints.checksum
+    monkeypatch.setattr(fingerprints, "checksum", lambda path: reads.append(path) or original(path))
     launcher, _, _ = found_first(hydra_of, set())
     task = launcher.task
-    launcher.task = lambda cfg: (task(cfg), fingerprints.digest(str(tmp_path / "a.pt")))[1]
+    launcher.task = lambda cfg: (
+        task(cfg),
+        fingerprints.weights_identity(str(tmp_path / "a.pt"))["sha256"],
+    )[1]
     returns = launcher.launch([["ratio=0.1"], ["ratio=0.2"]], 0)
-    assert [r.return_value for r in returns] == [original(str(tmp_path / "a.pt"))] * 2
+    assert [r.return_value for r in returns] == [original(tmp_path / "a.pt")] * 2
     assert len(reads) == 1
-    fingerprints.digest(str(tmp_path / "a.pt"))
+    fingerprints.weights_identity(str(tmp_path / "a.pt"))["sha256"]
     assert len(reads) == 2

@@ -118,7 +118,7 @@ class Pruner:
     round_to: Width | None
     schedule: Literal["one_shot", "linear", "exponential", "cubic"]
     rounds: Annotated[int, Ge(1), Le(10_000)]
-    epochs_per_round: Annotated[int, Ge(1), Le(100_000)]
+    epochs_per_round: Annotated[int, Ge(0), Le(100_000)]
     recovery: Literal["finetune", "rewind", "scratch"]
     search: Search | None
     score: str | None

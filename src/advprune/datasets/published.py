@@ -6,6 +6,7 @@ torchvision says "not found or corrupted" and leaves the rest to the reader.
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torchvision.datasets.utils import check_integrity
 

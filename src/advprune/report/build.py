@@ -20,7 +20,7 @@ from advprune.report.page.comparisons import plain, with_cells
 from advprune.report.page.export import as_json, facts, latex, markdown, table
 from advprune.report.page.leaderboard import rank
 from advprune.report.page.render import page
-from advprune.report.plots import all
+from advprune.report.plots import all_plots
 from advprune.report.plots.data import Material
 from advprune.report.plots.style import Plot
 from advprune.runtime.atomic_write import write_atomically
@@ -72,7 +72,7 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> Report:
     report.runs, report.compared = len(runs), len(compared)
     by_key = {run.evaluated.key: run for run in runs}
     given = Material(rows, beside(rows), by_key)
-    plots, undrawn = all.draw(given)
+    plots, undrawn = all_plots.draw(given)
     report.left_out += undrawn
     report.problems += list(dict.fromkeys(given.problems))
     _write(report, given, with_cells(compared, rows), plots, store)

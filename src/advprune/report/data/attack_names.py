@@ -9,7 +9,7 @@ import yaml
 
 from advprune.store.keys import WHERE, canonical
 
-CONF = Path(__file__).resolve().parents[3] / "conf" / "attack"
+CONF = Path(__file__).resolve().parents[4] / "conf" / "attack"
 #: Keys that say nothing to a reader, or that the row shows in a column of its own.
 SILENT = frozenset({"_partial_", "_target_", "perturbation", "content_id", "eps"}) | WHERE
 
