@@ -10,9 +10,9 @@ from advprune.runtime import malloc
 BIG = 64 << 20  # above glibc's largest threshold of 32 MiB, from which on blocks are the system's
 USED_AGAIN = """
 import resource, sys
-from advprune import allocator
+from advprune.runtime import malloc
 if sys.argv[1] == "keep":
-    assert allocator.keep()
+    assert malloc.keep()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 b"x" * int(sys.argv[2])
@@ -23,13 +23,13 @@ print(faults() - before)
 """
 GIVEN_BACK = """
 import resource
-from advprune import allocator
-assert allocator.keep()
+from advprune.runtime import malloc
+assert malloc.keep()
 for block in [bytearray(64 << 20) for _ in range(20)]:  # nothing is made after them, so they are the end of the heap
     pass
 del block
 after = int(open("/proc/self/statm").read().split()[1]) * 4096
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, after, allocator.KEPT)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, after, malloc.KEPT)
 """
 glibc = pytest.mark.skipif(not malloc.keep(), reason="the C library is not glibc")
 

@@ -89,7 +89,10 @@ def test_what_loggers_are_told_of_a_file(
         HydraConfig,
         "get",
         lambda: SimpleNamespace(
-            job=SimpleNamespace(name="attack"), mode=None, sweep=SimpleNamespace(dir="")
+            job=SimpleNamespace(name="attack"),
+            mode=None,
+            sweep=SimpleNamespace(dir=""),
+            overrides=SimpleNamespace(task=[]),
         ),
     )
     plan = plan_dense(options, weights=str(weights))
@@ -107,7 +110,7 @@ def test_what_loggers_are_told_of_a_file(
         ]
     )
     assert not any(word in said for word in ("hydra", "0.99", "trades"))
-    assert job.name.startswith("somebody.safetensors · autoattack small_cnn digits")
+    assert job.name.startswith("somebody.safetensors · autoattack linf 0.15 small_cnn digits")
     assert job.config["weights"] == "somebody.safetensors"
 
 
@@ -168,7 +171,7 @@ def test_each_member_of_the_group_is_called_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("member", "changed", "name"),
     [
-        ("autoattack", {"engine": "fast", "images": 50}, "autoattack images=50 engine=fast"),
+        ("autoattack", {"engine": "fast", "images": 50}, "autoattack engine=fast images=50"),
         ("pgd", {"steps": 100, "restarts": 5}, "pgd steps=100 restarts=5"),
         ("fgsm", {"images": 10}, "fgsm images=10"),
         ("pgd", {"rel_step": 0.25, "seed": 3}, "pgd rel_step=0.25 seed=3"),

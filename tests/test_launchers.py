@@ -198,8 +198,8 @@ def test_a_table_of_jobs_under_way(
     announce(made, tmp_path)
     made[2].died("killed by signal 9 (SIGKILL)")
     grid.tell(grid.records(tmp_path), tmp_path)
-    out = capsys.readouterr().out
-    assert "ratio=0.2: killed by signal 9 (SIGKILL)" in out
+    out, failures = capsys.readouterr()
+    assert "ratio=0.2: killed by signal 9 (SIGKILL)" in failures
     assert "2 of 3 jobs have not ended yet" in out
     assert grid.EXIT["code"] == 1
 

@@ -54,10 +54,10 @@ def test_outside_training_a_signal_stops_at_once(listening: None) -> None:
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_a_loader_goes_on_within_its_epoch(repeats: int) -> None:
-    images = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+    images = torch.arange(11, dtype=torch.uint8).view(11, 1, 1, 1)
 
     def make() -> TrainLoader:
-        return TrainLoader(Split(images, torch.arange(10)), batch_size=3, seed=0, repeats=repeats)
+        return TrainLoader(Split(images, torch.arange(11)), batch_size=3, seed=0, repeats=repeats)
 
     whole = [y.tolist() for _, y in make()]
     assert len(whole) == len(make()) == 4 * repeats

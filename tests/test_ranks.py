@@ -39,11 +39,11 @@ def test_rows_are_dealt_once_and_their_means_weighted(whole: int, ranks: int) ->
 def test_noise_is_that_of_the_whole_batch(ball: Any) -> None:
     x = torch.rand(7, 1, 4, 4)
     torch.manual_seed(0)
-    whole, after = ball.sample(x), torch.rand(())
+    whole, after = ball.sample(x, sharded_random), torch.rand(())
     for share in shares(3):
         torch.manual_seed(0)
         with of_batch(share, 7):
-            assert torch.equal(ball.sample(x[share.of(7)]), whole[share.of(7)])
+            assert torch.equal(ball.sample(x[share.of(7)], sharded_random), whole[share.of(7)])
         assert torch.rand(()) == after  # so the next draw is in step, too
 
 

@@ -299,7 +299,7 @@ def test_a_damaged_run_is_named_and_the_others_untouched(
     named: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(all, "draw", lambda given: ([], []))
+    monkeypatch.setattr(all_plots, "draw", lambda given: ([], []))
     run = next(
         run for run in Reader(made / "stages").runs() if run.final.result.get("ratio") == 0.99
     )

@@ -95,10 +95,10 @@ def test_the_three_cells_by_hand() -> None:
     assert cells(columns) == {"target_acc": (3, 7), "both_correct": (1, 7), "transfer_rate": (1, 2)}
     told = summary(columns)
     assert told["transfer_rate"] == 0.5
-    # Wilson at 1 of 2, in closed form: (p + z^2/2n ± z sqrt(pq/n + z^2/4n^2)) / (1 + z^2/n)
+    # Wilson with continuity correction at 1 of 2 (Newcombe 1998), in closed form; symmetric about a half
     z = 1.959963984540054
-    half = z * (0.25 / 2 + z**2 / 16) ** 0.5 / (1 + z**2 / 2)
-    assert told["transfer_rate_interval"] == pytest.approx([0.5 - half, 0.5 + half])
+    low = (2 + z**2 - 1 - z * (z**2 - 1 / 2 + 2) ** 0.5) / (2 * (2 + z**2))
+    assert told["transfer_rate_interval"] == pytest.approx([low, 1 - low])
     nobody = summary({**columns, "source_adv_ok": [True] * 7})
     assert nobody["transfer_rate"] is None
     assert nobody["transfer_rate_of"] == 0
@@ -295,7 +295,10 @@ def test_every_strategy_on_digits_is_counted(folder: Path, words: tuple[str, ...
         (("pruner.select=quantile", "pruner.scope=erk"), "prunes once, by scope=layer or global"),
         (("pruner.select=bernoulli",), "goes with pruner=random alone"),
         (("pruner.remove=both",), "pruner.remove=both is not possible"),
-        (("pruner=gradient", "pruner.criterion.mode=both"), "pruner.criterion.mode='both'"),
+        (
+            ("pruner=gradient", "pruner.criterion.mode=both"),
+            "mode=both is not possible: it must be one of train, eval",
+        ),
     ],
 )
 def test_what_cannot_be_pruned_so_is_refused_before_anything_is_made(

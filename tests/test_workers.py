@@ -65,6 +65,7 @@ def test_without_shared_memory_batches_come_through_pipes_and_it_is_said_once(
     assert all("docker run --shm-size" in line and "dataset.workers=0" in line for line in said)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch's destructor
 def test_a_worker_that_is_killed_ends_the_job_with_a_sentence():
     with pytest.raises(
         UserError, match=r"was ended from outside .*: give dataset\.workers=0, or fewer workers"

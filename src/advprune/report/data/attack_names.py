@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from advprune.store.keys import WHERE, canonical
+from advprune.store.signatures import bound
 
 CONF = Path(__file__).resolve().parents[4] / "conf" / "attack"
 #: Keys that say nothing to a reader, or that the row shows in a column of its own.
@@ -41,7 +42,7 @@ def called(evaluated: dict[str, Any], chosen: str | None = None) -> str | None:
 def members() -> dict[str, dict[str, Any]]:
     """The attacks of ``conf/attack``, each with the defaults it takes from the others."""
     files = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONF.glob("*.yaml"))}
-    return {name: _whole(name, files) for name in files if name != "frame"}
+    return {name: bound(_whole(name, files)) for name in files if name != "frame"}
 
 
 def _whole(name: str, files: dict[str, Any]) -> dict[str, Any]:
