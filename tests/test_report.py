@@ -23,6 +23,7 @@ from advprune.report.data.runs import Found, Run
 from advprune.report.data.significance import comparisons, on_every_seed
 from advprune.report.data.store_reader import Reader
 from advprune.report.page.leaderboard import rank, shown
+from advprune.report.plots import all_plots
 from advprune.store.checksums import write_manifest
 from advprune.store.keys import RECIPES
 from benchmarks.report import Synthetic, options_of
