@@ -78,7 +78,8 @@ def _check_header(file: IO[bytes], size: int) -> None:
     wanted: Any = prod(int(n) for n in shape) * dtype.itemsize
     if wanted != size - file.tell():
         raise ValueError(
-            f"its header says {dtype} {shape}, {wanted} bytes, and {size - file.tell()} follow: it is not whole"
+            f"its header says {dtype} {shape}, {wanted} bytes, and {size - file.tell()} follow: it "
+            "is not whole"
         )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wanted > memory:

@@ -109,7 +109,8 @@ class ImageData(pl.LightningDataModule):
         for option, declared in self._declared.items():
             if declared is not None and declared != found[option]:
                 raise UserError(
-                    f"dataset.{option}={declared} is not what dataset={self.name} has: it must be {found[option]}"
+                    f"dataset.{option}={declared} is not what dataset={self.name} has: it must be "
+                    f"{found[option]}"
                 )
         kept, held = hold_out(pool.labels, self.validation)
         if self.train_images is not None:
@@ -119,7 +120,8 @@ class ImageData(pl.LightningDataModule):
         if found["num_classes"] < 2 or len(kept) < 2:
             what = "one class only" if found["num_classes"] < 2 else "one image to train on"
             raise UserError(
-                f"dataset={self.name} leaves {what}: a classifier is trained on at least two of each"
+                f"dataset={self.name} leaves {what}: a classifier is trained on at least two of "
+                "each"
             )
         if self.test is not None:
             test = load_test(self.test, **found)

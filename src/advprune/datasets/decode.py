@@ -99,7 +99,8 @@ def decode(paths: Sequence[str], *, channels: int, image_size: int, workers: int
         if image.size != (image_size, image_size):
             raise UserError(
                 f"{paths[index]} has {image.width}x{image.height} pixels: all images must have "
-                f"dataset.image_size={image_size} on both sides (above 64, images of any size are cropped)"
+                f"dataset.image_size={image_size} on both sides (above 64, images of any size are "
+                "cropped)"
             )
         images[index] = (
             np.asarray(image).reshape(image_size, image_size, channels).transpose(2, 0, 1)
@@ -158,7 +159,8 @@ def decode_cached(
                 _store(stored, images)
     except OSError as reason:
         raise UserError(
-            f"dataset.cache={cache} cannot be written ({reason}): give another folder, or null for none"
+            f"dataset.cache={cache} cannot be written ({reason}): give another folder, or null for "
+            "none"
         ) from None
     return images
 

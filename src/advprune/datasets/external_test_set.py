@@ -35,11 +35,13 @@ def load_test(path: str, *, num_classes: int, channels: int, image_size: int) ->
         )
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
-            f"{labels_path} holds {labels.dtype} {labels.shape} for {len(images)} images: give {LAYOUT}"
+            f"{labels_path} holds {labels.dtype} {labels.shape} for {len(images)} images: give "
+            f"{LAYOUT}"
         )
     if labels.min() < 0 or labels.max() >= num_classes:
         raise UserError(
-            f"{labels_path} has labels from {labels.min()} to {labels.max()}, not 0 to {num_classes - 1}"
+            f"{labels_path} has labels from {labels.min()} to {labels.max()}, not 0 to "
+            f"{num_classes - 1}"
         )
     pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     return Split(pixels, torch.from_numpy(labels.astype(np.int64)))

@@ -46,7 +46,8 @@ def load_extra(path: str, *, num_classes: int, channels: int, image_size: int) -
         )
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
-            f"dataset.extra={path} holds labels of shape {labels.shape} and type {labels.dtype}: give {LAYOUT}"
+            f"dataset.extra={path} holds labels of shape {labels.shape} and type {labels.dtype}: "
+            f"give {LAYOUT}"
         )
     if labels.min() < 0 or labels.max() >= num_classes:
         raise UserError(

@@ -84,7 +84,8 @@ class ImageFolder(ImageData):
         refuse_outside(ImageFolder, channels=channels, image_size=image_size, workers=workers)
         if extra is not None and image_size > SMALL:
             raise UserError(
-                f"dataset.extra is for images up to {SMALL} pixels: drop it, or give dataset.image_size={SMALL}"
+                f"dataset.extra is for images up to {SMALL} pixels: drop it, or give "
+                f"dataset.image_size={SMALL}"
             )
         self.root, self.cache = Path(root).expanduser(), cache
         self.size, self.grey_or_colour = image_size, channels
@@ -104,7 +105,8 @@ class ImageFolder(ImageData):
             if max(first.size) <= SMALL:
                 given = f"dataset.image_size={self.size} is far above what {pool.paths[0]} has"
                 raise UserError(
-                    f"{given}, {first.width}x{first.height}: give dataset.image_size={max(first.size)}"
+                    f"{given}, {first.width}x{first.height}: give "
+                    f"dataset.image_size={max(first.size)}"
                 )
             return pool, test
         images = decode_cached(
@@ -188,7 +190,8 @@ def _tell_frames(paths: list[str]) -> None:
     several = [path for path in asked if count_frames(path) > 1]
     if several:
         log.warning(
-            "%s holds several pictures, as %d of %d such files do: the first picture of each is used",
+            "%s holds several pictures, as %d of %d such files do: the first picture of each is "
+            "used",
             several[0],
             len(several),
             len(asked),

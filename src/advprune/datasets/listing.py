@@ -42,8 +42,8 @@ def class_names(root: str | Path) -> list[str]:
     names, _ = _folders(folder)
     if len(names) < 2:
         raise UserError(
-            f"{folder} has one class folder only, {names[0]}, and a classifier needs at least two: add the others; "
-            f"if the classes are inside {names[0]}, {LAYOUT}"
+            f"{folder} has one class folder only, {names[0]}, and a classifier needs at least two: "
+            f"add the others; if the classes are inside {names[0]}, {LAYOUT}"
         )
     return names
 
@@ -85,8 +85,9 @@ def list_split(root: str | Path, split: str) -> Listing:
             others = found.left_out[before:]
             what = f"only other files, such as {others[0]}" if others else "no file"
             raise UserError(
-                f"{folder / name} has {what}, and each class needs an image ({', '.join(SUFFIXES)}) in every split: "
-                f"put one there, or remove the folder {name} from both train and {test_folder(root)}"
+                f"{folder / name} has {what}, and each class needs an image "
+                f"({', '.join(SUFFIXES)}) in every split: put one there, or remove the folder "
+                f"{name} from both train and {test_folder(root)}"
             )
         found.paths.extend(sorted(images))
         found.labels.extend([label] * len(images))
@@ -105,8 +106,9 @@ def _check_same(folder: Path, classes: list[str], names: list[str]) -> None:
     ]
     split = folder.name
     raise UserError(
-        f"{folder} has not the same class folders as train: {split} {', and '.join(said)}; give both the same "
-        f"(letter case counts), with images in each, or remove these folders from both train and {split}"
+        f"{folder} has not the same class folders as train: {split} {', and '.join(said)}; give "
+        "both the same (letter case counts), with images in each, or remove these folders from "
+        f"both train and {split}"
     )
 
 

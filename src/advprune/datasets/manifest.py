@@ -127,7 +127,8 @@ def _checked(path: Path, algorithm: str) -> Entry:
         if _stamp(str(path)) == before:
             return (*before, found)
     raise UserError(
-        f"{path} changes while it is read: wait until it is written, and give the same command again"
+        f"{path} changes while it is read: wait until it is written, and give the same command "
+        "again"
     )
 
 

@@ -49,8 +49,8 @@ class Published:
         why = " ".join(str(reason).split())
         files = ", ".join(path.name for path in self.downloads)
         return (
-            f"dataset={name} is not in {folder} and could not be downloaded ({why[:200]}): put {files} from {self.url} "
-            f"into {folder}, or say where the files are with dataset.root="
+            f"dataset={name} is not in {folder} and could not be downloaded ({why[:200]}): put "
+            f"{files} from {self.url} into {folder}, or say where the files are with dataset.root="
         )
 
     def explain_damaged(self, damaged: list[Path], reason: BaseException | None = None) -> str:

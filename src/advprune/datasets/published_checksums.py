@@ -17,6 +17,7 @@ def changed_files(root: str | Path, files: dict[str, str], sums: Checksums) -> s
             for the file that was unpacked from it: of that one no MD5 was published, but it must be
                 what the archive beside it holds.
         sums: of MD5.
+
     Raises:
         UserError: if a file cannot be read.
     """

@@ -98,6 +98,7 @@ def subset(
         return torch.arange(n_total)
     if isinstance(images, bool) or not isinstance(images, int) or not 1 <= images <= n_total:
         raise UserError(
-            f"{option}={images} is not possible: give a number from 1 to {n_total}, or null for all images"
+            f"{option}={images} is not possible: give a number from 1 to {n_total}, or null for "
+            "all images"
         )
     return torch.from_numpy(np.sort(np.random.RandomState(seed).permutation(n_total)[:images]))

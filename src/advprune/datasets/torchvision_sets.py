@@ -110,8 +110,9 @@ class TorchvisionImages(ImageData):
             with held(lock, sign=lambda: written(self.root)) as mine:
                 if files.missing() and not mine:
                     raise UserError(
-                        f"another process has {lock} to download dataset={self.name}, and nothing came for "
-                        f"{PATIENCE:.0f} s: end it, or remove that file, and give the command again"
+                        f"another process has {lock} to download dataset={self.name}, and nothing "
+                        f"came for {PATIENCE:.0f} s: end it, or remove that file, and give the "
+                        "command again"
                     )
                 if files.missing():
                     self._download(files)

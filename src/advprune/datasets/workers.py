@@ -83,8 +83,8 @@ def batches(
         if isinstance(images, np.ndarray) and not piped:
             piped = True
             log.warning(
-                "/dev/shm is too small for the batches of dataset.workers=%d: they travel through pipes, which is "
-                "slower; give it more (docker run --shm-size=8g), or %s",
+                "/dev/shm is too small for the batches of dataset.workers=%d: they travel through "
+                "pipes, which is slower; give it more (docker run --shm-size=8g), or %s",
                 workers,
                 CURE.removeprefix("give "),
             )
@@ -127,14 +127,14 @@ def _answered(
             said = " ".join(str(error).split())
             if late.is_set():
                 raise UserError(
-                    f"the workers that decode images gave nothing for {patience:.0f} s: is the disk of dataset.root "
-                    f"answering? If it is only slow, {CURE}"
+                    f"the workers that decode images gave nothing for {patience:.0f} s: is the "
+                    f"disk of dataset.root answering? If it is only slow, {CURE}"
                 ) from None
             if isinstance(error, RuntimeError) and not any(word in said for word in DEAD):
                 raise
             raise UserError(
-                f"a worker that decodes images was ended from outside ({said}), as the system does when memory or "
-                f"/dev/shm is short: {CURE}"
+                f"a worker that decodes images was ended from outside ({said}), as the system does "
+                f"when memory or /dev/shm is short: {CURE}"
             ) from None
         finally:
             watch.cancel()

@@ -114,8 +114,9 @@ def _nests(path: Path) -> list[Nest]:
         else f"a {type(held).__name__}"
     )
     raise UserError(
-        f"{path} holds {names or 'nothing'} and no state_dict, neither by itself nor under {', '.join(NESTS[1:5])} or "
-        "another name: save model.state_dict() alone with safetensors.torch.save_file"
+        f"{path} holds {names or 'nothing'} and no state_dict, neither by itself nor under "
+        f"{', '.join(NESTS[1:5])} or another name: save model.state_dict() alone with "
+        "safetensors.torch.save_file"
     )
 
 
@@ -123,8 +124,8 @@ def _plain(nest: Nest, path: Path, segments: set[str]) -> Plain:
     scores = [name for name in nest.weights if name.endswith(".popup_scores")]
     if scores:
         raise UserError(
-            f"{path} holds HYDRA's scores ({some(scores, 2)}), so its weights are not masked yet: export the dense "
-            f"network (weight x mask, HYDRA's --save-dense) and give that file"
+            f"{path} holds HYDRA's scores ({some(scores, 2)}), so its weights are not masked yet: "
+            "export the dense network (weight x mask, HYDRA's --save-dense) and give that file"
         )
     try:
         return Plain(unwrapped(nest.weights, segments), nest.masks)
@@ -161,8 +162,8 @@ def _chosen(
     ]
     if equals and not best[0].known:
         raise UserError(
-            f"{path} holds weights that fit under {best[0].name} and {some([n.name for n in equals], 3)}: save those "
-            "that are meant alone"
+            f"{path} holds weights that fit under {best[0].name} and "
+            f"{some([n.name for n in equals], 3)}: save those that are meant alone"
         )
     words = f", and not those under {some(others, 3)}, which would fit too" if others else ""
     return *best, words
@@ -193,8 +194,8 @@ def _numbers(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> 
     if whole:
         raise UserError(
             f"{path} holds weights of another type than numbers with a fraction ({whole[0]} is "
-            f"{str(weights[whole[0]].dtype).removeprefix('torch.')}): they are codes, of a quantizer perhaps; give the "
-            "float weights"
+            f"{str(weights[whole[0]].dtype).removeprefix('torch.')}): they are codes, of a "
+            "quantizer perhaps; give the float weights"
         )
     cast = {
         name: tensor.to_dense() if tensor.layout != torch.strided else tensor
@@ -204,15 +205,16 @@ def _numbers(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> 
     broken = [name for name, tensor in cast.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise UserError(
-            f"{path} holds numbers that are not finite ({some(broken, 3)}): its training diverged, or the "
-            f"file is damaged; download or train it again"
+            f"{path} holds numbers that are not finite ({some(broken, 3)}): its training diverged, "
+            "or the file is damaged; download or train it again"
         )
     negative = [
         name for name, tensor in cast.items() if name.endswith("running_var") and (tensor < 0).any()
     ]
     if negative:
         raise UserError(
-            f"{path} holds variances below zero ({some(negative, 3)}), whose square root is not a number: the file is "
-            "damaged, or its averages were mixed; download it again, or train it again"
+            f"{path} holds variances below zero ({some(negative, 3)}), whose square root is not a "
+            "number: the file is damaged, or its averages were mixed; download it again, or train "
+            "it again"
         )
     return cast

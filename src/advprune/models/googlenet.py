@@ -16,8 +16,8 @@ from advprune.models.normalize import Normalize
 from advprune.ranges import ShareBelowOne
 
 UNSETTLED = (
-    "weights of a GoogLeNet do not say the strides they were trained at, and those of small images were taken: set "
-    "model.small_images=false (torchvision's strides) or model.small_images=true"
+    "weights of a GoogLeNet do not say the strides they were trained at, and those of small images "
+    "were taken: set model.small_images=false (torchvision's strides) or model.small_images=true"
 )
 
 

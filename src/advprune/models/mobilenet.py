@@ -19,8 +19,9 @@ STAGES = [
 
 
 UNSETTLED = (
-    "weights of a MobileNetV2 do not say the strides they were trained at, and those of small images were taken: set "
-    "model.small_images=false (torchvision's strides) or model.small_images=true"
+    "weights of a MobileNetV2 do not say the strides they were trained at, and those of small "
+    "images were taken: set model.small_images=false (torchvision's strides) or "
+    "model.small_images=true"
 )
 
 

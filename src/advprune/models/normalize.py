@@ -31,12 +31,14 @@ class Normalize(nn.Module):
         channels = len(mean) if channels is None else channels
         if len(mean) != channels or len(std) != channels:
             raise UserError(
-                f"model.mean={list(mean)} and model.std={list(std)} need one number per channel, and the images have "
-                f"{channels}: give lists of {channels}, or null for the dataset's own"
+                f"model.mean={list(mean)} and model.std={list(std)} need one number per channel, "
+                f"and the images have {channels}: give lists of {channels}, or null for the "
+                "dataset's own"
             )
         if not all(value > 0 for value in std):
             raise UserError(
-                f"model.std={list(std)} must be positive: use 1.0 to leave a channel's scale as it is"
+                f"model.std={list(std)} must be positive: use 1.0 to leave a channel's scale as it "
+                "is"
             )
         self.register_buffer(
             "mean", torch.tensor([float(m) for m in mean]).view(-1, 1, 1), persistent=False

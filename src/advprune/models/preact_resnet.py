@@ -21,9 +21,10 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
 UNSETTLED = (
-    "weights of a pre-activation ResNet do not say what its shortcuts see, and activated was taken: set "
-    "model.shortcut=raw (files of fast_adversarial, understanding-fast-adv, RobustBench's Wong2020Fast and "
-    "Andriushchenko2020Understanding) or model.shortcut=activated (those of robust_overfitting and Rice2020Overfitting)"
+    "weights of a pre-activation ResNet do not say what its shortcuts see, and activated was "
+    "taken: set model.shortcut=raw (files of fast_adversarial, understanding-fast-adv, "
+    "RobustBench's Wong2020Fast and Andriushchenko2020Understanding) or model.shortcut=activated "
+    "(those of robust_overfitting and Rice2020Overfitting)"
 )
 
 

@@ -117,7 +117,8 @@ class ResNet(nn.Module):
         super().__init__()
         if depth not in BLOCKS:
             raise UserError(
-                f"model.depth={depth} is not a depth of this ResNet: choose 18 or 34, or 50, 101 or 152"
+                f"model.depth={depth} is not a depth of this ResNet: choose 18 or 34, or 50, 101 "
+                "or 152"
             )
         self.normalize = Normalize(mean, std, in_channels)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)

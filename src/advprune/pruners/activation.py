@@ -31,9 +31,11 @@ def activation(
         batches: training batches (x, y); the labels are not looked at.
         count: of batches looked at; None: all.
         eligible: model -> the parameters scored.
+
     Returns:
         One tensor >= 0 per eligible parameter, of its shape. The model, in eval mode meanwhile, is
         left as found.
+
     Raises:
         UserError: if there is no batch.
     """
@@ -60,7 +62,8 @@ def activation(
             hook.remove()
     if not images:
         raise UserError(
-            f"criterion.count={count} leaves no batch to measure activations on; give at least 1, or null"
+            f"criterion.count={count} leaves no batch to measure activations on; give at least 1, "
+            "or null"
         )
     scores = {name: weight.detach().abs() for name, weight in weights.items()}
     for name, total in sums.items():

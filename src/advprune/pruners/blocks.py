@@ -21,13 +21,14 @@ def order(
         scores: a scalar per block.
         sites: all blocks of the dense network.
         gone: those that earlier rounds removed.
+
     Raises:
         UserError: if the network has no block.
     """
     if not sites:
         raise UserError(
-            "pruner=blocks needs a network of residual blocks, and this is a plain chain: choose model=resnet56 or "
-            "another residual network, or pruner=filters"
+            "pruner=blocks needs a network of residual blocks, and this is a plain chain: choose "
+            "model=resnet56 or another residual network, or pruner=filters"
         )
     left: dict[str, int] = {}
     for site in sites:
@@ -54,6 +55,7 @@ def choose(
 
     Args:
         share: all blocks removed, earlier ones too -> share of the dense network's budget gone.
+
     Raises:
         UserError: if there is no block, or the network cannot lose that much; the error names the
             largest ratio it can.
@@ -65,6 +67,7 @@ def choose(
             return line[:count]
     largest = share([*gone, *line])
     raise UserError(
-        f"ratio={ratio:g} is not possible: with {floor} blocks left in each stage, {len(line) + len(gone)} of "
-        f"{len(sites)} blocks may go and the largest is {int(largest * 10_000) / 10_000:g}"
+        f"ratio={ratio:g} is not possible: with {floor} blocks left in each stage, "
+        f"{len(line) + len(gone)} of {len(sites)} blocks may go and the largest is "
+        f"{int(largest * 10_000) / 10_000:g}"
     )

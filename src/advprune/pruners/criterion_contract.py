@@ -39,6 +39,7 @@ def ask(
     Args:
         shapes: of the scores that are wanted; others are left out.
         given: what the criterion takes besides model and batches.
+
     Raises:
         UserError: naming the criterion, if a score is missing, misshapen or not finite, or the
             model was changed.
@@ -51,12 +52,14 @@ def ask(
         changed = [name for name in changed if not name.startswith(STATISTICS)]
     if changed:
         raise UserError(
-            f"the criterion {called} changed {changed[0]}; a criterion gives the model back as it found it"
+            f"the criterion {called} changed {changed[0]}; a criterion gives the model back as it "
+            "found it"
         )
     for name, shape in shapes.items():
         if name not in scores:
             raise UserError(
-                f"the criterion {called} gives {name} no score; it must score all that may be removed"
+                f"the criterion {called} gives {name} no score; it must score all that may be "
+                "removed"
             )
         if scores[name].shape != shape:
             found, wanted = tuple(scores[name].shape), tuple(shape)
@@ -66,8 +69,9 @@ def ask(
         if not torch.isfinite(scores[name]).all():
             count = int((~torch.isfinite(scores[name])).sum())
             raise UserError(
-                f"the criterion {called} gives {name} {count} of {scores[name].numel()} scores that are NaN or "
-                "infinite and cannot be ranked: the network diverged, or the criterion divides by zero on it"
+                f"the criterion {called} gives {name} {count} of {scores[name].numel()} scores "
+                "that are NaN or infinite and cannot be ranked: the network diverged, or the "
+                "criterion divides by zero on it"
             )
     return {name: scores[name] for name in shapes}
 

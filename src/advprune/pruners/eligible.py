@@ -21,6 +21,7 @@ def eligible(
     Args:
         biases: also the biases of convolutions and linear layers; never those of normalisation.
         classifier: also the last linear layer, which gives the logits.
+
     Raises:
         UserError: if ``classifier`` is to be left alone and there is no linear layer.
     """
@@ -40,8 +41,8 @@ def eligible(
         return chosen
     if not last:
         raise UserError(
-            f"pruner.classifier=false leaves the last linear layer alone, and {type(model).__name__} has none; "
-            "write pruner.classifier=null"
+            "pruner.classifier=false leaves the last linear layer alone, and "
+            f"{type(model).__name__} has none; write pruner.classifier=null"
         )
     left = {last, last.removesuffix("weight") + "bias"}
     return {name: parameter for name, parameter in chosen.items() if name not in left}
@@ -68,6 +69,7 @@ def keep_fraction(total: int, removable: int, compression: float) -> float:
         total: T, all parameters of the network.
         removable: P of them; N = T - P are left alone.
         compression: c, original : remaining.
+
     Raises:
         UserError: if c is below 1 or leaves nothing; the message names the largest possible.
     """
@@ -80,8 +82,8 @@ def keep_fraction(total: int, removable: int, compression: float) -> float:
     if share <= 0:
         largest = f"below {int(100 * total / alone) / 100:g}" if alone else f"{total:g} at most"
         raise UserError(
-            f"compression={compression:g} is not possible: {alone} of the network's {total} parameters are left alone; "
-            f"give compression {largest}"
+            f"compression={compression:g} is not possible: {alone} of the network's {total} "
+            f"parameters are left alone; give compression {largest}"
         )
     return share
 

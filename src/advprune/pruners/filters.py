@@ -31,6 +31,7 @@ def order(
     Args:
         scores: (F,) per site.
         original: filters that each site had before any round; ``layer`` counts shares of these.
+
     Raises:
         UserError: if a score is NaN, or the scope is unknown.
     """
@@ -38,7 +39,8 @@ def order(
     for rank, (site, score) in enumerate(scores.items()):
         if torch.isnan(score).any():
             raise UserError(
-                f"scores of {site} are NaN and cannot be ranked; the network that made them diverged"
+                f"scores of {site} are NaN and cannot be ranked; the network that made them "
+                "diverged"
             )
         values = score.double().cpu()
         lowest = torch.argsort(values, stable=True).tolist()
@@ -74,8 +76,10 @@ def choose(
         original: see ``order``.
         floor: filters that each layer keeps, at least 1.
         round_to: each layer keeps a multiple of this, or all it has.
+
     Returns:
         The kept indices of each site, ascending.
+
     Raises:
         UserError: if the network cannot lose that much; the error names the largest ratio it can.
     """
@@ -92,8 +96,8 @@ def choose(
     if share(removed(len(line))) < ratio - 1e-12:
         largest = share(removed(len(line)))
         raise UserError(
-            f"ratio={ratio:g} is not possible: with {max(floor, 1)} filter{'s' * (floor > 1)} left in each of "
-            f"{len(sizes)} layers whose filters may go, the largest is {_down(largest)}"
+            f"ratio={ratio:g} is not possible: with {max(floor, 1)} filter{'s' * (floor > 1)} left "
+            f"in each of {len(sizes)} layers whose filters may go, the largest is {_down(largest)}"
         )
     low, high = 0, len(line)
     while low < high:

@@ -50,9 +50,11 @@ def gap_authors(
         random_start: uniform in the ball.
         leak: whether the steps' weight gradients are added too.
         eligible: model -> the parameters scored.
+
     Returns:
         One tensor per eligible parameter, of its shape: a sum over batches. The largest are to be
             removed.
+
     Raises:
         UserError: if the model has no ``normalize``, an option is none of the above, or there is no
             batch.
@@ -62,7 +64,8 @@ def gap_authors(
     normalize = getattr(model, "normalize", None)
     if not isinstance(normalize, nn.Module):
         raise UserError(
-            f"gap_authors attacks behind the layer normalize, and {type(model).__name__} has none; use gap"
+            f"gap_authors attacks behind the layer normalize, and {type(model).__name__} has none; "
+            "use gap"
         )
     weights, radius, length = eligible(model), fraction(eps), fraction(step)
     total: Scores = {}

@@ -48,9 +48,11 @@ def gradient(
             eval mode.
         predicted_labels: the network's own answers on clean images in place of the labels.
         eligible: model -> the parameters scored.
+
     Returns:
         One tensor per eligible parameter, of its shape. The model is left as found, its BatchNorm
         statistics too.
+
     Raises:
         UserError: for an unknown score or mode, or if there is no batch.
     """
@@ -70,7 +72,8 @@ def gradient(
             images += len(y)
     if not images:
         raise UserError(
-            f"criterion.count={count} leaves no batch to take a gradient on; give at least 1, or null"
+            f"criterion.count={count} leaves no batch to take a gradient on; give at least 1, or "
+            "null"
         )
     return scored({name: g / images for name, g in total.items()}, weights, score)
 
@@ -79,7 +82,8 @@ def check_score(score: str) -> None:
     """Refuse a score that has no such name."""
     if score not in ("signed", "abs", "weighted", "weighted_signed"):
         raise UserError(
-            f"score={score!r} is not one of signed (g), abs (|g|), weighted (|w*g|), weighted_signed (w*g)"
+            f"score={score!r} is not one of signed (g), abs (|g|), weighted (|w*g|), "
+            "weighted_signed (w*g)"
         )
 
 

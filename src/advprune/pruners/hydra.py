@@ -26,9 +26,11 @@ def initial_scores(model: nn.Module, *, init: Init, seed: int) -> Scores:
             is that of magnitude pruning; ``magnitude`` is w itself; ``kaiming`` is random, as in
             hidden networks.
         seed: of ``kaiming``; the others draw nothing.
+
     Returns:
         One signed tensor per prunable weight, of its shape and on its device. The model is not
         touched.
+
     Raises:
         UserError: for an unknown init, or a layer of zeros, which cannot be scaled.
     """
@@ -41,7 +43,8 @@ def initial_scores(model: nn.Module, *, init: Init, seed: int) -> Scores:
         generator = torch.Generator().manual_seed(seed)
         return {name: _kaiming(weight, generator) for name, weight in weights.items()}
     raise UserError(
-        f"init={init!r} is not one of scaled, kaiming, magnitude; write for example pruner.search.init=scaled"
+        f"init={init!r} is not one of scaled, kaiming, magnitude; write for example "
+        "pruner.search.init=scaled"
     )
 
 

@@ -20,6 +20,7 @@ def magnitude(
         batches: not read; every criterion takes it, so that data-driven ones swap in without a
             special case.
         eligible: model -> the parameters scored.
+
     Returns:
         One tensor >= 0 per eligible parameter, of its shape. The model is not touched.
     """

@@ -23,6 +23,7 @@ def random(
         batches: not read; see ``magnitude``.
         seed: fixes the scores, on every device; the global generator is not used.
         eligible: model -> the parameters scored.
+
     Returns:
         One tensor per eligible parameter, of its shape and on its device. The model is not touched.
     """

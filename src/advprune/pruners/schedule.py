@@ -37,8 +37,10 @@ def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 
             under another name.
         start: share that is gone before the first round, at most ``ratio``; the schedule goes on
             from there.
+
     Returns:
         ``rounds`` ratios that never fall; the last equals ``ratio`` exactly.
+
     Raises:
         UserError: for an unknown schedule, a ratio outside [0, 1), or a number of rounds it cannot
             have.
@@ -50,8 +52,8 @@ def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 
         raise UserError(f"rounds={rounds} is not allowed; pruning takes at least 1 round")
     if schedule != "one_shot" and rounds == 1:
         raise UserError(
-            f"schedule={schedule} with rounds=1 is one shot: give two rounds or more, such as pruner.rounds=5, or "
-            "pruner.schedule=one_shot"
+            f"schedule={schedule} with rounds=1 is one shot: give two rounds or more, such as "
+            "pruner.rounds=5, or pruner.schedule=one_shot"
         )
     if schedule != "one_shot":
         left = (1 - ratio) / (
@@ -61,7 +63,8 @@ def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 
         return _ending(ratio, [start + (1 - start) * share for share in shares])
     if rounds != 1:
         raise UserError(
-            f"rounds={rounds} does not fit schedule=one_shot, which has 1; write schedule=linear, or rounds=1"
+            f"rounds={rounds} does not fit schedule=one_shot, which has 1; write schedule=linear, "
+            "or rounds=1"
         )
     return one_shot(ratio)
 

@@ -77,6 +77,7 @@ def spend(scores: Scores, ratio: float, *, scope: Scope, within: Masks | None = 
         ratio: share removed of all the weights scored, in [0, 1); cumulative over rounds.
         within: masks of an earlier round, or of a network that was sparse before; what they removed
             stays removed.
+
     Raises:
         UserError: if the scope has no such name, or the ratio cannot be spent, or not ``within``
             what is left.
@@ -84,7 +85,8 @@ def spend(scores: Scores, ratio: float, *, scope: Scope, within: Masks | None = 
     scopes = {"layer": layer, "global": global_, "erk": erk}
     if scope not in scopes:
         raise UserError(
-            f"scope={scope!r} is not one of {', '.join(scopes)}; write for example pruner.scope=layer"
+            f"scope={scope!r} is not one of {', '.join(scopes)}; write for example "
+            "pruner.scope=layer"
         )
     if within is None:
         return scopes[scope](scores, ratio)
@@ -96,9 +98,9 @@ def spend(scores: Scores, ratio: float, *, scope: Scope, within: Masks | None = 
     for name, mask in masks.items():
         if (mask & ~within[name]).any():
             raise UserError(
-                f"ratio={ratio:g} by scope={scope} keeps {int(mask.sum())} of the {mask.numel()} weights of {name}, "
-                f"and {int(within[name].sum())} are left of it: what is gone does not come back; give a larger "
-                "ratio, or another pruner.scope, such as global"
+                f"ratio={ratio:g} by scope={scope} keeps {int(mask.sum())} of the {mask.numel()} "
+                f"weights of {name}, and {int(within[name].sum())} are left of it: what is gone "
+                "does not come back; give a larger ratio, or another pruner.scope, such as global"
             )
     return masks
 
@@ -114,8 +116,8 @@ def _total(scores: Scores, ratio: float) -> int:
     total = keep_count(size := sum(score.numel() for score in scores.values()), ratio)
     if total < len(scores):
         raise UserError(
-            f"ratio={ratio} keeps {total} of {size} weights, too few for one in each of {len(scores)} tensors; "
-            f"lower ratio to at most {1 - len(scores) / size:.6g}"
+            f"ratio={ratio} keeps {total} of {size} weights, too few for one in each of "
+            f"{len(scores)} tensors; lower ratio to at most {1 - len(scores) / size:.6g}"
         )
     return total
 

@@ -27,6 +27,7 @@ def quantile(scores: Scores, ratio: float, *, scope: str) -> Masks:
         scores: larger = keep; to remove the largest, give them negated.
         ratio: share removed, in [0, 1).
         scope: ``global`` or ``layer``.
+
     Raises:
         UserError: for another scope or a ratio out of range.
     """

@@ -52,8 +52,8 @@ def session(model: bytes, *, threads: int | None = None) -> Any:
         import onnxruntime
     except ImportError:
         raise UserError(
-            "quantizer.runs=int8 runs in onnxruntime, which is not installed: pip install 'advprune[quant]', or give"
-            " quantizer.runs=fake_quant"
+            "quantizer.runs=int8 runs in onnxruntime, which is not installed: pip install "
+            "'advprune[quant]', or give quantizer.runs=fake_quant"
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
@@ -66,6 +66,7 @@ class Int8(nn.Module):
 
     Args:
         fake_quant: a calibrated network of ``prepare.quantize``.
+
     Raises:
         UserError: if the extra is not installed.
     """
@@ -100,6 +101,7 @@ def onnx(fake_quant: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> P
         fake_quant: a calibrated network of ``prepare.quantize``, on the CPU.
         shape: (C, H, W) of an image; pixels in [0, 1], for the normalisation is inside. ``x`` in,
             ``y`` out.
+
     Raises:
         UserError: if the extra is not installed, or the logits differ by more than a tenth of the
             largest: rounding moves a value by a step of its grid, a wrong operator by more.

@@ -31,6 +31,7 @@ def written(net: fx.GraphModule, *, quantized: bool = True) -> bytes:
         net: of ``prepare.quantize``, calibrated.
         quantized: False leaves out all quantization: the float network with its batch norms folded,
             for comparison.
+
     Raises:
         UserError: if the extra is not installed, or naming a layer that has no counterpart.
     """
@@ -141,7 +142,8 @@ class _Writer:
                 cuts = [self._constant(node, f"s{i}", number) for i, number in enumerate(numbers)]
                 return self._add("Slice", [*given, *cuts])
         raise UserError(
-            f"quantizer.runs=int8: layer {node.target} has no int8 counterpart; give quantizer.runs=fake_quant"
+            f"quantizer.runs=int8: layer {node.target} has no int8 counterpart; give "
+            "quantizer.runs=fake_quant"
         )
 
     def _quantizer(self, node: fx.Node, what: ActivationQuant, x: str) -> str:

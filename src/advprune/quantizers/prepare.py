@@ -55,6 +55,7 @@ def quantize(
             names.
         ranges: of the activations: ``static`` measured beforehand, or ``dynamic`` of each image.
         levels: steps that a range gets: 127, or 255 for processors with VNNI or AMX alone.
+
     Raises:
         UserError: naming the layer that cannot be quantized, or a number of levels out of range.
     """
@@ -82,7 +83,8 @@ def _graph(model: nn.Module) -> fx.Graph:
         return _Tracer().trace(model)
     except (TypeError, NotImplementedError, fx.proxy.TraceError) as error:
         raise UserError(
-            f"quantizer: {type(model).__name__} chooses what to compute by its values and cannot be traced ({error})"
+            f"quantizer: {type(model).__name__} chooses what to compute by its values and cannot "
+            f"be traced ({error})"
         ) from None
 
 
@@ -212,6 +214,7 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor]) -> int:
     dead = sum(bool(module.low == module.high) for module in observers)
     if not found or (observers and dead == len(observers)):
         raise UserError(
-            "quantizer: the calibration images reached no quantizer; give quantizer.images of at least 1"
+            "quantizer: the calibration images reached no quantizer; give quantizer.images of at "
+            "least 1"
         )
     return len(found)

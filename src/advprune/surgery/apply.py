@@ -13,8 +13,10 @@ def apply(model: nn.Module, masks: Masks) -> nn.Module:
 
     Args:
         masks: one per prunable weight; they may lie on another device.
+
     Returns:
         The same model.
+
     Raises:
         UserError: naming the tensor, if masks and model do not fit.
     """

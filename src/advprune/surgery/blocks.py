@@ -16,6 +16,7 @@ def remove(model: nn.Module, sites: list[BlockSite], names: list[str]) -> nn.Mod
     Args:
         sites: of this model, as it was dense.
         names: of the blocks to remove.
+
     Raises:
         UserError: if a name is no block of the model, or its shape forbids removal.
     """
@@ -24,7 +25,8 @@ def remove(model: nn.Module, sites: list[BlockSite], names: list[str]) -> nn.Mod
         if not removable.get(name, False):
             allowed = [site.name for site in sites if site.removable]
             raise UserError(
-                f"{name} is no block that can be removed; those that can: {', '.join(allowed) or 'none'}"
+                f"{name} is no block that can be removed; those that can: "
+                f"{', '.join(allowed) or 'none'}"
             )
     for name in names:
         model.set_submodule(name, nn.Identity())

@@ -50,8 +50,9 @@ class Dense:
             return len(gone) / len(self.blocks)
         if budget not in ("parameters", "macs"):
             raise UserError(
-                f"pruner.budget={budget} is not possible for this network: choose parameters or macs, filters where "
-                "convolutions may lose some, blocks where there are residual ones"
+                f"pruner.budget={budget} is not possible for this network: choose parameters or "
+                "macs, filters where convolutions may lose some, blocks where there are residual "
+                "ones"
             )
         at = 0 if budget == "parameters" else 1
         return 1 - total(self.left(removed, gone))[at] / total(self.costs)[at]

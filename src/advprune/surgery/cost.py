@@ -47,6 +47,7 @@ def layers(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Layer]:
 
     Args:
         shape: (C, H, W) of an image.
+
     Returns:
         By module name. The model is left as it was.
     """

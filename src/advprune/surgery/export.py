@@ -43,6 +43,7 @@ def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
     Args:
         model: on the CPU.
         shape: (C, H, W) of an image; pixels in [0, 1], for the normalisation is inside.
+
     Raises:
         UserError: if a package is missing, or onnxruntime's logits differ by more than 1e-4 of the
             largest.
@@ -72,6 +73,7 @@ def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
             off = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1))
             if off > TOLERANCE:
                 raise UserError(
-                    f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be used"
+                    f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be "
+                    "used"
                 )
     return path

@@ -15,8 +15,10 @@ def remove(model: nn.Module, groups: Groups, kept: Kept) -> nn.Module:
     Args:
         groups: of this model as it is now.
         kept: sites that are absent keep everything.
+
     Returns:
         The same model, its mode and flags unchanged.
+
     Raises:
         UserError: naming the site, if it is unknown, nothing of it would stay, or an index is not
             one of its filters.
@@ -66,7 +68,8 @@ def check(model: nn.Module, groups: Groups, kept: Kept) -> None:
             or indices[-1] >= count
         ):
             raise UserError(
-                f"{site} has filters 0 to {count - 1}; at least one must stay, each named once, ascending"
+                f"{site} has filters 0 to {count - 1}; at least one must stay, each named once, "
+                "ascending"
             )
 
 
@@ -104,5 +107,6 @@ def fit_attributes(module: nn.Module) -> None:
         module.num_features = weight.shape[0]
     else:
         raise UserError(
-            f"a {type(module).__name__} cannot change its width here; supported: Conv2d, Linear, BatchNorm"
+            f"a {type(module).__name__} cannot change its width here; supported: Conv2d, Linear, "
+            "BatchNorm"
         )

@@ -44,8 +44,10 @@ def groups(model: nn.Module, sites: list[FilterSite], shape: tuple[int, int, int
     Args:
         sites: of this model.
         shape: (C, H, W) of an image.
+
     Returns:
         By site name. The model is left as it was.
+
     Raises:
         UserError: if a site's width is tied to another convolution's, or a follower is of an
             unknown kind.
@@ -94,7 +96,8 @@ def _followers(
             and not _depthwise(module)
         ):
             raise UserError(
-                f"the filters of {site.conv} are tied to those of {follower.module}; they cannot go alone"
+                f"the filters of {site.conv} are tied to those of {follower.module}; they cannot "
+                "go alone"
             )
         found[follower.module, follower.side] = follower
     return tuple(found.values())

@@ -110,8 +110,8 @@ def _resize(model: nn.Module, name: str, tensor: Tensor, shape: list[int]) -> No
         not 0 < new <= old for new, old in zip(shape, tensor.shape, strict=True)
     ):
         raise UserError(
-            f"the structure has {name} as {tuple(shape)}, and this {type(model).__name__} {tuple(tensor.shape)}: "
-            "choose the model it was made from"
+            f"the structure has {name} as {tuple(shape)}, and this {type(model).__name__} "
+            f"{tuple(tensor.shape)}: choose the model it was made from"
         )
     owner, _, key = name.rpartition(".")
     module = model.get_submodule(owner)

@@ -42,6 +42,7 @@ class Subnet(nn.Module):
         bn: normalisation during a search. ``train`` as the authors do: gamma and beta learn,
             running statistics move; ``freeze_affine`` stops gamma and beta; ``freeze_all`` stops
             the statistics too.
+
     Raises:
         UserError: if masks or scores do not fit ``net`` (naming the tensor), or ``bn`` has no such
             member.
@@ -207,7 +208,8 @@ def _fitting(net: nn.Module, scores: Scores) -> Scores:
     for name in shapes | scores:
         if name not in scores or name not in shapes or tuple(scores[name].shape) != shapes[name]:
             raise UserError(
-                f"the scores of {name} do not fit: one score per prunable weight of {type(net).__name__}"
+                f"the scores of {name} do not fit: one score per prunable weight of "
+                f"{type(net).__name__}"
             )
     return {name: scores[name].detach() for name in shapes}
 

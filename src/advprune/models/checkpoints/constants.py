@@ -78,6 +78,6 @@ def compare(constants: Constants, model: nn.Module) -> tuple[str, bool] | None:
         for n in ("mean", "std")
     )
     return (
-        f"the file has other pixel constants than those in use ({in_use}), which stay in use: if it was trained with "
-        f"its own, give {' '.join(words)}"
+        f"the file has other pixel constants than those in use ({in_use}), which stay in use: if "
+        f"it was trained with its own, give {' '.join(words)}"
     ), False

@@ -160,7 +160,8 @@ def _prefix(needed: list[str], names: dict[str, Tensor], notes: list[str]) -> tu
     if len(plain) != 1 and best[0] != "":
         return (
             best[0],
-            f"it holds the network {len(best)} times, under {shown}: save the one that is meant alone",
+            f"it holds the network {len(best)} times, under {shown}: save the one that is meant "
+            "alone",
         )
     notes.append(f"took the network under {best[0].rstrip('.') or 'the top'}, of {shown}")
     return best[0], ""

@@ -21,10 +21,12 @@ class Plain:
     Args:
         weights: by name, without wrappers' segments.
         masks: that lie in a nest of their own.
+
     Attributes:
         weights: by plain name.
         notes: what was done.
         doubts: what the file cannot tell.
+
     Raises:
         UserError: if a form cannot be undone exactly.
     """
@@ -95,8 +97,8 @@ class Plain:
                 lost.append(name)
         if lost:
             raise UserError(
-                f"has masks for layers that are not in it ({some(lost, 3)}): multiply the weights by their masks, and "
-                "save the weights alone"
+                f"has masks for layers that are not in it ({some(lost, 3)}): multiply the weights "
+                "by their masks, and save the weights alone"
             )
 
     def _mask(self, base: str, mask: Tensor, name: str) -> None:
@@ -104,8 +106,8 @@ class Plain:
         mask = strided(mask, name)
         if mask.shape != weight.shape or not ((mask == 0) | (mask == 1)).all():
             raise UserError(
-                f"has {name}, which is no mask of {base}: a mask has its shape and holds 0 and 1 alone; multiply the "
-                "weights by their masks, and save the weights alone"
+                f"has {name}, which is no mask of {base}: a mask has its shape and holds 0 and 1 "
+                "alone; multiply the weights by their masks, and save the weights alone"
             )
         self.weights[base] = weight * mask.to(weight.dtype)
         self._masked[base] = int((mask == 0).sum()), mask.numel()
@@ -121,8 +123,9 @@ class Plain:
             return
         if len(beside) > 1 or (beside and not next(iter(beside)).endswith("mask")):
             raise UserError(
-                f"has a parametrization of {base} that the file does not tell ({some(sorted(beside), 2)}): call "
-                f"{REMOVE} on each such layer, and save the weights again"
+                f"has a parametrization of {base} that the file does not tell "
+                f"({some(sorted(beside), 2)}): call {REMOVE} on each such layer, and save the "
+                "weights again"
             )
         self._refuse_twice(base, f"{path}.original")
         self.weights[base] = self.weights.pop(f"{path}.original")
@@ -130,8 +133,9 @@ class Plain:
             self._mask(base, self.weights.pop(name), name)
         if not beside:
             doubt = (
-                "the file keeps weights as they are before a parametrization, and not what it does: they were taken as "
-                f"they are; if it changes them, call {REMOVE} on each such layer, and save the weights again"
+                "the file keeps weights as they are before a parametrization, and not what it "
+                f"does: they were taken as they are; if it changes them, call {REMOVE} on each "
+                "such layer, and save the weights again"
             )
             self.doubts += [doubt] if doubt not in self.doubts else []
 
@@ -162,7 +166,8 @@ class Plain:
         flat = weight.flatten(1)
         if v is None or u.shape != flat.shape[:1] or v.shape != flat.shape[1:]:
             raise UserError(
-                f"has a spectral norm of {base} that is not understood: call {REMOVE}, and save again"
+                f"has a spectral norm of {base} that is not understood: call {REMOVE}, and save "
+                "again"
             )
         self.weights[base] = weight / torch.dot(u, torch.mv(flat, v))
         self._drop(original, left, right)

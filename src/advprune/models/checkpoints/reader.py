@@ -41,7 +41,8 @@ def payload(path: Path) -> Any:
     """
     if not path.is_file():
         raise UserError(
-            f"there is no file {path}: give the path of a .safetensors, .pt, .pth, .th or .ckpt file"
+            f"there is no file {path}: give the path of a .safetensors, .pt, .pth, .th or .ckpt "
+            "file"
         )
     try:
         if path.suffix == ".safetensors":
@@ -54,8 +55,8 @@ def payload(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, *UNREADABLE) as error:
         raise UserError(
-            f"{path} could not be read as weights, and nothing in it was run ({_reason(error)}): download it again, "
-            f"or, where it can be trusted, {CONVERT}"
+            f"{path} could not be read as weights, and nothing in it was run ({_reason(error)}): "
+            f"download it again, or, where it can be trusted, {CONVERT}"
         ) from error
 
 

@@ -65,10 +65,10 @@ def _of_model(fit: Match, theirs: dict[str, Tensor], model: nn.Module) -> str:
         return f"it fits {choice.words}{also}"
     if fit.unexpected and not fit.missing and not fit.differing:
         return (
-            "the file has all that this network needs, and more, which would be left out: if that is right, save the "
-            f"others alone, without {some(fit.unexpected, 3)}"
+            "the file has all that this network needs, and more, which would be left out: if that "
+            f"is right, save the others alone, without {some(fit.unexpected, 3)}"
         )
     return (
-        "no model of conf/model fits it; rename its tensors to those of one of them, or add its architecture, one file "
-        "and one YAML (docs/add_a_model.md)"
+        "no model of conf/model fits it; rename its tensors to those of one of them, or add its "
+        "architecture, one file and one YAML (docs/add_a_model.md)"
     )

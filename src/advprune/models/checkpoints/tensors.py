@@ -27,6 +27,7 @@ def unwrapped(weights: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
 
     Args:
         own: the network's segments, which are never taken off.
+
     Raises:
         UserError: if two names become one and their tensors differ.
     """
@@ -36,7 +37,8 @@ def unwrapped(weights: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
         short = ".".join(part for part in name.split(".") if part not in WRAPPERS - own) or name
         if short in found and not same(found[short], tensor):
             raise UserError(
-                f"has {first[short]} and {name} for one layer, and they differ: save one of them alone"
+                f"has {first[short]} and {name} for one layer, and they differ: save one of them "
+                "alone"
             )
         found.setdefault(short, tensor)
         first.setdefault(short, name)

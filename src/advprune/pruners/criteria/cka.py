@@ -30,6 +30,7 @@ def cka(
         sites: all filter sites or all block sites of the model.
         images: how many are looked at, all of them at once; None for all.
         at_once: images in one pass, copies of one image with different units silenced counted each.
+
     Raises:
         UserError: if the model has no linear layer, whose inputs are its features.
     """
@@ -37,7 +38,8 @@ def cka(
     readers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not readers:
         raise UserError(
-            f"pruner/criterion=cka needs a linear classifier, and this {type(model).__name__} has none"
+            f"pruner/criterion=cka needs a linear classifier, and this {type(model).__name__} has "
+            "none"
         )
     read: list[Tensor] = []
     handle = readers[-1].register_forward_pre_hook(

@@ -21,6 +21,7 @@ def of_weights(model: nn.Module, sites: Sites, measure: Callable[[Tensor], Tenso
 
     Args:
         measure: a convolution's weight (F, I, H, W) -> (F,).
+
     Returns:
         Of filters (F,) per site; of a block a scalar, the sum over its convolutions of the mean
         over their filters.
@@ -53,6 +54,7 @@ def of_maps(
     Args:
         images: how many are looked at; None for all.
         measure: maps >= 0 or after ReLU6 (N, C, H, W) -> (N, C).
+
     Returns:
         Of filters (C,) per site; of a block a scalar, the mean over channels.
     """
@@ -112,5 +114,6 @@ def limited(batches: Batches, images: int | None) -> Iterator[tuple[Tensor, Tens
             return
     if seen == 0:
         raise UserError(
-            f"this criterion needs images and got {seen}; give pruner.criterion.images of at least 1"
+            f"this criterion needs images and got {seen}; give pruner.criterion.images of at least "
+            "1"
         )

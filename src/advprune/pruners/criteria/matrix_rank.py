@@ -24,6 +24,7 @@ def ranks(maps: Tensor) -> Tensor:
 
     Args:
         maps: (..., H, W), float32, no value negative.
+
     Returns:
         (...), float32 whole numbers on the device of ``maps``; NaN for a matrix that is not finite.
     """
