@@ -1,4 +1,4 @@
-"""NumPy's files of arrays, whose headers are believed only as far as the file goes: nothing is unpickled."""
+"""NumPy array files: nothing is unpickled, and a header is checked against the file's size."""
 
 import os
 import zipfile
@@ -43,7 +43,11 @@ def load_array(path: Path) -> Array:
 
 
 def load_arrays(path: Path, names: Sequence[str]) -> list[Array]:
-    """Read these arrays of an ``.npz`` file.
+    """Read the named arrays of an ``.npz`` file.
+
+    Args:
+        path: of the file.
+        names: of the arrays.
 
     Raises:
         KeyError: if one is not in it.
@@ -66,7 +70,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> Array:
 
 
 def _check_header(file: IO[bytes], size: int) -> None:
-    """Refuse, before memory is taken, an array that its file does not hold, or this machine cannot."""
+    """Check, before memory is taken, that the file and this machine's memory hold the array."""
     version = npy.read_magic(file)
     if version not in READERS:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Random crop and flip of a whole batch at once, a different one for each image, wherever the batch lies.
+"""Random crop and flip of a whole batch on its device, different for each image.
 
 (torchvision's v2 transforms, given a batch, move all its images alike.)
 """
@@ -14,7 +14,7 @@ from advprune.ranges import refuse_outside
 
 
 class CropFlip:
-    """Pad with zeros, crop back to size at a random place, then mirror every second image.
+    """Pad with zeros, crop back to size at a random place, mirror with probability 1/2.
 
     Args:
         crop: pixels of padding on each side; the crop is then one of (2 crop + 1)^2 shifts. 0: no
@@ -31,7 +31,7 @@ class CropFlip:
         self.crop, self.flip = crop, flip
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Moves for ``count`` images: int64 (count, 3), rows of (down, right, mirrored).
+        """Draw moves for ``count`` images: int64 (count, 3), rows of (down, right, mirrored).
 
         ``down`` and ``right`` are where in the padded image the crop starts, 0 to 2 crop. They are
         drawn on the generator's device, so that a CPU generator gives the same moves to every
@@ -42,7 +42,10 @@ class CropFlip:
         return torch.cat([shifts, mirrored if self.flip else torch.zeros_like(mirrored)], dim=1)
 
     def apply(self, images: Tensor, moves: Tensor) -> Tensor:
-        """Images (N, C, H, W) of any dtype, each moved by its row of ``moves`` (N, 3); same shape, dtype and device."""
+        """Move each image (N, C, H, W) by its row of ``moves`` (N, 3).
+
+        Shape, dtype and device stay.
+        """
         if not self.crop and not self.flip:
             return images
         n, c, h, w = images.shape

@@ -1,4 +1,4 @@
-"""What all data sets share: fixed train, validation and test images, and loaders that live where the network is."""
+"""What all data sets share: fixed train, validation and test images, and their loaders."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from advprune.ranges import Count, Held, Seed
 
 
 class ImageData(pl.LightningDataModule):
-    """A data set; a subclass says in ``load`` where its images come from.
+    """A data set; a subclass loads its images in ``load``.
 
     Images are loaded when they are first needed. The validation images are cut from the training
     set, stratified by class and the same for every seed; the test images are never augmented and
@@ -80,11 +80,11 @@ class ImageData(pl.LightningDataModule):
         self._device: torch.device | str = "cpu"
 
     def load(self) -> tuple[Any, Any]:
-        """The images that training and validation share, and the test images."""
+        """Return the images for training and validation, and the test images."""
         raise NotImplementedError
 
     def describe(self, images: Any) -> dict[str, int]:
-        """``num_classes``, ``channels`` and ``image_size`` that these images have."""
+        """Return ``num_classes``, ``channels`` and ``image_size`` of these images."""
         _, channels, height, width = images.images.shape
         if height != width:
             raise UserError(
@@ -97,7 +97,7 @@ class ImageData(pl.LightningDataModule):
         }
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and split, once; further calls do nothing.
+        """Load and split the images, once; further calls do nothing.
 
         Raises:
             UserError: if files are missing or broken, or don't agree with the options.
@@ -131,72 +131,87 @@ class ImageData(pl.LightningDataModule):
         self._found, self._splits = found, splits
 
     def split(self, name: str) -> Any:
-        """The images named ``train``, ``val``, ``test`` or ``extra`` (None if there are none), on the data's device."""
+        """Return the images of ``train``, ``val``, ``test`` or ``extra``, on the data's device.
+
+        None where there are no extra ones.
+        """
         self.setup()
         if name in self._splits:
             self._splits[name] = self._splits[name].to(self._device)
         return self._splits.get(name)
 
     def to(self, device: torch.device | str) -> "ImageData":
-        """Let the loaders made from now on keep their images, and give their batches, on ``device``."""
+        """Keep images and batches of the loaders made from now on on ``device``."""
         self._device = device
         return self
 
     @property
     def num_classes(self) -> int:
-        """Classes of the set."""
+        """Return the number of classes."""
         self.setup()
         return self._found["num_classes"]
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """Return 1 for grey, 3 for colour."""
         self.setup()
         return self._found["channels"]
 
     @property
     def image_size(self) -> int:
-        """Height and width in pixels."""
+        """Return height and width in pixels."""
         self.setup()
         return self._found["image_size"]
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many images each split has."""
+        """Return the number of images in each split."""
         self.setup()
         return {name: len(images) for name, images in self._splits.items()}
 
     @property
     def share(self) -> Shard:
-        """The part of each batch that this process takes; all of it, unless ranks work on it together."""
+        """Return the part of each batch for this process; all, unless ranks share the work."""
         return Shard(collectives.rank(), collectives.size())
 
     def checksum(self) -> int:
-        """Of the images as this process sees them: labels and pixels, or the sizes of files too large for memory."""
+        """Return a checksum of the images as this process has them.
+
+        Labels and pixels, or file names where the files are too large for memory.
+        """
         self.setup()
         return collectives.checksum(
             t for name in sorted(self._splits) for t in self._splits[name].identity()
         )
 
     def train_dataloader(self) -> Any:
-        """Shuffled, augmented (x, y); of a rank among several, its rows of each batch and the batch's rows in all."""
+        """Return the loader of training batches: shuffled, augmented (x, y).
+
+        Of several ranks each gets its rows of a batch, and the number of rows of the whole batch.
+        """
         return self.make_train_loader(self.split("train"), self.split("extra"))
 
     def val_dataloader(self) -> Any:
-        """The held-out images in order: (x, y); of a rank among several as ``train_dataloader``."""
+        """Return the loader of the held-out images in order: (x, y), ranks as in training."""
         return self.make_eval_loader(self.split("val"), self.batch_size, None, positions=False)
 
     def test_dataloader(self, indices: Tensor | None = None, batch_size: int | None = None) -> Any:
-        """The test images, or those at ``indices`` (see ``subset``): (x, y, position of each in the test set).
+        """Return the loader of test images: (x, y, position of each in the test set).
+
+        Of several ranks each gets every so many-th batch.
 
         A rank among several gets every so many-th batch.
+
+        Args:
+            indices: int64 (M,), which images; None for all. See ``splits.subset``.
+            batch_size: None for the set's own.
         """
         return self.make_eval_loader(
             self.split("test"), batch_size or self.batch_size, indices, positions=True
         )
 
     def make_train_loader(self, train: Any, extra: Split | None) -> Any:
-        """The loader that training goes through."""
+        """Return the training loader of these images."""
         options: dict[str, Any] = {
             "batch_size": self.batch_size,
             "seed": self.seed,
@@ -209,7 +224,7 @@ class ImageData(pl.LightningDataModule):
     def make_eval_loader(
         self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool
     ) -> Any:
-        """The loader that validation and tests go through."""
+        """Return the validation or test loader of these images."""
         return EvalLoader(
             images, batch_size=batch_size, indices=indices, positions=positions, share=self.share
         )

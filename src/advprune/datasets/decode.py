@@ -1,4 +1,4 @@
-"""Small images are decoded once, by several threads, and kept as uint8: in memory, and in a cache on disk."""
+"""Decode small images once, with several threads, and cache them on disk as uint8."""
 
 import hashlib
 import logging
@@ -61,7 +61,7 @@ def open_image(path: str | Path, channels: int) -> Image.Image:
 
 
 def count_frames(path: str | Path) -> int:
-    """How many pictures a file holds; 1 if it cannot be read, which is said when it is decoded."""
+    """Count the pictures in a file; 1 if it cannot be read, which decoding reports."""
     try:
         with Image.open(path) as image:
             return int(getattr(image, "n_frames", 1))
@@ -70,15 +70,17 @@ def count_frames(path: str | Path) -> int:
 
 
 def _cause(path: str | Path, reason: BaseException) -> str:
-    """Why an image cannot be read, and the cure."""
+    """Return why an image cannot be read, and the cure."""
     if isinstance(reason, FileNotFoundError):
         return "it is not there; a link may lead nowhere, or it was removed meanwhile"
     if isinstance(reason, PermissionError):
         return "this user may not read it; change its permissions (chmod a+r)"
     if isinstance(reason, UnidentifiedImageError):
-        return f"it is {'no image that Pillow knows' if Path(path).stat().st_size else 'empty'}; replace it or delete it"
+        what = "no image that Pillow knows" if Path(path).stat().st_size else "empty"
+        return f"it is {what}; replace it or delete it"
     if isinstance(reason, Image.DecompressionBombError):
-        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; make it smaller or delete it"
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"it has more than {most:,} pixels; make it smaller or delete it"
     words = " ".join(str(reason).split()) or type(reason).__name__
     return words if "; " in words else f"{words}; replace it or delete it"
 
@@ -129,7 +131,9 @@ def decode(paths: Sequence[str], *, channels: int, image_size: int, workers: int
 def decode_cached(
     paths: Sequence[str], *, cache: str | None, channels: int, image_size: int, workers: int
 ) -> np.ndarray:
-    """``decode``, from the cache folder if it was done before with the same files; several processes do it once.
+    """Decode images, or read them from the cache folder if it has the same files.
+
+    Of several processes one decodes, the others wait.
 
     Files are the same if their paths, sizes and times of change are.
 

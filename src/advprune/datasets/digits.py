@@ -1,4 +1,4 @@
-"""Digits: 1,797 real 8x8 scans that come with scikit-learn (Alpaydin and Kaynak 1998), so it needs no download.
+"""Digits: 1,797 real 8x8 scans in scikit-learn, no download (Alpaydin and Kaynak 1998).
 
 https://archive.ics.uci.edu/dataset/80. The 16 grey levels are spread over uint8. There is no
 official split: 359 images (20 %), stratified by class, are the test set; 144 of the other 1,438
@@ -15,10 +15,10 @@ TEST_SHARE = 0.2
 
 
 class Digits(ImageData):
-    """The scans, one channel; all arguments are ``ImageData``'s."""
+    """Scans of one channel."""
 
     def load(self) -> tuple[Split, Split]:
-        """The 1,438 images for training and validation, and the 359 test images."""
+        """Return the 1,438 images for training and validation, and the 359 test images."""
         from sklearn.datasets import load_digits  # seconds to import, and only this set needs it
 
         bunch = load_digits()

@@ -1,4 +1,7 @@
-"""Other test images for a set, from two .npy files: CIFAR-10.1 (https://arxiv.org/abs/1806.00451) and its like."""
+"""Other test images for a set, from two .npy files, such as CIFAR-10.1.
+
+https://arxiv.org/abs/1806.00451
+"""
 
 from pathlib import Path
 
@@ -15,6 +18,12 @@ LAYOUT = "X_data.npy, uint8 (N, H, W, C), with X_labels.npy, int (N,), beside it
 
 def load_test(path: str, *, num_classes: int, channels: int, image_size: int) -> Split:
     """Read ``…data.npy`` and the labels beside it.
+
+    Args:
+        path: of the images; the labels' has ``labels`` for ``data``.
+        num_classes: of the set.
+        channels: of the set.
+        image_size: of the set, in pixels.
 
     Raises:
         UserError: naming the file that is missing, damaged or does not fit the set.

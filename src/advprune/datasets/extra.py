@@ -1,4 +1,7 @@
-"""Further training images from an .npz, such as the pseudo-labelled ones of robust self-training (arXiv 1905.13736)."""
+"""Further training images from an .npz, such as pseudo-labelled ones.
+
+As in robust self-training, https://arxiv.org/abs/1905.13736.
+"""
 
 from pathlib import Path
 
@@ -13,7 +16,13 @@ LAYOUT = "images uint8 (N, H, W, C) or (N, C, H, W) and labels int (N,)"
 
 
 def load_extra(path: str, *, num_classes: int, channels: int, image_size: int) -> Split:
-    """Read an ``.npz`` that holds ``images`` uint8 (N, H, W, C) or (N, C, H, W) and ``labels`` int (N,).
+    """Read an ``.npz`` with ``images`` uint8 (N, H, W, C) or (N, C, H, W), ``labels`` int (N,).
+
+    Args:
+        path: of the file.
+        num_classes: of the set.
+        channels: of the set.
+        image_size: of the set, in pixels.
 
     Raises:
         UserError: if the file is missing, broken or laid out otherwise, or its images or labels

@@ -1,4 +1,4 @@
-"""Images too large to keep in memory, such as ImageNet's: decoded by worker processes each time they are seen.
+"""Images too large for memory, such as ImageNet's, decoded by worker processes.
 
 Training takes a random part of each (8 to 100 % of its area, Szegedy et al.,
 https://arxiv.org/abs/1409.4842), resized, and mirrors every second; evaluation resizes the shorter
@@ -45,16 +45,19 @@ class Files:
         return len(self.paths)
 
     def take(self, indices: Tensor) -> "Files":
-        """The images at ``indices`` (M,), in that order."""
+        """Return the images at ``indices`` (M,), in that order."""
         paths = [self.paths[index] for index in indices.tolist()]
         return Files(paths, self.labels[indices], self.channels, self.size, self.device)
 
     def to(self, device: torch.device | str) -> "Files":
-        """The same images, whose batches come to ``device``."""
+        """Return the same images, with their batches on ``device``."""
         return Files(self.paths, self.labels, self.channels, self.size, device)
 
     def identity(self) -> list[Tensor]:
-        """What ranks compare to know that they see the same images: labels and names; reading all takes long."""
+        """Return labels and names, by which ranks check that they have the same images.
+
+        Reading all images takes long.
+        """
         names = "\n".join(path.rsplit("/", 1)[-1] for path in self.paths)
         return [
             self.labels,
@@ -65,7 +68,10 @@ class Files:
 
 
 class Decoded(Dataset):
-    """What a worker does: (index, seed or None) -> (uint8 (C, S, S), label), or a sentence that says what is wrong."""
+    """Decode one image in a worker: (index, seed or None) -> (uint8 (C, S, S), label).
+
+    An image that cannot be read gives a sentence in their place.
+    """
 
     def __init__(self, files: Files, *, training: bool, flip: bool) -> None:
         self.files = files
@@ -90,14 +96,20 @@ class Decoded(Dataset):
 def stream(
     decoded: Decoded, keys: list[list[Key]], workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Decode batches ahead of their use: (x float32 (B, C, S, S) in [0, 1], y int64 (B,)) on the files' device."""
+    """Yield decoded batches: (x float32 (B, C, S, S) in [0, 1], y int64 (B,)).
+
+    They are decoded ahead of their use and lie on the files' device.
+    """
     device = torch.device(decoded.files.device)
     for images, labels in batches(decoded, keys, workers, pin=device.type == "cuda"):
         yield pixels(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
 
 
 class FileTrainLoader(Resumable):
-    """As ``TrainLoader``, of files. Each image's crop depends on (seed, epoch, image), not on the number of workers."""
+    """A ``TrainLoader`` of files.
+
+    Each image's crop depends on (seed, epoch, image), not on the number of workers.
+    """
 
     batch_sampler = None
 
@@ -141,7 +153,7 @@ class FileTrainLoader(Resumable):
 
 
 class FileEvalLoader:
-    """As ``EvalLoader``, of files."""
+    """An ``EvalLoader`` of files."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class ImageFolder(ImageData):
-    """``root/train/<class>/<image>`` and ``root/test/<class>/<image>``, or ``val`` where there is no ``test``.
+    """Images in ``root/train/<class>/`` and ``root/test/<class>/``, or ``val`` without ``test``.
 
     A folder ``val`` beside ``test`` is not used: validation images are cut from ``train``, as in
     every set.
@@ -92,7 +92,7 @@ class ImageFolder(ImageData):
         self.workers = min(usable_processors(), 16) if workers is None else workers
 
     def load(self) -> tuple[Any, Any]:
-        """The images of ``train`` and of ``test`` (or ``val``).
+        """Return the images of ``train`` and of ``test`` (or ``val``).
 
         Raises:
             UserError: if the tree has no classes, an empty one or unequal ones, or an image cannot
@@ -130,7 +130,7 @@ class ImageFolder(ImageData):
         return Files(paths, torch.tensor(found.labels), self.grey_or_colour, self.size)
 
     def describe(self, images: Any) -> dict[str, int]:
-        """``num_classes`` by the folders, ``channels`` and ``image_size`` as asked for."""
+        """Return the number of class folders, and ``channels`` and ``image_size`` as asked for."""
         if isinstance(images, Split):
             return super().describe(images)
         return {
@@ -140,7 +140,7 @@ class ImageFolder(ImageData):
         }
 
     def make_train_loader(self, train: Any, extra: Split | None) -> Any:
-        """The loader that training goes through."""
+        """Return the training loader of these images."""
         if isinstance(train, Split):
             return super().make_train_loader(train, extra)
         flip = self.augment is not None and self.augment.flip
@@ -156,7 +156,7 @@ class ImageFolder(ImageData):
     def make_eval_loader(
         self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool
     ) -> Any:
-        """The loader that validation and tests go through."""
+        """Return the validation or test loader of these images."""
         if isinstance(images, Split):
             return super().make_eval_loader(images, batch_size, indices, positions=positions)
         options: dict[str, Any] = {
@@ -168,7 +168,7 @@ class ImageFolder(ImageData):
 
 
 def _tell_left_out(folder: str, names: list[str]) -> None:
-    """Say which files of a split are not used."""
+    """Log which files of a split are not used."""
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         files = "1 file is" if len(names) == 1 else f"{len(names)} files are"
@@ -183,7 +183,7 @@ def _tell_left_out(folder: str, names: list[str]) -> None:
 
 
 def _tell_frames(paths: list[str]) -> None:
-    """Say if files hold more than the one picture that is used; of many, the first are asked."""
+    """Log if files hold more than the one picture that is used; of many, the first are checked."""
     asked = [path for path in paths if path.lower().endswith((".gif", ".tif", ".tiff", ".webp"))][
         :LOOKED_INTO
     ]

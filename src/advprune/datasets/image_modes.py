@@ -1,4 +1,4 @@
-"""Turn an image of any mode that Pillow reads into 8 bits, grey or colour, as a viewer would show it.
+"""Turn an image of any mode that Pillow reads into 8 bits, grey or colour, as viewers do.
 
 Pillow's own ``convert`` cuts 16 bits off at 255, which makes all of an image white, and shows what
 lies hidden under transparent pixels.
@@ -54,7 +54,7 @@ def eight_bits(image: Image.Image, channels: int) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image, loaded before, as its EXIF orientation says that it was meant; itself if that cannot be read."""
+    """Turn a loaded image as its EXIF orientation says; itself if that cannot be read."""
     try:
         way = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     except (
@@ -70,7 +70,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def _largest(image: Image.Image) -> int | None:
-    """The value that stands for white in an image of 9 to 16 bits; None for any other."""
+    """Return the value that is white in an image of 9 to 16 bits; None for any other."""
     if image.mode.startswith("I;16"):
         bits = _tag(image, BITS_PER_SAMPLE, (16,))
         return (1 << int(bits[0] if isinstance(bits, tuple) else bits)) - 1
@@ -91,5 +91,5 @@ def _scaled(image: Image.Image, largest: int, transparent: Any) -> Image.Image:
 
 
 def _tag(image: Image.Image, number: int, default: Any) -> Any:
-    """A tag of a TIFF file; the default for other formats."""
+    """Return a tag of a TIFF file; the default for other formats."""
     return getattr(image, "tag_v2", {}).get(number, default)

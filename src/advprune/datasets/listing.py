@@ -1,4 +1,6 @@
-"""The files of a class-per-folder tree: root/{train,test or val}/<class>/<image>, images in subfolders of a class too.
+"""The files of a class-per-folder tree: root/{train,test or val}/<class>/<image>.
+
+Images may lie in subfolders of a class.
 
 Only the standard library is imported, so that a stage's key can be made of a tree without loading
 torch.
@@ -12,12 +14,15 @@ from advprune.datasets.manifest import Checksums, joined
 from advprune.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-LAYOUT = "lay it out as <root>/train/<class>/<image> and <root>/test/<class>/<image> (or val/), and give dataset.root="
+LAYOUT = (
+    "lay it out as <root>/train/<class>/<image> and <root>/test/<class>/<image> (or val/), "
+    "and give dataset.root="
+)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What one split of a tree holds.
+    """The files of one split of a tree.
 
     Attributes:
         paths: of the images, relative to the split's folder, with forward slashes: class by class,
@@ -33,7 +38,7 @@ class Listing:
 
 
 def class_names(root: str | Path) -> list[str]:
-    """The classes of the tree: the folders of ``root/train``, sorted. A class's label is its place in this list.
+    """Return the folders of ``root/train``, sorted; a class's label is its place in this list.
 
     Raises:
         UserError: if there are fewer than two.
@@ -49,7 +54,7 @@ def class_names(root: str | Path) -> list[str]:
 
 
 def test_folder(root: str | Path) -> str:
-    """Where the test images are: ``test``, else ``val``.
+    """Return the folder of the test images: ``test``, else ``val``.
 
     Raises:
         UserError: if there is neither.
@@ -61,7 +66,7 @@ def test_folder(root: str | Path) -> str:
 
 
 def list_images(root: str | Path, split: str) -> tuple[list[str], list[int]]:
-    """All images of one split, and their labels: ``list_split`` without what is left out."""
+    """Return the paths and labels of one split's images, as ``list_split`` does."""
     found = list_split(root, split)
     return found.paths, found.labels
 
@@ -95,7 +100,7 @@ def list_split(root: str | Path, split: str) -> Listing:
 
 
 def _check_same(folder: Path, classes: list[str], names: list[str]) -> None:
-    """Refuse a split whose class folders are not those of train."""
+    """Check that a split has the same class folders as train."""
     missing, unknown = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
     if not missing and not unknown:
         return
@@ -113,7 +118,9 @@ def _check_same(folder: Path, classes: list[str], names: list[str]) -> None:
 
 
 def fingerprint(root: str | Path, split: str, sums: Checksums) -> str:
-    """A hash of one split's images, by class, name and content, that stays the same when the tree moves.
+    """Return a hash of one split's images by class, name and content.
+
+    It stays the same when the tree moves.
 
     Raises:
         UserError: as ``list_images``; or if an image cannot be read.
@@ -123,7 +130,7 @@ def fingerprint(root: str | Path, split: str, sums: Checksums) -> str:
 
 
 def arrays_fingerprint(root: str | Path, sums: Checksums) -> str:
-    """A hash of a folder's .npy files, by name and content.
+    """Return a hash of a folder's .npy files, by name and content.
 
     Raises:
         UserError: if there are none.
@@ -138,7 +145,7 @@ def arrays_fingerprint(root: str | Path, sums: Checksums) -> str:
 
 
 def _folders(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders in ``folder``, sorted, and of the files; hidden ones are not counted."""
+    """Return the names of the folders in ``folder``, sorted, and of the files, but hidden ones."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not there: {LAYOUT}")
     entries = [entry for entry in _entries(folder) if not entry.name.startswith(".")]
@@ -155,7 +162,10 @@ def _walk(
     others: list[str],
     above: set[tuple[int, int]],
 ) -> None:
-    """Collect images and other files of a folder and those in it; ``above`` are the folders that it lies in."""
+    """Collect images and other files of a folder and its subfolders.
+
+    ``above`` are the folders that it lies in.
+    """
     here = _identity(folder)
     if here in above:
         raise UserError(f"{folder} is a link to a folder that it lies in itself: remove the link")

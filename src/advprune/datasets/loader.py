@@ -16,13 +16,13 @@ from advprune.errors import UserError
 
 
 def mixed_seed(*parts: int) -> int:
-    """One seed made of several numbers, such as a run's seed and an epoch."""
+    """Derive one seed from several numbers, such as a run's seed and an epoch."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 class Epochs:
-    """The epoch a loader is in; Lightning finds it as ``loader.sampler`` and calls ``set_epoch`` before each.
+    """The epoch a loader is in; Lightning calls ``loader.sampler.set_epoch`` before each.
 
     Everything random in epoch e of seed s is drawn from ``generator()``: it depends on (s, e) and
     on nothing that ran before, so a run that resumes at epoch e sees what one that was not
@@ -33,22 +33,22 @@ class Epochs:
         self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Make ``epoch`` the one that the next iteration goes through."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def generator(self) -> torch.Generator:
-        """A fresh CPU generator of this epoch. Of the CPU always, so that all devices see the same images."""
+        """Return a new CPU generator of this epoch, so that all devices get the same images."""
         return torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
 
 
 def passes(size: int, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` indices into ``size`` images: one shuffled pass after the other, int64 (count,)."""
+    """Return ``count`` indices into ``size`` images, one shuffled pass after another: (count,)."""
     rounds = math.ceil(count / size)
     return torch.cat([torch.randperm(size, generator=generator) for _ in range(rounds)])[:count]
 
 
 def pixels(images: Tensor) -> Tensor:
-    """uint8 grey levels as float32 in [0, 1]."""
+    """Return uint8 grey levels as float32 in [0, 1]."""
     return images.to(torch.float32).div_(255)
 
 
@@ -61,21 +61,23 @@ class Resumable:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch were given; 0 at its end, where the next epoch begins."""
+        """Return how many batches of the epoch were yielded; 0 at its end."""
         return {"given": self.given % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leave that many out of the next iteration, which goes through the same epoch."""
+        """Skip that many batches in the next iteration, which goes through the same epoch."""
         self._first = state["given"]
 
     def begin(self) -> int:
-        """The first batch of the iteration that begins now; the one after it begins at 0 again."""
+        """Return the first batch of the iteration that begins now; the next one begins at 0."""
         self.given, self._first = self._first, 0
         return self.given
 
 
 class TrainLoader(Resumable):
-    """Shuffled, augmented batches; the last one is smaller, none is dropped. A last image alone joins the batch before.
+    """Shuffled, augmented batches; the last one may be smaller, none is dropped.
+
+    A last image alone joins the batch before.
 
     Iterating gives (x float32 (B, C, H, W) in [0, 1], y int64 (B,)) on the device of ``split``, for
     the epoch that ``sampler`` is in. With extra images each batch has as many of them as of the
@@ -116,7 +118,7 @@ class TrainLoader(Resumable):
         self.sampler = Epochs(seed)
 
     def to(self, device: torch.device | str) -> "TrainLoader":
-        """Move the images to ``device``, where the batches then are."""
+        """Move images and batches to ``device``."""
         self.split = self.split.to(device)
         self.extra = self.extra.to(device) if self.extra else None
         return self
@@ -152,7 +154,7 @@ class TrainLoader(Resumable):
     def _drawn(
         self, split: Split, count: int, generator: torch.Generator
     ) -> tuple[Split, Tensor, Tensor]:
-        """A source with an epoch's order and moves, brought to its device once and not batch by batch."""
+        """Return a source with an epoch's order and moves, brought to its device once."""
         order = passes(len(split), count, generator)
         moves = self.augment.draw(count, generator)
         return split, order.to(split.labels.device), moves.to(split.labels.device)
@@ -190,7 +192,7 @@ class EvalLoader:
         self.indices = torch.arange(len(split)) if indices is None else indices
 
     def to(self, device: torch.device | str) -> "EvalLoader":
-        """Move the images to ``device``, where the batches then are."""
+        """Move images and batches to ``device``."""
         self.split = self.split.to(device)
         return self
 
@@ -210,7 +212,7 @@ class EvalLoader:
 
 
 def check_batches(batch_size: int, repeats: int = 1) -> None:
-    """Refuse sizes that give no batch.
+    """Check that the sizes give at least one batch.
 
     Raises:
         UserError: if either is below 1.

@@ -1,4 +1,4 @@
-"""Know files by what is in them: checksums that are made once, and again where a file's size or times have moved.
+"""Checksums of files, computed once, and again where a file's size or times have changed.
 
 Only the standard library is imported, so that a stage's key can be made without loading torch.
 """
@@ -47,7 +47,7 @@ class Checksums:
         self.folder, self.whole, self.algorithm = folder, whole, algorithm
 
     def of(self, root: Path, names: Sequence[str]) -> list[str]:
-        """The checksum of each of these files under ``root``.
+        """Return the checksum of each of these files under ``root``.
 
         Raises:
             UserError: naming the file, if one cannot be read, or is being written.
@@ -86,7 +86,7 @@ class Checksums:
 
 
 def checksum(path: Path, algorithm: str = "sha256") -> str:
-    """The checksum of one file.
+    """Return the checksum of one file.
 
     Raises:
         UserError: if it cannot be read, or is being written.
@@ -95,7 +95,7 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 
 
 def joined(names: Sequence[str], checksums: Sequence[str]) -> str:
-    """One checksum of files that are known by their names and contents."""
+    """Return one checksum of files, from their names and checksums."""
     whole = hashlib.sha256()
     for name, own in zip(names, checksums, strict=True):
         whole.update(f"{name}\0{own}\n".encode("utf-8", "surrogateescape"))
@@ -133,13 +133,13 @@ def _checked(path: Path, algorithm: str) -> Entry:
 
 
 def _settled(entry: Entry) -> bool:
-    """Whether a later change of the file must show in its times."""
+    """Return whether a later change of the file must show in its times."""
     newest = max(entry[1], entry[2])
     return time.time_ns() - newest > (TICK if newest % 1_000_000_000 else LONG_TICK)
 
 
 def _read(path: Path) -> dict[str, Entry]:
-    """What a manifest says; nothing if it is not there, or not what was written."""
+    """Read a manifest; empty if it is not there, or damaged."""
     try:
         own, _, text = path.read_text().partition("\n")
     except (OSError, ValueError):

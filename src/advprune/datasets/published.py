@@ -1,4 +1,4 @@
-"""The files a torchvision set is made of: which are missing, which are damaged, and what to tell the user.
+"""The files of a torchvision set: which are missing or damaged, and the message about it.
 
 torchvision says "not found or corrupted" and leaves the rest to the reader.
 """
@@ -27,11 +27,11 @@ class Published:
     url: str
 
     def missing(self) -> list[Path]:
-        """Needed files that are not there."""
+        """Return the needed files that are not there."""
         return [path for path in self.needed if not path.is_file()]
 
     def damaged(self) -> list[Path]:
-        """Files that are there but not whole."""
+        """Return the files that are there but not whole."""
         return [
             path
             for path, whole in (self.needed | self.downloads).items()
@@ -39,12 +39,12 @@ class Published:
         ]
 
     def remove_partial(self) -> None:
-        """Remove what an interrupted download has left; before it there was nothing damaged."""
+        """Remove what an interrupted download left; before it nothing was damaged."""
         for path in self.damaged():
             path.unlink()
 
     def explain_missing(self, name: str, reason: BaseException) -> str:
-        """One sentence: what is missing, why it wasn't downloaded, which files to put where."""
+        """Return a sentence: what is missing, why, and which files to put where."""
         folder = next(iter(self.downloads)).parent
         why = " ".join(str(reason).split())
         files = ", ".join(path.name for path in self.downloads)
@@ -54,18 +54,21 @@ class Published:
         )
 
     def explain_damaged(self, damaged: list[Path], reason: BaseException | None = None) -> str:
-        """One sentence: which files are not whole, and the cure."""
+        """Return a sentence: which files are not whole, and the cure."""
         files = (
             " and ".join(map(str, damaged))
             if damaged
             else "one of " + ", ".join(map(str, self.needed))
         )
         why = f" ({' '.join(str(reason).split())[:200]})" if reason else ""
-        return f"truncated, corrupt or not as published{why}: {files}; delete and run again, or copy anew from {self.url}"
+        return (
+            f"truncated, corrupt or not as published{why}: {files}; delete and run again, or copy "
+            f"anew from {self.url}"
+        )
 
 
 def published(source: Any, root: Path) -> Published:
-    """The files of a torchvision class that keeps them as MNIST, CIFAR-10 or SVHN does, under ``root``."""
+    """Return the files of a torchvision class such as MNIST, CIFAR-10 or SVHN, under ``root``."""
     if hasattr(source, "resources"):
         raw = root / source.__name__ / "raw"
         archives = {raw / name: _md5(md5) for name, md5 in source.resources}
@@ -87,7 +90,10 @@ def _md5(expected: str) -> Callable[[Path], bool]:
 
 
 def _idx(path: Path) -> bool:
-    """Whether a file in MNIST's format is as long as its header says (its MD5 is known of the archive only)."""
+    """Return whether a file in MNIST's format is as long as its header says.
+
+    Its published MD5 is of the archive.
+    """
     with path.open("rb") as file:
         header = file.read(4)
         sizes = file.read(4 * header[3]) if len(header) == 4 else b""

@@ -1,4 +1,4 @@
-"""Tell by MD5 whether the files of a published set are the published ones, before anything is loaded: no torch."""
+"""Compare a set's files with the published MD5s, before anything is loaded: no torch."""
 
 import struct
 import zlib
@@ -10,12 +10,15 @@ ARCHIVE = ".gz"
 
 
 def changed_files(root: str | Path, files: dict[str, str], sums: Checksums) -> str | None:
-    """A checksum of all files if one of them is not as published; None if they are, or are still to be downloaded.
+    """Return a checksum of all files if one is not as published, else None.
+
+    None, too, while files are still to be downloaded.
 
     Args:
+        root: folder of the files.
         files: {path under ``root``: MD5 of the published file}. A path that ends in ``.gz`` stands
             for the file that was unpacked from it: of that one no MD5 was published, but it must be
-                what the archive beside it holds.
+            what the archive beside it holds.
         sums: of MD5.
 
     Raises:
@@ -44,7 +47,7 @@ def _published(folder: Path, name: str, own: str, files: dict[str, str], sums: C
 
 
 def _holds(archive: Path, unpacked: Path) -> bool:
-    """Whether a gzip archive ends with the CRC-32 and the size of this file."""
+    """Return whether a gzip archive ends with the CRC-32 and the size of this file."""
     with archive.open("rb") as file:
         file.seek(-8, 2)
         crc, size = struct.unpack("<II", file.read(8))

@@ -1,4 +1,4 @@
-"""How batches are dealt out to the ranks of a job, for loaders of images in memory and of files alike."""
+"""How batches are divided among the ranks of a job, for images in memory and in files."""
 
 from typing import Any
 
@@ -8,9 +8,10 @@ from advprune.distributed.sharding import Shard
 
 
 def parts_of(share: Shard, counts: list[int]) -> list[Any]:
-    """A rank's rows of each source of a batch, as an index.
+    """Return a rank's rows of each source of a batch, as an index.
 
     Args:
+        share: the rank, and how many there are.
         counts: rows that each source has in the batch; the sources lie one after the other.
     """
     if share.whole:
@@ -23,7 +24,7 @@ def parts_of(share: Shard, counts: list[int]) -> list[Any]:
 
 
 def bounds(count: int, batch_size: int, least: int) -> list[tuple[int, int]]:
-    """Where each batch of a training epoch begins and ends in its order.
+    """Return where each batch of a training epoch begins and ends in its order.
 
     A last batch of fewer than ``least`` images joins the one before it: BatchNorm cannot train on a
     single value.
@@ -37,9 +38,12 @@ def bounds(count: int, batch_size: int, least: int) -> list[tuple[int, int]]:
 def chunks(
     indices: Tensor, batch_size: int, share: Shard, *, whole: bool
 ) -> list[tuple[Tensor, int]]:
-    """What a rank sees of an evaluation: the indices of each of its batches, and how many the whole batch has.
+    """Return a rank's evaluation batches: their indices, and the whole batch's size.
 
     Args:
+        indices: int64 (M,), all images evaluated.
+        batch_size: of a whole batch.
+        share: the rank, and how many there are.
         whole: every so many-th batch and all of it; else its rows of every batch.
     """
     every = [(chunk, len(chunk)) for chunk in indices.split(batch_size)] if len(indices) else []
@@ -55,7 +59,7 @@ def chunks(
 def tagged(
     x: Tensor, y: Tensor, chosen: Tensor, count: int, positions: bool, share: Shard
 ) -> tuple[Any, ...]:
-    """An evaluation's batch: (x, y), with positions (x, y, positions), of a rank's rows (x, y, rows of the batch)."""
+    """Return an evaluation batch: (x, y), (x, y, positions), or (x, y, rows of the batch)."""
     if positions:
         return x, y, chosen
     return (x, y) if share.whole else (x, y, count)

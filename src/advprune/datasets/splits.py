@@ -1,4 +1,4 @@
-"""Which images train, which validate, which are tested: functions of the data alone, never of a run's seed."""
+"""Which images train, validate and test: functions of the data alone, never of a run's seed."""
 
 from dataclasses import dataclass
 
@@ -25,21 +25,21 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: Tensor) -> "Split":
-        """The images at ``indices`` (M,), in that order."""
+        """Return the images at ``indices`` (M,), in that order."""
         indices = indices.to(self.labels.device)
         return Split(self.images[indices], self.labels[indices])
 
     def to(self, device: torch.device | str) -> "Split":
-        """The same images on ``device``; itself if they are there."""
+        """Return the same images on ``device``; no copy if they are there."""
         return Split(self.images.to(device), self.labels.to(device))
 
     def identity(self) -> list[Tensor]:
-        """What ranks compare to know that they see the same images."""
+        """Return the tensors by which ranks check that they have the same images."""
         return [self.labels, self.images]
 
 
 def hold_out(labels: Tensor, amount: int | float, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Cut a class-stratified part off a set.
+    """Hold out a class-stratified part of a set.
 
     Args:
         labels: int64 (N,).
@@ -78,7 +78,7 @@ def hold_out(labels: Tensor, amount: int | float, *, seed: int = 0) -> tuple[Ten
 def subset(
     n_total: int, images: int | None, seed: int = 0, *, option: str = "attack.images"
 ) -> Tensor:
-    """Which images of a set of ``n_total`` are used when only ``images`` of them are.
+    """Choose ``images`` of ``n_total`` images.
 
     Smaller subsets are within larger ones: they are the first of one fixed shuffle.
 

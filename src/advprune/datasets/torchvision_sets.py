@@ -1,4 +1,6 @@
-"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, read and downloaded by torchvision, kept in memory as uint8.
+"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, read and downloaded by torchvision.
+
+They are kept in memory as uint8.
 
 Images for training and validation / for testing: 60,000 / 10,000 (MNIST, Fashion-MNIST), 50,000 /
 10,000 (CIFAR), 73,257 / 26,032 (SVHN, whose ``extra`` part is not used).
@@ -38,7 +40,7 @@ READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, EOF
 
 
 class TorchvisionImages(ImageData):
-    """A torchvision set; a subclass names its class.
+    """A torchvision set; a subclass names torchvision's class.
 
     Args:
         root: folder that torchvision keeps its files in; they are downloaded there if they are
@@ -85,7 +87,7 @@ class TorchvisionImages(ImageData):
         self.root = Path(root).expanduser()
 
     def load(self) -> tuple[Split, Split]:
-        """The official training and test images.
+        """Return the official training and test images.
 
         Raises:
             UserError: if files are missing and cannot be downloaded, or are broken.
@@ -121,7 +123,7 @@ class TorchvisionImages(ImageData):
                 raise UserError(files.explain_missing(self.name, reason)) from None
 
     def _download(self, files: Published) -> None:
-        """Let torchvision fetch the set, which shows how far it is; leave nothing half fetched, also if interrupted."""
+        """Download the set with torchvision; leave nothing half fetched, also if interrupted."""
         damaged = files.damaged()
         if damaged:
             raise UserError(files.explain_damaged(damaged))

@@ -1,4 +1,4 @@
-"""Wait for another process that prepares a set's files, as long as it gets on with it."""
+"""Wait for another process that prepares a set's files, as long as it makes progress."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ PATIENCE = 600.0
 
 @contextmanager
 def held(lock: Path, *, sign: Callable[[], object], patience: float = PATIENCE) -> Iterator[bool]:
-    """Hold a file lock, once the process that has it lets go; the system lets go for one that dies.
+    """Hold a file lock, once the process that has it releases it or dies.
 
     Args:
         lock: its file.
@@ -44,7 +44,7 @@ def held(lock: Path, *, sign: Callable[[], object], patience: float = PATIENCE) 
 
 
 def written(folder: Path) -> int:
-    """Bytes of all files in a folder and those in it, some of which may go meanwhile."""
+    """Sum the bytes of all files in a folder and its subfolders; some may vanish meanwhile."""
     total = 0
     for path in folder.rglob("*"):
         try:

@@ -1,4 +1,4 @@
-"""Processes that decode batches ahead of their use: none is waited for without an end, and each end has a sentence."""
+"""Worker processes that decode batches ahead of their use; none is waited for without end."""
 
 import logging
 import multiprocessing
@@ -28,7 +28,7 @@ Parcel = tuple[Tensor, Tensor] | tuple[np.ndarray, np.ndarray] | str
 
 
 def collate(samples: list[Sample]) -> Parcel:
-    """Make one batch of samples; or give the first thing that is wrong with them."""
+    """Stack samples to one batch; or return the first error among them."""
     good = []
     for sample in samples:
         if isinstance(sample, str):
@@ -94,12 +94,14 @@ def batches(
 def _answered(
     loader: Iterator[Parcel], patience: float, alive: Callable[[], set[Any]]
 ) -> Iterator[Parcel]:
-    """What the loader gives; its own errors in a sentence.
+    """Yield what the loader yields; its errors become one sentence.
 
     torch's timeout does not cover a worker that stops while it hands a batch over; one that is
     killed is noticed.
 
     Args:
+        loader: of the worker processes.
+        patience: seconds to wait for a batch.
         alive: the workers that were started for it.
     """
     late = threading.Event()

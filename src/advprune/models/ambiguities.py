@@ -1,9 +1,9 @@
-"""What a file of weights cannot tell of a network: choices that change no name and no shape, only what is computed."""
+"""What a file of weights cannot say: choices that change what is computed, not names or shapes."""
 
 from torch import nn
 
 
 def unsettled(model: nn.Module) -> tuple[str, ...]:
-    """The choices that nobody has made, a sentence each; a network that has some says so in ``model.unsettled``."""
+    """Return a sentence for each choice that is still open, as ``model.unsettled`` lists them."""
     said = getattr(model, "unsettled", ())
     return tuple(said) if isinstance(said, tuple) else ()

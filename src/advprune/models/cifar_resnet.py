@@ -20,7 +20,7 @@ Shortcut = Literal["A", "B", "projection"]
 
 
 class PadShortcut(nn.Module):
-    """Every second pixel, with zero channels on both sides: a shortcut without a parameter.
+    """A shortcut without parameters: every second pixel, padded with zero channels.
 
     Args:
         extra: channels to add.
@@ -33,7 +33,7 @@ class PadShortcut(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C + extra, H / stride, W / stride)."""
+        """Return (N, C + extra, H / stride, W / stride) of maps (N, C, H, W)."""
         before = self.extra // 2
         return F.pad(
             x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before)
@@ -70,14 +70,14 @@ class Block(nn.Module):
                 self.shortcut.append(_norm(outputs, shortcut))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return self.relu2(out + self.shortcut(x))
 
 
 class CifarResNet(nn.Module):
-    """The network.
+    """A thin ResNet of depth 6n + 2 for small images.
 
     Args:
         num_classes: number of logits.
@@ -127,7 +127,7 @@ class CifarResNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         out = self.relu1(self.bn1(self.conv1(self.normalize(x))))
         out = self.layer3(self.layer2(self.layer1(out)))
         return self.linear(self.flatten(self.pool(out)))
@@ -139,7 +139,10 @@ def _stage(inputs: int, outputs: int, count: int, stride: int, shortcut: Shortcu
 
 
 def _norm(channels: int, shortcut: Shortcut) -> nn.BatchNorm2d:
-    """Keras' default constants where the network is Keras'; its momentum 0.99 is torch's 0.01."""
+    """Return a batch norm, with Keras' constants for ``projection``.
+
+    Keras' momentum 0.99 is torch's 0.01.
+    """
     return (
         nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
         if shortcut == "projection"

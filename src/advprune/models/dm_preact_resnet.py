@@ -1,4 +1,4 @@
-"""Pre-activation ResNet-18 and -34 with Swish, of Gowal, Rebuffi and Rade et al. (2021), as in RobustBench.
+"""Pre-activation ResNet-18 and -34 with Swish (Gowal, Rebuffi and Rade et al. 2021).
 
 https://arxiv.org/abs/2110.09468, https://arxiv.org/abs/2103.01946. Differs from ``preact_resnet``
 by its activation, its names (``conv_2d``, ``layer_0.0.conv_2d_1``, ``logits``), by TensorFlow's
@@ -19,7 +19,9 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
 class DMPreActBlock(nn.Module):
-    """Normalise, activate, convolve, twice; the input is added, through a 3x3 convolution where the shape changes.
+    """A block that normalises, activates and convolves, twice, beside a shortcut.
+
+    The shortcut is a 3x3 convolution where the shape changes.
 
     Args:
         inputs: channels in.
@@ -43,7 +45,7 @@ class DMPreActBlock(nn.Module):
             self.shortcut = convolution(inputs, outputs, side, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         active = self.relu_0(self.batchnorm_0(x))
         shortcut = x if self.shortcut is None else self.shortcut(padded(x, self.side, self.stride))
         out = self.conv_2d_1(padded(active, self.side, self.stride))
@@ -51,7 +53,7 @@ class DMPreActBlock(nn.Module):
 
 
 class DMPreActResNet(nn.Module):
-    """The network.
+    """A pre-activation ResNet, as RobustBench's weights are for.
 
     Args:
         num_classes: number of logits.
@@ -105,7 +107,7 @@ class DMPreActResNet(nn.Module):
         he_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         x = F.pad(x, (self.padding,) * 4) if self.padding else x
         out = self.layer_0(self.conv_2d(self.normalize(x)))
         out = self.layer_3(self.layer_2(self.layer_1(out)))

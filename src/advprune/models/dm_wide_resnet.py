@@ -1,4 +1,4 @@
-"""Wide ResNet with Swish, of Gowal et al. (2020), Rebuffi et al. (2021) and Wang et al. (2023), as in RobustBench.
+"""Wide ResNet with Swish (Gowal et al. 2020, Rebuffi et al. 2021, Wang et al. 2023).
 
 https://arxiv.org/abs/2010.03593, https://arxiv.org/abs/2103.01946,
 https://arxiv.org/abs/2302.04638. Differs from ``wide_resnet`` by its activation, its names
@@ -17,7 +17,9 @@ from advprune.ranges import Depth, Width, refuse_outside
 
 
 class DMWideBlock(nn.Module):
-    """Normalise, activate, convolve, twice; the input is added, through a 1x1 convolution where the shape changes.
+    """A block that normalises, activates and convolves, twice, beside a shortcut.
+
+    The shortcut is a 1x1 convolution where the number of channels changes.
 
     Args:
         inputs: channels in.
@@ -41,7 +43,7 @@ class DMWideBlock(nn.Module):
             self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         active = self.relu_0(self.batchnorm_0(x))
         shortcut = x if self.shortcut is None else self.shortcut(active)
         out = self.conv_0(padded(active, self.side, self.stride))
@@ -49,7 +51,7 @@ class DMWideBlock(nn.Module):
 
 
 class DMStage(nn.Module):
-    """Blocks of one width; a module of its own only because the published keys have its name.
+    """Blocks of one width; a module only because the published keys have its name.
 
     Args:
         inputs: channels in.
@@ -71,12 +73,12 @@ class DMStage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         return self.block(x)
 
 
 class DMWideResNet(nn.Module):
-    """The network.
+    """A wide ResNet, as RobustBench's weights are for.
 
     Args:
         num_classes: number of logits.
@@ -131,7 +133,7 @@ class DMWideResNet(nn.Module):
         he_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         x = F.pad(x, (self.padding,) * 4) if self.padding else x
         out = self.layer(self.init_conv(self.normalize(x)))
         return self.logits(self.flatten(self.pool(self.relu(self.batchnorm(out)))))

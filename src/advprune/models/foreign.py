@@ -1,4 +1,4 @@
-"""Weights from anywhere: read without running anything in the file, loaded strictly, refused in a sentence.
+"""Weights from any file: nothing in it is run, and they are loaded strictly or refused.
 
 ``read`` understands safetensors and torch's files and the usual nesting; ``load`` puts them into a
 model, all or nothing, and says what it had to understand. docs/add_a_model.md lists what is
@@ -136,7 +136,10 @@ def _plain(nest: Nest, path: Path, segments: set[str]) -> Plain:
 def _chosen(
     found: list[Nest], own: dict[str, Tensor], path: Path
 ) -> tuple[Nest, Plain, Match, str]:
-    """The nest that fits, what it holds, and which others would have; the nearest one where none fits."""
+    """Return the mapping that fits, its content, and which others would fit too.
+
+    Where none fits it is the nearest.
+    """
     segments = {part for name in own for part in name.split(".")}
     tried: list[tuple[Nest, Plain, Match]] = []
     errors: list[UserError] = []
@@ -176,7 +179,7 @@ def _alike(a: Match, b: Match) -> bool:
 
 
 def _numbers(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors in the network's types, if they can be a network's.
+    """Return the tensors in the network's types, after checking that they can be a network's.
 
     Raises:
         UserError: if they are of a kind that loses something, not finite, or variances below zero.

@@ -1,4 +1,4 @@
-"""GoogLeNet (Szegedy et al., 2015): torchvision's network without auxiliary heads, with its keys, behind Normalize.
+"""GoogLeNet: torchvision's, with its keys, without auxiliary heads (Szegedy et al. 2015).
 
 https://arxiv.org/abs/1409.4842, with batch normalisation as torchvision has it. With
 ``small_images`` the stem has stride 1 and no max-pool, so that a 32x32 image ends as a 4x4 map and
@@ -22,7 +22,7 @@ UNSETTLED = (
 
 
 class ConvBlock(BasicConv2d):
-    """Convolution, normalisation, ReLU; the ReLU a module of its own and not in place, so that hooks see its input.
+    """Convolution, normalisation, ReLU; hooks see the ReLU's input, as it is not in place.
 
     Args:
         in_channels: channels in.
@@ -35,12 +35,12 @@ class ConvBlock(BasicConv2d):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H', W')."""
+        """Return (N, out_channels, H', W') of maps (N, in_channels, H, W)."""
         return self.relu(self.bn(self.conv(x)))
 
 
 class GoogLeNet(Torchvision):
-    """The network.
+    """GoogLeNet behind a ``Normalize`` layer.
 
     Args:
         num_classes: number of logits.
@@ -85,12 +85,12 @@ class GoogLeNet(Torchvision):
                 side = (side + 1) // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         return self._forward(self.normalize(x))[0]
 
 
 class _Block(Inception):
-    """Inception made of blocks whose ReLU is a module; four branches, concatenated."""
+    """Four branches, concatenated; made of ``ConvBlock``."""
 
     def __init__(self, *widths: int) -> None:
         super().__init__(*widths, conv_block=ConvBlock)

@@ -1,4 +1,4 @@
-"""CNN-small and CNN-large, the plain networks of verified training (Wong et al., 2018; used by HYDRA, 2020).
+"""CNN-small and CNN-large, plain networks of verified training (Wong et al. 2018, HYDRA 2020).
 
 https://arxiv.org/abs/1805.12514, https://arxiv.org/abs/2002.10509. Chains of convolution, ReLU,
 flatten and linear layers, which bounds can walk; the keys (``0.weight``, ``2.weight``, …) are the
@@ -69,7 +69,7 @@ def cnn_large(
 
 
 def _chain(normalize: Normalize, layers: list[nn.Module]) -> nn.Sequential:
-    """The layers under their own numbers, behind ``normalize``, which has no number and no key."""
+    """Chain the layers under their numbers, behind ``normalize``, which has no key."""
     named = OrderedDict[str, nn.Module](normalize=normalize)
     named.update((str(number), layer) for number, layer in enumerate(layers))
     model = nn.Sequential(named)

@@ -1,4 +1,4 @@
-"""ResNet-18 and -34 for ImageNet (He et al., 2016): torchvision's network, with its keys, behind a Normalize layer.
+"""ResNet-18 and -34 for ImageNet: torchvision's, with its keys (He et al. 2016).
 
 https://arxiv.org/abs/1512.03385. Differs from torchvision's by a ReLU module of its own for each
 use, which pruning and hooks need; differs from ``resnet`` by a 7x7 stem of stride 2 and a max-pool.
@@ -12,19 +12,19 @@ from advprune.ranges import Depth
 
 
 class ImageNetBlock(resnet.BasicBlock):
-    """Two 3x3 convolutions beside a shortcut; ``ImageNetResNet`` gives it its first ReLU."""
+    """Two 3x3 convolutions beside a shortcut; ``ImageNetResNet`` adds its first ReLU."""
 
     relu1: nn.ReLU
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inplanes, H, W) -> (N, planes, H / stride, W / stride)."""
+        """Return (N, planes, H / stride, W / stride) of maps (N, inplanes, H, W)."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return self.relu(out + (x if self.downsample is None else self.downsample(x)))
 
 
 class ImageNetResNet(resnet.ResNet):
-    """The network.
+    """ResNet-18 or -34 behind a ``Normalize`` layer.
 
     Args:
         num_classes: number of logits.
@@ -55,5 +55,5 @@ class ImageNetResNet(resnet.ResNet):
                 module.relu1, module.relu = nn.ReLU(), nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         return super().forward(self.normalize(x))

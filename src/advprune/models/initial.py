@@ -1,10 +1,10 @@
-"""The weight initialisation several architectures share."""
+"""The weight initialisation that several architectures share."""
 
 from torch import nn
 
 
 def he_fan_out(model: nn.Module) -> None:
-    """Draw convolution weights from N(0, 2 / (k * k * out)) and zero their biases (He et al., 2015).
+    """Draw convolution weights from N(0, 2 / (k * k * out)), zero their biases (He et al. 2015).
 
     https://arxiv.org/abs/1502.01852
 

@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al., 2018): torchvision's network, with its keys, behind a Normalize layer.
+"""MobileNetV2: torchvision's, with its keys, behind a ``Normalize`` layer (Sandler et al. 2018).
 
 https://arxiv.org/abs/1801.04381. With ``small_images`` the stem and the second stage have stride 1
 instead of 2, so that a 32x32 image ends as a 4x4 map and not as one pixel; no parameter changes.
@@ -26,7 +26,7 @@ UNSETTLED = (
 
 
 class MobileNetV2(mobilenetv2.MobileNetV2):
-    """The network.
+    """MobileNetV2 behind a ``Normalize`` layer.
 
     Args:
         num_classes: number of logits.
@@ -68,12 +68,12 @@ class MobileNetV2(mobilenetv2.MobileNetV2):
         _without_inplace(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         return super().forward(self.normalize(x))
 
 
 def _without_inplace(model: nn.Module) -> None:
-    """A hook that looks at a layer's output must not find the next layer's."""
+    """Let no ReLU6 work in place: a hook on a layer's output must not see the next layer's."""
     for module in model.modules():
         if isinstance(module, nn.ReLU6):
             module.inplace = False

@@ -1,4 +1,4 @@
-"""The first layer of every model: pixels in [0, 1] become the standardised input the network was made for."""
+"""The first layer of every model: pixels in [0, 1] become standardised input."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from advprune.errors import UserError
 
 
 class Normalize(nn.Module):
-    """Per-channel ``(x - mean) / std``.
+    """A layer of ``(x - mean) / std`` for each channel.
 
     The constants are buffers, so they follow the model's device and dtype, but they are not in the
     ``state_dict``: its names stay those of the published checkpoints, which keep their constants in
@@ -59,5 +59,5 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
     def extra_repr(self) -> str:
-        """The constants, for ``print(model)``."""
+        """Return the constants, for ``print(model)``."""
         return f"mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"

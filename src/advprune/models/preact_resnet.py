@@ -1,4 +1,6 @@
-"""Pre-activation ResNet-18 and -34 for small images (He et al., 2016), the usual network of fast adversarial training.
+"""Pre-activation ResNet-18 and -34 for small images (He et al. 2016).
+
+The usual network of fast adversarial training.
 
 https://arxiv.org/abs/1603.05027. Differs from the paper's ImageNet network by a 3x3 stem of stride
 1 without a max-pool, and a downsampling shortcut is a bare 1x1 convolution. ``shortcut`` says of
@@ -29,7 +31,9 @@ UNSETTLED = (
 
 
 class PreActBlock(nn.Module):
-    """Normalise, activate, convolve, twice; the input is added, through a 1x1 convolution where the shape changes.
+    """A block that normalises, activates and convolves, twice, beside a shortcut.
+
+    The shortcut is a 1x1 convolution where the shape changes.
 
     Args:
         inputs: channels in.
@@ -52,7 +56,7 @@ class PreActBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         active = self.relu1(self.bn1(x))
         shortcut = x if self.shortcut is None else self.shortcut(x if self.raw else active)
         out = self.conv2(self.relu2(self.bn2(self.conv1(active))))
@@ -60,7 +64,7 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """The network.
+    """A pre-activation ResNet for small images.
 
     Args:
         num_classes: number of logits.
@@ -112,7 +116,7 @@ class PreActResNet(nn.Module):
         self.linear = nn.Linear(8 * width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         out = self.conv1(self.normalize(x))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         return self.linear(self.flatten(self.pool(self.relu(self.bn(out)))))

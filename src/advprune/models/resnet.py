@@ -1,4 +1,4 @@
-"""ResNet-18 to -152 for small images (He et al., 2016), in the layout adversarial training publishes its weights in.
+"""ResNet-18 to -152 for small images, with the keys of adversarial training (He et al. 2016).
 
 https://arxiv.org/abs/1512.03385. Differs from the paper's ImageNet network by a 3x3 stem of stride
 1 without a max-pool; the keys (``layer1.0.conv1``, ``layer2.0.shortcut.0``, ``linear``) are those
@@ -23,7 +23,7 @@ BOTTLENECKS = 50
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes.
+    """Two 3x3 convolutions beside a shortcut, a 1x1 convolution where the shape changes.
 
     Args:
         inputs: channels in.
@@ -46,14 +46,16 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return self.relu2(out + self.shortcut(x))
 
 
 class NarrowBlock(nn.Module):
-    """A bottleneck: 1x1, 3x3 and 1x1 convolution beside a shortcut, a 1x1 convolution where the shape changes.
+    """A bottleneck: 1x1, 3x3 and 1x1 convolution beside a shortcut.
+
+    The shortcut is a 1x1 convolution where the shape changes.
 
     Args:
         inputs: channels in.
@@ -80,7 +82,7 @@ class NarrowBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, 4 * planes, H / stride, W / stride)."""
+        """Return (N, 4 * planes, H / stride, W / stride) of maps (N, inputs, H, W)."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.relu2(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -88,7 +90,7 @@ class NarrowBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The network.
+    """A ResNet for small images.
 
     Args:
         num_classes: number of logits.
@@ -136,7 +138,7 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(out * 8 * width, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         out = self.relu1(self.bn1(self.conv1(self.normalize(x))))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         return self.linear(self.flatten(self.pool(out)))

@@ -1,4 +1,4 @@
-"""ResNet-50 for ImageNet (He et al., 2016): torchvision's network, with its keys, behind a Normalize layer.
+"""ResNet-50 for ImageNet: torchvision's, with its keys (He et al. 2016).
 
 https://arxiv.org/abs/1512.03385. Differs from the paper by the stride in the 3x3 convolution
 ("v1.5"), as torchvision's does; differs from torchvision's by a ReLU module of its own for each
@@ -14,13 +14,13 @@ from advprune.ranges import Depth, Factor
 
 
 class Bottleneck(resnet.Bottleneck):
-    """1x1, 3x3 and 1x1 convolution beside a shortcut; ``ResNet50`` gives it its first two ReLUs."""
+    """1x1, 3x3 and 1x1 convolution beside a shortcut; ``ResNet50`` adds its first two ReLUs."""
 
     relu1: nn.ReLU
     relu2: nn.ReLU
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inplanes, H, W) -> (N, 4 * planes, H / stride, W / stride)."""
+        """Return (N, 4 * planes, H / stride, W / stride) of maps (N, inplanes, H, W)."""
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.relu2(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -28,7 +28,7 @@ class Bottleneck(resnet.Bottleneck):
 
 
 class ResNet50(resnet.ResNet):
-    """The network.
+    """ResNet-50, -101 or -152 behind a ``Normalize`` layer.
 
     Args:
         num_classes: number of logits.
@@ -65,5 +65,5 @@ class ResNet50(resnet.ResNet):
                 module.relu1, module.relu2, module.relu = nn.ReLU(), nn.ReLU(), nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         return super().forward(self.normalize(x))

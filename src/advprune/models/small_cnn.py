@@ -1,4 +1,4 @@
-"""Three convolutions and a linear layer: the default network, small enough to train robustly on two CPU cores.
+"""Three convolutions and a linear layer: the default, trained robustly on two CPU cores.
 
 A chain of convolution, ReLU, flatten and linear layers with biases and without normalisation, so
 verified training can bound it. The linear layer sees every pixel of the last map, half the image's
@@ -25,7 +25,7 @@ def small_cnn(
     std: list[float],
     widths: list[Width],
 ) -> nn.Sequential:
-    """Build the network.
+    """Build the default network.
 
     Args:
         num_classes: number of logits.

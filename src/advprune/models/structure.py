@@ -1,4 +1,6 @@
-"""Which filters and blocks of each network may go: the rules of https://arxiv.org/abs/2108.04890 and its authors' code.
+"""Which filters and blocks of each network may be removed.
+
+The rules of https://arxiv.org/abs/2108.04890 and its authors' code.
 
 Filters: of a residual block only those whose width no sum fixes (the first 3x3 convolution; in a
 bottleneck the 1x1 reduction and the 3x3, of blocks that do not downsample; in an inverted residual
@@ -31,7 +33,7 @@ RESIDUAL = (*BASIC, *PREACTIVATED, *THREE, InvertedResidual)
 
 
 def filter_sites(model: nn.Module) -> list[FilterSite]:
-    """The convolutions whose filters may go, in the model's order; empty if the network has none."""
+    """Return the convolutions whose filters may go, in the model's order; maybe none."""
     blocks = {
         name: module for name, module in model.named_modules() if isinstance(module, RESIDUAL)
     }
@@ -41,7 +43,7 @@ def filter_sites(model: nn.Module) -> list[FilterSite]:
 
 
 def block_sites(model: nn.Module) -> list[BlockSite]:
-    """All residual blocks in the model's order; empty for a plain chain."""
+    """Return all residual blocks in the model's order; none for a plain chain."""
     sites: list[BlockSite] = []
     last_sum: tuple[str, int] | None = None
     inverted = 0
@@ -78,7 +80,7 @@ def _block(name: str, block: nn.Module, *, first: bool) -> BlockSite:
 
 
 def _convs(block: nn.Module, count: int) -> list[str]:
-    """The names of a block's convolutions, without the shortcut's."""
+    """Return the names of a block's convolutions, without the shortcut's."""
     if isinstance(block, DMWideBlock):
         return ["conv_0", "conv_1"]
     if isinstance(block, DMPreActBlock):
@@ -87,7 +89,7 @@ def _convs(block: nn.Module, count: int) -> list[str]:
 
 
 def _keeps_shape(block: nn.Module) -> bool:
-    """Whether the shortcut passes the input on as it is."""
+    """Return whether the shortcut passes the input on unchanged."""
     if isinstance(block, Bottleneck | ImageNetBlock):
         return block.downsample is None
     if isinstance(block, DMWideBlock):
@@ -124,7 +126,7 @@ def _in_block(name: str, block: nn.Module) -> list[FilterSite]:
 
 
 def _chain(model: nn.Module) -> list[FilterSite]:
-    """A plain network: each convolution but the last, the BatchNorm and the ReLU that come next."""
+    """Return a plain network's convolutions but the last, each with the next BatchNorm and ReLU."""
     found: list[FilterSite] = []
     conv: str | None = None
     norm: str | None = None

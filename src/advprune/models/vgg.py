@@ -1,4 +1,4 @@
-"""VGG-16 with batch normalisation for small images: HYDRA's and the one with dropout of the greedy pruning paper.
+"""VGG-16 with batch normalisation for small images: HYDRA's, and ShrinkBench's with dropout.
 
 ``vgg16_bn``: Simonyan and Zisserman, 2015 (https://arxiv.org/abs/1409.1556), as
 https://arxiv.org/abs/2002.10509 has it: no fifth max-pool, hidden layers of 256, no dropout.
@@ -20,7 +20,7 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 class VGG16BN(nn.Module):
-    """HYDRA's VGG-16.
+    """VGG-16 of HYDRA.
 
     Args:
         num_classes: number of logits.
@@ -75,12 +75,12 @@ class VGG16BN(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         return self.classifier(self.flatten(self.avgpool(self.features(self.normalize(x)))))
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution with a bias, normalisation, ReLU.
+    """A 3x3 convolution with a bias, normalisation, ReLU.
 
     Args:
         inputs: channels in.
@@ -94,12 +94,12 @@ class ConvBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H, W)."""
+        """Return (N, outputs, H, W) of maps (N, inputs, H, W)."""
         return self.relu(self.bn(self.conv(x)))
 
 
 class VGGBNDrop(nn.Module):
-    """The VGG-16 with dropout; its keys are those of JJGO/shrinkbench.
+    """VGG-16 with dropout; its keys are those of JJGO/shrinkbench.
 
     Args:
         num_classes: number of logits.
@@ -146,5 +146,5 @@ class VGGBNDrop(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         return self.classifier(self.flatten(self.pool(self.features(self.normalize(x)))))

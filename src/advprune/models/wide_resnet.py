@@ -1,4 +1,6 @@
-"""Wide residual networks WRN-depth-widen (Zagoruyko and Komodakis, 2016), the large networks of adversarial training.
+"""Wide residual networks WRN-depth-widen (Zagoruyko and Komodakis 2016).
+
+The large networks of adversarial training.
 
 https://arxiv.org/abs/1605.07146. The keys are those of TRADES and HYDRA (``block1.layer.0.conv1``),
 without their unused ``sub_block1``, which never took part in a forward pass.
@@ -13,7 +15,9 @@ from advprune.ranges import Depth, ShareBelowOne, Width, refuse_outside
 
 
 class WideBlock(nn.Module):
-    """Normalise, activate, convolve, twice; the input is added, through a 1x1 convolution where the shape changes.
+    """A block that normalises, activates and convolves, twice, beside a shortcut.
+
+    The shortcut is a 1x1 convolution where the shape changes.
 
     Args:
         inputs: channels in.
@@ -36,7 +40,7 @@ class WideBlock(nn.Module):
             self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         active = self.relu1(self.bn1(x))
         shortcut = x if self.convShortcut is None else self.convShortcut(active)
         out = self.relu2(self.bn2(self.conv1(active)))
@@ -44,7 +48,7 @@ class WideBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width; a module of its own only because the published keys have its name.
+    """Blocks of one width; a module only because the published keys have its name.
 
     Args:
         inputs: channels in.
@@ -62,12 +66,12 @@ class Stage(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         return self.layer(x)
 
 
 class WideResNet(nn.Module):
-    """The network.
+    """A wide ResNet for small images.
 
     Args:
         num_classes: number of logits.
@@ -114,6 +118,6 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, num_classes) logits."""
+        """Return logits (N, num_classes) of pixels (N, C, H, W) in [0, 1]."""
         out = self.block3(self.block2(self.block1(self.conv1(self.normalize(x)))))
         return self.fc(self.flatten(self.pool(self.relu(self.bn1(out)))))

@@ -1,4 +1,6 @@
-"""Activation-weighted magnitude, as ShrinkBench has it (Blalock et al. 2020, https://arxiv.org/abs/2003.03033).
+"""Magnitude weighted by activations (ShrinkBench: Blalock et al. 2020).
+
+https://arxiv.org/abs/2003.03033
 
 The score of a weight is |w| times the mean |input| of the channel it multiplies; of a bias |b|, for
 its input is 1.
@@ -28,6 +30,7 @@ def activation(
     """Score each parameter by |w * mean |input||, the mean over images and places.
 
     Args:
+        model: a network from images (N, C, H, W) to logits (N, K).
         batches: training batches (x, y); the labels are not looked at.
         count: of batches looked at; None: all.
         eligible: model -> the parameters scored.
@@ -81,7 +84,10 @@ def _watch(
 
 
 def _spread(layer: nn.Module, means: Tensor) -> Tensor:
-    """Channel means shaped to multiply the layer's weight; each group of a convolution sees its own channels."""
+    """Return channel means (C,) in a shape that multiplies the layer's weight.
+
+    Each group of a convolution sees its own channels.
+    """
     if isinstance(layer, nn.Conv2d):
         out = layer.out_channels // layer.groups
         return means.view(layer.groups, -1).repeat_interleave(out, dim=0)[:, :, None, None]

@@ -1,4 +1,6 @@
-"""Residual blocks chosen by score (Jordao and Pedrini 2021, https://arxiv.org/abs/2108.04890): the lowest goes first.
+"""Residual blocks chosen by score: the lowest goes first (Jordao and Pedrini 2021).
+
+https://arxiv.org/abs/2108.04890
 
 A stage keeps a floor of blocks; a block whose stage is at the floor is skipped.
 """
@@ -15,9 +17,12 @@ FLOOR = 2
 def order(
     scores: Scores, sites: Sequence[BlockSite], *, gone: Sequence[str] = (), floor: int = FLOOR
 ) -> list[str]:
-    """The blocks that go, first to last, until every stage is at its floor or has none left that may.
+    """Return the names of the blocks that may go, the first to go first.
+
+    The list ends when every stage is at its floor or has no removable block left.
 
     Args:
+        floor: blocks that each stage keeps.
         scores: a scalar per block.
         sites: all blocks of the dense network.
         gone: those that earlier rounds removed.
@@ -51,9 +56,14 @@ def choose(
     gone: Sequence[str] = (),
     floor: int = FLOOR,
 ) -> list[str]:
-    """The blocks to remove now so that at least the share ``ratio`` of the budget is gone, and not one block more.
+    """Return the fewest blocks whose removal takes at least the share ``ratio`` of the budget.
 
     Args:
+        scores: a scalar per block, larger = keep.
+        ratio: share of the dense network's budget to remove in all, in [0, 1).
+        sites: all blocks of the dense network.
+        gone: blocks that earlier rounds removed.
+        floor: blocks that each stage keeps.
         share: all blocks removed, earlier ones too -> share of the dense network's budget gone.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every criterion is held to, wherever it is asked: it scores all it has to, finitely, and changes nothing."""
+"""The contract of every criterion: it scores all it has to, finitely, and changes nothing."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -15,13 +15,13 @@ STATISTICS = "the statistics"
 
 
 def moves_statistics(criterion: Criterion) -> Criterion:
-    """Declare that a criterion moves BatchNorm's statistics, as the authors' code that it follows does."""
+    """Declare that a criterion moves BatchNorm's statistics, as its authors' code does."""
     setattr(criterion, "moves_statistics", True)  # noqa: B010 - a function has no such attribute for mypy
     return criterion
 
 
 def name_of(criterion: Criterion) -> str:
-    """The name a criterion is known by."""
+    """Return the name a criterion is known by."""
     inner = criterion.func if isinstance(criterion, partial) else criterion
     return str(getattr(inner, "__name__", type(inner).__name__))
 
@@ -34,9 +34,12 @@ def ask(
     shapes: Mapping[str, torch.Size],
     **given: Any,
 ) -> Scores:
-    """Ask a criterion for the scores of these names, and make sure that they can be ranked.
+    """Call a criterion; check that its scores are complete and finite, and the model unchanged.
 
     Args:
+        criterion: (model, batches, ...) -> scores.
+        model: the network to score.
+        batches: training batches (x, y).
         shapes: of the scores that are wanted; others are left out.
         given: what the criterion takes besides model and batches.
 
@@ -82,7 +85,7 @@ def _may_move_statistics(criterion: Criterion) -> bool:
 
 
 def _state(model: nn.Module) -> dict[str, Tensor | bool | None]:
-    """Everything that a criterion leaves as it is, by what it is called in a sentence."""
+    """Return everything that a criterion must leave unchanged, by its name in a message."""
     state: dict[str, Tensor | bool | None] = {}
     for path, module in model.named_modules():
         state[f"the mode of {path or 'the model'}"] = module.training
@@ -104,12 +107,12 @@ def _state(model: nn.Module) -> dict[str, Tensor | bool | None]:
 def _change(
     before: dict[str, Tensor | bool | None], after: dict[str, Tensor | bool | None]
 ) -> list[str]:
-    """What is no longer as it was, in words."""
+    """Return the names of what changed."""
     return [name for name in before | after if not _same(before.get(name), after.get(name))]
 
 
 def _same(before: Tensor | bool | None, after: Tensor | bool | None) -> bool:
-    """Whether two are one; of tensors in device, shape and entries, where what is not finite may stay so."""
+    """Return whether two states are equal; in tensors NaN equals NaN."""
     if not isinstance(before, Tensor) or not isinstance(after, Tensor):
         return before is after
     if before.device != after.device or before.shape != after.shape:

@@ -1,4 +1,4 @@
-"""Which parameters a pruner may remove, and how a compression of the whole network is spent on them."""
+"""Which parameters a pruner may remove, and how a whole network's compression is spent on them."""
 
 from collections.abc import Callable
 from typing import cast
@@ -16,9 +16,10 @@ Eligible = Callable[[nn.Module], dict[str, nn.Parameter]]
 def eligible(
     model: nn.Module, *, biases: bool = False, classifier: bool = True
 ) -> dict[str, nn.Parameter]:
-    """The prunable weights, narrowed or widened as greedy adversarial pruning does.
+    """Return the prunable weights, narrowed or widened as greedy adversarial pruning does.
 
     Args:
+        model: a network of convolutions and linear layers.
         biases: also the biases of convolutions and linear layers; never those of normalisation.
         classifier: also the last linear layer, which gives the logits.
 
@@ -49,7 +50,10 @@ def eligible(
 
 
 def completed(model: nn.Module, masks: Masks) -> Masks:
-    """The masks, and an all-True one for each prunable weight that has none: it was left alone, and that is visible."""
+    """Add an all-True mask for each prunable weight that has none, in the model's order.
+
+    So that a weight that was left alone is visible.
+    """
     alone = {
         n: torch.ones_like(p, dtype=torch.bool)
         for n, p in prunable(model).items()
@@ -60,7 +64,7 @@ def completed(model: nn.Module, masks: Masks) -> Masks:
 
 
 def keep_fraction(total: int, removable: int, compression: float) -> float:
-    """The share of removable parameters that stays when the whole network shrinks by ``compression``.
+    """Return the share of removable parameters kept when the network shrinks by ``compression``.
 
     f = (T / c - N) / P of greedy adversarial pruning (https://arxiv.org/abs/2206.07406): all
     parameters count, those that cannot be removed too.
@@ -89,7 +93,7 @@ def keep_fraction(total: int, removable: int, compression: float) -> float:
 
 
 def ratio_for(model: nn.Module, chosen: dict[str, nn.Parameter], compression: float) -> float:
-    """The share of ``chosen`` to remove so that the network has ``compression`` times fewer parameters in all.
+    """Return the share of ``chosen`` to remove for a ``compression`` of the whole network.
 
     Raises:
         UserError: as ``keep_fraction``.

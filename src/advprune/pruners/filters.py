@@ -1,4 +1,4 @@
-"""Filters chosen by score: an order in which they go, and as much of it as a budget asks for.
+"""Filters chosen by score: an order of removal, and as much of it as a budget asks for.
 
 ``layer`` takes the same share of each layer, ``global`` compares scores across layers (Jordao and
 Pedrini's code has both, https://arxiv.org/abs/2108.04890). HYDRA's filters are those of the
@@ -19,16 +19,23 @@ Share = Callable[[dict[str, int]], float]
 
 
 def counted(n: int, ratio: float) -> int:
-    """How many of ``n`` filters the share ``ratio`` is: round(ratio * n), halves to even, but never all of them."""
+    """Return how many of ``n`` filters the share ``ratio`` is, never all of them.
+
+    It is round(ratio * n), halves to even.
+    """
     return min(round(decimal(ratio) * n), n - 1)
 
 
 def order(
     scores: Scores, *, scope: Scope, floor: int, original: Mapping[str, int]
 ) -> list[tuple[str, int]]:
-    """Every filter that may go, the first to go first; the best ``floor`` of each layer never do.
+    """Return every filter that may go as (site, index), the first to go first.
+
+    The best ``floor`` of each layer never go.
 
     Args:
+        scope: ``layer`` orders by the share of a layer gone, ``global`` by score across layers.
+        floor: filters that each layer keeps.
         scores: (F,) per site.
         original: filters that each site had before any round; ``layer`` counts shares of these.
 
@@ -67,9 +74,11 @@ def choose(
     floor: int = 1,
     round_to: int = 1,
 ) -> dict[str, list[int]]:
-    """The filters that stay when at least the share ``ratio`` of the budget goes, and not one filter more.
+    """Return the filters kept when the fewest go that take at least ``ratio`` of the budget.
 
     Args:
+        ratio: share of the dense network's budget to remove in all, in [0, 1).
+        scope: see ``order``.
         scores: (F,) per site.
         share: filters removed per site in this round -> share of the dense network's budget gone by
             then.
@@ -109,7 +118,10 @@ def choose(
 def uniform(
     scores: Scores, ratio: float, *, original: Mapping[str, int], round_to: int = 1
 ) -> dict[str, list[int]]:
-    """The same share of every layer's filters, each layer's rounded by itself: a budget counted in filters."""
+    """Return the filters kept when every layer loses the same share, each rounded by itself.
+
+    A budget counted in filters.
+    """
     check_ratio(ratio)
     sizes = {site: score.numel() for site, score in scores.items()}
     line = order(scores, scope="layer", floor=1, original=original)
@@ -125,9 +137,10 @@ def uniform(
 
 
 def of_weight_scores(scores: Scores, sites: list[str]) -> Scores:
-    """The L1 norm of each filter's learned weight scores (HYDRA's structured variant).
+    """Return the L1 norm of each filter's learned weight scores (HYDRA's structured variant).
 
     Args:
+        sites: names of the convolutions.
         scores: one signed tensor per prunable weight.
     """
     return {site: scores[f"{site}.weight"].detach().abs().flatten(1).sum(1) for site in sites}

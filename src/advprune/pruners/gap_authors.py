@@ -1,4 +1,6 @@
-"""Greedy adversarial pruning to the letter of its authors' code (https://arxiv.org/abs/2206.07406): quirks included.
+"""Greedy adversarial pruning to the letter of its authors' code, quirks included.
+
+O'Brien Weiss et al. 2022, https://arxiv.org/abs/2206.07406.
 
 Against the clean definition in ``gradient``: the ten PGD steps' own weight gradients, taken at the
 predicted label, are added to the one at the true label; PGD walks in normalised space (8/255 there
@@ -45,7 +47,8 @@ def gap_authors(
         batches: training batches (x, y), the whole set.
         scope: where ``score`` is None: ``global`` scores by g, ``layer`` by |g|.
         score: see ``gradient``.
-        eps, step: in units of normalised images.
+        eps: radius of the ball, in units of normalised images.
+        step: of PGD, in the same units.
         steps: of PGD.
         random_start: uniform in the ball.
         leak: whether the steps' weight gradients are added too.
@@ -104,7 +107,7 @@ def _accumulate(
     random_start: bool,
     leak: bool,
 ) -> None:
-    """One batch: the walk of PGD from the normalised images ``z``, then the gradient at its end."""
+    """Add one batch's gradients: those along PGD from normalised images ``z``, then at its end."""
     parameters = list(weights.values())
     with torch.no_grad():
         guessed = model(z).argmax(1)

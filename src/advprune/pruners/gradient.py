@@ -1,4 +1,6 @@
-"""Gradient scores: |w * g| of ShrinkBench (Blalock et al. 2020, https://arxiv.org/abs/2003.03033), and GAP's g.
+"""Gradient scores: |w * g| of ShrinkBench (Blalock et al. 2020), and g of GAP.
+
+ShrinkBench: https://arxiv.org/abs/2003.03033.
 
 Greedy adversarial pruning (O'Brien Weiss et al. 2022, https://arxiv.org/abs/2206.07406) scores each
 parameter by its gradient on adversarial inputs and removes the largest. What differs from the
@@ -40,6 +42,7 @@ def gradient(
     """Score each parameter by the gradient g of the mean cross-entropy.
 
     Args:
+        model: a network from images (N, C, H, W) to logits (N, K).
         batches: training batches (x, y).
         score: ``signed`` is g, ``abs`` |g|, ``weighted`` |w * g|, ``weighted_signed`` w * g.
         attack: (model, x, y) -> x_adv that the gradient is taken at; None: the clean images.
@@ -79,7 +82,7 @@ def gradient(
 
 
 def check_score(score: str) -> None:
-    """Refuse a score that has no such name."""
+    """Check that a score's name is known."""
     if score not in ("signed", "abs", "weighted", "weighted_signed"):
         raise UserError(
             f"score={score!r} is not one of signed (g), abs (|g|), weighted (|w*g|), "
@@ -88,14 +91,14 @@ def check_score(score: str) -> None:
 
 
 def scored(gradients: Scores, weights: dict[str, nn.Parameter], score: Score) -> Scores:
-    """The named score of each parameter, from its gradient."""
+    """Return the named score of each parameter, from its gradient."""
     if score.startswith("weighted"):
         gradients = {name: weights[name].detach() * g for name, g in gradients.items()}
     return {name: g.abs() if score in ("abs", "weighted") else g for name, g in gradients.items()}
 
 
 def add(total: Scores, gradients: Iterable[Tensor | None]) -> None:
-    """Add up gradients in place; a parameter that the loss does not depend on has none."""
+    """Add gradients to ``total`` in place; None is that of a parameter the loss does not use."""
     for summed, g in zip(total.values(), gradients, strict=True):
         if g is not None:
             summed += g
@@ -103,7 +106,7 @@ def add(total: Scores, gradients: Iterable[Tensor | None]) -> None:
 
 @contextmanager
 def borrowed(model: nn.Module, mode: str, weights: Iterable[nn.Parameter]) -> Iterator[None]:
-    """The model in ``mode`` with gradients on ``weights`` alone; all come back, also after an error.
+    """Keep the model in ``mode`` with gradients on ``weights`` alone, then restore it.
 
     Raises:
         UserError: for an unknown mode.

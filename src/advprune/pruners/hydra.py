@@ -1,4 +1,6 @@
-"""HYDRA (Sehwag et al. 2020, https://arxiv.org/abs/2002.10509): masks by importance scores trained on the robust loss.
+"""HYDRA: masks by importance scores trained on the robust loss (Sehwag et al. 2020).
+
+https://arxiv.org/abs/2002.10509
 
 What differs from the authors' code: one mask per optimizer step instead of a sort of every layer in
 every forward; exact counts with stable ties instead of truncated floats; any scope instead of the
@@ -19,9 +21,10 @@ Init = Literal["scaled", "kaiming", "magnitude"]
 
 
 def initial_scores(model: nn.Module, *, init: Init, seed: int) -> Scores:
-    """The scores the search starts from; their absolute value is the importance.
+    """Return the scores the search starts from; their absolute value is the importance.
 
     Args:
+        model: the dense network.
         init: ``scaled`` is the paper's, sqrt(6 / fan_in) * w / max|w| per layer, so the first mask
             is that of magnitude pruning; ``magnitude`` is w itself; ``kaiming`` is random, as in
             hidden networks.
@@ -66,7 +69,7 @@ def _kaiming(weight: Tensor, generator: torch.Generator) -> Tensor:
 def masks_of(
     scores: Scores, ratio: float, scope: scopes.Scope, within: Masks | None = None
 ) -> Masks:
-    """The masks that scores stand for: the largest |s| stay, as many as ``scope`` leaves at ``ratio`` removed."""
+    """Return the masks of scores: the largest |s| stay, as many as ``scope`` keeps at ``ratio``."""
     return scopes.spend(
         {name: s.detach().abs() for name, s in scores.items()}, ratio, scope=scope, within=within
     )
@@ -85,12 +88,14 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(weight: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-    """The effective weight w * mask, with the gradient of w * |s| for the scores and none for the weight.
+    """Return w * mask, with the gradient of w * |s| for the scores and none for the weight.
 
     The choice of the largest passes gradients as the identity does, so dL/ds = w * dL/dw_eff *
     sign(s): pruned entries learn too and can come back, all but a score of exactly zero.
 
     Args:
-        weight, scores, mask: of one shape and device; mask is bool.
+        weight: any shape.
+        scores: of the weight's shape, on its device.
+        mask: bool, of the weight's shape, on its device.
     """
     return _StraightThrough.apply(weight, scores, mask)

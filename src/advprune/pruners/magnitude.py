@@ -1,4 +1,6 @@
-"""Magnitude pruning (Han et al. 2015, https://arxiv.org/abs/1506.02626): the weights nearest zero go first.
+"""Magnitude pruning: the weights nearest zero go first (Han et al. 2015).
+
+https://arxiv.org/abs/1506.02626
 
 On a robustly trained network, fine-tuned with the robust loss, it is the baseline HYDRA calls LWM.
 """
@@ -17,6 +19,7 @@ def magnitude(
     """Score each eligible parameter by |w|.
 
     Args:
+        model: a network; not changed.
         batches: not read; every criterion takes it, so that data-driven ones swap in without a
             special case.
         eligible: model -> the parameters scored.

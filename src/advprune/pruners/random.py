@@ -1,4 +1,4 @@
-"""Random pruning, the baseline every criterion must beat: uniform scores; the scope makes the counts exact."""
+"""Random pruning, the baseline every criterion must beat: uniform scores, exact counts."""
 
 from collections.abc import Iterable
 
@@ -20,6 +20,7 @@ def random(
     """Score each eligible parameter by a number drawn uniformly from [0, 1).
 
     Args:
+        model: a network; not changed.
         batches: not read; see ``magnitude``.
         seed: fixes the scores, on every device; the global generator is not used.
         eligible: model -> the parameters scored.

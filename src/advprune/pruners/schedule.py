@@ -1,4 +1,4 @@
-"""How a ratio is reached over rounds: cumulative ratios, the last of them exactly the one asked for."""
+"""How a ratio is reached over rounds: cumulative ratios that end exactly at it."""
 
 from typing import Literal
 
@@ -9,29 +9,36 @@ Schedule = Literal["one_shot", "linear", "exponential", "cubic"]
 
 
 def one_shot(ratio: float) -> list[float]:
-    """All at once."""
+    """Return one round that removes everything at once."""
     return _ending(ratio, [ratio])
 
 
 def linear(ratio: float, *, rounds: int) -> list[float]:
-    """The same share of the original weights each round."""
+    """Return rounds that each remove the same share of the original weights."""
     return _ending(ratio, [ratio * i / rounds for i in range(1, rounds + 1)])
 
 
 def exponential(ratio: float, *, rounds: int) -> list[float]:
-    """The same share of the remaining weights each round, as in iterative magnitude pruning."""
+    """Return rounds that each remove the same share of the remaining weights.
+
+    As in iterative magnitude pruning.
+    """
     return _ending(ratio, [1 - (1 - ratio) ** (i / rounds) for i in range(1, rounds + 1)])
 
 
 def cubic(ratio: float, *, rounds: int) -> list[float]:
-    """Zhu & Gupta 2017 (https://arxiv.org/abs/1710.01878): fast first, slow last, ratio * (1 - (1 - i/rounds)^3)."""
+    """Return rounds that remove ratio * (1 - (1 - i/rounds)^3) by round i: fast first, slow last.
+
+    Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878.
+    """
     return _ending(ratio, [ratio * (1 - (1 - i / rounds) ** 3) for i in range(1, rounds + 1)])
 
 
 def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 0.0) -> list[float]:
-    """The share removed after each round, by the named schedule.
+    """Return the share removed after each round, by the named schedule.
 
     Args:
+        schedule: name of the schedule.
         ratio: share removed in the end, in [0, 1).
         rounds: 1 of one_shot, at least 2 of the others, which with one round would be one_shot
             under another name.

@@ -1,4 +1,4 @@
-"""How a ratio is spent over the tensors: the same in each, over all at once, or by Erdős–Rényi-Kernel densities."""
+"""How a ratio is spread over the tensors: the same in each, over all at once, or by ERK."""
 
 from fractions import Fraction
 from math import floor, prod
@@ -14,7 +14,7 @@ Scope = Literal["layer", "global", "erk"]
 
 
 def layer(scores: Scores, ratio: float) -> Masks:
-    """Remove the share ``ratio`` of each tensor; ``masks.keep_count`` says how many stay, never none."""
+    """Remove the share ``ratio`` of each tensor, never all; ``masks.keep_count`` has the count."""
     check_ratio(ratio)
     return {
         name: _top_k(name, score, keep_count(score.numel(), ratio))
@@ -23,7 +23,9 @@ def layer(scores: Scores, ratio: float) -> Masks:
 
 
 def global_(scores: Scores, ratio: float) -> Masks:
-    """Remove the share ``ratio`` of all weights together, lowest scores first, but leave each tensor its best one.
+    """Remove the share ``ratio`` of all weights together, but leave each tensor its best one.
+
+    The lowest scores go first.
 
     The total is exact. Wherever plain global ranking empties no tensor, this equals it.
 
@@ -53,7 +55,9 @@ def _around(score: Tensor, at: int) -> tuple[Tensor, Tensor]:
 
 
 def erk(scores: Scores, ratio: float) -> Masks:
-    """Erdős–Rényi-Kernel (Evci et al. 2020, https://arxiv.org/abs/1911.11134): density ∝ sum(dims) / prod(dims).
+    """Spread the ratio by Erdős–Rényi-Kernel densities, ∝ sum(dims) / prod(dims).
+
+    Evci et al. 2020, https://arxiv.org/abs/1911.11134.
 
     Tensors whose share would pass 1 stay dense; the total over all is exact and no tensor is
     emptied. Whole weights are dealt by Jefferson's method, so that a higher ratio never gives any
@@ -70,9 +74,10 @@ def erk(scores: Scores, ratio: float) -> Masks:
 
 
 def spend(scores: Scores, ratio: float, *, scope: Scope, within: Masks | None = None) -> Masks:
-    """Spend ``ratio`` by the named scope.
+    """Return the masks that remove ``ratio`` by the named scope.
 
     Args:
+        scope: ``layer``, ``global`` or ``erk``.
         scores: importance per prunable weight, larger = keep.
         ratio: share removed of all the weights scored, in [0, 1); cumulative over rounds.
         within: masks of an earlier round, or of a network that was sparse before; what they removed
@@ -123,7 +128,10 @@ def _total(scores: Scores, ratio: float) -> int:
 
 
 def _erk_counts(shapes: list[tuple[int, ...]], total: int) -> list[int]:
-    """Deal ``total`` weights, min 1 and max prod(shape) each, in proportion to sum(shape): exact, in rationals."""
+    """Distribute ``total`` weights in proportion to sum(shape), 1 to prod(shape) each.
+
+    Exact, in rationals.
+    """
     sizes, dims = [prod(shape) for shape in shapes], [sum(shape) for shape in shapes]
 
     def shares(rate: Fraction) -> list[Fraction]:

@@ -1,4 +1,6 @@
-"""How the code of https://arxiv.org/abs/2206.07406 turns scores into masks: by thresholds, so that counts follow ties.
+"""Masks by thresholds, as the code of greedy adversarial pruning makes them: counts follow ties.
+
+https://arxiv.org/abs/2206.07406
 
 Differs from the scopes in that nothing makes the counts exact, and that a global threshold may
 empty a tensor.
@@ -17,7 +19,9 @@ Scope = Literal["global", "layer"]
 
 
 def quantile(scores: Scores, ratio: float, *, scope: str) -> Masks:
-    """Remove what is strictly below the ``ratio`` quantile (numpy's, linear), of all scores or of each tensor's.
+    """Remove what is strictly below the ``ratio`` quantile, of all scores or of each tensor's.
+
+    The quantile is numpy's, linear.
 
     Ties at the threshold stay. Where the threshold is exactly 0, zeros are ranked at random between
     the negative and the positive scores, and the threshold is found anew. Of n distinct scores n -
@@ -46,7 +50,7 @@ def quantile(scores: Scores, ratio: float, *, scope: str) -> Masks:
 
 
 def bernoulli(scores: Scores, ratio: float) -> Masks:
-    """Keep each parameter with the chance 1 - ratio: ``scores`` are uniform in [0, 1), as ``random`` gives them.
+    """Keep each parameter with the chance 1 - ratio; ``scores`` are uniform in [0, 1).
 
     The count that stays is so only in expectation.
     """

@@ -1,4 +1,6 @@
-"""Fake quantization (Jacob et al. 2018, https://arxiv.org/abs/1712.05877): float numbers that 8 bits can say.
+"""Fake quantization: float numbers that 8 bits can represent (Jacob et al. 2018).
+
+https://arxiv.org/abs/1712.05877
 
 Weights are symmetric per output channel, int8, zero at zero, so a pruned weight stays exactly zero.
 Activations are affine per tensor, uint8. Gradients go straight through. As fbgemm and
@@ -19,35 +21,38 @@ LARGEST = 2**30  # of a bias: half of int32, the rest for the products that are 
 
 
 def rounded(x: Tensor) -> Tensor:
-    """To the nearest whole number, halves to even, with the gradient of ``x`` itself."""
+    """Round to the nearest whole number, halves to even; the gradient is that of ``x`` itself."""
     return x + (x.round() - x).detach()
 
 
 def weight_scales(weight: Tensor) -> Tensor:
-    """The step of each output channel (O,); 1 where a channel is all zero."""
+    """Return the step of each output channel (O,); 1 where a channel is all zero."""
     largest = weight.detach().flatten(1).abs().amax(1)
     return torch.where(largest > 0, largest / WEIGHT_STEPS, 1.0)
 
 
 def fake_weight(weight: Tensor) -> Tensor:
-    """The weight as its int8 says it, differentiable where it is not cut off."""
+    """Return the float values of the weight's int8, differentiable where it is not clamped."""
     scale = weight_scales(weight).view(-1, *[1] * (weight.dim() - 1))
     return rounded(weight / scale).clamp(-128, 127) * scale
 
 
 def integer_weight(weight: Tensor) -> Tensor:
-    """The weight's int8."""
+    """Return the weight as int8."""
     scale = weight_scales(weight).view(-1, *[1] * (weight.dim() - 1))
     return (weight.detach() / scale).round().clamp(-128, 127).to(torch.int8)
 
 
 def whole_bias(bias: Tensor, step: Tensor) -> Tensor:
-    """The bias in steps, as its int32 says it; a dead layer's steps are so small that it is cut off."""
+    """Return the bias in whole steps, as int32 holds it; clamped where steps are tiny."""
     return rounded(bias / step).clamp(-LARGEST, LARGEST)
 
 
 def affine(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
-    """Scale and zero point (a whole float) that spread ``levels`` steps over [low, high], widened to hold zero."""
+    """Return the scale and zero point that spread ``levels`` steps over [low, high].
+
+    The range is widened to hold zero; the zero point is a whole float.
+    """
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = (high - low) / levels
     scale = torch.where(scale > 0, scale, 1.0)
@@ -55,12 +60,14 @@ def affine(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 
 def fake_activation(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    """The activation as its uint8 says it, differentiable where it is not cut off."""
+    """Return the float values of the activation's uint8, differentiable where not clamped."""
     return ((rounded(x / scale) + zero).clamp(0, TOP) - zero) * scale
 
 
 class ActivationQuant(nn.Module):
-    """Quantizes what passes: by the range it saw while ``observing`` (static), or by each image's own (dynamic).
+    """A layer that quantizes activations, by a measured range or by each image's own.
+
+    A static range is measured while ``observing``.
 
     Args:
         levels: steps that the range gets, up to 255.
@@ -78,7 +85,7 @@ class ActivationQuant(nn.Module):
             self.register_buffer("high", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, …) -> (N, …)."""
+        """Quantize activations: (N, …) -> (N, …)."""
         if self.ranges == "dynamic":
             flat = x.detach().flatten(1)
             scale, zero = affine(flat.amin(1), flat.amax(1), self.levels)
@@ -91,33 +98,39 @@ class ActivationQuant(nn.Module):
         return fake_activation(x, *self.numbers())
 
     def numbers(self) -> tuple[Tensor, Tensor]:
-        """Scale and zero point of a static range."""
+        """Return scale and zero point of a static range."""
         return affine(self.low, self.high, self.levels)
 
 
 class QuantConv2d(nn.Conv2d):
-    """A convolution that sees its weight as int8 and its bias as int32."""
+    """A convolution that uses its weight as int8 and its bias as int32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As of any convolution."""
+        """Convolve as ``nn.Conv2d`` does."""
         return self._conv_forward(x, fake_weight(self.weight), _fake_bias(self))
 
 
 class QuantLinear(nn.Linear):
-    """A linear layer that sees its weight as int8 and its bias as int32."""
+    """A linear layer that uses its weight as int8 and its bias as int32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As of any linear layer."""
+        """Multiply as ``nn.Linear`` does."""
         return nn.functional.linear(x, fake_weight(self.weight), _fake_bias(self))
 
 
 def follow(layer: QuantConv2d | QuantLinear, quantizer: ActivationQuant) -> None:
-    """Say which quantizer is before a layer: its step is part of the bias's. It stays no part of the layer."""
+    """Tell a layer which quantizer comes before it: its step is part of the bias's.
+
+    The quantizer does not become a submodule of the layer.
+    """
     layer.__dict__["_before"] = [quantizer]
 
 
 def _fake_bias(layer: QuantConv2d | QuantLinear) -> Tensor | None:
-    """The bias as its int32 says it; in float behind a dynamic range, where int8 networks add it in float too."""
+    """Return the float values of the bias's int32.
+
+    Behind a dynamic range it stays float, as int8 networks add it in float there.
+    """
     quantizer: ActivationQuant = layer.__dict__["_before"][0]
     if layer.bias is None or quantizer.ranges == "dynamic" or quantizer.observing:
         return layer.bias

@@ -1,4 +1,4 @@
-"""The int8 network: the numbers of a fake-quantized one, in onnxruntime's integer kernels (extra ``quant``).
+"""The int8 network: a fake-quantized one in onnxruntime's integer kernels (extra ``quant``).
 
 onnxruntime and not torchao (https://github.com/pytorch/ao): its graph is written here number by
 number, so both faces share their scales; it needs no compiler on the user's machine, has
@@ -21,7 +21,10 @@ ROUNDING = 0.1
 
 
 def integers(net: fx.GraphModule) -> dict[str, Tensor]:
-    """All that an int8 network stores: int8 weights and scales, biases, each activation's scale and zero point."""
+    """Return all that an int8 network stores.
+
+    Int8 weights and scales, biases, each activation's scale and zero point.
+    """
     stored: dict[str, Tensor] = {}
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -43,7 +46,7 @@ def integers(net: fx.GraphModule) -> dict[str, Tensor]:
 
 
 def session(model: bytes, *, threads: int | None = None) -> Any:
-    """onnxruntime's session of a model on the CPU.
+    """Open a model in onnxruntime on the CPU.
 
     Raises:
         UserError: if onnxruntime is not installed.
@@ -62,7 +65,7 @@ def session(model: bytes, *, threads: int | None = None) -> Any:
 
 
 class Int8(nn.Module):
-    """Answers by the int8 network on the CPU; its gradient, where one is asked for, is the fake-quantized twin's.
+    """The int8 network on the CPU, with the gradient of its fake-quantized twin.
 
     Args:
         fake_quant: a calibrated network of ``prepare.quantize``.
@@ -81,7 +84,7 @@ class Int8(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, K) logits."""
+        """Return logits (N, K) of pixels (N, C, H, W) in [0, 1]."""
         pixels = x.detach().cpu().numpy().astype(np.float32)
         batches = np.split(pixels, len(pixels)) if self._alone and len(pixels) else [pixels]
         answers = np.concatenate([self._session.run(None, {"x": batch})[0] for batch in batches])
@@ -93,11 +96,12 @@ class Int8(nn.Module):
 
 
 def onnx(fake_quant: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
-    """Write the int8 network with a free batch size, and check the file's logits against the fake-quantized twin's.
+    """Write the int8 network with a free batch size, and check its logits against its twin's.
 
     Dynamic ranges are a batch's there: one image at a time answers as it was judged.
 
     Args:
+        path: of the file to write.
         fake_quant: a calibrated network of ``prepare.quantize``, on the CPU.
         shape: (C, H, W) of an image; pixels in [0, 1], for the normalisation is inside. ``x`` in,
             ``y`` out.

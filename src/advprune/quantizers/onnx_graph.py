@@ -1,4 +1,4 @@
-"""A fake-quantized network written as an ONNX graph of the same numbers, which onnxruntime runs in integers.
+"""Write a fake-quantized network as an ONNX graph, which onnxruntime runs in integers.
 
 Static: quantize and dequantize nodes around each operator, which onnxruntime fuses into its integer
 kernels. Dynamic: ``DynamicQuantizeLinear`` with ``ConvInteger`` or ``MatMulInteger``.
@@ -25,7 +25,7 @@ OPSET, IR = 17, 9
 
 
 def written(net: fx.GraphModule, *, quantized: bool = True) -> bytes:
-    """The network as a serialised ONNX model from ``x`` (n, C, H, W) to ``y`` (n, K).
+    """Serialise the network as an ONNX model from ``x`` (n, C, H, W) to ``y`` (n, K).
 
     Args:
         net: of ``prepare.quantize``, calibrated.
@@ -97,7 +97,7 @@ class _Writer:
         return self._plain(node, what, given)
 
     def _plain(self, node: fx.Node, what: Any, given: list[str]) -> str:
-        """Operators without numbers of their own."""
+        """Write an operator that has no weights."""
         if isinstance(what, nn.ReLU) or what is F.relu:
             return self._add("Relu", given)
         if isinstance(what, nn.ReLU6):

@@ -1,4 +1,4 @@
-"""From a float network to its fake-quantized twin: batch norm folded, quantizers put in, their ranges calibrated.
+"""From a float network to its fake-quantized twin: fold, insert quantizers, calibrate.
 
 Post-training static and dynamic quantization, and the network that quantization-aware training
 starts from (Jacob et al. 2018, https://arxiv.org/abs/1712.05877; Krishnamoorthi 2018,
@@ -34,21 +34,21 @@ KEEPS_CALLS = {F.pad, operator.getitem, torch.flatten}
 
 
 class _Tracer(fx.Tracer):
-    """Looks into a network's own blocks and takes its first layer, the standardisation of pixels, as one."""
+    """A tracer that enters blocks and takes the standardisation of pixels as one layer."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return standardises(m) or super().is_leaf_module(m, module_qualified_name)
 
 
 def standardises(module: nn.Module) -> bool:
-    """Whether this is the layer that subtracts a mean and divides by a deviation."""
+    """Return whether a layer subtracts a mean and divides by a deviation."""
     return all(isinstance(getattr(module, name, None), Tensor) for name in ("mean", "std"))
 
 
 def quantize(
     model: nn.Module, *, ranges: Literal["static", "dynamic"] = "static", levels: Levels = 127
 ) -> fx.GraphModule:
-    """A fake-quantized copy of ``model``; static ranges still have to be calibrated.
+    """Return a fake-quantized copy of ``model``; static ranges are still to be calibrated.
 
     Args:
         model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), left as found. Its weights keep their
@@ -89,12 +89,12 @@ def _graph(model: nn.Module) -> fx.Graph:
 
 
 def inputs(node: fx.Node) -> tuple[Any, ...]:
-    """What a node is given, in order."""
+    """Return a node's positional arguments."""
     return cast(tuple[Any, ...], node.args)
 
 
 def of(net: fx.GraphModule, node: fx.Node) -> Any:
-    """The module a node calls, or the function."""
+    """Return the module or the function that a node calls."""
     return net.get_submodule(str(node.target)) if node.op == "call_module" else node.target
 
 
@@ -133,7 +133,7 @@ def _check(net: fx.GraphModule) -> None:
 
 
 def _fold(net: fx.GraphModule) -> None:
-    """Put each batch norm into the convolution or linear layer before it; one without such stays, in float."""
+    """Fold each batch norm into the layer before it; one without such a layer stays, in float."""
     for node in list(net.graph.nodes):
         if node.op != "call_module" or not isinstance(of(net, node), NORMS):
             continue
@@ -150,7 +150,11 @@ def _fold(net: fx.GraphModule) -> None:
 
 
 def _insert(net: fx.GraphModule, ranges: Literal["static", "dynamic"], levels: int) -> None:
-    """Static: behind everything that makes numbers, but the logits. Dynamic: before each layer with weights."""
+    """Insert the quantizers.
+
+    Static: after everything that computes new numbers, but the logits. Dynamic: before each layer
+    with weights.
+    """
     net.add_module("quantizers", nn.ModuleDict())
     if ranges == "dynamic":
         for node in list(net.graph.nodes):
@@ -195,7 +199,7 @@ def _put(
 
 @torch.no_grad()
 def calibrate(net: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Let the static quantizers see images (N, C, H, W); each then spans what it saw.
+    """Measure the static ranges on images (N, C, H, W).
 
     Returns:
         How many quantizers there are.

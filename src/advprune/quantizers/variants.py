@@ -1,10 +1,10 @@
-"""A quantized network with its other faces: what is judged, the float twin it was made from, the fake-quantized one."""
+"""A quantized network with its variants: the float network, and the fake-quantized one."""
 
 from torch import Tensor, nn
 
 
 class Quantized(nn.Module):
-    """Judged as ``judged``; attacks may craft on a face of it.
+    """A quantized network, evaluated as ``judged``; attacks may use a variant of it.
 
     Args:
         judged: the network whose answers count.
@@ -18,5 +18,5 @@ class Quantized(nn.Module):
         self.faces = nn.ModuleDict({"float_twin": float_twin, "fake_quant": fake_quant})
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, K) logits."""
+        """Return logits (N, K) of pixels (N, C, H, W) in [0, 1]."""
         return self.judged(x)

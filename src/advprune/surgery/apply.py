@@ -12,6 +12,7 @@ def apply(model: nn.Module, masks: Masks) -> nn.Module:
     Nothing is changed unless every mask fits. Mode, gradients and flags stay as they are.
 
     Args:
+        model: a network.
         masks: one per prunable weight; they may lie on another device.
 
     Returns:

@@ -14,6 +14,7 @@ def remove(model: nn.Module, sites: list[BlockSite], names: list[str]) -> nn.Mod
     passed one.
 
     Args:
+        model: a residual network.
         sites: of this model, as it was dense.
         names: of the blocks to remove.
 
@@ -35,7 +36,10 @@ def remove(model: nn.Module, sites: list[BlockSite], names: list[str]) -> nn.Mod
 
 @torch.no_grad()
 def silence(model: nn.Module, sites: list[BlockSite], names: list[str]) -> nn.Module:
-    """The masked twin of ``remove``, in place: the branch's last layer gives zero, the shortcut stays."""
+    """Zero the last layer of each named block's branch, in place: the masked twin of ``remove``.
+
+    The shortcut stays.
+    """
     by_name = {site.name: site for site in sites}
     for name in names:
         last = model.get_submodule(by_name[name].branch)

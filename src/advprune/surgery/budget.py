@@ -16,7 +16,7 @@ Budget = Literal["parameters", "macs", "filters", "blocks"]
 
 @dataclass(frozen=True)
 class Dense:
-    """What is known of a network before anything is removed.
+    """Sizes and costs of a network before anything is removed.
 
     Args:
         filters: its filter sites.
@@ -33,13 +33,13 @@ class Dense:
     costs: dict[str, Layer]
 
     def left(self, removed: dict[str, int], gone: list[str]) -> dict[str, Layer]:
-        """Each layer's cost without ``removed`` filters per site and without the ``gone`` blocks."""
+        """Return each layer's cost without ``removed`` filters per site and the ``gone`` blocks."""
         costs = without(self.costs, self.groups, removed)
         inside = tuple(f"{name}." for name in gone)
         return {name: layer for name, layer in costs.items() if not name.startswith(inside)}
 
     def share(self, budget: Budget, removed: dict[str, int], gone: list[str]) -> float:
-        """The share of the budget that is gone, in [0, 1].
+        """Return the share of the budget that is gone, in [0, 1].
 
         Raises:
             UserError: if the network has nothing of the kind, or the budget is unknown.
@@ -64,9 +64,12 @@ def dense(
     blocks: list[BlockSite],
     shape: tuple[int, int, int],
 ) -> Dense:
-    """Measure a network; it is left as it was.
+    """Measure a network; it is not changed.
 
     Args:
+        model: the dense network.
+        filters: its filter sites.
+        blocks: its residual blocks.
         shape: (C, H, W) of an image.
     """
     widths = {site.conv: width(model, site.conv) for site in filters}

@@ -1,4 +1,4 @@
-"""What a network costs, layer by layer, and what it would cost with some filters fewer: parameters and MACs."""
+"""What a network costs in parameters and MACs, layer by layer, also with some filters fewer."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's cost. MACs are multiplications of weights, as torch's flop counter has them (half its FLOPs).
+    """One layer's cost. A MAC is one multiplication of a weight: half of torch's FLOPs.
 
     Args:
         outputs: channels or features.
@@ -33,19 +33,20 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """Learned numbers."""
+        """Count the learned numbers."""
         return self.outputs * (self.inputs * self.weights + self.biases)
 
     @property
     def macs(self) -> int:
-        """For one image."""
+        """Count the multiplications for one image."""
         return self.outputs * self.inputs * self.weights * self.positions
 
 
 def layers(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Layer]:
-    """The cost of every layer that has parameters.
+    """Return the cost of every layer that has parameters.
 
     Args:
+        model: a network; not changed.
         shape: (C, H, W) of an image.
 
     Returns:
@@ -83,14 +84,14 @@ def _recorder(name: str, found: dict[str, Layer]):  # type: ignore[no-untyped-de
 
 
 def total(costs: dict[str, Layer]) -> tuple[int, int]:
-    """Parameters and MACs of all layers."""
+    """Sum the parameters and the MACs of all layers."""
     return sum(layer.parameters for layer in costs.values()), sum(
         layer.macs for layer in costs.values()
     )
 
 
 def without(costs: dict[str, Layer], groups: Groups, removed: dict[str, int]) -> dict[str, Layer]:
-    """The costs with this many filters fewer at each site."""
+    """Return the costs with this many filters fewer at each site."""
     lost: dict[tuple[str, str], int] = {}
     for site, count in removed.items():
         for follower in groups[site]:

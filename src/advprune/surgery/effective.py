@@ -1,4 +1,4 @@
-"""Effective weights made once and shared by many forwards, and the signs that they no longer hold."""
+"""Effective weights computed once and shared by many forward passes, and when they are stale."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 class Effective:
-    """Effective weights by name, and the state of what they were made from.
+    """Effective weights by name, and the state of what they were computed from.
 
     Args:
         weights: the effective weights; with a graph to the sources if gradients were on.
@@ -29,7 +29,10 @@ class Effective:
                 weight.register_hook(partial(_mark, self._spent))
 
     def stale(self, sources: Sequence[Tensor]) -> bool:
-        """Whether a source was written or replaced, a backward pass spent the graph, or a graph is needed and missing.
+        """Return whether the effective weights must be computed again.
+
+        That is when a source was written or replaced, a backward pass freed the graph, or a graph
+        is needed and missing.
 
         Sources that have been frozen since (an attack does that) leave the weights as good as they
         were.
@@ -45,7 +48,7 @@ class Effective:
 
 
 class _Steps:
-    """How many optimizer steps this process has taken: fused ones write weights without raising their version."""
+    """A count of optimizer steps: fused ones write weights without raising their version."""
 
     taken = 0
 

@@ -1,4 +1,4 @@
-"""A network as a file that others run: safetensors, or ONNX whose outputs are checked in onnxruntime."""
+"""Export a network as safetensors, or as ONNX whose outputs are checked in onnxruntime."""
 
 import importlib.util
 from pathlib import Path
@@ -23,7 +23,7 @@ def safetensors(model: nn.Module, path: Path) -> Path:
 
 
 def check_packages() -> None:
-    """Refuse to write ONNX where a package is missing.
+    """Check that the packages that ONNX needs are installed.
 
     Raises:
         UserError: naming it, and how to install it.
@@ -41,6 +41,7 @@ def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
     """Write an ONNX file with a free batch size, and check its logits against the model's.
 
     Args:
+        path: of the file to write.
         model: on the CPU.
         shape: (C, H, W) of an image; pixels in [0, 1], for the normalisation is inside.
 

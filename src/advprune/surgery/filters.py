@@ -1,4 +1,4 @@
-"""Filters removed for real: every layer that speaks of them gets smaller; or only silenced, for comparison."""
+"""Filters removed for real: every layer that depends on them shrinks; or zeroed, for comparison."""
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,10 @@ Kept = dict[str, list[int]]  # {site name: filters that stay, ascending}
 
 
 def remove(model: nn.Module, groups: Groups, kept: Kept) -> nn.Module:
-    """Slice away all filters that are not kept, in place; the rest of the weights stay what they are.
+    """Slice away all filters that are not kept, in place; the other weights keep their values.
 
     Args:
+        model: a network.
         groups: of this model as it is now.
         kept: sites that are absent keep everything.
 
@@ -32,7 +33,9 @@ def remove(model: nn.Module, groups: Groups, kept: Kept) -> nn.Module:
 
 @torch.no_grad()
 def silence(model: nn.Module, groups: Groups, kept: Kept) -> nn.Module:
-    """The masked twin of ``remove``, in place and of the dense shape: nothing reads the filters that are not kept.
+    """Zero all that reads the filters that are not kept, in place: the masked twin of ``remove``.
+
+    The network keeps its dense shape.
 
     Their readers' weights are zeroed and not their own, for a BatchNorm turns a filter of zeros
     into a constant.
@@ -49,12 +52,12 @@ def silence(model: nn.Module, groups: Groups, kept: Kept) -> nn.Module:
 
 
 def width(model: nn.Module, conv: str) -> int:
-    """The filters of a convolution."""
+    """Return the number of filters of a convolution."""
     return model.get_parameter(f"{conv}.weight").shape[0]
 
 
 def check(model: nn.Module, groups: Groups, kept: Kept) -> None:
-    """Refuse what cannot be cut; see ``remove``."""
+    """Check that the filters can be removed; see ``remove`` for the errors."""
     for site, indices in kept.items():
         if site not in groups:
             raise UserError(
@@ -90,7 +93,7 @@ def _slice(module: nn.Module, follower: Follower, indices: list[int]) -> None:
 
 
 def fit_attributes(module: nn.Module) -> None:
-    """Let a layer's own numbers say what its weights are: channels, features, groups of a depthwise convolution."""
+    """Set a layer's channels, features and groups to what its weights have."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     if isinstance(module, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""What must be sliced together when a filter goes: torch-pruning's dependency graph asked, its indices kept as values.
+"""What must be sliced together when a filter goes, read from torch-pruning's dependency graph.
 
 Torch-Pruning (Fang et al. 2023, https://arxiv.org/abs/2301.12900) finds the followers (BatchNorm,
 depthwise convolutions, the next layer's inputs, also across a flatten); it neither chooses nor cuts
@@ -39,9 +39,10 @@ Groups = dict[
 
 
 def groups(model: nn.Module, sites: list[FilterSite], shape: tuple[int, int, int]) -> Groups:
-    """The followers of every site.
+    """Return the followers of every site.
 
     Args:
+        model: a network; not changed.
         sites: of this model.
         shape: (C, H, W) of an image.
 

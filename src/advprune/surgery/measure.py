@@ -1,4 +1,4 @@
-"""Sizes that matter to users: what is stored, what is multiplied, how long an image takes beside the dense network."""
+"""Sizes that matter to users: bytes stored, multiplications, and seconds per image."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ from advprune.surgery.cost import layers
 
 
 def nonzeros(model: nn.Module) -> dict[str, int]:
-    """Entries that are not zero in each convolution's and linear layer's weight."""
+    """Count the non-zero entries of each convolution's and linear layer's weight."""
     return {
         f"{name}.weight": int(torch.count_nonzero(module.weight))
         for name, module in model.named_modules()
@@ -21,7 +21,7 @@ def nonzeros(model: nn.Module) -> dict[str, int]:
 
 
 def effective_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Multiplications by weights that are not zero, for one image; what ideal sparse hardware would do."""
+    """Count one image's multiplications by non-zero weights, as ideal sparse hardware would."""
     costs = layers(model, shape)
     return sum(
         count * costs[name.removesuffix(".weight")].positions
@@ -30,7 +30,9 @@ def effective_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
 
 
 def file_bytes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Bytes of the tensors: ``dense`` as they are, ``sparse`` each as a bit per entry and its non-zero values.
+    """Return the bytes of the tensors, stored ``dense`` and ``sparse``.
+
+    Sparse is a bit per entry and the non-zero values.
 
     A tensor that is smaller dense stays dense in ``sparse``; headers are not counted.
     """
@@ -48,9 +50,12 @@ def file_bytes(state: Mapping[str, Tensor]) -> dict[str, int]:
 def latencies(
     models: Mapping[str, nn.Module], shape: tuple[int, int, int], *, batch: int, repeats: int = 15
 ) -> dict[str, float]:
-    """Seconds of one forward pass of a batch for each model, measured in turns so that a busy moment hits all alike.
+    """Return the seconds of one forward pass of a batch for each model.
+
+    Models are measured in turns, so that a busy moment hits all alike.
 
     Args:
+        batch: images in the batch.
         models: on the CPU, by name.
         shape: (C, H, W) of an image.
         repeats: turns; the median is returned.

@@ -1,4 +1,4 @@
-"""A smaller network as a value: which filters stay, which blocks are gone, each tensor's shape; JSON, never pickle."""
+"""A smaller network as a value: filters kept, blocks gone, tensor shapes; JSON, never pickle."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -37,7 +37,7 @@ class Structure:
         write_atomically(path, json.dumps(asdict(self)))
 
     def then(self, later: "Structure") -> "Structure":
-        """This and what was removed from the network it left, as one."""
+        """Return this structure and a later one of the network it left, as one."""
         filters = dict(self.filters)
         for site, kept in later.filters.items():
             filters[site] = [self.filters[site][i] for i in kept] if site in self.filters else kept
@@ -60,7 +60,7 @@ def load(path: Path) -> Structure:
 
 
 def shapes(model: nn.Module) -> dict[str, list[int]]:
-    """Of every tensor of the state dict."""
+    """Return the shape of every tensor of the state dict."""
     return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
@@ -72,13 +72,13 @@ def shrink(
     sites: list[BlockSite],
     masked: bool = False,
 ) -> nn.Module:
-    """Cut a dense network down to a structure in place, its weights kept; ``masked`` only silences what goes."""
+    """Cut a dense network down to a structure in place; ``masked`` only zeroes what goes."""
     (filters.silence if masked else filters.remove)(dense, groups, structure.filters)
     return (blocks.silence if masked else blocks.remove)(dense, sites, structure.blocks)
 
 
 def rebuild(dense: nn.Module, structure: Structure) -> nn.Module:
-    """Give a freshly built dense network the shapes of a structure, in place; its weights are to be loaded next.
+    """Give a new dense network the shapes of a structure, in place; load its weights next.
 
     Needs no dependency graph and runs nothing from the file.
 
@@ -125,7 +125,10 @@ def _resize(model: nn.Module, name: str, tensor: Tensor, shape: list[int]) -> No
 
 
 def misses_structure(model: nn.Module, weights: dict[str, Tensor]) -> bool:
-    """Whether weights look like this network's after filters or blocks were removed: names and shapes only shrink."""
+    """Return whether weights look like this network's after filters or blocks were removed.
+
+    Then names are missing and shapes are smaller, and nothing else.
+    """
     own = model.state_dict()
     if not weights.keys() <= own.keys():
         return False

@@ -1,4 +1,4 @@
-"""A network seen through masks: pruned weights count as zero; the masks are fixed, or follow learned scores.
+"""A network seen through masks: pruned weights count as zero; masks are fixed, or follow scores.
 
 All forwards between two optimizer steps share one set of effective weights, so the ten attack steps
 of a training step are ten plain forwards and not ten rankings of every layer.
@@ -19,7 +19,7 @@ NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 class Subnet(nn.Module):
-    """``net`` with its weights seen through masks: a module like any other, which owns ``net`` from here on.
+    """A network whose weights are seen through masks; it owns ``net`` from here on.
 
     Given ``masks``, they are fixed and every parameter of ``net`` trains; pruned weights decay but
     stay unseen. Given ``scores``, it searches: the scores train, weights and biases are frozen, and
@@ -88,12 +88,12 @@ class Subnet(nn.Module):
 
     @property
     def masks(self) -> Masks:
-        """A copy of the masks, in a search those of the present scores, on the network's device."""
+        """Copy the masks, in a search those of the present scores, on the network's device."""
         self._ensure_fresh()
         return {name: self._mask(name).clone() for name in self._names}
 
     def set_masks(self, masks: Masks) -> None:
-        """Put other fixed masks in place of the present ones: a later round of pruning.
+        """Replace the fixed masks by others: a later round of pruning.
 
         Raises:
             UserError: naming the tensor, if they do not fit ``net``.
@@ -106,7 +106,9 @@ class Subnet(nn.Module):
                 self._mask(name).copy_(mask)
 
     def refresh(self) -> None:
-        """Choose the masks (in a search) and build the effective weights, with their graph if gradients are on.
+        """Choose the masks (in a search) and compute the effective weights.
+
+        They have a graph if gradients are on.
 
         To be called at the start of each training step; all forwards until the next optimizer step
         share the result.
@@ -121,7 +123,10 @@ class Subnet(nn.Module):
 
     @contextmanager
     def pruned(self) -> Iterator[nn.Module]:
-        """Lend ``net`` with effective weights in place of its own, for code that reads weights, such as bounds."""
+        """Yield ``net`` with effective weights in place of its own, for code that reads weights.
+
+        Bounds do.
+        """
         if self._lent:
             yield self.net
             return
@@ -133,7 +138,8 @@ class Subnet(nn.Module):
             for module, key in self._holders[name]
         ]
         self._lent = True
-        try:  # what torch.func.functional_call does, with the places looked up once and not per forward
+        # as torch.func.functional_call does, with the places looked up once and not per forward
+        try:
             for name, weight in self._effective.weights.items():
                 for module, key in self._holders[name]:
                     module._parameters[key] = cast(nn.Parameter, weight)
@@ -144,17 +150,17 @@ class Subnet(nn.Module):
             self._lent = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K) of the pruned network at pixels ``x`` (N, C, H, W)."""
+        """Return the pruned network's logits (N, K) at pixels ``x`` (N, C, H, W)."""
         with self.pruned() as net:
             return net(x)
 
     def trainable(self) -> Iterator[nn.Parameter]:
-        """What an optimizer gets: in a search the scores, then unfrozen normalisation; otherwise all parameters."""
+        """Yield what is trained: in a search scores and unfrozen norms, else all parameters."""
         yield from self.scores.values()
         yield from (parameter for parameter in self.net.parameters() if parameter.requires_grad)
 
     def export(self) -> tuple[dict[str, Tensor], Masks]:
-        """The state dict of the plain ``net``, pruned weights exactly zero, and the masks; copies on its device."""
+        """Copy the state dict of ``net``, pruned weights exactly zero, and the masks."""
         masks = self.masks
         state = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
         of_weight = {id(self._weight(name)): mask for name, mask in masks.items()}
@@ -166,7 +172,7 @@ class Subnet(nn.Module):
         return state, masks
 
     def train(self, mode: bool = True) -> "Subnet":
-        """As of any module, but ``bn="freeze_all"`` keeps normalisation in eval mode during a search."""
+        """Set the mode; with ``bn="freeze_all"`` a search keeps normalisation in eval mode."""
         super().train(mode)
         if self._choose is not None and self._bn == "freeze_all":
             for module in _norms(self.net):

@@ -1,4 +1,4 @@
-"""The pixel constants that a file may hold, compared with those the network standardises with."""
+"""The pixel constants in a file, compared with those the network standardises with."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ BYTES = 2.0
 
 @dataclass(frozen=True)
 class Constants:
-    """The mean and std that lie in a file, in [0, 1] pixel units; None where it has none.
+    """The mean and std in a file, in [0, 1] pixel units; None where it has none.
 
     Args:
         names: their names in the file.
@@ -27,7 +27,7 @@ class Constants:
 
 
 def take_constants(rest: dict[str, Tensor], own: dict[str, Tensor]) -> Constants:
-    """Find the constants among the tensors that are none of the network's.
+    """Find mean and std among the tensors that are not the network's.
 
     Args:
         rest: the file's tensors that are left.
@@ -55,7 +55,7 @@ def take_constants(rest: dict[str, Tensor], own: dict[str, Tensor]) -> Constants
 
 
 def compare(constants: Constants, model: nn.Module) -> tuple[str, bool] | None:
-    """Say whether the file's constants are those in use; None where one of the two has none.
+    """Compare the file's constants with those in use; None where one of the two has none.
 
     Returns:
         A sentence, and whether they agree.

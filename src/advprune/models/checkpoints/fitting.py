@@ -1,4 +1,4 @@
-"""Which network of ``conf/model`` has the names and shapes of a file: built without memory, on torch's meta device."""
+"""Find the network of ``conf/model`` that a file fits, built without memory on the meta device."""
 
 import importlib
 import itertools
@@ -26,7 +26,7 @@ DEPTHS = (18, 34, 50, 101, 152)
 
 @dataclass(frozen=True)
 class Choice:
-    """A network that fits.
+    """A network that fits a file.
 
     Args:
         words: that choose it on the command line.
@@ -70,7 +70,7 @@ def fitting(theirs: dict[str, Tensor], model: nn.Module) -> Choice | None:
 
 
 def _families() -> dict[str, dict[str, Options]]:
-    """The members of ``conf/model`` with their options, by what builds them."""
+    """Return the members of ``conf/model`` with their options, by their ``_target_``."""
     families: dict[str, dict[str, Options]] = {}
     for path in sorted(CONF.glob("*.yaml")):
         options = {
@@ -83,7 +83,7 @@ def _families() -> dict[str, dict[str, Options]]:
 
 
 def _words(members: dict[str, Options], fitted: Options) -> str:
-    """The words for the member that the fewest options of are to be changed."""
+    """Return the overrides for the member whose options change the least."""
     changed = {
         member: [
             f"model.{name}={_word(value)}"
@@ -117,7 +117,7 @@ def _word(value: Any) -> str:
 def _fitted(
     builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]
 ) -> Options | None:
-    """The options with which the network has the file's names and shapes, or None."""
+    """Return the options that give the network the file's names and shapes, or None."""
     plain = shapes_of(builder, options, data)
     if plain is None or shared(plain, theirs) < ALIKE:
         return None
@@ -134,7 +134,7 @@ def _fitted(
 def _deep(
     builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]
 ) -> Iterator[Options]:
-    """The options with the depth that gives as many layers as the file has."""
+    """Yield the options with the depth that gives as many layers as the file has."""
     if "blocks" in options:
         counts = [0] * len(options["blocks"])
         for stage, block in (
@@ -171,7 +171,7 @@ def _count(weights: dict[str, Tensor]) -> int:
 def _wide(
     builder: Builder, options: Options, data: Options, theirs: dict[str, Tensor]
 ) -> Options | None:
-    """The options with the widths that give the file's shapes, or None."""
+    """Return the options with the widths that give the file's shapes, or None."""
     numbers = [name for name, value in options.items() if name != "depth" and _is_number(value)]
     lists = [
         name for name, value in options.items() if isinstance(value, list) and name != "blocks"
@@ -200,7 +200,7 @@ def _wide(
 
 
 def _of_size(fit: Match) -> bool:
-    """Whether a linear layer of another number of inputs is all that differs."""
+    """Return whether only a linear layer's number of inputs differs."""
     return all(len(a) == len(b) == 2 and a[0] == b[0] for a, b in fit.differing.values())
 
 
@@ -212,7 +212,7 @@ def _widened(
     theirs: dict[str, Tensor],
     fit: Match,
 ) -> Options | None:
-    """The one number that, scaled, gives the file's shapes."""
+    """Scale one numeric option until the file's shapes are met; None where none does."""
     ratios = {a[0] / b[0] for a, b in fit.differing.values() if a and b and a[0] != b[0]}
     for name, ratio in itertools.product(numbers, ratios):
         value = start[name] * ratio

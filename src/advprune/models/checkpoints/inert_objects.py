@@ -1,4 +1,4 @@
-"""What may lie beside the weights in a checkpoint, by name: each is read as an object that does nothing.
+"""Stand-ins for the objects beside the weights in a checkpoint: each is read and does nothing.
 
 A checkpoint often keeps the options and the best accuracy of its training: an
 ``argparse.Namespace``, a numpy scalar, an omegaconf tree. torch's restricted reader refuses them
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Inert:
-    """Stand in for any object of a checkpoint; keep what it would have been made from, and do nothing."""
+    """Stand in for any object of a checkpoint; keep its arguments and state, and do nothing."""
 
     args: tuple[Any, ...]
     state: Any
@@ -27,7 +27,7 @@ class Inert:
         return made
 
     def __init__(self, *_: Any) -> None:
-        """Do nothing, whatever is given."""
+        """Do nothing, whatever is passed."""
 
     def __setstate__(self, state: Any) -> None:
         """Keep the state."""
@@ -154,7 +154,7 @@ _DTYPES = {
 
 
 def tensor(value: Any) -> Tensor | None:
-    """Give the numbers of a pickled numpy array, which are its bytes; None for anything else."""
+    """Return the numbers of a pickled numpy array, which are its bytes; None for anything else."""
     state = value.state if isinstance(value, Inert) else None
     if not isinstance(state, tuple) or len(state) != 5:
         return None

@@ -1,4 +1,4 @@
-"""A network's names and shapes without its numbers: built on torch's meta device, in milliseconds."""
+"""A network's names and shapes without its numbers, in milliseconds: built on the meta device."""
 
 import inspect
 from collections.abc import Callable
@@ -31,7 +31,7 @@ Options = dict[str, Any]
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leave new weights as they are: drawing numbers on the meta device costs more than all else."""
+    """A mode that draws no weights: on the meta device that costs more than all else."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Skip what fills a tensor in place."""
@@ -42,9 +42,10 @@ class _Undrawn(TorchFunctionMode):
 
 
 def shapes_of(builder: Builder, options: Options, data: Options) -> dict[str, Tensor] | None:
-    """The state dict of a network that holds no numbers; None where its builder refuses the options.
+    """Return the state dict of a network without numbers; None where its builder refuses.
 
     Args:
+        builder: of the network, as conf/model's ``_target_`` names it.
         options: of the network.
         data: what its data set says.
     """
@@ -56,7 +57,7 @@ def shapes_of(builder: Builder, options: Options, data: Options) -> dict[str, Te
 
 
 def choices(builder: Builder) -> dict[str, tuple[Any, ...]]:
-    """The options that are a word or a switch, with all that each may be."""
+    """Return the options that are a word or a switch, with all that each may be."""
     made = builder if inspect.isfunction(builder) else vars(builder)["__init__"]
     annotations = inspect.get_annotations(made, eval_str=True)
     found = {name: _values(annotation) for name, annotation in annotations.items()}

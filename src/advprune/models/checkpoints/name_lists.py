@@ -2,7 +2,7 @@
 
 
 def some(names: list[str], limit: int) -> str:
-    """The first names, and how many more."""
+    """Join the first names, and say how many more there are."""
     return ", ".join(names[:limit]) + (
         f" and {len(names) - limit} more" if len(names) > limit else ""
     )

@@ -1,4 +1,4 @@
-"""Find each of a network's tensors in a checkpoint, and tell what is missing and what is too much."""
+"""Find each of a network's tensors in a checkpoint; list what is missing and unexpected."""
 
 import re
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ COPY = re.compile(r"ema|teacher|target|momentum|swa|averag|attacker|copy|old", r
 
 @dataclass
 class Match:
-    """What a checkpoint's names are to a network.
+    """How a checkpoint's names and shapes compare with a network's.
 
     Args:
         weights: the network's own names, with the file's tensors.
@@ -48,12 +48,12 @@ class Match:
 
     @property
     def fits(self) -> bool:
-        """Whether nothing is missing, unexpected or of another shape."""
+        """Return whether nothing is missing, unexpected or of another shape."""
         return not (self.missing or self.unexpected or self.differing or self.ambiguous)
 
     @property
     def distance(self) -> int:
-        """How many tensors keep it from fitting."""
+        """Count the tensors that keep it from fitting."""
         return len(self.missing) + len(self.unexpected) + len(self.differing)
 
 
@@ -103,7 +103,7 @@ def match(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> Match:
 def _without_extras(
     theirs: dict[str, Tensor], own: dict[str, Tensor], notes: list[str]
 ) -> dict[str, Tensor]:
-    """The tensors without what profilers, averages and unused blocks leave in a file."""
+    """Drop the tensors that profilers, averages and unused blocks leave in a file."""
     last = {name.rpartition(".")[2] for name in own}
     dropped = [name for name in theirs if name.rpartition(".")[2] in COUNTERS - last]
     if dropped:
@@ -119,7 +119,7 @@ def _without_extras(
 
 
 def _prefixes(needed: list[str], names: dict[str, Tensor]) -> dict[str, int]:
-    """How many of the network's names stand behind each prefix."""
+    """Count the network's names behind each prefix."""
     wanted, counts = set(needed), dict[str, int]()
     for name in names:
         parts = name.split(".")
@@ -131,17 +131,17 @@ def _prefixes(needed: list[str], names: dict[str, Tensor]) -> dict[str, int]:
 
 
 def shared(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
-    """The share of the names of the smaller of two networks that the other has, under one prefix."""
+    """Return the share of the smaller network's names that the other has, under one prefix."""
     return max(_prefixes(list(own), theirs).values(), default=0) / min(len(own), len(theirs))
 
 
 def _copies(needed: list[str], names: dict[str, Tensor]) -> set[str]:
-    """The prefixes under which the whole network lies."""
+    """Return the prefixes under which the whole network lies."""
     return {prefix for prefix, count in _prefixes(needed, names).items() if count == len(needed)}
 
 
 def _prefix(needed: list[str], names: dict[str, Tensor], notes: list[str]) -> tuple[str, str]:
-    """The prefix of the network's names, and why it cannot be told, where it cannot."""
+    """Return the prefix of the network's names, and a reason where it is ambiguous."""
     counts = _prefixes(needed, names)
     most = max(counts.values(), default=0)
     best = sorted(
@@ -168,7 +168,7 @@ def _prefix(needed: list[str], names: dict[str, Tensor], notes: list[str]) -> tu
 
 
 def _beside(name: str, tensor: Tensor, prefix: str) -> bool:
-    """Whether a name outside the network is that of a metric, of a loss or of a count."""
+    """Return whether a name outside the network is a metric's, a loss's or a count's."""
     if prefix and name.startswith(prefix):
         return False
     *parts, leaf = name.split(".")

@@ -1,4 +1,4 @@
-"""Find the weights in what a checkpoint holds: they lie in a nest, beside the optimizer, the epoch and the options."""
+"""Find the weights in a checkpoint, beside the optimizer, the epoch and the options."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -68,18 +68,18 @@ class Nest:
 
     @property
     def rank(self) -> tuple[int, ...]:
-        """The smaller, the more usual."""
+        """Return a sort key: the smaller, the more usual the name."""
         parts = self.name.split(".")
         return max(NESTS.index(part) if part in NESTS else len(NESTS) for part in parts), len(parts)
 
     @property
     def known(self) -> bool:
-        """Whether all parts of its name are usual ones."""
+        """Return whether all parts of its name are usual ones."""
         return self.rank[0] < len(NESTS)
 
 
 def nests(payload: Any) -> list[Nest]:
-    """All mappings from names to tensors, the most usual name first."""
+    """Return all mappings from names to tensors, the most usual name first."""
     return sorted(_walk(payload, "", {}, 0, set()), key=lambda nest: nest.rank)
 
 
@@ -115,7 +115,7 @@ def _numbers(found: Tensor) -> bool:
 
 
 def _tensors(value: Any) -> dict[str, Tensor]:
-    """The tensors and numpy arrays directly in a mapping."""
+    """Return the tensors and numpy arrays directly in a mapping."""
     if not isinstance(value, Mapping):
         return {}
     arrays = {

@@ -1,4 +1,4 @@
-"""Undo what torch's wrappers make of a weight: pruning masks, weight and spectral norm, parametrizations.
+"""Undo torch's weight wrappers: pruning masks, weight and spectral norm, parametrizations.
 
 Each is undone exactly as its layer would in eval mode; what cannot be undone from the file alone is
 refused.
@@ -16,7 +16,7 @@ REMOVE = "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
 
 
 class Plain:
-    """The weights by their plain names, and what had to be done to have them.
+    """A file's weights by plain names, and what was done to get them.
 
     Args:
         weights: by name, without wrappers' segments.
@@ -58,7 +58,7 @@ class Plain:
             )
 
     def _old_form(self, name: str) -> None:
-        """``weight_orig`` with a mask or a spectral norm, ``weight_g`` and ``weight_v``."""
+        """Undo ``weight_orig`` with a mask or spectral norm, and ``weight_g``, ``weight_v``."""
         for kind in ("weight", "bias"):
             base = name[: -len(f"{kind}_orig")] + kind
             if name.endswith(f"{kind}_orig") and name in self.weights:
@@ -72,7 +72,7 @@ class Plain:
                 self._weight_norm(name, f"{base}_v", base)
 
     def _mask_beside(self, name: str) -> None:
-        """``weight_mask`` or ``mask`` beside a weight."""
+        """Apply ``weight_mask`` or ``mask`` that lies beside a weight."""
         if name.endswith(("_mask", ".mask")) and name in self.weights:
             base = (
                 name.removesuffix("_mask")
@@ -83,7 +83,7 @@ class Plain:
                 self._mask(base, self.weights.pop(name), name)
 
     def _masks_apart(self, masks: dict[str, Tensor]) -> None:
-        """Masks of a nest of their own, whose names may be the layers' or the weights'."""
+        """Apply masks of a mapping of their own, named after layers or weights."""
         lost = []
         for name, mask in unwrapped(masks, set()).items():
             base = name.removesuffix("_mask").removesuffix(".mask")
@@ -113,7 +113,7 @@ class Plain:
         self._masked[base] = int((mask == 0).sum()), mask.numel()
 
     def _parametrized(self, path: str) -> None:
-        """One parametrization with the tensors that its name knows: none, a mask, or those of spectral norm."""
+        """Undo one parametrization that is known by its tensors: none, mask, spectral norm."""
         base, beside = (
             _owner(path),
             {n for n in self.weights if n.startswith(f"{path}.")} - {f"{path}.original"},
@@ -189,5 +189,5 @@ class Plain:
 
 
 def _owner(path: str) -> str:
-    """``a.parametrizations.weight`` -> ``a.weight``."""
+    """Return the plain name: ``a.parametrizations.weight`` -> ``a.weight``."""
     return path.replace("parametrizations.", "")

@@ -30,11 +30,14 @@ UNREADABLE = (
 )
 #: How many times larger than the file its content may be; torch itself compresses nothing.
 INFLATED = 20
-CONVERT = "convert it in the code that wrote it, with safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+CONVERT = (
+    "convert it in the code that wrote it, with "
+    "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+)
 
 
 def payload(path: Path) -> Any:
-    """What the file holds, before anything is known of it.
+    """Return the content of a checkpoint file as it is stored.
 
     Raises:
         UserError: if there is no such file, it is no checkpoint, or it would need code to be run.
@@ -61,7 +64,7 @@ def payload(path: Path) -> Any:
 
 
 def _refuse_inflated(path: Path) -> None:
-    """Refuse an archive whose content would fill the memory."""
+    """Check that an archive's content would not fill the memory."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             inside = sum(entry.file_size for entry in archive.infolist())
@@ -70,7 +73,7 @@ def _refuse_inflated(path: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What torch says is wrong, without its advice to load the file unsafely, which comes first and last."""
+    """Return torch's reason without its advice to load the file unsafely."""
     text = " ".join(str(error).split())
     for advice in ("from a trusted source. ", "WeightsUnpickler error: "):
         text = text.rpartition(advice)[2]

@@ -1,4 +1,4 @@
-"""What to say of weights that do not fit, and what to do about it."""
+"""The error message for weights that do not fit: what differs, and the cure."""
 
 from torch import Tensor, nn
 
@@ -6,11 +6,14 @@ from advprune.models.checkpoints.fitting import fitting
 from advprune.models.checkpoints.name_lists import some
 from advprune.models.checkpoints.names import Match
 
+CHOOSE_DATASET = "choose the dataset it was trained on"
+
 
 def misfit(fit: Match, theirs: dict[str, Tensor], model: nn.Module) -> str:
-    """What differs, in brackets, and the cure.
+    """Return what differs, in brackets, and the cure.
 
     Args:
+        fit: what was matched and what was not.
         theirs: the file's weights, in plain form.
         model: what they were to be loaded into.
     """
@@ -25,7 +28,7 @@ def misfit(fit: Match, theirs: dict[str, Tensor], model: nn.Module) -> str:
 
 
 def _shapes(fit: Match) -> str:
-    """Up to three shapes that differ, or nothing."""
+    """List up to three shapes that differ."""
     if not fit.differing:
         return ""
     shown = [f"{name} is {a} and should be {b}" for name, (a, b) in list(fit.differing.items())[:3]]
@@ -40,7 +43,7 @@ def _cure(fit: Match, theirs: dict[str, Tensor], model: nn.Module) -> str:
 
 
 def _of_dataset(fit: Match, model: nn.Module) -> str | None:
-    """The cure where the classes, the channels or the image size alone differ."""
+    """Return the cure where only classes, channels or the image size differ."""
     layers = [
         name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
     ]
@@ -49,16 +52,16 @@ def _of_dataset(fit: Match, model: nn.Module) -> str | None:
     changed = [name for name, (a, b) in fit.differing.items() if a[1:] != b[1:]]
     theirs, ours = next(iter(fit.differing.values()))
     if not changed and set(fit.differing) <= {f"{layers[-1]}.weight", f"{layers[-1]}.bias"}:
-        return f"the file has {theirs[0]} classes, the dataset {ours[0]}; choose the dataset it was trained on"
+        return f"the file has {theirs[0]} classes, the dataset {ours[0]}; {CHOOSE_DATASET}"
     if set(fit.differing) == {f"{layers[0]}.weight"} and len(theirs) == 4 and theirs[0] == ours[0]:
-        return f"the file is for {theirs[1]} channels, the dataset has {ours[1]}; choose the dataset it was trained on"
+        return f"the file is for {theirs[1]} channels, the dataset has {ours[1]}; {CHOOSE_DATASET}"
     if all(len(a) == len(b) == 2 and a[0] == b[0] for a, b in fit.differing.values()):
-        return "the file is for images of another size; choose the dataset it was trained on"
+        return f"the file is for images of another size; {CHOOSE_DATASET}"
     return None
 
 
 def _of_model(fit: Match, theirs: dict[str, Tensor], model: nn.Module) -> str:
-    """The words that choose the network that fits, or what to do where none does."""
+    """Return the overrides that choose the network that fits, or what to do where none does."""
     choice = fitting(theirs, model)
     if choice is not None:
         also = "".join(f", and {demand}" for demand in choice.demands)

@@ -1,11 +1,11 @@
-"""A network's tensors under another name in a file: found where one choice alone is possible."""
+"""Find a network's tensors under other names in a file, where only one choice is possible."""
 
 from torch import Tensor
 
 from advprune.models.checkpoints.name_lists import some
 
+#: BatchNorm's counter, which torch before 0.4.1 did not save and a fixed momentum never reads.
 OPTIONAL = "num_batches_tracked"
-"""BatchNorm's counter, which torch before 0.4.1 did not save and which a fixed momentum never reads."""
 
 
 def elsewhere(
@@ -16,7 +16,7 @@ def elsewhere(
     prefix: str,
     notes: list[str],
 ) -> dict[str, str]:
-    """Missing tensors that lie under another prefix, or under another name of the same place."""
+    """Find missing tensors under another prefix, or under another name in their block."""
     found: dict[str, str] = {}
     for name in missing:
         fits = [r for r in rest if r.endswith(f".{name}") or r == name]
@@ -42,7 +42,10 @@ def _renamed(
     left: dict[str, Tensor],
     prefix: str,
 ) -> dict[str, str]:
-    """Whole layers under another name in the same block, where shapes leave one choice alone; all or none."""
+    """Match whole layers to other names in the same block, where shapes leave one choice.
+
+    All or none are matched.
+    """
     ours, theirs = _layers(missing, own, ""), _layers(rest, left, prefix)
     found: dict[str, str] = {}
     taken: set[str] = set()
@@ -71,7 +74,7 @@ def _renamed(
 
 
 def _layers(names: list[str], tensors: dict[str, Tensor], prefix: str) -> dict[str, dict[str, str]]:
-    """The names by layer (without the prefix) and leaf."""
+    """Group names by layer (without the prefix) and by last part."""
     layers: dict[str, dict[str, str]] = {}
     for name in names:
         layer, _, leaf = name.removeprefix(prefix).rpartition(".")
@@ -80,7 +83,7 @@ def _layers(names: list[str], tensors: dict[str, Tensor], prefix: str) -> dict[s
 
 
 def _same_place(a: str, b: str) -> bool:
-    """Whether two layers lie in one block, or one of them in a part of the block that is a word, such as ``head``."""
+    """Return whether two layers lie in one block, or one in a part of it such as ``head``."""
     short, long = sorted((_block(a), _block(b)), key=len)
     extra = long.removeprefix(f"{short}." if short else "")
     return short == long or (

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors by names without their wrappers, and which of them are no plain numbers."""
+"""A checkpoint's tensors by names without wrappers, and which of them are no plain numbers."""
 
 from collections.abc import Callable
 
@@ -23,9 +23,10 @@ WRAPPERS = frozenset(
 
 
 def unwrapped(weights: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
-    """Names without the segments of ``WRAPPERS``, wherever they stand.
+    """Remove the segments of ``WRAPPERS`` from names, wherever they occur.
 
     Args:
+        weights: the file's tensors by name.
         own: the network's segments, which are never taken off.
 
     Raises:
@@ -46,7 +47,7 @@ def unwrapped(weights: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same numbers."""
+    """Return whether two tensors hold the same numbers."""
     return a is b or (
         a.shape == b.shape and a.dtype == b.dtype and a.layout == b.layout and _equal(a, b)
     )
@@ -57,7 +58,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def strided(tensor: Tensor, name: str) -> Tensor:
-    """The tensor, if one can compute with it at once.
+    """Return the tensor as a dense, strided one.
 
     Raises:
         UserError: if it is sparse, quantized, without numbers, or larger than what is stored of it.
@@ -67,7 +68,7 @@ def strided(tensor: Tensor, name: str) -> Tensor:
 
 
 def refuse_exotic(weights: dict[str, Tensor]) -> None:
-    """Refuse tensors that are no plain numbers.
+    """Check that all tensors are plain numbers.
 
     Raises:
         UserError: naming the kind and the first of them.

@@ -1,4 +1,6 @@
-"""A network's outputs without one unit at a time: what lies before the unit is computed once, many share one pass.
+"""A network's outputs without one unit at a time: many units share one forward pass.
+
+What lies before the unit is computed once.
 
 A filter is silenced where the next layer reads it, a block by a branch of zeros.
 """
@@ -14,9 +16,11 @@ from advprune.sites import BlockSite, FilterSite
 def ablated_outputs(
     model: nn.Module, x: Tensor, site: FilterSite | BlockSite, copies: int
 ) -> Iterator[Tensor]:
-    """The outputs without each filter of a site, or without a block: several units at a time (units, N, ...).
+    """Yield the outputs without each filter of a site, or without a block: (units, N, ...).
 
     Args:
+        x: images (N, C, H, W).
+        site: the filters or the block to leave out.
         model: frozen, in eval mode, and called without a graph.
         copies: units in one pass, at most.
     """
@@ -43,7 +47,7 @@ def ablated_outputs(
 
 
 def _until(model: nn.Module, x: Tensor, place: str) -> tuple[dict[str, Tensor], int]:
-    """The outputs of the outermost modules that are done before ``place`` is, and the channels of its output."""
+    """Return the outputs of the outermost modules that end before ``place``, and its channels."""
     cached: dict[str, Tensor] = {}
     width = 0
 
@@ -76,7 +80,7 @@ def _until(model: nn.Module, x: Tensor, place: str) -> tuple[dict[str, Tensor], 
 
 @contextmanager
 def _replayed(model: nn.Module, cached: dict[str, Tensor], copies: int) -> Iterator[None]:
-    """Let the cached modules answer at once, ``copies`` times over."""
+    """Let the cached modules return their outputs without computing, ``copies`` times over."""
 
     def answer(out: Tensor):  # type: ignore[no-untyped-def]
         return lambda *args: out.repeat(copies, *[1] * (out.ndim - 1))

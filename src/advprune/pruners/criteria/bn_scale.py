@@ -1,4 +1,6 @@
-"""Batch-norm scale (network slimming, Liu et al. 2017, https://arxiv.org/abs/1708.06519): |gamma| of each filter.
+"""Batch-norm scale: |gamma| of each filter (network slimming, Liu et al. 2017).
+
+https://arxiv.org/abs/1708.06519
 
 Without the paper's sparsity penalty in training unless the objective has one. A block scores the
 mean over its last BatchNorm's channels.

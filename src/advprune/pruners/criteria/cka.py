@@ -1,4 +1,6 @@
-"""CKA (Pons et al. 2024, https://arxiv.org/abs/2405.17081): how far the last features move without a filter or block.
+"""CKA: how far the last features move without a filter or block (Pons et al. 2024).
+
+https://arxiv.org/abs/2405.17081
 
 The score is 1 - linear CKA (Kornblith et al. 2019, https://arxiv.org/abs/1905.00414) of what the
 classifier reads, with the unit and with it silenced.
@@ -27,6 +29,8 @@ def cka(
     """Score filters or blocks; larger = keep.
 
     Args:
+        model: a network whose last layer is linear.
+        batches: training batches (x, y); the labels are not used.
         sites: all filter sites or all block sites of the model.
         images: how many are looked at, all of them at once; None for all.
         at_once: images in one pass, copies of one image with different units silenced counted each.
@@ -62,9 +66,13 @@ def cka(
 
 
 def linear_cka(a: Tensor, b: Tensor) -> Tensor:
-    """Similarity in [0, 1] of two sets of features of the same images (N, D) and (N, E); a scalar in float64.
+    """Return the linear CKA of two feature sets of the same images: a float64 scalar in [0, 1].
 
     1 for features that are one another turned and scaled; 0 where one of them does not vary.
+
+    Args:
+        a: features (N, D).
+        b: features (N, E).
     """
     a, b = (features.double() - features.double().mean(0) for features in (a, b))
     size = (a.mT @ a).norm() * (b.mT @ b).norm()

@@ -1,4 +1,7 @@
-"""ExpectedABS (DropNet, Tan and Motani 2020, https://arxiv.org/abs/2207.06646): the mean |activation| of each map."""
+"""ExpectedABS: the mean |activation| of each map (DropNet, Tan and Motani 2020).
+
+https://arxiv.org/abs/2207.06646
+"""
 
 from torch import nn
 
@@ -13,6 +16,8 @@ def expected_abs(
     """Score filters or blocks; larger = keep.
 
     Args:
+        model: a network from images (N, C, H, W) to logits (N, K).
+        batches: training batches (x, y); the labels are not used.
         sites: all filter sites or all block sites of the model.
         images: how many are looked at; None for all.
     """

@@ -1,4 +1,4 @@
-"""What criteria of filters and blocks look through: each convolution's weights, each map of a pass over the images."""
+"""What criteria of filters and blocks share: scores from weights, and from feature maps."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +17,11 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def of_weights(model: nn.Module, sites: Sites, measure: Callable[[Tensor], Tensor]) -> Scores:
-    """Scores that need no image.
+    """Score filters or blocks from their weights alone.
 
     Args:
+        model: a network.
+        sites: all filter sites or all block sites of the model.
         measure: a convolution's weight (F, I, H, W) -> (F,).
 
     Returns:
@@ -47,11 +49,14 @@ def of_maps(
     images: int | None,
     measure: Callable[[Tensor], Tensor],
 ) -> Scores:
-    """Means over images of something measured on each map.
+    """Score filters or blocks by the mean over images of a measure of each map.
 
     Looks at a filter's map after its first activation, and at a block's sum after a ReLU.
 
     Args:
+        model: a network from images (N, C, H, W) to logits (N, K).
+        batches: training batches (x, y); the labels are not used.
+        sites: all filter sites or all block sites of the model.
         images: how many are looked at; None for all.
         measure: maps >= 0 or after ReLU6 (N, C, H, W) -> (N, C).
 
@@ -76,7 +81,7 @@ def of_maps(
 
 
 def outputs(model: nn.Module, x: Tensor, names: list[str]) -> dict[str, Tensor]:
-    """The outputs of the named modules in one pass in eval mode, without a graph."""
+    """Return the named modules' outputs in one forward pass in eval mode, without a graph."""
     found: dict[str, Tensor] = {}
     with watched(model, names, found), frozen(model), torch.no_grad():
         model(x)
@@ -85,7 +90,7 @@ def outputs(model: nn.Module, x: Tensor, names: list[str]) -> dict[str, Tensor]:
 
 @contextmanager
 def watched(model: nn.Module, names: list[str], found: dict[str, Tensor]) -> Iterator[None]:
-    """Hooks that put the named modules' outputs into ``found``."""
+    """Record the named modules' outputs in ``found`` while the context lasts."""
 
     def keep(name: str) -> Any:
         return lambda module, args, out: found.__setitem__(name, out)
@@ -99,7 +104,7 @@ def watched(model: nn.Module, names: list[str], found: dict[str, Tensor]) -> Ite
 
 
 def limited(batches: Batches, images: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches up to this many images, the last one cut.
+    """Yield batches up to ``images`` images in all, the last batch cut.
 
     Raises:
         UserError: if there is none.

@@ -1,4 +1,6 @@
-"""Geometric median (FPGM, He et al. 2019, https://arxiv.org/abs/1811.00250): the filter nearest all others goes first.
+"""Geometric median: the filter nearest to all others goes first (FPGM, He et al. 2019).
+
+https://arxiv.org/abs/1811.00250
 
 The score is the sum of Euclidean distances to the other filters of the layer, the paper's criterion
 itself.

@@ -1,4 +1,6 @@
-"""HRank (Lin et al. 2020, https://arxiv.org/abs/2002.10179): the mean rank of a filter's maps after the activation.
+"""HRank: the mean rank of a filter's maps after the activation (Lin et al. 2020).
+
+https://arxiv.org/abs/2002.10179
 
 A block's score is divided by the larger side of its map. How ranks are counted: ``matrix_rank.py``.
 """
@@ -18,6 +20,8 @@ def hrank(
     """Score filters or blocks; larger = keep.
 
     Args:
+        model: a network from images (N, C, H, W) to logits (N, K).
+        batches: training batches (x, y); the labels are not used.
         sites: all filter sites or all block sites of the model.
         images: how many are looked at; None for all.
     """

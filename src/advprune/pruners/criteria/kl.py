@@ -1,4 +1,6 @@
-"""KL (CURL, Luo and Wu 2020, https://arxiv.org/abs/1911.11284): how far the predictions move without a filter or block.
+"""KL: how far the predictions move without a filter or block (CURL, Luo and Wu 2020).
+
+https://arxiv.org/abs/1911.11284
 
 The score is the mean over images of KL(q || p), p the network's softmax and q that with the unit
 silenced. Unlike the authors' code no softmax is taken twice.
@@ -26,6 +28,8 @@ def kl(
     """Score filters or blocks; larger = keep.
 
     Args:
+        model: a network from images (N, C, H, W) to logits (N, K).
+        batches: training batches (x, y); the labels are not used.
         sites: all filter sites or all block sites of the model.
         images: how many are looked at; None for all.
         at_once: images in one pass, copies of one image with different units silenced counted each.
@@ -50,11 +54,11 @@ def kl(
 
 
 def divergence(q: Tensor, p: Tensor) -> Tensor:
-    """KL(q || p) of each row of log-probabilities (N, K), in nats."""
+    """Return KL(q || p) of each row of log-probabilities (N, K), in nats: (N,)."""
     return (q.exp() * (q - p)).sum(1)
 
 
 def _moved(after: Tensor, before: Tensor) -> Tensor:
-    """The summed divergence over images for each unit: logits (units, N, K), log-probabilities (N, K) -> (units,)."""
+    """Sum the divergence over images: logits (units, N, K), log p (N, K) -> (units,)."""
     divergences = divergence(after.log_softmax(2).flatten(0, 1), before.repeat(len(after), 1))
     return divergences.reshape(len(after), -1).double().sum(1)

@@ -1,4 +1,6 @@
-"""L1 norm of a filter's weights (Li et al. 2017, https://arxiv.org/abs/1608.08710): a sum, not a mean, bias ignored.
+"""L1 norm of a filter's weights: a sum, not a mean, bias ignored (Li et al. 2017).
+
+https://arxiv.org/abs/1608.08710
 
 A block scores the sum over its convolutions of their filters' mean, as in the code of Jordao and
 Pedrini.
@@ -14,6 +16,7 @@ def l1(model: nn.Module, batches: Batches, *, sites: Sites) -> Scores:
     """Score filters or blocks; larger = keep.
 
     Args:
+        model: a network.
         batches: not read.
         sites: all filter sites or all block sites of the model.
     """

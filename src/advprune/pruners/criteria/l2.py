@@ -1,4 +1,7 @@
-"""L2 norm of a filter's weights (He et al. 2018, soft filter pruning, https://arxiv.org/abs/1808.06866)."""
+"""L2 norm of a filter's weights (soft filter pruning, He et al. 2018).
+
+https://arxiv.org/abs/1808.06866
+"""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""Numerical ranks of many small matrices: numpy's ``matrix_rank`` of each, without a singular value decomposition.
+"""Ranks of many small matrices: numpy's ``matrix_rank`` without a singular value decomposition.
 
 By Sylvester's law of inertia the singular values of A above t are as many as the positive
 eigenvalues of A Aᵀ - t², and a pivoted LDLᵀ shows their signs. It is asked at twice an upper bound
@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 CHUNK = 2**20  # bytes of float64 at once: what a core's own cache holds
-MARGIN = 2.0  # singular values in float32 are off by a few eps of the largest; the threshold is ``max(H, W)`` eps
+#: Singular values in float32 are off by a few eps of the largest; numpy allows ``max(H, W)`` eps.
+MARGIN = 2.0
 TINY = torch.finfo(torch.float64).tiny
 
 
 def ranks(maps: Tensor) -> Tensor:
-    """The rank of each matrix at numpy's threshold: largest singular value x larger side x float32's eps.
+    """Return each matrix's rank at numpy's threshold.
+
+    The threshold is the largest singular value x the larger side x float32's eps.
 
     Args:
         maps: (..., H, W), float32, no value negative.
@@ -35,7 +38,10 @@ def ranks(maps: Tensor) -> Tensor:
 
 
 def _each(chunks: tuple[Tensor, ...]) -> list[Tensor]:
-    """Each chunk's ranks, a thread a chunk: in matrices this small LAPACK's own threads have nothing to share."""
+    """Return each chunk's ranks, a thread a chunk.
+
+    In matrices this small LAPACK's own threads have nothing to share.
+    """
     threads = torch.get_num_threads()
     if threads == 1 or len(chunks) == 1:
         return [_counted(chunk) for chunk in chunks]
@@ -47,7 +53,7 @@ def _each(chunks: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def _counted(maps: Tensor) -> Tensor:
-    """(B, H, W) -> (B,), H <= W."""
+    """Return the ranks (B,) of matrices (B, H, W), H <= W."""
     wide = maps.double()
     gram = wide @ wide.mT
     squares, size = gram.diagonal(dim1=-2, dim2=-1), gram.flatten(1).norm(dim=1)
@@ -67,7 +73,7 @@ def _counted(maps: Tensor) -> Tensor:
 
 
 def _above(gram: Tensor, level: Tensor) -> Tensor:
-    """How many eigenvalues of each symmetric matrix (B, n, n) lie above its level (B,) -> (B,)."""
+    """Count each symmetric matrix's (B, n, n) eigenvalues above its level (B,): (B,)."""
     shifted = gram.clone()
     shifted.diagonal(dim1=-2, dim2=-1).sub_(level.clamp_min(TINY)[:, None])
     factors, pivots, _ = torch.linalg.ldl_factor_ex(shifted)

@@ -1,4 +1,6 @@
-"""PLS + VIP (Jordao et al. 2019 and 2020, https://arxiv.org/abs/1810.07610): importance in a projection on the classes.
+"""PLS + VIP: importance in a projection on the classes (Jordao et al. 2019 and 2020).
+
+https://arxiv.org/abs/1810.07610
 
 Filters: each one's largest pre-BatchNorm output in an image is a feature; scikit-learn's
 PLSRegression on all filters together; a filter scores its VIP. Blocks: one regression for each on
@@ -35,6 +37,8 @@ def pls(
     """Score filters or blocks; larger = keep.
 
     Args:
+        model: a network from images (N, C, H, W) to logits (N, K).
+        batches: training batches (x, y).
         sites: all filter sites or all block sites of the model.
         images: how many are looked at; None for all.
         components: of the projection.
@@ -60,9 +64,10 @@ def pls(
 
 
 def vip(features: np.ndarray, targets: np.ndarray, components: int) -> np.ndarray:
-    """The variable importance in projection of each feature; their squares' mean is 1.
+    """Return each feature's variable importance in projection; their squares' mean is 1.
 
     Args:
+        components: of the projection.
         features: (images, features).
         targets: (images, targets), one-hot classes or numbers.
     """

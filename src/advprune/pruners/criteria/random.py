@@ -13,6 +13,7 @@ def random(model: nn.Module, batches: Batches, *, sites: Sites, seed: Seed) -> S
     """Score filters or blocks by numbers drawn uniformly from [0, 1).
 
     Args:
+        model: a network.
         batches: not read.
         sites: all filter sites or all block sites of the model.
         seed: fixes the scores; the global generator is not used.

@@ -1,4 +1,6 @@
-"""Taylor (Molchanov et al. 2017, https://arxiv.org/abs/1611.06440): |activation x gradient|, the loss's first change.
+"""Taylor: |activation x gradient|, the first-order change of the loss (Molchanov et al. 2017).
+
+https://arxiv.org/abs/1611.06440
 
 A filter is judged at its map after the first activation, a block at its branch. As in the paper the
 product is averaged over a map's pixels before the absolute value, then over images; unlike there,
@@ -28,6 +30,8 @@ def taylor(
     """Score filters or blocks; larger = keep.
 
     Args:
+        model: a network from images (N, C, H, W) to logits (N, K).
+        batches: training batches (x, y).
         sites: all filter sites or all block sites of the model.
         images: how many are looked at; None for all.
         normalise: divide each layer's scores by their L2 norm, as the paper does before it compares
