@@ -18,7 +18,7 @@ from typing import Any
 import matplotlib as mpl
 
 from advprune.report.data.seeds import pool
-from advprune.report.table.columns import eps
+from advprune.report.table.columns import threat_text
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart; a marker each for those who
 #: print in grey.
@@ -101,7 +101,7 @@ def caption(row: dict[str, Any]) -> str:
     """What was measured, and what the bars are."""
     several = f"mean of {row['seeds']} seeds, 95 % interval over images and seeds"
     bars = several if row["seeds"] > 1 else "one seed, 95 % interval over images"
-    what = f"{row['dataset']}, {row['model']}, {row['objective']}; {row['attack']} {eps(row)}, {row['images']} images"
+    what = f"{row['dataset']}, {row['model']}, {row['objective']}; {row['attack']} {threat_text(row)}, {row['images']} images"
     return f"{what}; {bars}"
 
 

@@ -18,8 +18,8 @@ from advprune.pipeline.job_log import _job
 from advprune.pipeline.network_labels import described, used
 from advprune.pipeline.plan import plan_dense, plan_pruned
 from advprune.report.build import build
-from advprune.report.data.attack_names import CONF, called, members
-from advprune.report.data.names import words
+from advprune.report.data.attack_names import CONF, attack_label, members
+from advprune.report.data.names import run_labels
 from advprune.report.table.terminal import _title
 
 NAMES = {
@@ -163,7 +163,7 @@ def test_a_failed_job_of_a_file_has_no_pruner(tmp_path: Path) -> None:
 def test_each_member_of_the_group_is_called_by_its_name() -> None:
     for name, member in members().items():
         assert (
-            called({"attack": member, "seed": "${seed}", "threat": "${threat}"}).split(" ")[0]
+            attack_label({"attack": member, "seed": "${seed}", "threat": "${threat}"}).split(" ")[0]
             == name
         )
 
@@ -194,11 +194,11 @@ def test_an_attack_is_called_by_what_is_not_as_its_member(
         key: 0 if value == "${seed}" else 0.25 if str(value).startswith("${oc") else value
         for key, value in attack.items()
     }
-    assert called(context | {"attack": attack}) == name
+    assert attack_label(context | {"attack": attack}) == name
 
 
 def test_an_attack_of_nobodys_has_no_name() -> None:
-    assert called({"attack": {"_target_": "mine.attack", "steps": 3}}) is None
+    assert attack_label({"attack": {"_target_": "mine.attack", "steps": 3}}) is None
 
 
 def test_words_of_a_run_that_no_table_names() -> None:
@@ -218,7 +218,7 @@ def test_words_of_a_run_that_no_table_names() -> None:
         source=None,
         stage=lambda kind: {"dense": dense}.get(kind),
     )
-    told = words(run, {})
+    told = run_labels(run, {})
     assert told["objective"] == "trades"
     assert told["attack"].startswith("autoattack ")
     assert "engine=fast" in told["attack"]

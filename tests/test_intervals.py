@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from advprune.report.data.intervals import (
-    described,
+    interval_notes,
     of_difference,
     of_unpaired,
     over_images,
@@ -58,9 +58,9 @@ def test_a_difference_is_as_uncertain_as_its_images() -> None:
 
 
 def test_the_table_says_which_interval_it_is() -> None:
-    assert "continuity-corrected" in described({1})[0]
-    assert "images and seeds" in described({3})[0]
-    assert len(described({1, 2, 3})) == 2
+    assert "continuity-corrected" in interval_notes({1})[0]
+    assert "images and seeds" in interval_notes({3})[0]
+    assert len(interval_notes({1, 2, 3})) == 2
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])

@@ -21,7 +21,7 @@ from advprune.models import foreign
 from advprune.models.ambiguities import unsettled
 from advprune.models.normalize import Normalize
 from advprune.models.preact_resnet import PreActBlock
-from advprune.report.table.job_row import said_of
+from advprune.report.table.job_row import doubts_of_stages
 from advprune.stages import dense
 from advprune.store.stage import Stage
 
@@ -419,5 +419,5 @@ def test_foreign_weights_that_leave_a_choice_open_are_doubted(
         "dense", {"model": node, "weights": str(tmp_path / "wong.safetensors"), "sha256": "0"}
     )
     result = dense.make(stage, tmp_path, None, None)
-    found = said_of([stage, stage], {stage.key: result})
+    found = doubts_of_stages([stage, stage], {stage.key: result})
     assert ["model.shortcut=raw" in d for d in found] == [True] * doubted

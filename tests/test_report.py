@@ -16,13 +16,14 @@ from scipy.stats import binomtest, t
 from advprune.report.__main__ import main
 from advprune.report.build import build
 from advprune.report.data.leaderboard_rows import entries, method
-from advprune.report.data.names import learned
-from advprune.report.data.published import beside, published
-from advprune.report.data.records import read
-from advprune.report.data.runs import Found, Run
+from advprune.report.data.names import names_from_tables
+from advprune.report.data.published import published_for, published
+from advprune.report.data.records import read_outcomes
+from advprune.report.data.runs import StoredStage, Run
 from advprune.report.data.significance import comparisons, on_every_seed
 from advprune.report.data.store_reader import Reader
-from advprune.report.page.leaderboard import rank, shown
+from advprune.report.page.leaderboard import shown_fields
+from advprune.report.page.ranking import rank
 from advprune.report.plots import all_plots
 from advprune.store.checksums import write_manifest
 from advprune.store.keys import RECIPES
@@ -112,7 +113,7 @@ def test_seeds_are_pooled_by_their_options_and_the_parent_stands_beside(made: Pa
 def test_two_methods_are_compared_on_the_same_images(made: Path) -> None:
     runs = Reader(made / "stages").runs()
     (pair,) = comparisons(
-        [(run, read(run)) for run in runs]
+        [(run, read_outcomes(run)) for run in runs]
     )  # hydra at 0.99 has nobody to compare with
     assert (pair["axis"], pair["seeds"], pair["images"]) == ("pruner", 2, IMAGES)
     assert abs(pair["difference"]) == pytest.approx(0.175)
@@ -121,11 +122,11 @@ def test_two_methods_are_compared_on_the_same_images(made: Path) -> None:
         2 * 0.5**30
     )  # seed 0: 30 images to none; seed 1, 40 to none, is less
     assert pair["q"] == pytest.approx(pair["p"])
-    assert pair["stands"]
+    assert pair["significant"]
     rows = entries(runs, {}, {})
     rank(rows, [pair])
     assert one(rows, "hydra", 0.9)["versus"] == "best"
-    assert one(rows, "magnitude", 0.9)["versus"] == "-17.5, stands"
+    assert one(rows, "magnitude", 0.9)["versus"] == "-17.5, significant"
     assert "versus" not in one(rows, "hydra", 0.99)
 
 
@@ -147,7 +148,7 @@ def test_many_comparisons_are_corrected_together(options: dict[str, Any], tmp_pa
         if name == "random":  # five of its own, so that 100 to 105
             right[195:] = [True] * 5
         store.job(chosen, robust=right, dense=first(DENSE))
-    found = comparisons([(run, read(run)) for run in Reader(tmp_path / "stages").runs()])
+    found = comparisons([(run, read_outcomes(run)) for run in Reader(tmp_path / "stages").runs()])
     assert [row["p"] for row in sorted(found, key=lambda row: row["p"])] == pytest.approx(
         [2 * 0.5**10, 2 * 0.5**5, 2 * sum(_choose(15, k) for k in range(6)) / 2**15]
     )
@@ -156,7 +157,7 @@ def test_many_comparisons_are_corrected_together(options: dict[str, Any], tmp_pa
     assert q == pytest.approx(
         [factor * 2 * 0.5**10, factor * 2 * 0.5**5 / 2, 0.301758 * factor / 3], rel=1e-4
     )
-    assert [row["stands"] for row in sorted(found, key=lambda row: row["p"])] == [
+    assert [row["significant"] for row in sorted(found, key=lambda row: row["p"])] == [
         True,
         False,
         False,
@@ -177,7 +178,7 @@ def test_what_differs_in_more_than_one_thing_is_not_compared(
     trades = options_of("pruner=magnitude", "ratio=0.9", "objective=pgd")
     for chosen in (options["hydra"], longer, trades):
         store.job(chosen, robust=first(100), dense=first(DENSE))
-    found = comparisons([(run, read(run)) for run in Reader(tmp_path / "stages").runs()])
+    found = comparisons([(run, read_outcomes(run)) for run in Reader(tmp_path / "stages").runs()])
     assert [row["axis"] for row in found] == ["objective"]  # the two dense parents
 
 
@@ -192,7 +193,7 @@ def test_a_search_is_part_of_the_budget(options: dict[str, Any], tmp_path: Path)
             options["magnitude"] | {"finetune": recipe}, robust=first(100), dense=first(DENSE)
         )
         runs = Reader(tmp_path / str(less) / "stages").runs()
-        assert len(comparisons([(run, read(run)) for run in runs])) == compared
+        assert len(comparisons([(run, read_outcomes(run)) for run in runs])) == compared
 
 
 def test_runs_called_the_same_are_told_apart(options: dict[str, Any], tmp_path: Path) -> None:
@@ -207,9 +208,9 @@ def test_runs_called_the_same_are_told_apart(options: dict[str, Any], tmp_path: 
 
 
 def test_a_seed_inside_an_option_is_the_seed() -> None:
-    def stage(seed: int, inner: int) -> Found:
+    def stage(seed: int, inner: int) -> StoredStage:
         options = {"seed": seed, "pruner": {"criterion": {"seed": inner}}}
-        return Found("pruned", "k", Path(), options, {}, "")
+        return StoredStage("pruned", "k", Path(), options, {}, "")
 
     assert stage(0, 0).identity == stage(1, 1).identity
     assert stage(0, 7).identity == stage(1, 7).identity != stage(0, 0).identity
@@ -227,7 +228,7 @@ def test_words_are_those_of_the_command(made: Path) -> None:
         "model": "small_cnn",
         "files": {"evaluated": str(run.evaluated.folder)},
     }
-    names = learned(runs, [[row, row | {"pruner": "hydra pruner.search.init=scaled"}]])
+    names = names_from_tables(runs, [[row, row | {"pruner": "hydra pruner.search.init=scaled"}]])
     told = {method(row) for row in entries(runs, names, {})}
     assert told == {
         "hydra pruner.search.init=scaled",
@@ -327,7 +328,7 @@ def test_records_that_contradict_their_result_are_left_out(made: Path, damaged: 
     with pytest.raises(
         ValueError, match=r"has 200 images and robust_ok 0\.250000, its result\.json .* 0\.260000"
     ):
-        read(next(run for run in Reader(damaged).runs() if run.final.result.get("ratio") == 0.99))
+        read_outcomes(next(run for run in Reader(damaged).runs() if run.final.result.get("ratio") == 0.99))
 
 
 def test_a_run_without_its_parent_is_named(damaged: Path) -> None:
@@ -411,7 +412,7 @@ def test_the_files(made: Path, tmp_path: Path) -> None:
     }
     assert stages == {"dense", "pruned", "finetuned", "evaluated"}
     assert all(stage["provenance"]["packages"]["torch"] for stage in told["stages"].values())
-    assert [pair["stands"] for pair in told["comparisons"]] == [True]
+    assert [pair["significant"] for pair in told["comparisons"]] == [True]
 
 
 def test_only_its_own_old_plots_are_removed(made: Path, tmp_path: Path) -> None:
@@ -496,10 +497,10 @@ def test_published_rows_are_those_of_the_papers() -> None:
 
 
 def test_published_rows_stand_beside_ours_and_are_marked() -> None:
-    assert beside([{"dataset": "digits", "model": "small_cnn"}]) == []
-    near = beside([{"dataset": "cifar10 train_images=5", "model": "vgg16_bn"}])
+    assert published_for([{"dataset": "digits", "model": "small_cnn"}]) == []
+    near = published_for([{"dataset": "cifar10 train_images=5", "model": "vgg16_bn"}])
     assert {(row["dataset"], row["model"]) for row in near} == {("cifar10", "vgg16_bn")}
-    fields, same = shown(near)
+    fields, same = shown_fields(near)
     assert "protocol" in {field.name for field in fields}
     assert "data set cifar10, model vgg16_bn" in same
 
@@ -508,4 +509,4 @@ def test_a_line_of_stages(made: Path) -> None:
     run = next(run for run in Reader(made / "stages").runs() if run.stage("pruned"))
     assert [stage.kind for stage in run.line] == ["dense", "pruned", "finetuned", "evaluated"]
     assert isinstance(run, Run)
-    assert np.unpackbits(read(run).right)[:IMAGES].sum() in (50, 120, 150, 160)
+    assert np.unpackbits(read_outcomes(run).right)[:IMAGES].sum() in (50, 120, 150, 160)

@@ -10,13 +10,13 @@ import torch
 
 from advprune.modules.weights_io import save_masks, save_weights
 from advprune.report.build import build
-from advprune.report.data.published import beside
-from advprune.report.data.runs import Found, Run
+from advprune.report.data.published import published_for
+from advprune.report.data.runs import StoredStage, Run
 from advprune.report.data.store_reader import Reader
 from advprune.report.plots import sparsity
-from advprune.report.plots.data import Material
-from advprune.report.plots.layers import layers
-from advprune.report.plots.overlap import kept, overlap
+from advprune.report.plots.data import PlotData
+from advprune.report.plots.layers import layer_sparsity
+from advprune.report.plots.overlap import overlap, packed_mask
 from advprune.report.plots.pareto import front
 from advprune.report.plots.style import Looks, Plot, slug
 from benchmarks.report import Synthetic, options_of
@@ -37,12 +37,12 @@ def test_overlap_is_both_over_either(tmp_path: Path) -> None:
     sets = [{(n, i) for n, mask in masks.items() for i in np.flatnonzero(mask)} for masks in drawn]
     for name, masks in zip("xy", drawn, strict=True):
         save_masks({n: torch.from_numpy(mask) for n, mask in masks.items()}, tmp_path / name)
-    found = overlap(kept(tmp_path / "x"), kept(tmp_path / "y"))
+    found = overlap(packed_mask(tmp_path / "x"), packed_mask(tmp_path / "y"))
     assert found == len(sets[0] & sets[1]) / len(sets[0] | sets[1])
-    assert overlap(kept(tmp_path / "x"), kept(tmp_path / "x")) == 1
+    assert overlap(packed_mask(tmp_path / "x"), packed_mask(tmp_path / "x")) == 1
     (tmp_path / "bad").write_bytes(b"no masks")
     with pytest.raises(ValueError, match="bad cannot be read"):
-        kept(tmp_path / "bad")
+        packed_mask(tmp_path / "bad")
 
 
 def test_published_filters_are_not_drawn_into_a_line_of_weights() -> None:
@@ -64,7 +64,7 @@ def test_published_filters_are_not_drawn_into_a_line_of_weights() -> None:
         "clean_acc": 0.8,
         "robust_acc": 0.4,
     }
-    (plot,) = sparsity.draw(Material([ours], beside([ours]), {}))
+    (plot,) = sparsity.draw(PlotData([ours], published_for([ours]), {}))
     assert ">HARP (weights), published<" in plot.drawn
     assert "(filters)" not in plot.drawn
     assert ">0.75<" not in plot.drawn  # a ratio of filters only
@@ -82,10 +82,10 @@ def test_layers_of_a_smaller_network_are_what_is_left_of_each(tmp_path: Path) ->
         tmp_path / "pruned" / "model.safetensors", {"conv1.weight": torch.zeros(6, 1, 3, 3)}
     )
     stages = [
-        Found(k, k, f, {}, {}, "")
+        StoredStage(k, k, f, {}, {}, "")
         for k, f in (("dense", tmp_path), ("pruned", tmp_path / "pruned"))
     ]
-    assert layers(Run((*stages, Found("evaluated", "e", tmp_path, {}, {}, "")))) == {
+    assert layer_sparsity(Run((*stages, StoredStage("evaluated", "e", tmp_path, {}, {}, "")))) == {
         "conv1.weight": 0.25,
         "gone.weight": 1.0,
     }

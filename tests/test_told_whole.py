@@ -18,15 +18,16 @@ from advprune.config.overrides import command
 from advprune.errors import UserError
 from advprune.launch import grid
 from advprune.launch.skip_finished import SkipFinishedLauncher
-from advprune.report.data.doubts import OVERSTATES, attributed, doubts_of, strength
+from advprune.report.data.doubts import OVERSTATES, doubt_notes, doubts_of, strength
 from advprune.report.data.escaping import csv_cell, csv_text, latex_cell, markdown_cell
 from advprune.report.data.failures import cause
-from advprune.report.data.runs import Found
-from advprune.report.page.export import as_json, facts, latex, markdown, table
-from advprune.report.page.leaderboard import shown
-from advprune.report.page.render import _recipe, page
+from advprune.report.data.runs import StoredStage
+from advprune.report.page.export import as_json, latex, markdown, rows_and_stages, table
+from advprune.report.page.leaderboard import shown_fields
+from advprune.report.page.configurations import _used_options
+from advprune.report.page.render import page
 from advprune.report.table import terminal as tables
-from advprune.report.table.columns import eps
+from advprune.report.table.columns import threat_text
 from advprune.runtime.atomic_write import write_atomically
 from advprune.store.provenance import version_of
 from advprune.tracking.wandb_parts import flat
@@ -69,7 +70,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 def test_doubts_norm_strength_images_and_seeds_stand_in_every_format() -> None:
     rows = [row(), row(attack="autoattack", doubts=[], identity="j", **FULL)]
-    names = [field.name for field in shown(rows)[0]]
+    names = [field.name for field in shown_fields(rows)[0]]
     assert {"doubts", "strength", "images", "of", "seeds"} <= set(names)
     assert names.index("seeds") < names.index(
         "clean_acc"
@@ -93,7 +94,7 @@ def test_doubts_norm_strength_images_and_seeds_stand_in_every_format() -> None:
     assert DOUBT in set_in_tex
     assert "linf 0.15" in set_in_tex
     assert "% python prune.py seed=0" in set_in_tex
-    told = json.loads(as_json(facts([r | {"runs": {}} for r in rows], {})))
+    told = json.loads(as_json(rows_and_stages([r | {"runs": {}} for r in rows], {})))
     assert [r["doubts"][0] for r in told["rows"][:1]] == [DOUBT]
     assert told["rows"][0]["strength"] == "upper bound"
     report = SimpleNamespace(runs=2, problems=["gone: <i>left out</i>"], compared=0, left_out=[])
@@ -111,7 +112,7 @@ def test_doubts_norm_strength_images_and_seeds_stand_in_every_format() -> None:
 def test_doubts_reach_wandb_and_name_their_rows() -> None:
     assert flat({"doubts": ["a", "b"], "robust_acc": 0.5})["doubts"] == "a; b"
     assert flat({"robust_acc": 0.5})["doubts"] == ""
-    said = attributed([row(), row(pruner="q", doubts=[])], lambda r: r["pruner"])
+    said = doubt_notes([row(), row(pruner="q", doubts=[])], lambda r: r["pruner"])
     assert said == sorted(
         [f"doubt: {OVERSTATES}", f"doubt (p): {DOUBT}"], key=lambda text: text.split(": ")[1]
     )
@@ -129,8 +130,8 @@ def test_attacks_of_unlike_strength_are_told_apart() -> None:
 
 
 def test_the_norm_stands_beside_every_eps() -> None:
-    assert eps({"norm": "linf", "eps": 8 / 255}) == "linf 8/255"
-    assert eps({"norm": "l2", "eps": 0.5}) == "l2 0.5"
+    assert threat_text({"norm": "linf", "eps": 8 / 255}) == "linf 8/255"
+    assert threat_text({"norm": "l2", "eps": 0.5}) == "l2 0.5"
 
 
 @pytest.mark.parametrize(
@@ -356,7 +357,7 @@ def test_the_recipe_shown_is_the_one_that_was_used() -> None:
         "dataset": dataset,
         "training": {"epochs": 2, "learning_rate": 0.05},
     }
-    shown_as = _recipe(Found("dense", "k", Path(), options, {}, "as it lies"))
+    shown_as = _used_options(StoredStage("dense", "k", Path(), options, {}, "as it lies"))
     assert yaml.safe_load(shown_as) == options | {"dataset": {"name": "d", "validation": 0.1}}
     assert "100" not in shown_as
 

@@ -14,7 +14,7 @@ from advprune.config.grid_name import command_name, grid_name
 from advprune.config.instantiate import build
 from advprune.config.overrides import command
 from advprune.pipeline.network_labels import described, file_of, used
-from advprune.report.table.columns import eps
+from advprune.report.table.columns import threat_text
 from advprune.runtime.plain_files import read_json
 from advprune.store.keys import SUGGESTED, WHERE
 from advprune.store.provenance import code_version
@@ -99,7 +99,7 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
     threat = evaluation_threat(options)
     norm = str(threat.get("_target_", "")).rpartition(".")[2].lower()
     own = options["attack"].get("perturbation") is not None or threat.get("eps") is None
-    budget = [] if own else [eps({"norm": norm, "eps": fraction(threat["eps"])})]
+    budget = [] if own else [threat_text({"norm": norm, "eps": fraction(threat["eps"])})]
     where = [shown["attack"], *budget, shown["model"], shown["dataset"], f"seed {options['seed']}"]
     named = names(plan)
     config = {

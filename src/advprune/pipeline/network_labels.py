@@ -7,7 +7,7 @@ them made the file.
 from pathlib import Path
 from typing import Any
 
-from advprune.report.data.attack_names import called
+from advprune.report.data.attack_names import attack_label
 from advprune.store.stage import Plan, Stage
 
 #: Options that say how networks are pruned, and how they are trained.
@@ -20,7 +20,7 @@ def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
     line = plan.final.line()
     gone = {"pruner"} if not _pruned(line) else set()
     gone |= set() if _trained(line) else {"objective"}
-    attack = called(plan.evaluated.options, names["attack"].split(" ")[0])
+    attack = attack_label(plan.evaluated.options, names["attack"].split(" ")[0])
     kept = {group: name for group, name in names.items() if group not in gone}
     return kept | ({} if attack is None else {"attack": attack})
 

@@ -1,36 +1,29 @@
-"""The report of a store, from the command line: python -m advprune.report [--store FOLDER] [--out FOLDER]"""
+"""Write the report of a store: python -m advprune.report [--store FOLDER] [--out FOLDER].
+
+``python -m advprune.report wandb`` makes a W&B report instead.
+"""
 
 import argparse
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 
 from advprune.errors import UserError
-from advprune.report.build import PAGE, Report, build, tables_of
-
-#: Reports of their own: the word that asks for one, and the module whose ``main`` takes the words
-#: after it.
-MORE = {"curves": "curves", "radius": "radius", "wandb": "dashboard"}
+from advprune.report.build import build, tables_of
+from advprune.report.summary import ReportSummary
+from advprune.report.wandb_report.build import main as wandb_main
+from advprune.report.write import PAGE
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build it, say where it lies and what it leaves out; returns the exit code."""
+    """Write the report, print where it lies and what it leaves out, and return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    begun = time.monotonic()
+    if words[:1] == ["wandb"]:
+        return wandb_main(words[1:])
+    start = time.monotonic()
+    options = _parser().parse_args(words)
     try:
-        if words and words[0] in MORE:
-            return import_module(f"advprune.report.{MORE[words[0]]}").main(words[1:]) or 0
-        given = _parser().parse_args(words)
-        if not given.store.is_dir():
-            raise UserError(
-                f"there is no folder {given.store}; give --store FOLDER, the one that store= names"
-            )
-        report = build(
-            given.store,
-            given.out.resolve() if given.out else given.store.parent / "report",
-            given.tables or tables_of(given.store),
-        )
+        summary = _build(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -40,24 +33,33 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    for sentence in said(report):
-        print(sentence)  # noqa: T201
-    print(f"{report.folder / PAGE}  ({time.monotonic() - begun:.1f} s)")  # noqa: T201
+    for line in summary_lines(summary):
+        print(line)  # noqa: T201
+    print(f"{summary.folder / PAGE}  ({time.monotonic() - start:.1f} s)")  # noqa: T201
     return 0
 
 
-def said(report: Report) -> list[str]:
-    """What a reader of a terminal must know, a sentence each."""
+def _build(options: argparse.Namespace) -> ReportSummary:
+    if not options.store.is_dir():
+        raise UserError(
+            f"there is no folder {options.store}; give --store FOLDER, the one that store= names"
+        )
+    out = options.out.resolve() if options.out else options.store.parent / "report"
+    return build(options.store, out, options.tables or tables_of(options.store))
+
+
+def summary_lines(summary: ReportSummary) -> list[str]:
+    """Return what a reader of a terminal must know, a sentence each."""
     return [
-        *(f"problem: {problem}" for problem in report.problems),
-        *(f"left out: {sentence}" for sentence in report.left_out),
-        f"{report.runs} evaluations, {report.compared} comparisons",
+        *(f"problem: {problem}" for problem in summary.problems),
+        *(f"left out: {sentence}" for sentence in summary.left_out),
+        f"{summary.runs} evaluations, {summary.compared} comparisons",
     ]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m advprune.report", description=(__doc__ or "").partition(":")[0]
+        prog="python -m advprune.report", description="Write the report of a store."
     )
     parser.add_argument(
         "--store", type=Path, default=Path("multirun/stages"), help="of stages (%(default)s)"
@@ -68,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="TABLE.JSON",
-        help="of grids and jobs, for what their commands called things (all in grids/ and runs/ beside the store)",
+        help="of grids and jobs: what their commands called options, and measured sizes "
+        "(default: all in grids/ and runs/ beside the store)",
     )
     return parser
 

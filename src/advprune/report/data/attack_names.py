@@ -1,4 +1,8 @@
-"""What an attack is called: the member of ``conf/attack`` it is, and the options in which it is not that member's."""
+"""Name an attack as a user would type it.
+
+The name is the member of ``conf/attack`` that has the same function, and after it each option that
+differs from the member's.
+"""
 
 from collections.abc import Iterator
 from functools import cache
@@ -11,63 +15,69 @@ from advprune.store.keys import WHERE, canonical
 from advprune.store.signatures import bound
 
 CONF = Path(__file__).resolve().parents[4] / "conf" / "attack"
-#: Keys that say nothing to a reader, or that the row shows in a column of its own.
-SILENT = frozenset({"_partial_", "_target_", "perturbation", "content_id", "eps"}) | WHERE
+#: Keys that tell a reader nothing, or that have a column of their own.
+UNNAMED = frozenset({"_partial_", "_target_", "perturbation", "content_id", "eps"}) | WHERE
 
 
-def called(evaluated: dict[str, Any], chosen: str | None = None) -> str | None:
-    """``autoattack images=50 engine=fast``; None if no member is made by the same function.
+def attack_label(evaluated: dict[str, Any], chosen: str | None = None) -> str | None:
+    """Return the attack's name and its changed options: ``autoattack images=50 engine=fast``.
 
     Args:
-        evaluated: the resolved options of the stage that attacked: ``attack``, and what that takes
-            values from.
-        chosen: the member that a command named; None is the nearest.
+        evaluated: resolved options of the stage that attacked: ``attack``, and the options that its
+            defaults refer to.
+        chosen: member that a command named; None takes the member that differs least.
+
+    Returns:
+        The label; None if no member of ``conf/attack`` has the same function.
     """
     attack = evaluated["attack"]
-    alike = {
+    candidates = {
         name: member
         for name, member in members().items()
         if member.get("_target_") == attack.get("_target_")
     }
-    if chosen in alike:
-        alike = {chosen: alike[chosen]}
-    told = {name: list(_different(attack, member, evaluated)) for name, member in alike.items()}
-    if not told:
+    if chosen in candidates:
+        candidates = {chosen: candidates[chosen]}
+    changes = {
+        name: list(_changes(attack, member, evaluated)) for name, member in candidates.items()
+    }
+    if not changes:
         return None
-    name = min(told, key=lambda name: (len(told[name]), len(name), name))
-    return " ".join([name, *told[name]])
+    name = min(changes, key=lambda name: (len(changes[name]), len(name), name))
+    return " ".join([name, *changes[name]])
 
 
 @cache
 def members() -> dict[str, dict[str, Any]]:
-    """The attacks of ``conf/attack``, each with the defaults it takes from the others."""
+    """Return the attacks of ``conf/attack`` by name, each with its inherited defaults filled in."""
     files = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONF.glob("*.yaml"))}
-    return {name: bound(_whole(name, files)) for name in files if name != "frame"}
+    return {name: bound(_merged(name, files)) for name in files if name != "frame"}
 
 
-def _whole(name: str, files: dict[str, Any]) -> dict[str, Any]:
-    whole: dict[str, Any] = {}
+def _merged(name: str, files: dict[str, Any]) -> dict[str, Any]:
+    """Return one attack's options, those of its defaults list included."""
+    merged: dict[str, Any] = {}
     for other in files[name].get("defaults", ["_self_"]):
-        whole |= files[name] if other == "_self_" else _whole(other, files)
-    return {key: value for key, value in whole.items() if key != "defaults"}
+        merged |= files[name] if other == "_self_" else _merged(other, files)
+    return {key: value for key, value in merged.items() if key != "defaults"}
 
 
-def _different(
+def _changes(
     node: dict[str, Any], member: dict[str, Any], context: dict[str, Any], at: str = ""
 ) -> Iterator[str]:
-    """``option=value`` of what is not as in the member; null is a value like another."""
+    """Yield ``option=value`` for each option that differs from the member's; null is a value."""
     for name, value in node.items():
-        default = _filled(member.get(name), context)
-        if name in SILENT or (isinstance(default, str) and "${" in default):
+        default = _resolved_default(member.get(name), context)
+        if name in UNNAMED or (isinstance(default, str) and "${" in default):
             continue
         if isinstance(value, dict) and isinstance(default, dict):
-            yield from _different(value, default, context, f"{at}{name}.")
+            yield from _changes(value, default, context, f"{at}{name}.")
         elif canonical(value) != canonical(default):
             yield f"{at}{name}={_text(value)}"
 
 
-def _filled(default: Any, context: dict[str, Any]) -> Any:
-    """A default that takes its value from another option: that of this run, or what stands in for it."""
+def _resolved_default(default: Any, context: dict[str, Any]) -> Any:
+    """Return a default with its ``${...}`` resolved from this run's options, where that is possible."""
     if not isinstance(default, str) or not default.startswith("${"):
         return default
     if default.startswith("${oc.select:"):

@@ -1,5 +1,9 @@
-"""What to doubt about a row, for the terminal, the report, its files and W&B alike; and how strong its attack is."""
+"""Collect the doubts about a row, and tell how strong the attack behind its number is.
 
+The terminal, the report's page, its files and W&B all take their doubts from here.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 Row = dict[str, Any]
@@ -9,23 +13,25 @@ OVERSTATES = "PGD and its like overstate robustness: publish numbers made with a
 
 
 def doubts_of(row: Row) -> list[str]:
-    """List what the evaluation itself doubts, and what is known of such numbers in general; each once."""
-    said = list(row.get("doubts") or [])
+    """List the evaluation's own doubts and those that hold for such numbers in general, each once."""
+    doubts = list(row.get("doubts") or [])
     if strength(row) == "upper bound":
-        said.append(OVERSTATES)
+        doubts.append(OVERSTATES)
     if row.get("batch_norm") not in (None, "synchronised"):
-        said.append(
-            f"trained on {row['ranks']} ranks, BatchNorm {row['batch_norm']}: not what one would train"
+        doubts.append(
+            f"trained on {row['ranks']} ranks, BatchNorm {row['batch_norm']}: "
+            "a network trained on one rank would differ"
         )
-    return list(dict.fromkeys(said))
+    return list(dict.fromkeys(doubts))
 
 
 def strength(row: Row) -> str:
-    """Say how far a share can be relied on, so that rows of unlike attacks are told apart.
+    """Return how far a row's accuracy can be relied on.
 
-    ``proof``: nothing in the ball does worse. ``AutoAttack``: all four parts of its standard
-    version. ``upper bound``: any other search of the ball. Empty where there is no ball to search,
-    or another network's examples are judged.
+    Returns:
+        ``proof``: certified, no perturbation in the ball does worse. ``AutoAttack``: all four parts
+        of its standard version ran. ``upper bound``: any other search of the ball. Empty where there
+        is no ball to search, or where another network's examples are evaluated.
     """
     if row.get("certified_acc") is not None:
         return "proof"
@@ -39,19 +45,20 @@ def strength(row: Row) -> str:
     return "AutoAttack" if set(row.get("after_each") or {}) >= AUTOATTACK else "upper bound"
 
 
-def attributed(rows: list[Row], called: Any) -> list[str]:
-    """Each doubt of these rows as a sentence for the foot of their table, naming the rows it is about.
+def doubt_notes(rows: list[Row], label: Callable[[Row], str]) -> list[str]:
+    """Return each doubt as a sentence for the foot of a table, with the rows that it concerns.
 
     Args:
-        called: row -> what a reader calls it.
+        rows: the rows of the table.
+        label: row -> its name for a reader.
     """
-    whose: dict[str, list[str]] = {}
+    rows_by_doubt: dict[str, list[str]] = {}
     for row in rows:
         for doubt in doubts_of(row):
-            whose.setdefault(doubt, []).append(called(row))
+            rows_by_doubt.setdefault(doubt, []).append(label(row))
     return [
         f"doubt: {doubt}"
         if len(names) == len(rows)
         else f"doubt ({', '.join(dict.fromkeys(names))}): {doubt}"
-        for doubt, names in sorted(whose.items())
+        for doubt, names in sorted(rows_by_doubt.items())
     ]

@@ -1,4 +1,4 @@
-"""Words of users in the cells of files that other programs read: each escaped for its reader, and on one line."""
+"""Escape users' text for the cells of CSV, LaTeX and Markdown files, and keep it on one line."""
 
 import csv
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Any
 
 #: What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), full-width forms
 #: included.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 LATEX = {
     "\\": "\\textbackslash{}",
     "~": "\\textasciitilde{}",
@@ -18,13 +18,13 @@ LATEX = {
 
 def csv_cell(value: Any) -> Any:
     """Put an apostrophe before a text that a spreadsheet would compute; numbers stay numbers."""
-    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS) and not _is_number(value):
         return f"'{value}"
     return value
 
 
 def csv_text(names: Iterable[str], rows: Iterable[dict[str, Any]]) -> str:
-    """Write a CSV table; None is an empty cell."""
+    """Return a CSV table with these columns; None becomes an empty cell."""
     out = StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")  # so that both are quoted within a cell
     names = list(names)

@@ -1,24 +1,25 @@
-"""What a reader calls a run: the words of the command that made it, or else the names of what its options build."""
+"""Name the parts of a run: as the command that made it did, or else by what its options build."""
 
 import json
 from collections.abc import Iterable
 from typing import Any
 
-from advprune.report.data.attack_names import called
-from advprune.report.data.runs import Found, Run
+from advprune.report.data.attack_names import attack_label
+from advprune.report.data.runs import Run, StoredStage
 from advprune.store.keys import canonical
 
 GROUPS = ("dataset", "model", "objective", "pruner", "quantizer", "attack")
-Names = dict[tuple[str, str], str]  # (group, its options) -> what a command line called them
+#: (group, its options as text) -> what a command line called them
+Names = dict[tuple[str, str], str]
 
 
-def of_group(run: Run, group: str) -> Any:
-    """The options that a group contributed to this run; None if it has no such part."""
+def group_options(run: Run, group: str) -> Any:
+    """Return the options that a group contributed to a run; None if the run has no such part."""
     if group in ("dataset", "attack"):
         return run.evaluated.options[group]
     if (
         group == "objective"
-    ):  # of the first stage that trained: no file's network was trained by any of ours
+    ):  # of the first stage that trained: a file's network was not trained here
         return next(
             (s.options["objective"] for s in run.line if {"training", "recipe"} & s.options.keys()),
             None,
@@ -28,51 +29,55 @@ def of_group(run: Run, group: str) -> Any:
     return None if stage is None else stage.options.get(group)
 
 
-def learned(runs: Iterable[Run], tables: Iterable[list[dict[str, Any]]]) -> Names:
-    """What commands called these options, from the tables of their jobs; of several names the shortest."""
+def names_from_tables(runs: Iterable[Run], tables: Iterable[list[dict[str, Any]]]) -> Names:
+    """Return what commands called these options, from their jobs' tables; the shortest name wins."""
     rows = {row["files"]["evaluated"].rpartition("/")[2]: row for table in tables for row in table}
     names: Names = {}
     for run in runs:
         row = rows.get(run.evaluated.key, {})
         for group in GROUPS:
-            options, name = of_group(run, group), row.get(group)
+            options, name = group_options(run, group), row.get(group)
             if options is not None and name:
-                at = (group, _text(options))
-                names[at] = min(names.get(at, name), str(name), key=lambda word: (len(word), word))
+                name_key = (group, _canonical_text(options))
+                names[name_key] = min(
+                    names.get(name_key, name), str(name), key=lambda word: (len(word), word)
+                )
         if row.get("source"):
             names["source", run.evaluated.key] = row["source"]
     return names
 
 
-def words(run: Run, names: Names) -> dict[str, str | None]:
-    """What to call each part of a run; None where it has none."""
-    told: dict[str, str | None] = {"source": None}
+def run_labels(run: Run, names: Names) -> dict[str, str | None]:
+    """Return a label for each part of a run; None where it has no such part."""
+    labels: dict[str, str | None] = {"source": None}
     for group in GROUPS:
-        options = of_group(run, group)
-        own = called(run.evaluated.options) if group == "attack" else None
-        told[group] = (
-            None if options is None else names.get((group, _text(options))) or own or built(options)
+        options = group_options(run, group)
+        attack = attack_label(run.evaluated.options) if group == "attack" else None
+        labels[group] = (
+            None
+            if options is None
+            else names.get((group, _canonical_text(options))) or attack or built_name(options)
         )
     if "target_acc" in run.evaluated.result:
-        recorded = None if run.source is None else network(run.source, names)
-        told["source"] = recorded or names.get(("source", run.evaluated.key), "not recorded")
-    return told
+        source = None if run.source is None else network_label(run.source, names)
+        labels["source"] = source or names.get(("source", run.evaluated.key), "not recorded")
+    return labels
 
 
-def network(line: tuple[Found, ...], names: Names) -> str:
-    """A network in a few words: ``hydra 0.99``, ``dense``; the model first where it is another's examples."""
+def network_label(line: tuple[StoredStage, ...], names: Names) -> str:
+    """Return a network in a few words: ``hydra 0.99``, ``dense``, or its file's name."""
     run = Run(line)
     pruned = run.stage("pruned")
     if pruned is None:
         return str(run.dense.result.get("foreign") or "dense")
-    pruner = names.get(("pruner", _text(pruned.options["pruner"]))) or built(
+    pruner = names.get(("pruner", _canonical_text(pruned.options["pruner"]))) or built_name(
         pruned.options["pruner"]
     )
     return f"{pruner} {run.final.result.get('ratio', pruned.result['ratio']):g}"
 
 
-def built(options: Any) -> str:
-    """The names of what options build, outermost first; of a data set its own."""
+def built_name(options: Any) -> str:
+    """Return a name for options: a data set's own, or the outermost function that they build."""
     if isinstance(options, dict) and isinstance(options.get("name"), str):
         return str(options["name"])
     if isinstance(options, dict) and options.get("search"):
@@ -87,20 +92,22 @@ def _targets(options: Any) -> list[str]:
     return own + [name for value in options.values() for name in _targets(value)]
 
 
-def _text(options: Any) -> str:
+def _canonical_text(options: Any) -> str:
     return json.dumps(canonical(options), sort_keys=True)
 
 
-def differences(lines: list[tuple[Found, ...]]) -> list[str]:
-    """What tells runs apart that are called the same: for each, ``stage.option=value`` of the options that differ."""
+def distinguishing_options(lines: list[tuple[StoredStage, ...]]) -> list[str]:
+    """Return for each line of stages ``stage.option=value`` of the options that differ among them."""
     flat = [
         {f"{s.kind}.{name}": value for s in line for name, value in _flat(s.identity)}
         for line in lines
     ]
-    every = sorted({name for options in flat for name in options})
-    told = [name for name in every if len({repr(options.get(name)) for options in flat}) > 1]
+    all_names = sorted({name for options in flat for name in options})
+    differing = [
+        name for name in all_names if len({repr(options.get(name)) for options in flat}) > 1
+    ]
     return [
-        " ".join(f"{name}={_short(options[name])}" for name in told if name in options)
+        " ".join(f"{name}={_short(options[name])}" for name in differing if name in options)
         for options in flat
     ]
 

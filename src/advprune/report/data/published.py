@@ -1,4 +1,7 @@
-"""Numbers of papers, to stand beside ours: ``published.json``, each with its source and protocol; none is ours."""
+"""Load published numbers, to show beside our own.
+
+``published.json`` gives the source and the protocol of each number. None was measured here.
+"""
 
 import json
 from functools import cache
@@ -10,7 +13,7 @@ MEASURES = {"clean": "clean_acc", "robust": "robust_acc", "certified": "certifie
 
 @cache
 def published() -> list[dict[str, Any]]:
-    """All published rows, as entries of the leaderboard: shares in [0, 1]; no interval, for none is published."""
+    """Return all published rows in the leaderboard's form: shares in [0, 1], without intervals."""
     data = json.loads((files("advprune.report") / "published.json").read_text())
     return [
         _entry(dict(zip(data["columns"], row, strict=True)), data["protocols"])
@@ -47,7 +50,7 @@ def _entry(row: dict[str, Any], protocols: dict[str, dict[str, Any]]) -> dict[st
 
 
 def protocols(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """The protocols of these rows that are published, each in a sentence, by their ids."""
+    """Return the protocols of the published ones among these rows, as sentences, by their ids."""
     return {
         row["protocol_id"]: f"{row['protocol']}: {row['note']}"
         for row in rows
@@ -55,7 +58,7 @@ def protocols(rows: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def beside(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The published rows of a data set and a network that are among ours."""
+def published_for(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the published rows of the data sets and networks that occur in these rows."""
     ours = {(row["dataset"].split(" ")[0], row["model"].split(" ")[0]) for row in rows}
     return [row for row in published() if (row["dataset"], row["model"]) in ours]

@@ -1,4 +1,4 @@
-"""What the report knows of a finished stage, and of an evaluation with all the stages it was made from."""
+"""Hold a finished stage of the store, and an evaluation with all the stages behind it."""
 
 import json
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from advprune.store import keys
 
 
 @dataclass(frozen=True)
-class Found:
-    """One finished stage: its resolved options, what it measured, and its ``config.yaml`` as text."""
+class StoredStage:
+    """One finished stage: its resolved options, its result, and its ``config.yaml`` as text."""
 
     kind: str
     key: str
@@ -22,54 +22,60 @@ class Found:
 
     @cached_property
     def is_current(self) -> bool:
-        """Whether the code of today would find it: its key is that of its options and of today's recipe numbers."""
-        own = {name: value for name, value in self.options.items() if name != "stage"}
+        """Tell whether today's code would give this stage the key that it has."""
+        options = {name: value for name, value in self.options.items() if name != "stage"}
         if "examples" in self.result:
-            own["examples"] = self.result["examples"]
+            options["examples"] = self.result["examples"]
         elif "target_acc" in self.result:
-            return True  # made before a transfer's result named its examples: its key cannot be told from here
-        return self.key == keys.key(self.kind, own, self.result["parent"])
+            # of before a transfer's result named its examples: its key cannot be computed here
+            return True
+        return self.key == keys.key(self.kind, options, self.result["parent"])
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The options that decide the result, the seed aside, and whatever takes its value from it."""
+        """Return the options that decide the result, without the seed and what takes its value."""
         return keys.identity(self.kind, _without_seed(self.options, self.options.get("seed")))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One evaluation: the line of stages it was made from, dense first and itself last; whose examples it judged."""
+    """One evaluation with the stages behind it.
 
-    line: tuple[Found, ...]
-    source: "tuple[Found, ...] | None" = None
+    Attributes:
+        line: the stages from dense to evaluated, in order.
+        source: of an evaluation on another network's examples, the stages behind these.
+    """
 
-    def stage(self, kind: str) -> Found | None:
-        """The stage of this kind; None if the line has none."""
+    line: tuple[StoredStage, ...]
+    source: "tuple[StoredStage, ...] | None" = None
+
+    def stage(self, kind: str) -> StoredStage | None:
+        """Return the stage of this kind; None if there is none."""
         return next((stage for stage in self.line if stage.kind == kind), None)
 
     @property
-    def dense(self) -> Found:
-        """The unpruned parent."""
+    def dense(self) -> StoredStage:
+        """Return the unpruned parent."""
         return self.line[0]
 
     @property
-    def final(self) -> Found:
-        """What was attacked."""
+    def final(self) -> StoredStage:
+        """Return the stage whose network was attacked."""
         return self.line[-2]
 
     @property
-    def evaluated(self) -> Found:
-        """The evaluation."""
+    def evaluated(self) -> StoredStage:
+        """Return the evaluation itself."""
         return self.line[-1]
 
     @property
     def seed(self) -> int:
-        """Of the evaluation, which is the job's."""
+        """Return the evaluation's seed, which is the job's."""
         return int(self.evaluated.options["seed"])
 
     @cached_property
     def identity(self) -> str:
-        """Equal for runs that differ in their seed alone."""
+        """Return a text that is equal for runs that differ in their seed alone."""
         lines = [*self.line, *(self.source or ())]
         return json.dumps([(stage.kind, stage.identity) for stage in lines], sort_keys=True)
 

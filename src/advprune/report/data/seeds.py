@@ -1,4 +1,4 @@
-"""Jobs that differ in their seed alone become one row: n, mean and an interval over seeds and images."""
+"""Pool the rows of jobs that differ in their seed alone: n, mean, and an interval."""
 
 from collections.abc import Callable, Hashable
 from statistics import mean
@@ -11,7 +11,7 @@ SHARES = (
     *("clean_acc", "robust_acc", "certified_acc", "mean_acc"),
     *("target_acc", "both_correct", "transfer_rate"),
 )
-#: What tells two rows of a table apart, the seed aside.
+#: The columns in which two rows of a table may differ, other than the seed.
 IDENTITY = (
     "dataset",
     "model",
@@ -31,14 +31,22 @@ IDENTITY = (
 
 
 def identity(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What a row has in common with those of other seeds."""
+    """Return what a row has in common with those of other seeds."""
     return tuple(str(row.get(name)) for name in IDENTITY)
 
 
 def pool(
     rows: list[dict[str, Any]], same: Callable[[dict[str, Any]], Hashable] = identity
 ) -> list[dict[str, Any]]:
-    """One row for each of ``same``, in the order they come; of a single seed, itself with its intervals."""
+    """Return one row for each group of seeds, in the order in which they come.
+
+    Args:
+        rows: one row a job.
+        same: row -> its group.
+
+    Returns:
+        The pooled rows, with ``seeds``; of a single seed, the row itself with its intervals.
+    """
     groups: dict[Hashable, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(same(row), []).append(row)

@@ -1,4 +1,7 @@
-"""Parse the two small files of a stage, whoever wrote them: what is not what a stage writes is a ``ValueError``."""
+"""Parse ``result.json`` and ``config.yaml`` of a stage, and reject what no stage writes.
+
+A store may hold files that somebody else wrote; whatever is wrong with one is a ``ValueError``.
+"""
 
 import json
 import math
@@ -6,10 +9,9 @@ from typing import Any
 
 import yaml
 
-#: libyaml's where it was built in: ten times as fast, the same answers. Neither makes anything but
-#: plain values.
+#: libyaml's loader where it is there: ten times as fast, and as safe (plain values only).
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-#: What the result of any stage has, and of an evaluation besides.
+#: Fields that every result has, and those that an evaluation's has besides.
 FIELDS: dict[str, tuple[type, ...]] = {"parent": (str, type(None)), "seconds": (int, float)}
 EVALUATED: dict[str, tuple[type, ...]] = {
     "images": (int,),
@@ -20,34 +22,33 @@ EVALUATED: dict[str, tuple[type, ...]] = {
 
 
 def result_in(text: str, kind: str) -> dict[str, Any]:
-    """Parse a stage's ``result.json``.
+    """Return the contents of a stage's ``result.json``.
 
     Raises:
         ValueError: if it is not JSON, or not what a stage of this kind writes.
     """
     try:
-        facts = json.loads(text, parse_constant=_refused)
+        result = json.loads(text, parse_constant=_reject_constant)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if not isinstance(facts, dict) or "parent" not in facts:
+    if not isinstance(result, dict) or "parent" not in result:
         raise ValueError("it names no parent stage")
     for name, types in (FIELDS | (EVALUATED if kind == "evaluated" else {})).items():
-        if not isinstance(facts.get(name), types) or isinstance(facts[name], bool):
-            raise ValueError(f"its {name} is {facts.get(name)!r}, which no {kind} stage writes")
-    for name, value in facts.items():
+        if not isinstance(result.get(name), types) or isinstance(result[name], bool):
+            raise ValueError(f"its {name} is {result.get(name)!r}, which no {kind} stage writes")
+    for name, value in result.items():
         if name.endswith("_acc") and value is not None and not _is_share(value):
             raise ValueError(f"its {name} is {value!r}, which is no share")
-    if kind == "evaluated" and not facts.keys() & {"robust_acc", "certified_acc"}:
+    if kind == "evaluated" and not result.keys() & {"robust_acc", "certified_acc"}:
         raise ValueError("it has neither robust_acc nor certified_acc")
-    return facts
+    return result
 
 
 def options_in(text: str) -> dict[str, Any]:
-    """Parse a stage's ``config.yaml``.
+    """Return the contents of a stage's ``config.yaml``.
 
     Raises:
-        ValueError: if it is not YAML, or not what a stage writes: a dict without aliases, the data
-            set's options in it.
+        ValueError: if it is not YAML, or not what a stage writes: a dict without aliases.
     """
     try:
         # a few lines of aliases can stand for more values than there is memory
@@ -77,5 +78,5 @@ def _is_share(value: Any) -> bool:
     )
 
 
-def _refused(constant: str) -> float:
+def _reject_constant(constant: str) -> float:
     raise ValueError(f"{constant} is no number of JSON's")

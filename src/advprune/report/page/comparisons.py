@@ -1,54 +1,55 @@
-"""The comparisons in the columns of their table."""
+"""Put the comparisons of methods into the columns of their table."""
 
 from typing import Any
 
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.page.leaderboard import percent
-from advprune.report.table.columns import eps
+from advprune.report.table.columns import threat_text
 
 Row = dict[str, Any]
-Cell = tuple[Any, str]  # what it is sorted by, None where there is nothing; what is read
+#: What a cell is sorted by, None where there is nothing, and its text.
+Cell = tuple[Any, str]
 
 
 def with_cells(compared: list[Row], rows: list[Row]) -> list[Row]:
-    """Each comparison with ``cells``, {heading: (value, text)}, and the ``rows`` of the leaderboard it is about."""
+    """Return each comparison with ``cells``: {heading: (value to sort by, text)}."""
     by_identity = {row["identity"]: row for row in rows}
-    told = []
+    result = []
     for pair in compared:
         a, b = (by_identity[next(iter(pair[side].values())).identity] for side in ("of", "against"))
         if pair["difference"] < 0:  # the better one first
             a, b = b, a
-        told.append(pair | {"cells": _cells(pair, a, b)})
-    return told
+        result.append(pair | {"cells": _cells(pair, a, b)})
+    return result
 
 
 def _cells(pair: Row, a: Row, b: Row) -> dict[str, Cell]:
     better, worse = (pair["only_of"], pair["only_against"])[:: -1 if pair["difference"] < 0 else 1]
-    attack = a["attack"] if a["eps"] is None else f"{a['attack']} {eps(a)}"
+    attack = a["attack"] if a["eps"] is None else f"{a['attack']} {threat_text(a)}"
     attack += f" on {a['source']}" if a["source"] else ""
     other = method(a) if pair["axis"] == "objective" else a["objective"]
     return {
-        "data set": _word(a["dataset"]),
-        "model": _word(a["model"]),
-        "with": _word(other),
-        "attack": _word(attack),
+        "data set": _text_cell(a["dataset"]),
+        "model": _text_cell(a["model"]),
+        "with": _text_cell(other),
+        "attack": _text_cell(attack),
         "ratio": (a["ratio"], "" if a["ratio"] is None else f"{a['ratio']:g}"),
-        "differ in": _word(pair["axis"]),
-        "better": _word(_side(pair, a)),
-        "than": _word(_side(pair, b)),
+        "differ in": _text_cell(pair["axis"]),
+        "better": _text_cell(_side(pair, a)),
+        "than": _text_cell(_side(pair, b)),
         "points": (abs(pair["difference"]), f"{100 * abs(pair['difference']):.1f}"),
-        "95 %": _word(_interval(pair)),
+        "95 %": _text_cell(_interval(pair)),
         "only better right": (better, str(better)),
         "only worse right": (worse, str(worse)),
         "images": (pair["images"], str(pair["images"])),
         "seeds": (pair["seeds"], str(pair["seeds"])),
         "p": (pair["p"], _probability(pair["p"])),
         "q": (pair["q"], _probability(pair["q"])),
-        "stands": _word("stands" if pair["stands"] else "does not stand"),
+        "significant": _text_cell("significant" if pair["significant"] else "not significant"),
     }
 
 
-def _word(text: str | None) -> Cell:
+def _text_cell(text: str | None) -> Cell:
     return text or "", text or ""
 
 
@@ -67,9 +68,9 @@ def _probability(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
 
 
-def plain(compared: list[Row]) -> list[Row]:
-    """The comparisons without runs, for JSON: shares, probabilities, and the evaluations by seed."""
-    told = []
+def without_runs(compared: list[Row]) -> list[Row]:
+    """Return the comparisons for JSON: shares, probabilities, and evaluations' keys by seed."""
+    result = []
     for pair in compared:
         sides = {
             side: {s: run.evaluated.key for s, run in pair[side].items()}
@@ -79,7 +80,7 @@ def plain(compared: list[Row]) -> list[Row]:
             name: pair["cells"][name][0]
             for name in ("data set", "model", "with", "attack", "ratio")
         }
-        told.append(
+        result.append(
             {name: value for name, value in pair.items() if name != "cells"} | sides | words
         )
-    return told
+    return result

@@ -1,4 +1,4 @@
-"""The leaderboard as files: Markdown, CSV, LaTeX, JSON."""
+"""Write the leaderboard as Markdown, CSV, LaTeX and JSON."""
 
 import json
 from typing import Any
@@ -6,23 +6,23 @@ from typing import Any
 from advprune.report.data.doubts import strength
 from advprune.report.data.escaping import csv_text, latex_cell, markdown_cell
 from advprune.report.data.published import protocols
-from advprune.report.data.runs import Found, Run
-from advprune.report.page.leaderboard import FIELDS, shown
+from advprune.report.data.runs import Run, StoredStage
+from advprune.report.page.leaderboard import FIELDS, shown_fields
 
-#: What is of use while a report is made.
-INTERNAL = frozenset({"identity", "network", "judged", "run", "seed", "commands"})
+#: Columns of use only while a report is made.
+INTERNAL = frozenset({"identity", "network", "evaluation", "run", "seed", "commands"})
 NUMBERS = ("ratio", "sparsity", "macs", "seconds_128", "images", "of", "seeds")
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Write a table that renders on any forge, and under it the commands that make its rows again."""
-    fields, same = shown(rows)
+    """Return a Markdown table, and under it the commands that make its rows again."""
+    fields, same = shown_fields(rows)
     lines = [[field.heading for field in fields], ["---"] * len(fields)]
     lines += [[markdown_cell(field.cell(row)) for field in fields] for row in rows]
     notes = [f"All: {markdown_cell(same)}.", ""] if same else []
     notes += [f"| {' | '.join(line)} |" for line in lines]
     papers = protocols(rows).values()
-    again = list(
+    commands = list(
         dict.fromkeys(command for row in rows for command in row.get("commands", {}).values())
     )
     return "\n".join(
@@ -30,16 +30,16 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             *notes,
             *(["", "Published, under their own protocols:", ""] if papers else []),
             *(f"* {protocol}" for protocol in papers),
-            *(["", "The commands that make these rows again:", ""] if again else []),
-            *(f"    {' '.join(command.split())}" for command in again),
+            *(["", "The commands that make these rows again:", ""] if commands else []),
+            *(f"    {' '.join(command.split())}" for command in commands),
             "",
         ]
     )
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Write all columns as values in CSV; shares in [0, 1], and the ends of their intervals in columns."""
-    told = []
+    """Return all columns as values in CSV: shares in [0, 1], the ends of intervals in columns."""
+    lines = []
     for row in rows:
         flat: dict[str, Any] = {"published": bool(row.get("published"))}
         for field in FIELDS:
@@ -49,7 +49,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             if field.interval:
                 low, high = row.get(f"{field.name}_interval") or (None, None)
                 flat |= {f"{field.name}_low": low, f"{field.name}_high": high}
-        told.append(
+        lines.append(
             flat
             | {
                 "runs": " ".join(row["runs"].values()),
@@ -57,14 +57,14 @@ def table(rows: list[dict[str, Any]]) -> str:
             }
         )
     filled = dict.fromkeys(
-        name for row in told for name, value in row.items() if value not in (None, "")
+        name for row in lines for name, value in row.items() if value not in (None, "")
     )
-    return csv_text([name for name in told[0] if name in filled], told)
+    return csv_text([name for name in lines[0] if name in filled], lines)
 
 
 def latex(rows: list[dict[str, Any]], caption: str) -> str:
-    """Write a table with booktabs rules; each cell is escaped, and doubts stand in a column that breaks lines."""
-    fields, same = shown(rows)
+    """Return a LaTeX table with booktabs rules; every cell is escaped, doubts may break lines."""
+    fields, same = shown_fields(rows)
     fields = [field for field in fields if field.name != "protocol"]
     numeric = {*NUMBERS, *(field.name for field in fields if field.interval)}
     columns = "".join(
@@ -73,15 +73,19 @@ def latex(rows: list[dict[str, Any]], caption: str) -> str:
     lines = [[latex_cell(field.heading) for field in fields]]
     lines += [[latex_cell(field.cell(row)) for field in fields] for row in rows]
     head, *body = [" & ".join(line) + " \\\\" for line in lines]
-    told = f"{latex_cell(caption)} All: {latex_cell(same)}." if same else latex_cell(caption)
-    again = dict.fromkeys(command for row in rows for command in row.get("commands", {}).values())
+    full_caption = (
+        f"{latex_cell(caption)} All: {latex_cell(same)}." if same else latex_cell(caption)
+    )
+    commands = dict.fromkeys(
+        command for row in rows for command in row.get("commands", {}).values()
+    )
     return "\n".join(
         [
             "% \\usepackage{booktabs}",
-            *(f"% {' '.join(command.split())}" for command in again),
+            *(f"% {' '.join(command.split())}" for command in commands),
             "\\begin{table}[t]",
             "\\centering",
-            f"\\caption{{{told}}}",
+            f"\\caption{{{full_caption}}}",
             f"\\begin{{tabular}}{{{columns}}}",
             "\\toprule",
             head,
@@ -95,11 +99,16 @@ def latex(rows: list[dict[str, Any]], caption: str) -> str:
     )
 
 
-def facts(rows: list[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Any]:
-    """``rows`` with the keys of all stages that made them, and ``stages``: folder, seconds and provenance of each."""
-    told = []
+def rows_and_stages(rows: list[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Any]:
+    """Return what ``leaderboard.json`` says of the rows and the stages behind them.
+
+    Returns:
+        ``rows``, each with the keys of its stages, and ``stages``: {key: kind, folder, parent,
+        seconds, provenance}.
+    """
+    listed = []
     for row in rows:
-        made = [
+        seeds = [
             {
                 "seed": seed,
                 "evaluated": key,
@@ -111,16 +120,16 @@ def facts(rows: list[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Any]:
         kept = {name: value for name, value in row.items() if name not in INTERNAL} | {
             "strength": strength(row)
         }
-        told.append(kept | {"published": bool(row.get("published")), "runs": made})
+        listed.append(kept | {"published": bool(row.get("published")), "runs": seeds})
     stages = {stage.key: stage for run in runs.values() for stage in run.line}
-    return {"rows": told, "stages": {key: _stage(stage) for key, stage in stages.items()}}
+    return {"rows": listed, "stages": {key: _stage(stage) for key, stage in stages.items()}}
 
 
-def _stage(stage: Found) -> dict[str, Any]:
-    told = {"stage": stage.kind, "folder": str(stage.folder), "parent": stage.result["parent"]}
-    return told | {name: stage.result.get(name) for name in ("seconds", "provenance")}
+def _stage(stage: StoredStage) -> dict[str, Any]:
+    entry = {"stage": stage.kind, "folder": str(stage.folder), "parent": stage.result["parent"]}
+    return entry | {name: stage.result.get(name) for name in ("seconds", "provenance")}
 
 
 def as_json(document: Any) -> str:
-    """Indented JSON; what is no number of JSON's is refused."""
+    """Return indented JSON; NaN and infinity are refused, as JSON has none."""
     return json.dumps(document, indent=1, allow_nan=False)

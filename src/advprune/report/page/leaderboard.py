@@ -1,19 +1,27 @@
-"""The leaderboard: one row a method, ours and published, in the columns that any row can fill."""
+"""Define the leaderboard's columns: what each shows of a row, and in which leaderboards it is shown."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from advprune.report.data.doubts import strength
-from advprune.report.data.leaderboard_rows import method, verdict
-from advprune.report.table.columns import eps
+from advprune.report.data.leaderboard_rows import method
+from advprune.report.table.columns import threat_text
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Field:
-    """A column: ``value`` of a row (None if it has none), and how a reader sees it."""
+    """One column.
+
+    Attributes:
+        name: of the column in CSV.
+        heading: above the column, for a reader.
+        value: row -> its value; None if it has none.
+        text: value -> how a reader sees it.
+        interval: whether ``{name}_interval`` of the row is shown with it.
+    """
 
     name: str
     heading: str
@@ -22,7 +30,7 @@ class Field:
     interval: bool = False
 
     def parts(self, row: Row) -> tuple[str, str]:
-        """What a reader sees, and the interval that may stand on a line of its own; empty where there is nothing."""
+        """Return the cell's text, and its interval for a smaller line; empty where there is nothing."""
         value = self.value(row)
         if value is None or value == "":
             return "", ""
@@ -31,12 +39,12 @@ class Field:
         ) if self.interval else ""
 
     def cell(self, row: Row) -> str:
-        """Both in one line."""
+        """Return text and interval in one line."""
         return " ".join(part for part in self.parts(row) if part)
 
 
 def percent(share: float) -> str:
-    """A share as a percentage."""
+    """Return a share as a percentage, without the sign."""
     return f"{100 * share:.1f}"
 
 
@@ -55,11 +63,11 @@ def _share(name: str, heading: str) -> Field:
 def _threat(row: Row) -> str:
     if row.get("perturbation"):
         return str(row["perturbation"])
-    return row["norm"] if row["eps"] is None else eps(row)
+    return row["norm"] if row["eps"] is None else threat_text(row)
 
 
 def _part(row: Row) -> int | None:
-    """How many test images there are, where not all were attacked."""
+    """Return how many test images there are, where not all were attacked."""
     return None if row.get("of") in (None, row["images"]) else int(row["of"])
 
 
@@ -102,73 +110,26 @@ FIELDS = (
     Field("doubts", "doubts", _doubts),
     Field("protocol", "published in", _of("protocol")),
 )
+#: Columns that are named once above the table where all rows say the same.
+OMITTED_IF_EQUAL = (
+    "dataset",
+    "model",
+    "foreign",
+    "objective",
+    "unit",
+    "attack",
+    "threat",
+    "source",
+)
 
 
-def shown(rows: list[Row]) -> tuple[list[Field], str]:
-    """The columns that any of these rows fills and that differ among them; and what is the same in all, in words."""
+def shown_fields(rows: list[Row]) -> tuple[list[Field], str]:
+    """Return the columns that these rows fill and differ in, and in words what they have in common."""
     filled = [field for field in FIELDS if any(field.cell(row) for row in rows)]
     same = [
         f
         for f in filled
-        if f.name in FRAME and len(rows) > 1 and len({f.cell(row) for row in rows}) == 1
+        if f.name in OMITTED_IF_EQUAL and len(rows) > 1 and len({f.cell(row) for row in rows}) == 1
     ]
-    told = ", ".join(f"{field.heading} {field.cell(rows[0])}" for field in same)
-    return [field for field in filled if field not in same], told
-
-
-#: Columns that need not be there where all rows say the same.
-FRAME = ("dataset", "model", "foreign", "objective", "unit", "attack", "threat", "source")
-
-
-def fair(row: Row) -> tuple[Any, ...]:
-    """What two rows must share for their shares to be compared at all."""
-    names = (
-        "dataset",
-        "model",
-        "foreign",
-        "objective",
-        "attack",
-        "norm",
-        "eps",
-        "source",
-        "images",
-        "ratio",
-        "unit",
-        "quantizer",
-    )
-    return tuple(row.get(name) for name in names)
-
-
-def rank(rows: list[Row], compared: list[dict[str, Any]]) -> None:
-    """Write into each pruned row how it stands against the best of its kind: ``versus``.
-
-    Args:
-        rows: pooled, see ``entries``.
-        compared: see ``compare.comparisons``; only its verdicts are used, no difference is judged
-            here.
-    """
-    asked = {}
-    for row in compared:
-        sides = [next(iter(row[side].values())).identity for side in ("of", "against")]
-        asked[tuple(sides)], asked[tuple(sides[::-1])] = row, row
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        if row["ratio"] is not None:
-            groups.setdefault(fair(row), []).append(row)
-    for group in groups.values():
-        if len(group) < 2:
-            continue
-        best = max(group, key=lambda row: row[verdict(row)])
-        for row in group:
-            row["versus"] = (
-                "best"
-                if row is best
-                else _said(row, best, asked.get((row["identity"], best["identity"])))
-            )
-
-
-def _said(row: Row, best: Row, asked: dict[str, Any] | None) -> str:
-    points = f"{100 * (row[verdict(row)] - best[verdict(best)]):+.1f}"
-    if asked is None:
-        return f"{points}, not compared"
-    return f"{points}, {'stands' if asked['stands'] else 'does not stand'}"
+    common = ", ".join(f"{field.heading} {field.cell(rows[0])}" for field in same)
+    return [field for field in filled if field not in same], common

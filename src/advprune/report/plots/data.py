@@ -1,23 +1,31 @@
-"""What the plots are drawn from, and words they share."""
+"""Hold what the plots are drawn from, and the wording and grouping that they share."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from advprune.report.data.intervals import described
+from advprune.report.data.intervals import interval_notes
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.runs import Run
 from advprune.report.plots.style import Looks
-from advprune.report.table.columns import eps
+from advprune.report.table.columns import threat_text
 
 Row = dict[str, Any]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Material:
-    """Pooled rows, published rows of the same data sets and networks, all runs by key; one look for each method."""
+class PlotData:
+    """What the plots are drawn from.
+
+    Attributes:
+        rows: of the leaderboard, pooled over seeds.
+        published: published rows of the same data sets and networks.
+        runs: by the key of the evaluation.
+        looks: colour, marker and line of each method.
+        problems: a sentence for each file that could not be read.
+    """
 
     rows: list[Row]
     published: list[Row]
@@ -29,38 +37,38 @@ class Material:
         for name in sorted({method(row) for row in self.rows if row["pruner"]}):
             self.looks.of(name)
 
-    def readable(self, read: Callable[[Any], T], those: Iterable[Any]) -> list[T]:
-        """What ``read`` makes of those that it can; ``problems`` gets a sentence for each other one."""
-        found = []
-        for one in those:
+    def readable(self, read: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
+        """Return what ``read`` makes of each item that it can; ``problems`` gets the others."""
+        results = []
+        for item in items:
             try:
-                found.append(read(one))
+                results.append(read(item))
             except ValueError as error:
                 self.problems.append(f"{error}: left out of a plot")
-        return found
+        return results
 
 
-def grouped(rows: Iterable[Row], same: Callable[[Row], Hashable]) -> list[list[Row]]:
-    """The rows by what they have in common, the largest groups first."""
+def group_rows(rows: Iterable[Row], same: Callable[[Row], Hashable]) -> list[list[Row]]:
+    """Return the rows in groups that have ``same`` in common, the largest groups first."""
     groups: dict[Hashable, list[Row]] = defaultdict(list)
     for row in rows:
         groups[same(row)].append(row)
     return sorted(groups.values(), key=len, reverse=True)
 
 
-def attacked(row: Row) -> str:
-    """The attack and its budget in a few words."""
-    told = row["attack"] if row["eps"] is None else f"{row['attack']} {eps(row)}"
-    return f"{told} on examples of {row['source']}" if row.get("source") else told
+def attack_text(row: Row) -> str:
+    """Return the attack and its budget in a few words."""
+    words = row["attack"] if row["eps"] is None else f"{row['attack']} {threat_text(row)}"
+    return f"{words} on examples of {row['source']}" if row.get("source") else words
 
 
-def setting(row: Row) -> str:
-    """Data set, network, objective."""
+def setting_text(row: Row) -> str:
+    """Return data set, network and objective in words."""
     return ", ".join(str(row[name]) for name in ("dataset", "model", "objective") if row[name])
 
 
-def spread(row: Row, name: str) -> tuple[float, float]:
-    """How far the interval of a share reaches below and above it, in points; nothing where none is known."""
+def error_bar(row: Row, name: str) -> tuple[float, float]:
+    """Return how far a share's interval reaches below and above it, in points; 0 where unknown."""
     bounds = row.get(f"{name}_interval")
     if bounds is None:
         return 0.0, 0.0
@@ -68,6 +76,8 @@ def spread(row: Row, name: str) -> tuple[float, float]:
     return 100 * max(row[name] - low, 0), 100 * max(high - row[name], 0)
 
 
-def bars(rows: Iterable[Row]) -> str:
-    """What the error bars of these rows are."""
-    return "Bars: " + "; ".join(described({row["seeds"] for row in rows if row["seeds"]})) + "."
+def bars_note(rows: Iterable[Row]) -> str:
+    """Return a sentence on what the error bars of these rows are."""
+    return (
+        "Bars: " + "; ".join(interval_notes({row["seeds"] for row in rows if row["seeds"]})) + "."
+    )

@@ -1,4 +1,4 @@
-"""Per-layer sparsity: bars for each pruner at one ratio; counted from masks, or from what is left of each tensor."""
+"""Plot per-layer sparsity: bars for each pruner at one ratio, counted from masks or tensor sizes."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -8,46 +8,50 @@ from typing import Any
 
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.runs import Run
-from advprune.report.plots.data import Material, Row, grouped
-from advprune.report.plots.style import Plot, drawing, finish, legend
+from advprune.report.plots.data import PlotData, Row, group_rows
+from advprune.report.plots.figure import drawing, finish, legend
+from advprune.report.plots.style import Plot
 
 KIND = "Per-layer sparsity"
 NEEDS = "a pruned network"
 WEIGHTS = "model.safetensors"
 
 
-def draw(given: Material) -> Iterator[Plot]:
-    """A plot for each data set, model, objective and ratio."""
-    rows = [row for row in given.rows if row["pruner"]]
+def draw(data: PlotData) -> Iterator[Plot]:
+    """Yield a plot for each data set, model, objective and ratio."""
+    rows = [row for row in data.rows if row["pruner"]]
     networks = [
-        group[0] for group in grouped(rows, lambda row: row["network"])
-    ]  # of several attacks, one
+        group[0] for group in group_rows(rows, lambda row: row["network"])
+    ]  # one row a network, however many attacks it has
     names = ("dataset", "model", "objective", "ratio", "unit")
-    groups = grouped(networks, lambda row: tuple(row[name] for name in names))
-    return (plot for group in groups if (plot := _plot(group, given)))
+    groups = group_rows(networks, lambda row: tuple(row[name] for name in names))
+    return (plot for group in groups if (plot := _plot(group, data)))
 
 
-def layers(run: Run) -> dict[str, float]:
-    """The share of zeros, or of what is gone, in each prunable tensor, in the network's order.
+def layer_sparsity(run: Run) -> dict[str, float]:
+    """Return the share of zeros, or of what was removed, in each prunable tensor, in network order.
 
     Raises:
         ValueError: naming the file, if the weights of a network cannot be read.
     """
     for stage in (run.final, run.stage("finetuned"), run.stage("pruned")):
         if stage is not None and "layers" in stage.result:
-            order = list(_sizes(run.dense.folder / WEIGHTS))
+            order = list(_tensor_sizes(run.dense.folder / WEIGHTS))
             return dict(
                 sorted(stage.result["layers"].items(), key=lambda layer: order.index(layer[0]))
             )
     pruned = run.stage("pruned")
     assert pruned is not None
-    before, after = _sizes(run.dense.folder / WEIGHTS), _sizes(pruned.folder / WEIGHTS)
+    before, after = (
+        _tensor_sizes(run.dense.folder / WEIGHTS),
+        _tensor_sizes(pruned.folder / WEIGHTS),
+    )
     return {name: 1 - after.get(name, 0) / size for name, size in before.items()}
 
 
 @cache
-def _sizes(path: Path) -> dict[str, int]:
-    """Elements of every tensor of two dimensions or more, from the file's header alone, in the file's order."""
+def _tensor_sizes(path: Path) -> dict[str, int]:
+    """Return the number of elements of each tensor of two or more dimensions, in the file's order."""
     from math import prod
 
     from safetensors import SafetensorError, safe_open
@@ -60,20 +64,20 @@ def _sizes(path: Path) -> dict[str, int]:
     return {name: prod(shape) for name, shape in shapes.items() if len(shape) > 1}
 
 
-def _plot(rows: list[Row], given: Material) -> Plot | None:
-    counted = {
-        method(row): given.readable(layers, map(given.runs.get, row["runs"].values()))
+def _plot(rows: list[Row], data: PlotData) -> Plot | None:
+    per_seed = {
+        method(row): data.readable(layer_sparsity, map(data.runs.get, row["runs"].values()))
         for row in rows
     }
-    found = {name: _mean(shares) for name, shares in counted.items() if shares}
-    if not found:
+    by_method = {name: _mean_shares(shares) for name, shares in per_seed.items() if shares}
+    if not by_method:
         return None
-    names = list(dict.fromkeys(name for shares in found.values() for name in shares))
-    with drawing(max(6.4, 1.5 + 0.16 * len(names) * (len(found) + 1)), 3.4) as (figure, axes):
-        width = 0.8 / len(found)
-        for index, (name, shares) in enumerate(sorted(found.items())):
-            at = [i + (index - (len(found) - 1) / 2) * width for i in range(len(names))]
-            colour = given.looks.of(name)["color"]
+    names = list(dict.fromkeys(name for shares in by_method.values() for name in shares))
+    with drawing(max(6.4, 1.5 + 0.16 * len(names) * (len(by_method) + 1)), 3.4) as (figure, axes):
+        width = 0.8 / len(by_method)
+        for index, (name, shares) in enumerate(sorted(by_method.items())):
+            at = [i + (index - (len(by_method) - 1) / 2) * width for i in range(len(names))]
+            colour = data.looks.of(name)["color"]
             axes[0].bar(
                 at,
                 [100 * shares.get(layer, 0) for layer in names],
@@ -84,7 +88,7 @@ def _plot(rows: list[Row], given: Material) -> Plot | None:
         axes[0].set_xticks(
             range(len(names)),
             [name.removesuffix(".weight") for name in names],
-            **slanted(len(names)),
+            **_label_style(len(names)),
         )
         axes[0].set(ylabel="removed, %", ylim=(0, 104))
         legend(figure, axes)
@@ -95,10 +99,10 @@ def _plot(rows: list[Row], given: Material) -> Plot | None:
         )
 
 
-def slanted(labels: int) -> dict[str, Any]:
-    """How to set the labels of bars: level as long as they have room."""
+def _label_style(labels: int) -> dict[str, Any]:
+    """Return how to set the labels of bars: level as long as they have room."""
     return {"rotation": 60, "ha": "right"} if labels > 6 else {}
 
 
-def _mean(found: list[dict[str, float]]) -> dict[str, float]:
-    return {name: mean(shares[name] for shares in found) for name in found[0]}
+def _mean_shares(per_seed: list[dict[str, float]]) -> dict[str, float]:
+    return {name: mean(shares[name] for shares in per_seed) for name in per_seed[0]}

@@ -1,4 +1,4 @@
-"""Mask overlap: how many of the weights that two pruners keep are the same, over those that either keeps."""
+"""Plot mask overlap: of the weights that either of two pruners keeps, the share that both keep."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,25 +9,26 @@ from statistics import mean
 import numpy as np
 
 from advprune.report.data.leaderboard_rows import method
-from advprune.report.plots.data import Material, Row, grouped
-from advprune.report.plots.style import Plot, drawing, finish, heat
+from advprune.report.plots.data import PlotData, Row, group_rows
+from advprune.report.plots.figure import drawing, finish, heat
+from advprune.report.plots.style import Plot
 
 KIND = "Mask overlap"
 NEEDS = "two pruners of single weights on one dense parent at one ratio"
 MASKS = "masks.safetensors"
 
 
-def draw(given: Material) -> Iterator[Plot]:
-    """A plot for each data set, model, objective and ratio that two pruners or more share."""
-    rows = [row for row in given.rows if row["unit"] == "weights"]
-    networks = [group[0] for group in grouped(rows, lambda row: row["network"])]
+def draw(data: PlotData) -> Iterator[Plot]:
+    """Yield a plot for each data set, model, objective and ratio that two or more pruners share."""
+    rows = [row for row in data.rows if row["unit"] == "weights"]
+    networks = [group[0] for group in group_rows(rows, lambda row: row["network"])]
     names = ("dataset", "model", "objective", "ratio")
-    groups = grouped(networks, lambda row: tuple(row[name] for name in names))
-    return (_plot(group, given) for group in groups if len(group) > 1)
+    groups = group_rows(networks, lambda row: tuple(row[name] for name in names))
+    return (_plot(group, data) for group in groups if len(group) > 1)
 
 
-def kept(path: Path) -> np.ndarray:
-    """A mask file as packed bits, all tensors one after the other in the order of their names.
+def packed_mask(path: Path) -> np.ndarray:
+    """Return a mask file as packed bits: all tensors, concatenated in the order of their names.
 
     Raises:
         ValueError: naming the file, if it cannot be read.
@@ -43,27 +44,27 @@ def kept(path: Path) -> np.ndarray:
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Kept by both over kept by either (Jaccard), of packed bits; 1 if neither keeps any."""
+    """Return the share of what either keeps that both keep (Jaccard); 1 if neither keeps any."""
     either = int(np.bitwise_count(a | b).sum())
     return int(np.bitwise_count(a & b).sum()) / either if either else 1.0
 
 
-def _plot(rows: list[Row], given: Material) -> Plot:
-    """Pairs of one dense parent and seed only: of two parents, weights are not the same weights."""
+def _plot(rows: list[Row], data: PlotData) -> Plot:
+    """Draw the matrix. Only masks of one dense parent and seed are compared: others have other weights."""
     shares: dict[tuple[str, str], list[float]] = defaultdict(list)
     names = sorted(method(row) for row in rows)
     for seed in sorted({seed for row in rows for seed in row["runs"]}):
         bits = {}
         for row in rows:
-            run = given.runs.get(row["runs"].get(seed, ""))
+            run = data.runs.get(row["runs"].get(seed, ""))
             pruned = None if run is None else run.stage("pruned")
             if run is not None and pruned is not None:
-                for mask in given.readable(kept, [pruned.folder / MASKS]):
+                for mask in data.readable(packed_mask, [pruned.folder / MASKS]):
                     bits[method(row)] = (run.dense.key, mask)
         for a, b in combinations(sorted(bits), 2):
             if bits[a][0] == bits[b][0] and bits[a][1].shape == bits[b][1].shape:
                 shares[a, b].append(overlap(bits[a][1], bits[b][1]))
-    values = [[1.0 if a == b else _found(shares, a, b) for b in names] for a in names]
+    values = [[1.0 if a == b else _mean_share(shares, a, b) for b in names] for a in names]
     with drawing(2.6 + 0.55 * len(names), 1.6 + 0.5 * len(names)) as (figure, axes):
         heat(axes[0], values, names, names)
         ratio = rows[0]["ratio"]
@@ -77,11 +78,11 @@ def _plot(rows: list[Row], given: Material) -> Plot:
             title,
             KIND,
             title,
-            f"In percent: kept by both, of those that either keeps. Two random masks share about {by_chance:.1f}. "
-            "Means over seeds.",
+            "In percent: kept by both, of those that either keeps. "
+            f"Two random masks share about {by_chance:.1f}. Means over seeds.",
         )
 
 
-def _found(shares: dict[tuple[str, str], list[float]], a: str, b: str) -> float | None:
+def _mean_share(shares: dict[tuple[str, str], list[float]], a: str, b: str) -> float | None:
     values = shares.get((min(a, b), max(a, b)))
     return mean(values) if values else None

@@ -1,41 +1,44 @@
-"""Clean, robust and certified accuracy against one another: a point a network, and those that none beats in both."""
+"""Plot clean, robust and certified accuracy against one another, with the Pareto front."""
 
 from collections.abc import Iterator
 from itertools import combinations
 
 from advprune.report.data.leaderboard_rows import method
-from advprune.report.plots.data import Material, Row, attacked, grouped, setting
+from advprune.report.plots.data import PlotData, Row, attack_text, group_rows, setting_text
+from advprune.report.plots.figure import LEGEND, drawing, finish, legend
 from advprune.report.plots.sparsity import SHARES
-from advprune.report.plots.style import LEGEND, MUTED, Plot, drawing, finish, legend
+from advprune.report.plots.style import MUTED, Plot
 
 KIND = "Pareto fronts"
 NEEDS = "two networks under one threat"
 Point = tuple[float, float]
 
 
-def draw(given: Material) -> Iterator[Plot]:
-    """A plot for each data set, model, threat and attack: a panel for each two shares that its networks have.
+def draw(data: PlotData) -> Iterator[Plot]:
+    """Yield a plot for each data set, model, threat and attack.
 
-    Robust accuracy is of one attack, for of two attacks it is two quantities; a network's proofs
-    stand beside it.
+    It has a panel for each two accuracies that the networks have. Robust accuracy is of one attack
+    only, since another attack's is another quantity; a network's certified accuracy goes with each.
     """
-    rows = [row for row in given.rows if not row["source"] and row["eps"] is not None]
-    for group in grouped(rows, lambda row: (row["dataset"], row["model"], row["norm"], row["eps"])):
+    rows = [row for row in data.rows if not row["source"] and row["eps"] is not None]
+    for group in group_rows(
+        rows, lambda row: (row["dataset"], row["model"], row["norm"], row["eps"])
+    ):
         proved = {
             row["network"]: row["certified_acc"]
             for row in group
             if row.get("certified_acc") is not None
         }
         attacks = [row for row in group if row.get("robust_acc") is not None]
-        for networks in grouped(attacks or group, lambda row: row["judged"]):
+        for networks in group_rows(attacks or group, lambda row: row["evaluation"]):
             points = [row | {"certified_acc": proved.get(row["network"])} for row in networks]
-            plot = _plot(points, given)
+            plot = _plot(points, data)
             if plot:
                 yield plot
 
 
 def front(points: list[Point]) -> list[Point]:
-    """The points that no other one beats in one share and equals in the other, from left to right."""
+    """Return the points that no other one dominates, from left to right."""
     kept: list[Point] = []
     for x, y in sorted(set(points), reverse=True):
         if not kept or y > kept[-1][1]:
@@ -43,7 +46,7 @@ def front(points: list[Point]) -> list[Point]:
     return kept[::-1]
 
 
-def _plot(points: list[Row], given: Material) -> Plot | None:
+def _plot(points: list[Row], data: PlotData) -> Plot | None:
     panels = [
         (x, y)
         for x, y in combinations(SHARES, 2)
@@ -58,22 +61,23 @@ def _plot(points: list[Row], given: Material) -> Plot | None:
                 [point for point in points if point[x] is not None and point[y] is not None],
                 x,
                 y,
-                given,
+                data,
             )
         legend(figure, axes)
-        title = f"{setting(points[0] | {'objective': None})}: {attacked(points[0])}"
-        said = "The line joins the networks that no other one beats in both shares; numbers are ratios. Means over seeds."
-        return finish(figure, title, KIND, title, said)
+        title = f"{setting_text(points[0] | {'objective': None})}: {attack_text(points[0])}"
+        note = (
+            "The line joins the networks that no other one beats in both accuracies; "
+            "numbers are ratios. Means over seeds."
+        )
+        return finish(figure, title, KIND, title, note)
 
 
-def _panel(axis, points: list[Row], x: str, y: str, given: Material) -> None:  # type: ignore[no-untyped-def]
+def _panel(axis, points: list[Row], x: str, y: str, data: PlotData) -> None:  # type: ignore[no-untyped-def]
     edge = front([(100 * point[x], 100 * point[y]) for point in points])
     axis.plot(*zip(*edge, strict=True), color=MUTED, linewidth=1.2, label="front", zorder=1)
-    for line in sorted(grouped(points, method), key=lambda line: method(line[0])):
+    for line in sorted(group_rows(points, method), key=lambda line: method(line[0])):
         look = (
-            given.looks.of(method(line[0]))
-            if line[0]["pruner"]
-            else {"color": MUTED, "marker": "*"}
+            data.looks.of(method(line[0])) if line[0]["pruner"] else {"color": MUTED, "marker": "*"}
         )
         at = [(100 * point[x], 100 * point[y]) for point in line]
         axis.plot(

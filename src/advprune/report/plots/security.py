@@ -1,47 +1,51 @@
-"""The security curve: robust accuracy against eps, of one network or of one method trained anew at each eps."""
+"""Plot the security curve: robust accuracy against eps, of a network or of a method trained at each eps."""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from advprune.report.data.leaderboard_rows import method, verdict
-from advprune.report.plots.data import Material, Row, bars, grouped, setting, spread
+from advprune.report.data.leaderboard_rows import main_metric, method
+from advprune.report.plots.data import PlotData, Row, bars_note, error_bar, group_rows, setting_text
+from advprune.report.plots.figure import drawing, finish, legend
 from advprune.report.plots.sparsity import SHARES
-from advprune.report.plots.style import Plot, drawing, finish, legend
+from advprune.report.plots.style import Plot
 
 KIND = "Robust accuracy against eps"
 NEEDS = "one attack at two budgets or more (threat.eps=…), on one network or on one method"
 
 
-def draw(given: Material) -> Iterator[Plot]:
-    """A plot for each data set, model, norm and attack that was run at several eps."""
-    rows = [row for row in given.rows if row["eps"] is not None and not row["source"]]
-    groups = grouped(
+def draw(data: PlotData) -> Iterator[Plot]:
+    """Yield a plot for each data set, model, norm and attack that was run at several eps."""
+    rows = [row for row in data.rows if row["eps"] is not None and not row["source"]]
+    groups = group_rows(
         rows,
         lambda row: (
             row["dataset"],
             row["model"],
             row["norm"],
             row["attack"].split(" ")[0],
-            verdict(row),
-            _without_eps(row["judged"]),
+            main_metric(row),
+            _without_eps(row["evaluation"]),
         ),
     )
-    return (plot for group in groups if (plot := _plot(group, given)))
+    return (plot for group in groups if (plot := _plot(group, data)))
 
 
 def _lines(rows: list[Row]) -> list[tuple[str, bool, list[Row]]]:
-    """Name, whether it is one network, its rows over eps; what is one network is not also drawn as a method."""
-    found, single = [], set()
-    for group in grouped(rows, lambda row: row["network"]):
+    """Return the curves: name, whether it is of one network, and its rows.
+
+    The rows of one network's curve are not drawn again in a method's.
+    """
+    curves, in_network_curve = [], set()
+    for group in group_rows(rows, lambda row: row["network"]):
         if len({row["eps"] for row in group}) > 1:
-            found.append((_name(group[0]), True, group))
-            single.add(group[0]["network"])
-    rest = [row for row in rows if row["network"] not in single]
-    for group in grouped(rest, lambda row: _without_eps(row["network"])):
+            curves.append((_name(group[0]), True, group))
+            in_network_curve.add(group[0]["network"])
+    rest = [row for row in rows if row["network"] not in in_network_curve]
+    for group in group_rows(rest, lambda row: _without_eps(row["network"])):
         if len({row["eps"] for row in group}) > 1:
-            found.append((f"{_name(group[0])}, trained at each", False, group))
-    return found
+            curves.append((f"{_name(group[0])}, trained at each", False, group))
+    return curves
 
 
 def _name(row: Row) -> str:
@@ -51,7 +55,7 @@ def _name(row: Row) -> str:
 
 
 def _without_eps(identity: str) -> str:
-    """An identity of whatever budget."""
+    """Return an identity with every eps removed."""
     return json.dumps(_dropped(json.loads(identity)))
 
 
@@ -61,21 +65,21 @@ def _dropped(value: Any) -> Any:
     return [_dropped(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _plot(rows: list[Row], given: Material) -> Plot | None:
+def _plot(rows: list[Row], data: PlotData) -> Plot | None:
     lines = _lines(rows)
     if not lines:
         return None
-    share, norm, attack = verdict(rows[0]), rows[0]["norm"], rows[0]["attack"].split(" ")[0]
+    share, norm, attack = main_metric(rows[0]), rows[0]["norm"], rows[0]["attack"].split(" ")[0]
     with drawing(7.6, 3.6) as (figure, axes):
         for name, one, line in lines:
             line = sorted(line, key=lambda row: row["eps"])
             x, y = [row["eps"] for row in line], [100 * row[share] for row in line]
-            errors = [spread(row, share) for row in line]
+            errors = [error_bar(row, share) for row in line]
             if one:  # without a perturbation, robust is clean
                 x, y, errors = (
                     [0.0, *x],
                     [100 * line[0]["clean_acc"], *y],
-                    [spread(line[0], "clean_acc"), *errors],
+                    [error_bar(line[0], "clean_acc"), *errors],
                 )
             axes[0].errorbar(
                 x,
@@ -84,14 +88,18 @@ def _plot(rows: list[Row], given: Material) -> Plot | None:
                 label=name,
                 capsize=3,
                 markersize=5,
-                **given.looks.of(name),
+                **data.looks.of(name),
             )
         axes[0].set(
             xlabel=f"eps ({norm}, of pixels in [0, 1])", ylabel=SHARES[share], ylim=(0, 100)
         )
         legend(figure, axes)
-        title = f"{setting(rows[0] | {'objective': None})}: {attack}, {norm}"
+        title = f"{setting_text(rows[0] | {'objective': None})}: {attack}, {norm}"
         drawn = [row for *_, line in lines for row in line]
         return finish(
-            figure, title, KIND, title, f"{bars(drawn)} One network starts at its clean accuracy."
+            figure,
+            title,
+            KIND,
+            title,
+            f"{bars_note(drawn)} One network starts at its clean accuracy.",
         )

@@ -1,10 +1,19 @@
-"""Accuracy against sparsity: a line a pruner with its intervals, a picture an attack; the dense parent at 0."""
+"""Plot accuracy against sparsity: a line a pruner, a plot an attack, the dense parent at 0."""
 
 from collections.abc import Iterator
 
-from advprune.report.data.leaderboard_rows import method, verdict
-from advprune.report.plots.data import Material, Row, attacked, bars, grouped, setting, spread
-from advprune.report.plots.style import MUTED, Plot, drawing, finish, legend
+from advprune.report.data.leaderboard_rows import main_metric, method
+from advprune.report.plots.data import (
+    PlotData,
+    Row,
+    attack_text,
+    bars_note,
+    error_bar,
+    group_rows,
+    setting_text,
+)
+from advprune.report.plots.figure import drawing, finish, legend
+from advprune.report.plots.style import MUTED, Plot
 
 KIND = "Accuracy against sparsity"
 NEEDS = "a pruned network, evaluated"
@@ -17,30 +26,32 @@ SHARES = {
 }
 
 
-def draw(given: Material) -> Iterator[Plot]:
-    """A plot for each data set, network, objective and attack, clean on the left, robust or certified on the right."""
+def draw(data: PlotData) -> Iterator[Plot]:
+    """Yield a plot for each data set, network, objective and attack.
+
+    Clean accuracy is on the left, robust or certified accuracy on the right.
+    """
     names = ("dataset", "model", "objective", "attack", "norm", "eps", "source", "images")
-    groups = grouped(given.rows, lambda row: tuple(row[name] for name in names))
-    return (_plot(rows, given) for rows in groups if any(row["pruner"] for row in rows))
+    groups = group_rows(data.rows, lambda row: tuple(row[name] for name in names))
+    return (_plot(rows, data) for rows in groups if any(row["pruner"] for row in rows))
 
 
-def _plot(rows: list[Row], given: Material) -> Plot:
-    share = verdict(rows[0])
-    units = {
-        row["unit"] for row in rows if row["pruner"]
-    }  # filters removed and weights removed are two sparsities
+def _plot(rows: list[Row], data: PlotData) -> Plot:
+    share = main_metric(rows[0])
+    # filters removed and weights removed are two sparsities
+    units = {row["unit"] for row in rows if row["pruner"]}
     papers = [
-        row for row in given.published if row["unit"] in units and _comparable(row, rows[0], share)
+        row for row in data.published if row["unit"] in units and _comparable(row, rows[0], share)
     ]
     with drawing(9.2, 3.6, panels=2) as (figure, axes):
         for axis, name in zip(axes, ("clean_acc", share), strict=True):
-            _panel(axis, rows, papers, name, given)
+            _panel(axis, rows, papers, name, data)
         legend(figure, axes)
-        title = f"{setting(rows[0])}: {attacked(rows[0])}"
-        said = f"{bars(rows)} Sparsity was counted; the scale is logarithmic in what is left."
+        title = f"{setting_text(rows[0])}: {attack_text(rows[0])}"
+        note = f"{bars_note(rows)} Sparsity was counted; the scale is logarithmic in what is left."
         if papers:
-            said += " Hollow: published, under a protocol of its own."
-        return finish(figure, title, KIND, title, said)
+            note += " Hollow: published, under a protocol of its own."
+        return finish(figure, title, KIND, title, note)
 
 
 def _comparable(paper: Row, row: Row, share: str) -> bool:
@@ -53,13 +64,13 @@ def _comparable(paper: Row, row: Row, share: str) -> bool:
     return all(same) and near and paper["norm"] == row["norm"] and paper.get(share) is not None
 
 
-def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material) -> None:  # type: ignore[no-untyped-def]
-    """One share against what is left."""
+def _panel(axis, rows: list[Row], papers: list[Row], name: str, data: PlotData) -> None:  # type: ignore[no-untyped-def]
+    """Draw one accuracy against what is left."""
     for line in sorted(
-        grouped((row for row in rows if row["pruner"]), method), key=lambda line: method(line[0])
+        group_rows((row for row in rows if row["pruner"]), method), key=lambda line: method(line[0])
     ):
         line = sorted(line, key=lambda row: row["sparsity"])
-        errors = list(zip(*(spread(row, name) for row in line), strict=True))
+        errors = list(zip(*(error_bar(row, name) for row in line), strict=True))
         axis.errorbar(
             [1 - row["sparsity"] for row in line],
             [100 * row[name] for row in line],
@@ -67,11 +78,11 @@ def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material)
             label=method(line[0]),
             capsize=3,
             markersize=5,
-            **given.looks.of(method(line[0])),
+            **data.looks.of(method(line[0])),
         )
     for row in rows:
         if not row["pruner"]:
-            below, above = spread(row, name)
+            below, above = error_bar(row, name)
             axis.axhline(
                 100 * row[name], color=MUTED, linestyle="--", linewidth=1, label="dense parent"
             )
@@ -82,10 +93,10 @@ def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material)
                 alpha=0.12,
                 linewidth=0,
             )
-    told = [row for row in papers if row.get(name) is not None]
-    for line in grouped(told, lambda row: (method(row), row["unit"])):
+    with_share = [row for row in papers if row.get(name) is not None]
+    for line in group_rows(with_share, lambda row: (method(row), row["unit"])):
         line = sorted(line, key=lambda row: row["sparsity"])
-        look = given.looks.of(method(line[0]).lower()) | {"linestyle": ":"}
+        look = data.looks.of(method(line[0]).lower()) | {"linestyle": ":"}
         label = f"{method(line[0])} ({line[0]['unit']}), published"
         axis.plot(
             [1 - row["sparsity"] for row in line],
@@ -95,12 +106,11 @@ def _panel(axis, rows: list[Row], papers: list[Row], name: str, given: Material)
             markersize=6,
             **look,
         )
-    shown = {row["sparsity"] for row in [*rows, *papers] if row["pruner"]}
-    _sparsity_axis(axis, shown)
+    sparsities = {row["sparsity"] for row in [*rows, *papers] if row["pruner"]}
+    _sparsity_axis(axis, sparsities)
     moved = rows[0]["source"] and name == "robust_acc"
-    lowest = (
-        axis.dataLim.y0
-    )  # networks that are all good are told apart only on an axis of their own
+    # networks that are all good can be distinguished only on an axis that does not begin at 0
+    lowest = axis.dataLim.y0
     axis.set(
         ylabel="right on the source's examples, %" if moved else SHARES[name],
         ylim=(0 if lowest < 50 else 10 * ((lowest - 2) // 10), 100),

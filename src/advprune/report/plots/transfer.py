@@ -1,11 +1,12 @@
-"""Transfer matrices: whose examples fool whom."""
+"""Plot transfer matrices: whose adversarial examples fool whom."""
 
 from collections.abc import Iterator
 from statistics import mean
 
 from advprune.report.data.leaderboard_rows import method
-from advprune.report.plots.data import Material, Row, grouped, setting
-from advprune.report.plots.style import Plot, drawing, finish, heat
+from advprune.report.plots.data import PlotData, Row, group_rows, setting_text
+from advprune.report.plots.figure import drawing, finish, heat
+from advprune.report.plots.style import Plot
 
 KIND = "Transfer"
 NEEDS = "attack=transfer"
@@ -15,10 +16,10 @@ QUANTITIES = (
 )
 
 
-def draw(given: Material) -> Iterator[Plot]:
-    """A plot for each data set and attack: the target's accuracy, and the transfer rate."""
-    rows = [row for row in given.rows if row.get("target_acc") is not None]
-    groups = grouped(
+def draw(data: PlotData) -> Iterator[Plot]:
+    """Yield a plot for each data set and attack: the target's accuracy, and the transfer rate."""
+    rows = [row for row in data.rows if row.get("target_acc") is not None]
+    groups = group_rows(
         rows,
         lambda row: tuple(row[name] for name in ("dataset", "objective", "attack", "norm", "eps")),
     )
@@ -43,21 +44,22 @@ def _plot(rows: list[Row]) -> Plot:
             )
             axis.set(title=title, xlabel="examples of")
         axes[0].set_ylabel("judged")
-        title = f"{setting(rows[0] | {'model': None})}, eps {rows[0]['eps']:g}"
+        title = f"{setting_text(rows[0] | {'model': None})}, eps {rows[0]['eps']:g}"
         return finish(
             figure,
             title,
             KIND,
             title,
-            "Target right: on the source's examples. Transfer rate: the target is wrong, of the images that both have "
-            "right and on which the source is fooled. Means over seeds.",
+            "Target right: on the source's examples. Transfer rate: the target is wrong, "
+            "of the images that both have right and on which the source is fooled. "
+            "Means over seeds.",
         )
 
 
 def _share(rows: list[Row], target: str, source: str, name: str) -> float | None:
-    found = [
+    shares = [
         row[name]
         for row in rows
         if (_target(row), row["source"]) == (target, source) and row[name] is not None
     ]
-    return mean(found) if found else None
+    return mean(shares) if shares else None

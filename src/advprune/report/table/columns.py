@@ -1,4 +1,4 @@
-"""The columns of the table: what each is called, what it shows of a row, and of which rows it is shown at all."""
+"""Define the columns of the job table: what each shows of a row, and in which tables it is shown."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class Column:
     """One column.
 
     Attributes:
-        heading: above it.
-        cell: what it shows of a row.
-        shown: whether it is in the table of these rows.
-        failed: what it shows of the record of a job that failed.
-        words: it holds words, which may be broken, and not numbers.
+        heading: its heading.
+        cell: row -> the text of its cell.
+        shown: rows -> whether the table of these rows has the column.
+        failed: record of a job that failed -> the text of its cell.
+        words: whether the cells are words, which may be broken over lines, and not numbers.
     """
 
     heading: str
@@ -29,15 +29,18 @@ class Column:
 
 
 def accuracy(row: Row, name: str) -> str:
-    """A share in percent and, on a line of its own, its interval; a dash if it was not measured."""
+    """Return a share in percent and, on the next line, its interval; a dash if it was not measured."""
     if row.get(name) is None:
         return "–"
     low, high = row[f"{name}_interval"]
     return f"{100 * row[name]:.1f}\n[{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
 
 
-def eps(row: Row) -> str:
-    """The norm and the budget as papers write it: in 255ths where that is a whole number; or the attack's own words."""
+def threat_text(row: Row) -> str:
+    """Return norm and eps as papers write them: ``linf 8/255``, ``l2 0.5``.
+
+    Of an attack with another perturbation (a rotation), return its name in brackets.
+    """
     if row.get("perturbation"):
         return f"({row['perturbation']})"
     levels = row["eps"] * 255
@@ -45,47 +48,47 @@ def eps(row: Row) -> str:
     return f"{row['norm']} {size}"
 
 
-def pruned(rows: list[Row]) -> bool:
-    """Whether any of these jobs prunes."""
+def any_pruned(rows: list[Row]) -> bool:
+    """Return whether any of these jobs prunes."""
     return any(row.get("pruner") is not None and row["ratio"] is not None for row in rows)
 
 
-def foreign(rows: list[Row]) -> bool:
-    """Whether any of these networks, or its parent, was read from a file."""
+def any_foreign(rows: list[Row]) -> bool:
+    """Return whether any of these networks, or its parent, was read from a file."""
     return any(row.get("foreign") for row in rows)
 
 
-def moved(rows: list[Row]) -> bool:
-    """Whether any of these jobs judges another network's examples."""
+def any_transfer(rows: list[Row]) -> bool:
+    """Return whether any of these jobs evaluates on another network's examples."""
     return any(row.get("source") for row in rows)
 
 
-def smaller(rows: list[Row]) -> bool:
-    """Whether any of these networks lost filters or blocks."""
+def any_structured(rows: list[Row]) -> bool:
+    """Return whether any of these networks lost filters or blocks."""
     return any("macs" in row for row in rows)
 
 
 def quantizer(row: Row) -> str:
-    """The quantizer and what of it was judged; nothing without one."""
+    """Return the quantizer and the variant of it that was evaluated; empty without one."""
     name = str(row.get("quantizer") or "none")
     return "" if name == "none" else name
 
 
-def quantized(rows: list[Row]) -> bool:
-    """Whether any of these networks is one of 8 bits."""
+def any_quantized(rows: list[Row]) -> bool:
+    """Return whether any of these networks has 8-bit weights."""
     return any(quantizer(row) for row in rows)
 
 
-def _chosen(group: str) -> Callable[[dict[str, Any]], str]:
+def _group_name(group: str) -> Callable[[dict[str, Any]], str]:
     return lambda record: str(record["names"].get(group, ""))
 
 
-def _asked(record: dict[str, Any]) -> str:
+def _requested_ratio(record: dict[str, Any]) -> str:
     return "" if record["ratio"] is None else f"{record['ratio']:g}"
 
 
-def _gone(row: Row) -> str:
-    """The share of zeros counted; of a smaller network, what is left of the dense one's parameters and MACs."""
+def _sparsity(row: Row) -> str:
+    """Return the share of zeros; of a smaller network, which share of parameters and MACs is left."""
     if "macs" in row:
         return (
             ", ".join(
@@ -97,11 +100,11 @@ def _gone(row: Row) -> str:
 
 
 def _attack(row: Row) -> str:
-    return f"{row['attack'].split(' ')[0]}\n{eps(row)}"
+    return f"{row['attack'].split(' ')[0]}\n{threat_text(row)}"
 
 
 def _abstains(row: Row) -> str:
-    """The share of images a certifier gives no answer for, of all seeds' together."""
+    """Return for how many images a certifier gave no answer, in percent over all seeds."""
     return (
         "–"
         if row.get("abstained") is None
@@ -109,8 +112,8 @@ def _abstains(row: Row) -> str:
     )
 
 
-def abstaining(rows: list[Row]) -> bool:
-    """Whether a certifier may have given no answer for some of their images."""
+def any_abstaining(rows: list[Row]) -> bool:
+    """Return whether a certifier may have given no answer for some images."""
     return any(row.get("smoothed") or row.get("abstained") for row in rows)
 
 
@@ -120,10 +123,10 @@ def _images(row: Row) -> str:
 
 
 def _share(name: str, heading: str, *, dense: bool = False) -> Column:
-    """A share that any of the rows has; of the dense parent, too, where jobs prune and attack it themselves.
+    """Return the column of an accuracy, shown if any row has it.
 
-    On another network's examples, being right on the image and on its example is no share to
-    report.
+    The dense parent's are shown only where jobs prune and attack it themselves. On another network's
+    examples, being right on the image and on its example is not shown as robust accuracy.
     """
 
     def shown(rows: list[Row]) -> bool:
@@ -132,35 +135,52 @@ def _share(name: str, heading: str, *, dense: bool = False) -> Column:
             for row in rows
             if row.get(name) is not None and (name != "robust_acc" or not row.get("source"))
         ]
-        return bool(with_it) and not (dense and (moved(rows) or not pruned(rows)))
+        return bool(with_it) and not (dense and (any_transfer(rows) or not any_pruned(rows)))
 
     return Column(heading, lambda row: accuracy(row, name), shown)
 
 
-JUDGED = ("clean", "robust", "certified")
+ACCURACIES = ("clean", "robust", "certified")
 HEADINGS = {
     "target_acc": "target right",
     "both_correct": "both right",
     "transfer_rate": "transfer rate",
 }
 COLUMNS = (
-    Column("model", lambda row: row["model"], failed=_chosen("model"), words=True),
-    Column("weights from", lambda row: row.get("foreign") or "", foreign, words=True),
-    Column("pruner", lambda row: row.get("pruner") or "–", pruned, _chosen("pruner"), words=True),
+    Column("model", lambda row: row["model"], failed=_group_name("model"), words=True),
+    Column("weights from", lambda row: row.get("foreign") or "", any_foreign, words=True),
     Column(
-        "ratio", lambda row: "–" if row["ratio"] is None else f"{row['ratio']:g}", pruned, _asked
+        "pruner",
+        lambda row: row.get("pruner") or "–",
+        any_pruned,
+        _group_name("pruner"),
+        words=True,
     ),
-    Column("sparsity", _gone, lambda rows: (pruned(rows) or foreign(rows)) and not smaller(rows)),
-    Column("params, MACs", _gone, lambda rows: pruned(rows) and smaller(rows)),
     Column(
-        "quantizer", lambda row: quantizer(row) or "–", quantized, _chosen("quantizer"), words=True
+        "ratio",
+        lambda row: "–" if row["ratio"] is None else f"{row['ratio']:g}",
+        any_pruned,
+        _requested_ratio,
     ),
-    Column("attack", _attack, failed=_chosen("attack"), words=True),
-    Column("source", lambda row: row.get("source") or "", moved, words=True),
-    *(_share(f"dense_{name}_acc", f"dense {name}", dense=True) for name in JUDGED),
+    Column(
+        "sparsity",
+        _sparsity,
+        lambda rows: (any_pruned(rows) or any_foreign(rows)) and not any_structured(rows),
+    ),
+    Column("params, MACs", _sparsity, lambda rows: any_pruned(rows) and any_structured(rows)),
+    Column(
+        "quantizer",
+        lambda row: quantizer(row) or "–",
+        any_quantized,
+        _group_name("quantizer"),
+        words=True,
+    ),
+    Column("attack", _attack, failed=_group_name("attack"), words=True),
+    Column("source", lambda row: row.get("source") or "", any_transfer, words=True),
+    *(_share(f"dense_{name}_acc", f"dense {name}", dense=True) for name in ACCURACIES),
     Column("clean", lambda row: accuracy(row, "clean_acc"), failed=lambda record: "failed"),
-    *(_share(f"{name}_acc", name) for name in JUDGED[1:]),
-    Column("abstains", _abstains, abstaining),
+    *(_share(f"{name}_acc", name) for name in ACCURACIES[1:]),
+    Column("abstains", _abstains, any_abstaining),
     *(_share(name, HEADINGS[name]) for name in TRANSFER),
     Column("n", _images, failed=lambda record: f"seed {record.get('seed')}"),
     Column("seconds", lambda row: f"{row['seconds']:.0f}"),

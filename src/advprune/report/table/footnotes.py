@@ -1,58 +1,64 @@
-"""The sentences under the table: what its numbers are, and what to doubt."""
+"""Write the sentences under the job table: what its numbers are, and what to doubt."""
 
 from typing import Any
 
-from advprune.report.data.doubts import attributed
-from advprune.report.data.intervals import described
-from advprune.report.table.columns import eps, moved, smaller
+from advprune.report.data.doubts import doubt_notes
+from advprune.report.data.intervals import interval_notes
+from advprune.report.table.columns import any_structured, any_transfer, threat_text
 
 
 def notes(rows: list[dict[str, Any]]) -> list[str]:
-    """What a reader of these pooled rows must know, a sentence each."""
+    """Return what a reader of these pooled rows must know, a sentence each."""
     seeds = {row["seeds"] for row in rows}
     kept = " and ".join(sorted({row["checkpoint"] for row in rows if row["checkpoint"]}))
     counted = "sparsity: zeros counted among prunable ones"
-    said = [
-        *((True, f"[…]: {sentence}") for sentence in described(seeds)),
+    sentences = [
+        *((True, f"[…]: {sentence}") for sentence in interval_notes(seeds)),
         (True, f"weights kept: {kept} on validation images; {counted}" if kept else counted),
         (
-            smaller(rows),
-            "params, MACs: what is left of the dense network, which got smaller (a lone number: zeros)",
+            any_structured(rows),
+            "params, MACs: what is left of the dense network, which got smaller "
+            "(a lone number: zeros)",
         ),
         (
             any(row.get("zeros") and "macs" not in row for row in rows),
-            "zeros alone do not make a network faster: they save disk; filters and blocks removed save time",
+            "zeros alone do not make a network faster: they save disk; "
+            "filters and blocks removed save time",
         ),
         *((True, _sizes(row)) for row in rows if "sizes" in row),
         *((True, _mean(row)) for row in rows if row.get("mean_acc") is not None),
         (
             any(row.get("smoothed") for row in rows),
-            "certified: the prediction under noise is right and its radius reaches eps, abstentions are wrong; "
-            "clean: without noise; at every radius: python -m advprune.report.curves.radius OUT TABLE.json",
+            "certified: the prediction under noise is right and its radius reaches eps, "
+            "abstentions are wrong; clean: without noise; at every radius: "
+            "python -m advprune.report.curves.radius OUT TABLE.json",
         ),
         (
             any(row.get("precision") for row in rows),
             "some networks were trained in bf16; all are measured in fp32",
         ),
         (
-            moved(rows),
-            "target right: on the source's examples; both right: source too; transfer rate: target wrong, "
-            "of the images both have right and on which the source is fooled",
+            any_transfer(rows),
+            "target right: on the source's examples; both right: source too; "
+            "transfer rate: target wrong, of the images both have right "
+            "and on which the source is fooled",
         ),
     ]
     versions = sorted({version for row in rows for version in row.get("code", [])})
     if len(versions) > 1:
         which = f"{len(versions)} versions of the code ({', '.join(versions)})"
-        said.append((True, f"made by {which}; one that changes results does not find older ones"))
-    return [sentence for holds, sentence in said if holds] + attributed(rows, _with_attack)
+        sentences.append(
+            (True, f"made by {which}; one that changes results does not find older ones")
+        )
+    return [sentence for holds, sentence in sentences if holds] + doubt_notes(rows, _with_attack)
 
 
 def _with_attack(row: dict[str, Any]) -> str:
-    return f"{_which(row)}, {row['attack'].split(' ')[0]} {eps(row)}"
+    return f"{_network(row)}, {row['attack'].split(' ')[0]} {threat_text(row)}"
 
 
 def _sizes(row: dict[str, Any]) -> str:
-    """One sentence on what the network costs, measured beside its dense parent in the same run."""
+    """Return what the network costs, measured beside its dense parent in the same job."""
     dense, final, int8 = (row["sizes"].get(name) for name in ("dense", "final", "int8"))
 
     def speed(of: dict[str, Any], batch: int) -> str:
@@ -60,19 +66,19 @@ def _sizes(row: dict[str, Any]) -> str:
         return f"batch {batch} {1000 * seconds:.3g} ms, {batch / seconds:.0f} images/s, {faster:.2f} x dense"
 
     kilobytes = {name: f"{size / 1e3:.0f} kB" for name, size in final["bytes"].items()}
-    told = (
-        f"{_which(row)}: {final['parameters']} parameters, {kilobytes['dense']} "
+    sentence = (
+        f"{_network(row)}: {final['parameters']} parameters, {kilobytes['dense']} "
         f"({kilobytes['sparse']} sparse-encoded; dense parent {dense['bytes']['dense'] / 1e3:.0f} kB), "
         f"{final['effective_macs'] / 1e6:.3g}M MACs by non-zero weights; on this CPU {speed(final, 1)}; "
         f"{speed(final, 128)}"
     )
     if int8 is None:
-        return told
-    return f"{told}; in int8 {int8['bytes']['dense'] / 1e3:.0f} kB, {speed(int8, 1)}; {speed(int8, 128)}"
+        return sentence
+    return f"{sentence}; in int8 {int8['bytes']['dense'] / 1e3:.0f} kB, {speed(int8, 1)}; {speed(int8, 128)}"
 
 
-def _which(row: dict[str, Any]) -> str:
-    """The network of a row: its model, pruner and ratio, where it has them."""
+def _network(row: dict[str, Any]) -> str:
+    """Return the network of a row: its model, pruner and ratio, where it has them."""
     ratio = None if row.get("ratio") is None else f"{row['ratio']:g}"
     return " ".join(
         str(word) for word in (row["model"], row.get("pruner"), ratio) if word is not None
@@ -80,13 +86,13 @@ def _which(row: dict[str, Any]) -> str:
 
 
 def _mean(row: dict[str, Any]) -> str:
-    """Mean accuracy over the kinds of an attack that tries each alone; ``robust`` is right under all of them."""
+    """Return the mean accuracy over the kinds of an attack that tries each alone."""
     attack, mean, dense = (
         row["attack"].split(" ")[0],
         100 * row["mean_acc"],
         100 * row["dense_mean_acc"],
     )
     return (
-        f"{_which(row)}, {attack}: mean accuracy {mean:.1f} over {len(row['alone'])} kinds and severities, "
+        f"{_network(row)}, {attack}: mean accuracy {mean:.1f} over {len(row['alone'])} kinds and severities, "
         f"dense {dense:.1f}; robust means right under every one of them"
     )

@@ -1,10 +1,12 @@
-"""One job's row: read from the results of its stages, never from a log."""
+"""Make a job's row from the results of its stages. No log is read."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from advprune.report.data.doubts import doubts_of, strength
+from advprune.store.stage import Plan, Stage
+from advprune.store.store import Store
 
 #: The cells of a transfer attack.
 TRANSFER = ("target_acc", "both_correct", "transfer_rate")
@@ -13,23 +15,24 @@ SIZES = ("params", "dense_params", "macs", "dense_macs")
 
 
 def row_of(
-    plan: Any,
+    plan: Plan,
     results: dict[str, dict[str, Any]],
-    store: Any,
+    store: Store,
     names: dict[str, str],
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """What the table shows of a job, and more for its CSV and JSON.
+    """Return a job's row: what the table shows of it, and more for CSV and JSON.
 
     Args:
         plan: the job's stages.
-        results: each stage's ``result.json`` by key.
+        results: each stage's ``result.json``, by key.
+        store: where the stages lie.
         names: the chosen members of the groups.
-        options: resolved.
+        options: the job's resolved options.
     """
     final, dense = results[plan.final.key], results[plan.dense.key]
-    after = results[plan.evaluated.key]
-    before = (
+    evaluated = results[plan.evaluated.key]
+    evaluated_dense = (
         {} if plan.final.key == plan.dense.key else results[plan.evaluated_dense.key]
     )  # a lone network has no parent
     metric = options["select"]["metric"]
@@ -43,25 +46,25 @@ def row_of(
         "sparsity": final.get("sparsity"),
         "zeros": final.get("zeros", final.get("sparsity")),
         **{name: final[name] for name in SIZES if name in final},
-        "eps": after["threat"]["eps"],
-        "norm": after["threat"]["norm"],
-        "perturbation": after.get("perturbation"),
-        "alone": after.get("alone"),
-        "mean_acc": after.get("mean_acc"),
-        "dense_mean_acc": before.get("mean_acc"),
-        "images": after["images"],
-        "of": after["of"],
-        "clean_acc": after["clean_acc"],
-        "clean_acc_interval": after["clean_acc_interval"],
-        **_shares("", after, ("robust_acc", "certified_acc")),
-        "abstained": after.get("abstained"),
-        "smoothed": after.get("smoothed"),
-        "after_each": after.get("after_each"),
+        "eps": evaluated["threat"]["eps"],
+        "norm": evaluated["threat"]["norm"],
+        "perturbation": evaluated.get("perturbation"),
+        "alone": evaluated.get("alone"),
+        "mean_acc": evaluated.get("mean_acc"),
+        "dense_mean_acc": evaluated_dense.get("mean_acc"),
+        "images": evaluated["images"],
+        "of": evaluated["of"],
+        "clean_acc": evaluated["clean_acc"],
+        "clean_acc_interval": evaluated["clean_acc_interval"],
+        **_shares("", evaluated, ("robust_acc", "certified_acc")),
+        "abstained": evaluated.get("abstained"),
+        "smoothed": evaluated.get("smoothed"),
+        "after_each": evaluated.get("after_each"),
         "source": _source(plan, options, names.get("source_model"))
-        if "target_acc" in after
+        if "target_acc" in evaluated
         else None,
-        **{name: after[name] for name in after if name.startswith(TRANSFER)},
-        **_shares("dense_", before, ("clean_acc", "robust_acc", "certified_acc")),
+        **{name: evaluated[name] for name in evaluated if name.startswith(TRANSFER)},
+        **_shares("dense_", evaluated_dense, ("clean_acc", "robust_acc", "certified_acc")),
         "kept": final.get("kept"),
         "checkpoint": final.get("kept"),
         "validation": final.get("validation", {}).get(metric),
@@ -78,7 +81,7 @@ def row_of(
                 for stage in plan.stages()
             }
         ),
-        "doubts": [*said_of(plan.final.line(), results), *after["doubts"]],
+        "doubts": [*doubts_of_stages(plan.final.line(), results), *evaluated["doubts"]],
         "files": {
             stage.kind: str(store.folder(stage))
             for stage in (plan.dense, plan.final, plan.evaluated)
@@ -88,15 +91,15 @@ def row_of(
     return row | {"doubts": doubts_of(row), "strength": strength(row)}
 
 
-def said_of(stages: Iterable[Any], results: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What the stages that made a network say against it, each sentence once."""
+def doubts_of_stages(stages: Iterable[Stage], results: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Return the doubts in the results of the stages that made a network, each once."""
     return list(
         dict.fromkeys(doubt for stage in stages for doubt in results[stage.key].get("doubts", []))
     )
 
 
 def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Shares and intervals; None where an attack certifies nothing, or a certifier attacks nothing."""
+    """Return accuracies and their intervals; None for one that was not measured."""
     return {
         f"{prefix}{name}{end}": result.get(f"{name}{end}")
         for name in names
@@ -104,11 +107,18 @@ def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict
     }
 
 
-def _source(plan: Any, options: dict[str, Any], model: str | None) -> str:
-    """Whose examples a transfer attack used: a file's, those of another model, or of the dense parent."""
-    origin, seed = plan.evaluated.examples.parent, options.get("source_seed")
-    file = origin.options.get("weights")
-    own = "self" if options.get("source") == "self" else None
-    words = [own or Path(file).name] if own or file else [] if model else ["dense"]
+def _source(plan: Plan, options: dict[str, Any], model: str | None) -> str:
+    """Return whose examples a transfer attack used: a file's, another model's, the dense parent's."""
+    examples = plan.evaluated.examples
+    assert examples is not None  # a transfer attack has examples, and they have a network
+    assert examples.parent is not None
+    file = examples.parent.options.get("weights")
+    if options.get("source") == "self":
+        words = ["self"]
+    elif file is not None:
+        words = [Path(file).name]
+    else:
+        words = [] if model else ["dense"]
     words += [model] if model else []
+    seed = options.get("source_seed")
     return " ".join(words if seed is None else [*words, f"seed {seed}"])

@@ -1,4 +1,4 @@
-"""The table at the end of a job and of a grid: on the terminal by rich, and beside the jobs as CSV and JSON."""
+"""Print the table at the end of a job or a grid, and write it as CSV and JSON."""
 
 import json
 import sys
@@ -19,20 +19,20 @@ from advprune.runtime.atomic_write import write_atomically
 
 
 def show(records: list[dict[str, Any]], folder: Path) -> None:
-    """Print the jobs' table and write ``table.csv`` and ``table.json`` into ``folder``.
+    """Print the jobs' table and write ``table.csv`` and ``table.json``.
 
     Args:
         records: the ``job.json`` of each job, in order.
+        folder: where the two files go.
     """
     rows = [record["row"] for record in records if "row" in record]
     failed = [record for record in records if "failed" in record]
-    console = Console(
-        markup=False, emoji=False
-    )  # names and paths are the user's, and print as they are
+    # names and paths are the user's, and are printed as they are
+    console = Console(markup=False, emoji=False)
     if rows:
         pooled = pool(rows)
         table = _table(pooled, failed)
-        if not sys.stdout.isatty():  # a log has no edge: as wide as the table is
+        if not sys.stdout.isatty():  # a file has no right edge: print as wide as the table is
             console.width = max(
                 80, Measurement.get(console, console.options.update(max_width=10**4), table).maximum
             )
@@ -49,7 +49,7 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
             f"{len(failed)} of {len(records)} jobs failed; the same command tries only those again"
         )
     if rows:
-        _close(console, rows, folder)
+        _print_summary(console, rows, folder)
 
 
 def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
@@ -75,7 +75,7 @@ def _title(rows: list[dict[str, Any]]) -> str:
 
 
 def _training(rows: list[dict[str, Any]]) -> list[str]:
-    """What these networks were trained with; of those read from files only what came after, for no more is known."""
+    """Return what the networks were trained with; of a file's network, only the training after it."""
     here = sorted({row["objective"] for row in rows if row["objective"] and not row.get("foreign")})
     after = sorted({row["objective"] for row in rows if row["objective"] and row.get("foreign")})
     return ([f"trained with {', '.join(here)}"] if here else []) + (
@@ -84,7 +84,7 @@ def _training(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _write(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Replace both files: a link that lies in their place is not written through."""
+    """Replace both files. A link in their place is replaced, too, and not written through."""
     write_atomically(folder / "table.json", json.dumps(rows, indent=1))
     flat = [
         {k: json.dumps(v) if isinstance(v, dict | list) else v for k, v in row.items()}
@@ -95,10 +95,10 @@ def _write(rows: list[dict[str, Any]], folder: Path) -> None:
     )
 
 
-def _close(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
+def _print_summary(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
     took = sum(row["this_command"] for row in rows)
-    made, found = sum(row["made"] for row in rows), sum(row["found"] for row in rows)
-    console.print(f"made {made} stages and found {found} in {took:.1f} s; files:", highlight=False)
+    made, reused = sum(row["made"] for row in rows), sum(row["found"] for row in rows)
+    console.print(f"made {made} stages and found {reused} in {took:.1f} s; files:", highlight=False)
     for name in rows[0]["files"] if len(rows) == 1 else []:
         console.print(f"  {name:9} {rows[0]['files'][name]}", highlight=False, soft_wrap=True)
     console.print(f"  table     {folder}/table.csv, table.json", highlight=False, soft_wrap=True)

@@ -1,8 +1,8 @@
-"""The comparison of a project's runs as a W&B report: python -m advprune.report wandb --entity NAME --project NAME
+"""Compare a project's runs in a W&B report: python -m advprune.report wandb --entity NAME.
 
-It has the names that ``loggers/`` gives. Built by wandb-workspaces; without a login or a network it
-is written to a file as it would be sent, and the same command sends it later. Given again, it
-brings the same report up to date.
+It reads the names that ``tracking/`` logs, and is built by wandb-workspaces. Without a login or a
+network it is written to a file as it would be sent, and the same command sends it later. A later
+call updates the same report.
 """
 
 import argparse
@@ -22,10 +22,12 @@ PINNED = ("pruner", "ratio", "model", "objective", "attack", "norm", "eps", "see
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build it; send it if W&B can be reached, else write it; returns the exit code."""
-    given = _parser().parse_args(arguments)
+    """Send the report, or write it if W&B cannot be reached, and return the exit code."""
+    options = _parser().parse_args(arguments)
     try:
-        for sentence in publish(given.entity, given.project, given.out, send=not given.offline):
+        for sentence in publish(
+            options.entity, options.project, options.out, send=not options.offline
+        ):
             print(sentence)  # noqa: T201
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
@@ -34,29 +36,38 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def publish(entity: str, project: str, folder: Path, *, send: bool) -> list[str]:
-    """Send the report, or write what would be sent; returns what to say.
+    """Send the report, or write what would be sent.
+
+    Args:
+        entity: user or team whose project it is.
+        project: where the runs are.
+        folder: where the file goes.
+        send: whether to try to send it.
+
+    Returns:
+        Sentences for the user.
 
     Raises:
         UserError: if wandb-workspaces is not installed, or the folder cannot be written.
     """
-    made, path = report(entity, project), folder / FILE
-    kept = _kept(path, entity, project)
-    made.id = kept.get("id", "")
-    said = [f"{path}  (what is sent)"]
+    document, path = report(entity, project), folder / FILE
+    state = _saved_state(path, entity, project)
+    document.id = state.get("id", "")
+    lines = [f"{path}  (what is sent)"]
     if send:
-        said += _send(made, kept)
+        lines += _send(document, state)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(kept | {"spec": specification(made)}, indent=1))
+        write_atomically(path, json.dumps(state | {"spec": specification(document)}, indent=1))
     except OSError as error:
         raise UserError(
             f"{path} could not be written ({error.strerror}); give another --out FOLDER"
         ) from None
-    return said
+    return lines
 
 
 def report(entity: str, project: str) -> Any:
-    """The report, a ``wandb_workspaces.reports.v2.Report``; no network is needed.
+    """Return the report as a ``wandb_workspaces.reports.v2.Report``; no network is needed.
 
     Raises:
         UserError: if wandb-workspaces is not installed.
@@ -75,8 +86,9 @@ def report(entity: str, project: str) -> Any:
     )
     pooled = wr.Runset(name="seeds pooled", groupby=["config.pruner", "config.ratio"])
     words = (
-        "Each run is a job: a network trained, pruned, fine-tuned and attacked. Accuracies are shares of the test "
-        "images; sparsity is counted, ratio is what was asked. The table with intervals is in each run, as `table`."
+        "Each run is a job: a network trained, pruned, fine-tuned and attacked. "
+        "Accuracies are shares of the test images; sparsity is counted, ratio is what was asked. "
+        "The table with intervals is in each run, as `table`."
     )
     return wr.Report(
         entity=entity,
@@ -101,29 +113,29 @@ def report(entity: str, project: str) -> Any:
     )
 
 
-def specification(made: Any) -> dict[str, Any]:
-    """What ``Report.save`` sends, as plain values."""
-    return json.loads(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
+def specification(document: Any) -> dict[str, Any]:
+    """Return what ``Report.save`` sends, as plain values."""
+    return json.loads(document._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
 
 
-def _send(made: Any, kept: dict[str, Any]) -> list[str]:
-    """Save it; ``kept`` remembers the report's id, so that there is one."""
+def _send(document: Any, state: dict[str, Any]) -> list[str]:
+    """Save the report online; ``state`` remembers its id, so that there is only one."""
     import wandb
 
     mode, reason = wandb_login.mode("online", wandb.setup().settings.base_url)
     if mode != "online":
         return [f"{reason}: nothing was sent; the same command sends it later"]
     try:
-        made.save()
+        document.save()
     except Exception as error:  # noqa: BLE001 - wandb-workspaces raises bare exceptions of many kinds
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return [f"W&B refuses ({first}): nothing was sent; the same command tries again"]
-    kept["id"] = made.id
-    return [made.url]
+    state["id"] = document.id
+    return [document.url]
 
 
-def _kept(path: Path, entity: str, project: str) -> dict[str, Any]:
-    """What is known of this project's report from the last time."""
+def _saved_state(path: Path, entity: str, project: str) -> dict[str, Any]:
+    """Return what the last call for this project wrote; its names alone on the first."""
     fresh = {"entity": entity, "project": project}
     try:
         known = json.loads(path.read_text())
@@ -144,7 +156,7 @@ def _library() -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m advprune.report wandb", description=(__doc__ or "").splitlines()[0]
+        prog="python -m advprune.report wandb", description=(__doc__ or "").partition(":")[0]
     )
     parser.add_argument("--entity", required=True, help="user or team whose project it is")
     parser.add_argument("--project", default="advprune", help="where the runs are (%(default)s)")

@@ -1,9 +1,9 @@
-"""The panels of the W&B report, by the names that ``loggers/`` gives; ``wr`` is ``wandb_workspaces.reports.v2``."""
+"""Define the panels of the W&B report; ``wr`` is ``wandb_workspaces.reports.v2``."""
 
 from typing import Any
 
-#: Curves over the epochs of a stage: title, name after the stage, stages.
 TRAINED = ("dense", "pruned", "finetuned")
+#: Curves over the epochs of a stage: title, name after the stage, stages.
 CURVES = (
     ("robust accuracy on validation images", "val_robust_acc", TRAINED),
     ("clean accuracy on validation images", "val_clean_acc", TRAINED),
@@ -11,7 +11,7 @@ CURVES = (
     ("the masks' turnover", "mask_turnover", ("pruned",)),
     ("sparsity", "sparsity", ("pruned",)),
 )
-#: Columns of the table, and how they are called in titles.
+#: Columns of the table, and their names in titles.
 ACCURACIES = {
     "clean_acc": "clean accuracy",
     "robust_acc": "robust accuracy",
@@ -20,12 +20,12 @@ ACCURACIES = {
 
 
 def at(wr: Any, column: int, row: int, width: int = 12, height: int = 9) -> Any:
-    """A place in W&B's grid of 24 columns."""
+    """Return a place in W&B's grid of 24 columns."""
     return wr.Layout(x=column, y=row, w=width, h=height)
 
 
 def outcomes(wr: Any) -> list[Any]:
-    """Accuracies against sparsity and each other."""
+    """Return plots of accuracies against sparsity and against each other."""
     places = [at(wr, 12 * (n % 2), 9 * (n // 2)) for n in range(len(ACCURACIES) + 2)]
     scatters = [
         wr.ScatterPlot(
@@ -55,7 +55,7 @@ def outcomes(wr: Any) -> list[Any]:
 
 
 def bars(wr: Any) -> list[Any]:
-    """Accuracies by pruner, over seeds."""
+    """Return bars of accuracies by pruner, over seeds."""
     return [
         wr.BarPlot(
             title=words,
@@ -70,7 +70,7 @@ def bars(wr: Any) -> list[Any]:
 
 
 def curves(wr: Any) -> list[Any]:
-    """A row a curve, a column a stage."""
+    """Return training curves: a row a quantity, a column a stage."""
     return [
         wr.LinePlot(
             title=f"{stage}: {words}",
@@ -85,7 +85,7 @@ def curves(wr: Any) -> list[Any]:
 
 
 def pictures(wr: Any) -> list[Any]:
-    """Attacked images, and the layers' sparsity."""
+    """Return attacked images, and the layers' sparsity."""
     keys = ["examples/evaluated", "examples/evaluated_dense"]
     layers = [
         wr.WeavePanelSummaryTable(
@@ -100,5 +100,5 @@ def pictures(wr: Any) -> list[Any]:
 
 
 def differences(wr: Any) -> list[Any]:
-    """Options and results in which runs differ."""
+    """Return a table of the options and results in which runs differ."""
     return [wr.RunComparer(diff_only="split", layout=at(wr, 0, 0, 24, 16))]

@@ -1,0 +1,74 @@
+"""Decide which runs may be compared: those that differ in their pruner alone, or their objective alone.
+
+Data, recipe, training budget, ratio, attack and seed are the same. What differs in two things is
+not compared.
+"""
+
+import json
+from typing import Any
+
+from advprune.report.data.runs import Run, StoredStage
+
+#: What two runs may differ in, one at a time: the options of each stage that belong to it.
+AXES: dict[str, dict[str, tuple[str, ...]]] = {
+    "pruner": {"pruned": ("pruner", "search", "between", "objective")},
+    "objective": dict.fromkeys(
+        ("dense", "pruned", "finetuned", "quantized"), ("objective", "select")
+    ),
+}
+
+
+def axes_of(run: Run) -> list[str]:
+    """Return the axes along which a run can differ from others: a dense network has no pruner."""
+    return [axis for axis in AXES if axis == "objective" or run.stage("pruned") is not None]
+
+
+def pairing_keys(run: Run, axis: str) -> set[str]:
+    """Return texts; two runs may be compared along ``axis`` if they have one of these in common.
+
+    Two pruners have the same budget if they are fine-tuned for as many epochs, or if they train for
+    as many in all, the search for a mask and the training between rounds included.
+    """
+    stages = [
+        (stage.kind, _options_without(stage, AXES[axis]))
+        for stage in (*run.line, *(run.source or ()))
+    ]
+    keys = {json.dumps([axis, run.seed, stages], sort_keys=True)}
+    if axis == "pruner" and run.stage("finetuned") is not None:
+        epochs = epochs_after_dense(run)
+        by_total = [(kind, _with_total_epochs(kind, options, epochs)) for kind, options in stages]
+        keys.add(json.dumps([axis, run.seed, by_total], sort_keys=True))
+    return keys
+
+
+def epochs_after_dense(run: Run) -> float:
+    """Return the epochs of the mask search, of all rounds but the last, and of the fine-tuning."""
+    pruned, tuned = run.stage("pruned"), run.stage("finetuned")
+    total = 0.0 if tuned is None else float(tuned.options["recipe"]["epochs"])
+    if pruned is not None and pruned.options.get("search"):
+        total += float(pruned.options["search"]["epochs"])
+    if pruned is not None and pruned.options.get("between"):
+        pruner = pruned.options["pruner"]
+        total += pruner["epochs_per_round"] * (pruner["rounds"] - 1)
+    return total
+
+
+def _with_total_epochs(kind: str, options: dict[str, Any], epochs: float) -> dict[str, Any]:
+    """Return the options with the total of epochs in place of those of fine-tuning."""
+    if kind != "finetuned":
+        return options
+    recipe = {name: value for name, value in options.get("recipe", {}).items() if name != "epochs"}
+    return options | {"recipe": recipe, "total_epochs": epochs}
+
+
+def _options_without(stage: StoredStage, dropped: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Return a stage's options without the dropped ones.
+
+    What is removed (weights, filters, blocks) stays: a ratio of one is not a ratio of another.
+    """
+    kept = {
+        name: value
+        for name, value in stage.identity.items()
+        if name not in dropped.get(stage.kind, ())
+    }
+    return kept | {"unit": stage.identity.get("pruner", {}).get("unit")}

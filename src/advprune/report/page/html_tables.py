@@ -1,0 +1,110 @@
+"""Lay out the page's two tables for its template: headings, cells, filters, common values."""
+
+from typing import Any
+
+from advprune.report.page.leaderboard import Field, shown_fields
+
+Row = dict[str, Any]
+#: Columns whose values a reader picks from a list.
+FILTERED = (
+    *("dataset", "model", "objective", "method", "attack"),
+    *("data set", "differ in", "significant"),
+)
+CELL: dict[str, Any] = {
+    "text": "",
+    "small": "",
+    "link": "",
+    "value": None,
+    "kind": "",
+    "runs": (),
+    "heading": "",
+}
+#: CSS classes of a column's cells.
+CLASSES = {"protocol": "wide", "doubts": "wide doubts"}
+
+
+def leaderboard_table(rows: list[Row]) -> dict[str, Any]:
+    """Return the leaderboard of these rows as the template wants it."""
+    fields, same = shown_fields(rows)
+    numeric = {field.name: all(_is_number(field.value(row)) for row in rows) for field in fields}
+    headings = [{"text": field.heading, "numeric": numeric[field.name]} for field in fields]
+    has_runs = any(row["runs"] for row in rows)
+    lines = []
+    for row in rows:
+        cells = [_cell(field, row, number=numeric[field.name]) for field in fields]
+        if has_runs:
+            cells.append(_runs_cell(row))
+        lines.append({"published": bool(row.get("published")), "cells": cells})
+    filters = [(at, field.heading) for at, field in enumerate(fields) if field.name in FILTERED]
+    if has_runs:
+        headings.append({"text": "runs", "numeric": False})
+    return {"headings": headings, "rows": lines, "filters": filters, "same": same}
+
+
+def comparison_table(compared: list[Row]) -> dict[str, Any]:
+    """Return the comparisons as the template wants them: significant ones first, then by size."""
+    rows = sorted(compared, key=lambda row: (not row["significant"], -abs(row["difference"])))
+    names = list(rows[0]["cells"]) if rows else []
+    texts = {name: {row["cells"][name][1] for row in rows} for name in names}
+    same = [name for name in names if len(rows) > 1 and len(texts[name]) == 1]
+    common = ", ".join(f"{name} {min(texts[name])}" for name in same if min(texts[name]))
+    names = [name for name in names if name not in same]
+    numeric = {name: all(_is_number(row["cells"][name][0]) for row in rows) for name in names}
+    lines = [
+        {
+            "published": False,
+            "cells": [_comparison_cell(row, name, number=numeric[name]) for name in names],
+        }
+        for row in rows
+    ]
+    return {
+        "headings": [{"text": name, "numeric": numeric[name]} for name in names],
+        "rows": lines,
+        "filters": [(at, name) for at, name in enumerate(names) if name in FILTERED],
+        "same": common,
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _cell(field: Field, row: Row, *, number: bool) -> dict[str, Any]:
+    value = field.value(row)
+    kind = "number" if number else CLASSES.get(field.name, "")
+    if field.name == "versus":
+        kind = "significant" if str(value).endswith(", significant") else ""
+    text, small = field.parts(row)
+    return CELL | {
+        "text": text,
+        "small": small,
+        "link": f"#protocol-{row['protocol_id']}" if field.name == "protocol" and text else "",
+        "value": _sort_value(value) if number else None,
+        "kind": kind,
+        "heading": field.heading,
+    }
+
+
+def _comparison_cell(row: Row, name: str, *, number: bool) -> dict[str, Any]:
+    value, text = row["cells"][name]
+    kind = "number" if number else ""
+    if name == "significant" and row["significant"]:
+        kind = "significant"
+    return CELL | {
+        "text": text,
+        "value": _sort_value(value) if number else None,
+        "kind": "nowrap" if text.startswith("[") else kind,
+        "heading": name,
+    }
+
+
+def _sort_value(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _runs_cell(row: Row) -> dict[str, Any]:
+    """Return the last column's cell: a link, and the command, for each seed."""
+    runs = [
+        (seed, key, row.get("commands", {}).get(seed) or "") for seed, key in row["runs"].items()
+    ]
+    return CELL | {"kind": "of-runs", "runs": runs, "heading": "runs"}

@@ -1,0 +1,43 @@
+"""Tell how each pruned row of the leaderboard compares with the best of its kind."""
+
+from typing import Any
+
+from advprune.report.data.leaderboard_rows import main_metric
+
+Row = dict[str, Any]
+#: What two rows must have in common for their accuracies to be compared at all.
+COMPARABLE = (
+    *("dataset", "model", "foreign", "objective", "attack", "norm", "eps", "source", "images"),
+    *("ratio", "unit", "quantizer"),
+)
+
+
+def rank(rows: list[Row], compared: list[dict[str, Any]]) -> None:
+    """Write ``versus`` into each pruned row: how it compares with the best comparable row.
+
+    Args:
+        rows: pooled over seeds, from ``entries``.
+        compared: from ``significance.comparisons``; no difference is tested here.
+    """
+    tested: dict[tuple[str, ...], dict[str, Any]] = {}
+    for comparison in compared:
+        sides = [next(iter(comparison[side].values())).identity for side in ("of", "against")]
+        tested[tuple(sides)] = tested[tuple(sides[::-1])] = comparison
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if row["ratio"] is not None:
+            groups.setdefault(tuple(row.get(name) for name in COMPARABLE), []).append(row)
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        best = max(group, key=lambda row: row[main_metric(row)])
+        for row in group:
+            against_best = tested.get((row["identity"], best["identity"]))
+            row["versus"] = "best" if row is best else _versus(row, best, against_best)
+
+
+def _versus(row: Row, best: Row, comparison: dict[str, Any] | None) -> str:
+    points = f"{100 * (row[main_metric(row)] - best[main_metric(best)]):+.1f}"
+    if comparison is None:
+        return f"{points}, not compared"
+    return f"{points}, {'significant' if comparison['significant'] else 'not significant'}"
