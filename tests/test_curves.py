@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from advprune.report.curves.compression import QUANTITIES, curves, draw, interpolated, matched
+from advprune.report.curves.compression import draw
+from advprune.report.curves.compression_points import QUANTITIES, curves, interpolated, matched
 
 
 def rows(pruner: str, seed: int, points: dict[float, tuple[float, float]]) -> list[dict[str, Any]]:

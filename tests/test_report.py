@@ -17,9 +17,9 @@ from advprune.report.__main__ import main
 from advprune.report.build import build
 from advprune.report.data.leaderboard_rows import entries, method
 from advprune.report.data.names import names_from_tables
-from advprune.report.data.published import published_for, published
+from advprune.report.data.published import published, published_for
 from advprune.report.data.records import read_outcomes
-from advprune.report.data.runs import StoredStage, Run
+from advprune.report.data.runs import Run, StoredStage
 from advprune.report.data.significance import comparisons, on_every_seed
 from advprune.report.data.store_reader import Reader
 from advprune.report.page.leaderboard import shown_fields

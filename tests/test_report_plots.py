@@ -11,7 +11,7 @@ import torch
 from advprune.modules.weights_io import save_masks, save_weights
 from advprune.report.build import build
 from advprune.report.data.published import published_for
-from advprune.report.data.runs import StoredStage, Run
+from advprune.report.data.runs import Run, StoredStage
 from advprune.report.data.store_reader import Reader
 from advprune.report.plots import sparsity
 from advprune.report.plots.data import PlotData

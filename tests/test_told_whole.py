@@ -22,9 +22,9 @@ from advprune.report.data.doubts import OVERSTATES, doubt_notes, doubts_of, stre
 from advprune.report.data.escaping import csv_cell, csv_text, latex_cell, markdown_cell
 from advprune.report.data.failures import cause
 from advprune.report.data.runs import StoredStage
+from advprune.report.page.configurations import _used_options
 from advprune.report.page.export import as_json, latex, markdown, rows_and_stages, table
 from advprune.report.page.leaderboard import shown_fields
-from advprune.report.page.configurations import _used_options
 from advprune.report.page.render import page
 from advprune.report.table import terminal as tables
 from advprune.report.table.columns import threat_text

@@ -1,4 +1,4 @@
-"""From the records of certified networks to their certified accuracy at any radius, pooled over seeds."""
+"""Compute certified accuracy at any radius from per-image records, pooled over seeds."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import Any
 from advprune.errors import UserError
 from advprune.report.data.intervals import over_images, over_seeds
 
-#: What tells two lines apart beside pruner and ratio; what all lines have in common is the title.
+#: What lines may differ in beside pruner and ratio; what all have in common is the title.
 WORDS = ("dataset", "model", "objective", "attack", "norm")
 STEP = 0.01
 
@@ -25,7 +25,7 @@ class Line:
         paths: of the records, by seed.
         radii: by seed, one an image: how far its right class is proved; negative where it is wrong
             or abstains.
-        abstained: shares of images, by seed.
+        abstained: share of images, by seed.
     """
 
     pruner: str
@@ -37,33 +37,33 @@ class Line:
 
     @property
     def name(self) -> str:
-        """As the legend has it."""
+        """Return the line's name for a legend."""
         return f"{self.pruner} {self.ratio:g}" if self.pruner else "dense"
 
     def certified(self, radius: float) -> list[float]:
-        """Of each seed, the share of images whose right class is proved at least this far."""
+        """Return for each seed the share of images whose right class is proved at this radius."""
         return [sum(r >= radius for r in radii) / len(radii) for radii in self.radii.values()]
 
     def interval(self, radius: float) -> list[float]:
-        """95 %, over the images and the seeds."""
+        """Return the 95 % interval at this radius, over images and seeds."""
         counts = [(sum(r >= radius for r in radii), len(radii)) for radii in self.radii.values()]
         return over_seeds(
             [right / of for right, of in counts], [over_images(right, of) for right, of in counts]
         )
 
     def mean_radius(self) -> float:
-        """The average certified radius, where what is not certified counts 0; mean over seeds."""
+        """Return the average certified radius, mean over seeds; an uncertified image counts 0."""
         return mean(mean(max(r, 0.0) for r in radii) for radii in self.radii.values())
 
 
 def lines(rows: Iterable[dict[str, Any]]) -> list[Line]:
-    """The networks of these jobs, dense parents first, and what the store has of each.
+    """Return the networks of these jobs, dense parents first, with what the store has of each.
 
     Raises:
-        UserError: if none was certified, two evaluations share one name, or records are not where
-            the table says.
+        UserError: if none was certified, two evaluations have one name, or records are not where the
+            table says.
     """
-    found: dict[tuple[Any, ...], Line] = {}
+    by_name: dict[tuple[Any, ...], Line] = {}
     for row in rows:
         if row.get("certified_acc") is None:
             continue
@@ -73,22 +73,24 @@ def lines(rows: Iterable[dict[str, Any]]) -> list[Line]:
         )
         if "dense_records" not in row:
             raise UserError(
-                "a table of an older version: give its grid's command again, which finds all and writes it"
+                "a table of an older version: give its grid's command again, "
+                "which reuses everything and writes the table anew"
             )
-        ours = [("", None, row["dense_records"])]
+        networks = [("", None, row["dense_records"])]
         if row.get("pruner") is not None:
-            ours.append(
+            networks.append(
                 (row["pruner"], row["ratio"], f"{row['files']['evaluated']}/records.parquet")
             )
-        for pruner, ratio, path in ours:
-            line = found.setdefault((words, pruner, ratio), Line(pruner, ratio, words))
+        for pruner, ratio, path in networks:
+            line = by_name.setdefault((words, pruner, ratio), Line(pruner, ratio, words))
             _read(line, row["seed"], path)
-    kept = [line for line in found.values() if line.radii]
-    if not kept:
+    read = [line for line in by_name.values() if line.radii]
+    if not read:
         raise UserError(
-            "no job of these tables was certified: give one of a grid run with attack=certify_smoothing"
+            "no job of these tables was certified: "
+            "give one of a grid run with attack=certify_smoothing"
         )
-    return sorted(kept, key=lambda line: (line.words, line.pruner, line.ratio or 0.0))
+    return sorted(read, key=lambda line: (line.words, line.pruner, line.ratio or 0.0))
 
 
 def _read(line: Line, seed: int, path: str) -> None:
@@ -96,7 +98,8 @@ def _read(line: Line, seed: int, path: str) -> None:
 
     if line.paths.setdefault(seed, path) != path:
         raise UserError(
-            f"two evaluations of {line.name}, seed {seed}: {line.paths[seed]} and {path}; draw them apart"
+            f"two evaluations of {line.name}, seed {seed}: "
+            f"{line.paths[seed]} and {path}; draw them apart"
         )
     if seed in line.radii:
         return
@@ -110,24 +113,24 @@ def _read(line: Line, seed: int, path: str) -> None:
     line.abstained[seed] = float(records["abstained"].mean())
 
 
-def titles(found: list[Line]) -> tuple[str, dict[int, str]]:
-    """The words that all lines share, as a title, and each line's name with those of its words that they do not."""
-    same = [len({line.words[i] for line in found}) == 1 for i in range(len(WORDS))]
-    title = ", ".join(word for word, shared in zip(found[0].words, same, strict=True) if shared)
+def titles(networks: list[Line]) -> tuple[str, dict[int, str]]:
+    """Return the words that all lines share, and each line's name with those that they do not."""
+    same = [len({line.words[i] for line in networks}) == 1 for i in range(len(WORDS))]
+    title = ", ".join(word for word, shared in zip(networks[0].words, same, strict=True) if shared)
     names = {
         id(line): " ".join(
             [line.name, *(w for w, shared in zip(line.words, same, strict=True) if not shared)]
         )
-        for line in found
+        for line in networks
     }
     return title, names
 
 
-def points(found: list[Line]) -> list[dict[str, Any]]:
-    """A row a line and radius, to a step beyond the largest: mean share, 95 % interval, range over seeds."""
+def points(networks: list[Line]) -> list[dict[str, Any]]:
+    """Return a row for each line and radius: mean share, 95 % interval, range over seeds."""
     names, last = (
-        titles(found)[1],
-        max(max(radii) for line in found for radii in line.radii.values()),
+        titles(networks)[1],
+        max(max(radii) for line in networks for radii in line.radii.values()),
     )
     grid = [round(STEP * i, 6) for i in range(int(last / STEP) + 2)]
     return [
@@ -144,6 +147,6 @@ def points(found: list[Line]) -> list[dict[str, Any]]:
             "seeds": len(line.radii),
             "images": len(next(iter(line.radii.values()))),
         }
-        for line in found
+        for line in networks
         for radius in grid
     ]

@@ -1,13 +1,12 @@
-"""Certified accuracy over radius, a line a network, pooled over seeds.
+"""Plot certified accuracy over the radius, a line a network, pooled over seeds.
 
     python -m advprune.report.curves.radius OUT GRID/table.json …
 
 reads the radius of each image from the records of jobs run with attack=certify_smoothing, or
 another certifier, and writes OUT/radius.png, OUT/radius.csv and OUT/radius.json. Give it from the
-folder the jobs were run in.
+folder that the jobs were run in.
 """
 
-import io
 import json
 import sys
 import textwrap
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from advprune.errors import UserError
 from advprune.report.curves.certified_accuracy import Line, lines, points, titles
+from advprune.report.curves.png import save, subplots
 from advprune.report.data.escaping import csv_text
 from advprune.runtime.atomic_write import write_atomically
 
@@ -28,55 +28,43 @@ SHOWN = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 STYLES = ("-", "--", ":", "-.")
 
 
-def draw(found: list[Line], path: Path) -> None:
-    """Certified accuracy over radius: a colour a ratio, a stroke a pruner; a band for the 95 % interval."""
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        raise UserError(
-            'plots need a package that is not installed: pip install "advprune[plots]"'
-        ) from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    title, names = titles(found)
-    rows = points(found)
-    ratios = sorted({(line.words, line.ratio) for line in found if line.pruner}, key=str)
-    pruners = sorted({line.pruner for line in found if line.pruner})
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.6), layout="constrained")
-    for line in found:
-        own = [row for row in rows if row["line"] == names[id(line)]]
+def draw(networks: list[Line], path: Path) -> None:
+    """Plot the lines: a colour a ratio, a stroke a pruner, a band for the 95 % interval."""
+    title, names = titles(networks)
+    rows = points(networks)
+    ratios = sorted({(line.words, line.ratio) for line in networks if line.pruner}, key=str)
+    pruners = sorted({line.pruner for line in networks if line.pruner})
+    figure, axes = subplots(7.2, 4.6)
+    for line in networks:
+        points_of_line = [row for row in rows if row["line"] == names[id(line)]]
         look: dict[str, Any] = {"color": "black", "linestyle": "-"}
         if line.pruner:
             look = {
                 "color": f"C{ratios.index((line.words, line.ratio)) % 10}",
                 "linestyle": STYLES[pruners.index(line.pruner) % len(STYLES)],
             }
-        radii = [row["radius"] for row in own]
+        radii = [row["radius"] for row in points_of_line]
         axes.plot(
             radii,
-            [row["certified_acc"] for row in own],
+            [row["certified_acc"] for row in points_of_line],
             label=names[id(line)],
             linewidth=1.5,
             **look,
         )
-        ends = ([row["low"] for row in own], [row["high"] for row in own])
+        ends = ([row["low"] for row in points_of_line], [row["high"] for row in points_of_line])
         axes.fill_between(radii, *ends, color=look["color"], alpha=0.12, linewidth=0)
-    axes.set(xlabel=f"radius ({found[0].words[-1]})", ylabel="certified accuracy", ylim=(0, 1))
+    axes.set(xlabel=f"radius ({networks[0].words[-1]})", ylabel="certified accuracy", ylim=(0, 1))
     axes.set_title(textwrap.fill(title, 95), fontsize=8)  # as wide as the axes at this size
     axes.set_xlim(0, max(row["radius"] for row in rows))
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=7)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=150)
-    write_atomically(path, drawn.getvalue())
-    pyplot.close(figure)
+    save(figure, path)
 
 
-def show(found: list[Line]) -> None:
+def show(networks: list[Line]) -> None:
     """Print each line at a few radii, with its abstentions and its average certified radius."""
-    title, names = titles(found)
-    last = max(max(radii) for line in found for radii in line.radii.values())
+    title, names = titles(networks)
+    last = max(max(radii) for line in networks for radii in line.radii.values())
     radii = [radius for radius in SHOWN if radius <= last]
     table = Table(
         "network",
@@ -87,7 +75,7 @@ def show(found: list[Line]) -> None:
         title=f"{title}; certified accuracy in % at a radius",
         title_justify="left",
     )
-    for line in found:
+    for line in networks:
         images = len(next(iter(line.radii.values())))
         table.add_row(
             names[id(line)],
@@ -100,7 +88,7 @@ def show(found: list[Line]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Read, draw, print.
+    """Read the tables, draw the plot, print the lines.
 
     Raises:
         UserError: if there is nothing to read.
@@ -108,17 +96,17 @@ def main(arguments: list[str]) -> None:
     if len(arguments) < 2:
         raise UserError("give a folder to write into and the table.json of at least one grid")
     out = Path(arguments[0])
-    found = lines(row for path in arguments[1:] for row in json.loads(Path(path).read_text()))
+    networks = lines(row for path in arguments[1:] for row in json.loads(Path(path).read_text()))
     out.mkdir(parents=True, exist_ok=True)
-    rows = points(found)
+    rows = points(networks)
     write_atomically(out / "radius.json", json.dumps(rows, indent=1))
     write_atomically(out / "radius.csv", csv_text(rows[0], rows))
-    draw(found, out / "radius.png")
-    show(found)
+    draw(networks, out / "radius.png")
+    show(networks)
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except UserError as error:
-        sys.exit(str(error))
+        sys.exit(f"error: {error}")
