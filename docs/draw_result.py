@@ -101,7 +101,8 @@ def caption(row: dict[str, Any]) -> str:
     """What was measured, and what the bars are."""
     several = f"mean of {row['seeds']} seeds, 95 % interval over images and seeds"
     bars = several if row["seeds"] > 1 else "one seed, 95 % interval over images"
-    what = f"{row['dataset']}, {row['model']}, {row['objective']}; {row['attack']} {threat_text(row)}, {row['images']} images"
+    network = f"{row['dataset']}, {row['model']}, {row['objective']}"
+    what = f"{network}; {row['attack']} {threat_text(row)}, {row['images']} images"
     return f"{what}; {bars}"
 
 

@@ -328,7 +328,9 @@ def test_records_that_contradict_their_result_are_left_out(made: Path, damaged: 
     with pytest.raises(
         ValueError, match=r"has 200 images and robust_ok 0\.250000, its result\.json .* 0\.260000"
     ):
-        read_outcomes(next(run for run in Reader(damaged).runs() if run.final.result.get("ratio") == 0.99))
+        read_outcomes(
+            next(run for run in Reader(damaged).runs() if run.final.result.get("ratio") == 0.99)
+        )
 
 
 def test_a_run_without_its_parent_is_named(damaged: Path) -> None:
