@@ -43,7 +43,8 @@ class Optuna(Sweeper):
             ) from None
         if self.config.hydra.launcher.get("wait") is False:
             raise UserError(
-                "hydra.launcher.wait=false cannot be searched with: the next trial waits for the last one"
+                "hydra.launcher.wait=false cannot be searched with: the next trial waits for the "
+                "last one"
             )
         parsed = OverridesParser.create(
             config_loader=self.hydra_context.config_loader
@@ -55,9 +56,8 @@ class Optuna(Sweeper):
         name = search.study_name(self.options["study"], str(self.config.hydra.job.name), arguments)
         folder = Path(self.options["folder"], name)
         with read_write(self.config.hydra.sweep), open_dict(self.config.hydra.sweep):
-            self.config.hydra.sweep.dir = str(
-                folder
-            )  # the table at the end is of this folder, of all trials so far
+            # the table at the end is of this folder, of all trials so far
+            self.config.hydra.sweep.dir = str(folder)
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
         )

@@ -60,9 +60,8 @@ def explained(words: list[str], main: Any) -> Iterator[None]:
 
 
 def _sentence(error: Exception, words: list[str], main: Any) -> str | None:
-    said = refusals.sentence(
-        error, words, _vocabulary(main, sys.argv[1:])
-    )  # Hydra's of a missing file is an OSError
+    # Hydra's of a missing file is an OSError
+    said = refusals.sentence(error, words, _vocabulary(main, sys.argv[1:]))
     return system_sentence(error) if said is None and isinstance(error, OSError) else said
 
 

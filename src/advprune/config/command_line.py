@@ -34,7 +34,8 @@ def in_order(arguments: list[str]) -> tuple[list[str], list[str]]:
         ) from None
     if given.multirun and given.cfg:
         raise UserError(
-            "--cfg prints the options of one job, and -m asks for a grid: leave out -m, with one value each"
+            "--cfg prints the options of one job, and -m asks for a grid: leave out -m, with one "
+            "value each"
         )
     if given.resolve and not given.cfg:
         raise UserError(
@@ -122,7 +123,10 @@ def _bare(word: str, after: list[str], vocabulary: Vocabulary) -> str:
     if word in vocabulary.groups:
         return f"{word} alone chooses nothing: write {word}={follows or vocabulary.groups[word][0]}"
     if plain in vocabulary.groups and plain != word:
-        return f"{word} is no option: write {plain}={vocabulary.groups[plain][0]}, or another file of conf/{plain}/"
+        return (
+            f"{word} is no option: write {plain}={vocabulary.groups[plain][0]}, or another file of "
+            f"conf/{plain}/"
+        )
     homes = [group for group, members in vocabulary.usable_groups.items() if plain in members]
     if homes:
         return f"{word} alone says nothing: write {homes[0]}={plain}"
@@ -131,11 +135,17 @@ def _bare(word: str, after: list[str], vocabulary: Vocabulary) -> str:
         return f"{word} is no option: here it is {PEERS[word]}={value}"
     if word.split(".")[0] in schema.hints(schema.COMMANDS[vocabulary.command]):
         return f"{word} has no value: write {word}={value}"
-    return f"{word} is no option: an option is NAME=VALUE, as pruner=hydra or ratio=0.9; --help shows them all"
+    return (
+        f"{word} is no option: an option is NAME=VALUE, as pruner=hydra or ratio=0.9; --help shows "
+        "them all"
+    )
 
 
 def _unreadable(name: str, value: str) -> str:
-    return f"{name}={value} cannot be read, for its value has signs that mean something here: write {quoted(name, value)}"
+    return (
+        f"{name}={value} cannot be read, for its value has signs that mean something here: write "
+        f"{quoted(name, value)}"
+    )
 
 
 def quoted(name: str, value: str) -> str:
@@ -153,8 +163,8 @@ def _check(word: str, override: Override, vocabulary: Vocabulary, *, multirun: b
     if override.is_sweep_override() and not multirun:
         value = word.partition("=")[2]
         raise UserError(
-            f"{word} has several values: add -m for one job of each, or write {name}=[{value}] for one list, or "
-            f"{quoted(name, value)} for one text"
+            f"{word} has several values: add -m for one job of each, or write {name}=[{value}] for "
+            f"one list, or {quoted(name, value)} for one text"
         )
     if override.is_sweep_override() and (twice := _twice(override)):
         raise UserError(f"{word} asks for {twice} twice: give each value once")
@@ -174,7 +184,10 @@ def _deleted(word: str, name: str, vocabulary: Vocabulary) -> str:
         other = f"{name}={vocabulary.groups[name][0]}"
         cure = "train.py prunes nothing" if name == "pruner" else f"choose another, such as {other}"
         return f"{word} takes away what this command needs: {cure}"
-    return f"{word} takes an option away, and every option is needed: give {name}=VALUE, or {name}=null for none"
+    return (
+        f"{word} takes an option away, and every option is needed: give {name}=VALUE, or "
+        f"{name}=null for none"
+    )
 
 
 def _values(override: Override) -> Iterator[str]:
@@ -198,5 +211,8 @@ def given_twice(overrides: list[Override]) -> Iterator[str]:
     for override in overrides:
         name = override.get_key_element().lstrip("+")
         if name in last and last[name].input_line != override.input_line:
-            yield f"{name} is given twice: {override.input_line} counts, and {last[name].input_line} does not"
+            yield (
+                f"{name} is given twice: {override.input_line} counts, and {last[name].input_line} "
+                "does not"
+            )
         last[name] = override

@@ -94,6 +94,7 @@ def refuse_changed(options: dict[str, Any], store: Path) -> None:
 
     Args:
         options: of the stage, with what ``with_content`` and ``weights_identity`` said.
+
     Raises:
         UserError: naming the option whose data are others now.
     """
@@ -119,8 +120,9 @@ def refuse_changed(options: dict[str, Any], store: Path) -> None:
     changed = [name for name in then if then[name] != now.get(name)]
     if changed:
         raise UserError(
-            f"{TOLD[changed[0].rpartition('.')[2]]} changed while this job was reading it, so its result would be of "
-            "two contents: nothing was marked as finished; give the same command again once the files stay as they are"
+            f"{TOLD[changed[0].rpartition('.')[2]]} changed while this job was reading it, so its "
+            "result would be of two contents: nothing was marked as finished; give the same "
+            "command again once the files stay as they are"
         )
 
 

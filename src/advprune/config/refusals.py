@@ -52,7 +52,10 @@ def _in_short(library: list[Any]) -> str:
     """The library's first line that says something."""
     for cause in reversed(library):
         if isinstance(cause, InterpolationKeyError):
-            return f"{cause.full_key} refers to an option that does not exist ({_first_line(cause)}): give its value"
+            return (
+                f"{cause.full_key} refers to an option that does not exist ({_first_line(cause)}): "
+                "give its value"
+            )
     lines = [line for cause in library if (line := _first_line(cause))]
     return f"these words do not fit together: {'; '.join(dict.fromkeys(lines))}"
 
@@ -66,7 +69,10 @@ def _missing(error: MissingConfigException, vocabulary: Vocabulary) -> str:
     if not group:
         meant = nearest(member, COMMANDS)
         hint = f"did you mean {meant}? " if meant else ""
-        return f"--config-name={member} is not known: {hint}this command's own is {vocabulary.command}; leave the flag out"
+        return (
+            f"--config-name={member} is not known: {hint}this command's own is "
+            f"{vocabulary.command}; leave the flag out"
+        )
     said = vocabulary.wrong_member(group, member)
     if said:
         return said
@@ -154,7 +160,10 @@ def _misplaced(override: Override, known: dict[str, Any], vocabulary: Vocabulary
             return f"{vocabulary.command}.py has no {name}: {_elsewhere(name)}"
         if "/" in name and not override.is_add():
             outer = name.rpartition("/")[0]
-            return f"{override.input_line} goes with a member of {outer} that lets one choose it, such as {outer}=filters"
+            return (
+                f"{override.input_line} goes with a member of {outer} that lets one choose it, "
+                f"such as {outer}=filters"
+            )
         return None
     if name not in known:
         return (

@@ -82,8 +82,9 @@ def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
     given = {override.lstrip("+").partition("=")[0] for override in said}
     if {"ratio", "compression"} <= given and options["ratio"] is not None:
         raise UserError(
-            f"ratio={options['ratio']:g} and compression={options['compression']:g} are two answers to one question: "
-            "give the share removed, or how many times smaller the network becomes"
+            f"ratio={options['ratio']:g} and compression={options['compression']:g} are two "
+            "answers to one question: give the share removed, or how many times smaller the "
+            "network becomes"
         )
     return options | {"compression" if "ratio" in given else "ratio": None}
 

@@ -57,8 +57,8 @@ def check_numbers(options: dict[str, Any]) -> None:
     ratio = options.get("ratio")
     if isinstance(ratio, int | float) and 1 < ratio < 100:
         raise UserError(
-            f"ratio={ratio:g} is not possible: ratio is the share of weights removed, in [0, 1); for {ratio:g} % write "
-            f"ratio={ratio / 100:g}"
+            f"ratio={ratio:g} is not possible: ratio is the share of weights removed, in [0, 1); "
+            f"for {ratio:g} % write ratio={ratio / 100:g}"
         )
     _check_fields("", options, schema.COMMANDS[command])
     for group, known in (
@@ -77,7 +77,8 @@ def check_numbers(options: dict[str, Any]) -> None:
             )
     if options.get("export") not in (None, "safetensors", "onnx"):
         raise UserError(
-            f"export={shown(options['export'])} is not possible: it must be safetensors, onnx or null"
+            f"export={shown(options['export'])} is not possible: it must be safetensors, onnx or "
+            "null"
         )
     _check_budget(options, ratio)
     dataset = options["dataset"]
@@ -97,7 +98,8 @@ def _check_fields(path: str, node: Any, known: Any) -> None:
     place = f"{path}." if path else ""
     if not isinstance(node, dict):
         raise UserError(
-            f"{path}={shown(node)} is not possible: it is a group of options, {place}NAME=VALUE each"
+            f"{path}={shown(node)} is not possible: it is a group of options, {place}NAME=VALUE "
+            "each"
         )
     hints = schema.hints(known)
     for name, value in node.items():
@@ -136,7 +138,8 @@ def _check_attack(options: dict[str, Any]) -> None:
     eps, own = attack.get("eps"), attack.get("perturbation")
     if eps is not None and own is not None:
         raise UserError(
-            f"attack.eps={eps} is not looked at: this attack has a perturbation set of its own ({own})"
+            f"attack.eps={eps} is not looked at: this attack has a perturbation set of its own "
+            f"({own})"
         )
     if "inner" in attack and "source" in attack:
         raise UserError(
@@ -147,7 +150,8 @@ def _check_attack(options: dict[str, Any]) -> None:
     ]
     if unread and "inner" not in attack:
         raise UserError(
-            f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or leave it out"
+            f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or "
+            "leave it out"
         )
 
 
@@ -155,12 +159,13 @@ def _check_recipe(phase: str, recipe: dict[str, Any]) -> None:
     """What of a phase's options fits together."""
     if recipe["warmup_epochs"] > recipe["epochs"]:
         raise UserError(
-            f"{phase}.warmup_epochs={recipe['warmup_epochs']:g} is not possible: it must be at most {phase}.epochs, "
-            f"which is {recipe['epochs']}"
+            f"{phase}.warmup_epochs={recipe['warmup_epochs']:g} is not possible: it must be at "
+            f"most {phase}.epochs, which is {recipe['epochs']}"
         )
     if recipe["nesterov"] and not recipe["momentum"]:
         raise UserError(
-            f"{phase}.nesterov=true needs a momentum: give {phase}.momentum above 0, or {phase}.nesterov=null"
+            f"{phase}.nesterov=true needs a momentum: give {phase}.momentum above 0, or "
+            f"{phase}.nesterov=null"
         )
 
 
@@ -171,7 +176,8 @@ def _check_quantizer(quantizer: dict[str, Any]) -> None:
         ]
         if given:
             raise UserError(
-                f"{given[0]} says how to quantize, but nothing is: give quantizer=ptq_static or another"
+                f"{given[0]} says how to quantize, but nothing is: give quantizer=ptq_static or "
+                "another"
             )
 
 

@@ -169,7 +169,10 @@ class Vocabulary:
         if members is None or member in members or member == "null":
             return None
         if member.endswith(".yaml") and member.removesuffix(".yaml") in members:
-            return f"{group}={member} is not known: write {group}={member.removesuffix('.yaml')}, without .yaml"
+            return (
+                f"{group}={member} is not known: write {group}={member.removesuffix('.yaml')}, "
+                "without .yaml"
+            )
         meant = MEMBERS.get(group, {}).get(member.lower()) or nearest(member, members)
         hint = f"did you mean {group}={meant}? " if meant else ""
         return f"{group}={member} is not known: {hint}{_sample(group, members)}"

@@ -122,6 +122,7 @@ def agree(what: str, value: Any, cure: str) -> None:
     Args:
         what: it is, for the sentence: ``the test images``.
         cure: the end of the sentence.
+
     Raises:
         UserError: on every rank, naming those that have another value than rank 0.
     """
@@ -171,6 +172,7 @@ def broadcast_masks(masks: dict[str, Tensor]) -> dict[str, Tensor]:
 
     Args:
         masks: bool, of the same names and shapes on every rank, whose values count on rank 0 alone.
+
     Raises:
         UserError: naming the ranks on which something else arrived.
     """

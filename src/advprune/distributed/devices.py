@@ -31,24 +31,25 @@ def settled(trainer: dict[str, Any]) -> dict[str, Any]:
     if not on_gpu(trainer):
         if wanted is None:
             raise UserError(
-                "trainer.devices is not given, and there is no GPU to count: give the number of processes, "
-                "such as trainer.devices=2"
+                "trainer.devices is not given, and there is no GPU to count: give the number of "
+                "processes, such as trainer.devices=2"
             )
         if wanted > 1 and trainer["accelerator"] not in ("cpu", "auto"):
             raise UserError(
-                f"trainer.accelerator={trainer['accelerator']} has one device: give trainer.devices=1, or cuda or cpu"
+                f"trainer.accelerator={trainer['accelerator']} has one device: give "
+                "trainer.devices=1, or cuda or cpu"
             )
         return trainer | {"accelerator": "cpu"} if wanted > 1 else trainer
     if not there:
         raise UserError(
-            f"trainer.accelerator={trainer['accelerator']} needs a GPU that torch can use, and there is none: "
-            "give trainer=cpu, or trainer.accelerator=cpu"
+            f"trainer.accelerator={trainer['accelerator']} needs a GPU that torch can use, and "
+            "there is none: give trainer=cpu, or trainer.accelerator=cpu"
         )
     if wanted is not None and wanted > there:
         found = "one GPU" if there == 1 else f"{there} GPUs"
         raise UserError(
-            f"trainer.devices={wanted} is not possible: this machine has {found}; give at most {there}, or "
-            "trainer.accelerator=cpu for processes of the processor"
+            f"trainer.devices={wanted} is not possible: this machine has {found}; give at most "
+            f"{there}, or trainer.accelerator=cpu for processes of the processor"
         )
     return trainer | {"devices": there if wanted is None else wanted}
 

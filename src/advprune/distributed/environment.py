@@ -50,16 +50,19 @@ def check(trainer: dict[str, Any]) -> None:
     mode, ranks = trainer.get("batch_norm", SYNCHRONISED), asked(trainer)
     if ranks is None and mode != SYNCHRONISED:
         raise UserError(
-            f"trainer.batch_norm={mode} makes the result depend on the number of ranks: give trainer.devices=…, too"
+            f"trainer.batch_norm={mode} makes the result depend on the number of ranks: give "
+            "trainer.devices=…, too"
         )
     beside = launched_world()[1]
     if beside > 1 and ranks not in (beside, None):
         raise UserError(
-            f"{beside} processes were started for this job, but trainer.devices={trainer['devices']} and trainer.nodes="
-            f"{trainer.get('nodes', 1)} ask for {ranks}: give trainer=ddp and numbers that multiply to {beside}"
+            f"{beside} processes were started for this job, but "
+            f"trainer.devices={trainer['devices']} and trainer.nodes={trainer.get('nodes', 1)} ask "
+            f"for {ranks}: give trainer=ddp and numbers that multiply to {beside}"
         )
     if beside == 1 and int(trainer.get("nodes") or 1) > 1:
         raise UserError(
-            f"trainer.nodes={trainer['nodes']}, but only one process was started: give hydra/launcher=slurm, or start "
-            "the same command on each node with torchrun or srun, one process a device"
+            f"trainer.nodes={trainer['nodes']}, but only one process was started: give "
+            "hydra/launcher=slurm, or start the same command on each node with torchrun or srun, "
+            "one process a device"
         )

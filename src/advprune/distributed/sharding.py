@@ -104,6 +104,7 @@ def sample_rows(count: int, wanted: int, device: torch.device) -> tuple[Tensor, 
     Args:
         count: images here.
         wanted: how many of the whole batch.
+
     Returns:
         Their indices here, int64, and what a mean over them counts beside a mean over the images
             here: 1 for a process

@@ -98,7 +98,10 @@ def _count(found: list[dict[str, Any]], folder: Path) -> None:
     asked = len(read_json(path)) if path.exists() else 0
     if len(found) < asked:
         EXIT["code"] = 1
-        gone = f"{asked - len(found)} of {asked} jobs left no {RECORD} under {folder}: they are not in the table"
+        gone = (
+            f"{asked - len(found)} of {asked} jobs left no {RECORD} under {folder}: they are not "
+            "in the table"
+        )
         print(  # noqa: T201
             f"error: {gone}; leave hydra.sweep.subdir out, or give each job a folder of its own",
             file=sys.stderr,
@@ -134,9 +137,8 @@ def launch(main: Any) -> None:
     """Run a command's ``main`` and exit: 0, 1 if a job failed, 130 after Ctrl-C, 128 + signal if asked to stop."""
     preemption.listen()
     flags, own = understand(sys.argv[1:], main)
-    if environment.launched_world()[
-        0
-    ]:  # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
+    # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
+    if environment.launched_world()[0]:
         folder = tempfile.mkdtemp(prefix="advprune_rank_")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         own += [
@@ -160,7 +162,8 @@ def launch(main: Any) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not records(Path(sys.argv[1])):
         sys.exit(
-            "give the folder of a grid, such as multirun/grids/DATE/TIME: python -m advprune.launch.grid FOLDER"
+            "give the folder of a grid, such as multirun/grids/DATE/TIME: python -m "
+            "advprune.launch.grid FOLDER"
         )
     tell(records(Path(sys.argv[1])), Path(sys.argv[1]))
     sys.exit(EXIT["code"])

@@ -46,8 +46,9 @@ def shares(
     most = len(gpus) // gpus_per_job if gpus and gpus_per_job else processors or len(cores)
     if gpus and gpus_per_job and (most < 1 or (at_once or 0) > most):
         raise UserError(
-            f"hydra.launcher.jobs={at_once or 1} with {gpus_per_job} GPUs each is not possible, with {len(gpus)} here: "
-            f"give hydra.launcher.jobs={max(most, 1)}, or hydra.launcher.gpus_per_job=0 for jobs that need none"
+            f"hydra.launcher.jobs={at_once or 1} with {gpus_per_job} GPUs each is not possible, "
+            f"with {len(gpus)} here: give hydra.launcher.jobs={max(most, 1)}, or "
+            "hydra.launcher.gpus_per_job=0 for jobs that need none"
         )
     count = at_once or most
     each = max(len(cores) // count, 1)

@@ -156,8 +156,8 @@ class Search:
             json.dumps({"trial": best.number, "value": best.value, "words": words}, indent=1),
         )
         say(
-            f"best of {len(ended)} finished trials: {best.value:.4f} on validation images, trial {best.number}: "
-            f"{' '.join(f'{name}={value}' for name, value in best.params.items())}"
+            f"best of {len(ended)} finished trials: {best.value:.4f} on validation images, trial "
+            f"{best.number}: {' '.join(f'{name}={value}' for name, value in best.params.items())}"
         )
         return best.value
 
@@ -177,8 +177,8 @@ def alone(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(
-            f"another command is at this search, in {folder}: wait for it, or give a study of your own: "
-            "hydra.sweeper.study=NAME"
+            f"another command is at this search, in {folder}: wait for it, or give a study of your "
+            "own: hydra.sweeper.study=NAME"
         ) from None
 
 

@@ -36,7 +36,8 @@ def run(jobs: list[Job], folder: Path, options: dict[str, Any]) -> None:
     submitted = submit(jobs, folder / "slurm", options)
     array = next(iter(submitted)).partition("_")[0]
     say(
-        f"submitted {len(jobs)} jobs to SLURM as {array}; what each prints is under {folder / 'slurm'}"
+        f"submitted {len(jobs)} jobs to SLURM as {array}; what each prints is under "
+        f"{folder / 'slurm'}"
     )
     later = (
         f"squeue --me shows the jobs, scancel {array} ends them, and their table so far is printed by\n  "
@@ -60,8 +61,9 @@ def check(options: dict[str, Any]) -> None:
     """
     if options["timeout_min"] * 60 <= options["signal_delay_s"]:
         raise UserError(
-            f"hydra.launcher.timeout_min={options['timeout_min']} is not longer than signal_delay_s="
-            f"{options['signal_delay_s']}: each job would be told to stop as it starts; give it more time"
+            f"hydra.launcher.timeout_min={options['timeout_min']} is not longer than "
+            f"signal_delay_s={options['signal_delay_s']}: each job would be told to stop as it "
+            "starts; give it more time"
         )
     for name in ("nodes", "tasks_per_node", "array_parallelism"):
         if options[name] < 1:
@@ -88,8 +90,8 @@ def submit(jobs: list[Job], logs: Path, options: dict[str, Any]) -> dict[str, Jo
         )
     except RuntimeError:
         raise UserError(
-            "hydra/launcher=slurm needs SLURM's commands, and srun is not here: run it on a machine of the cluster, "
-            "or use hydra/launcher=local"
+            "hydra/launcher=slurm needs SLURM's commands, and srun is not here: run it on a "
+            "machine of the cluster, or use hydra/launcher=local"
         ) from None
     given = {
         SBATCH.get(name, name): value
@@ -126,9 +128,8 @@ def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
             say(f"SLURM holds jobs back: {why}")
             said.add(why)
         gone = {name for name in waiting if name not in queued}
-        for name in sorted(
-            gone & missed
-        ):  # twice: a job that is requeued may be in no state for an instant
+        # twice: a job that is requeued may be in no state for an instant
+        for name in sorted(gone & missed):
             job = waiting.pop(name)
             if not job.ended:
                 job.died(f"{reason(name)}; {logs}/{name}_0_log.err has its last words")

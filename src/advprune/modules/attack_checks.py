@@ -23,18 +23,19 @@ def check_adversarial(x_adv: Tensor, x: Tensor, threat: Threat | None, name: str
     """
     if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
         raise UserError(
-            f"attack {name} returned {tuple(x_adv.shape)} {x_adv.dtype} for images of {tuple(x.shape)} {x.dtype}; "
-            "an attack keeps shape and type"
+            f"attack {name} returned {tuple(x_adv.shape)} {x_adv.dtype} for images of "
+            f"{tuple(x.shape)} {x.dtype}; an attack keeps shape and type"
         )
     distance = (x_adv - x).flatten(1).abs().amax(1) if threat is None else threat.distance(x_adv, x)
     if threat is not None and not bool((distance <= threat.eps + SLACK).all()):
         raise UserError(
-            f"attack {name} left the ball: {threat.norm} distance {distance.max().item():.6f}, eps {threat.eps:.6f}; "
-            "project what it returns with threat.project"
+            f"attack {name} left the ball: {threat.norm} distance {distance.max().item():.6f}, eps "
+            f"{threat.eps:.6f}; project what it returns with threat.project"
         )
     if not bool(((x_adv >= -SLACK) & (x_adv <= 1 + SLACK)).all()):
         raise UserError(
-            f"attack {name} returned pixels outside [0, 1]; an attack ends with threat.project or clamp(0, 1)"
+            f"attack {name} returned pixels outside [0, 1]; an attack ends with threat.project or "
+            "clamp(0, 1)"
         )
     return distance
 
@@ -66,7 +67,8 @@ def evaluation_warnings(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
     flat = (grad.flatten(1).abs().amax(1) == 0).float().mean().item()
     if flat > 0.01:
         found.append(
-            f"the input gradient is exactly zero on {flat:.0%} of the images: gradient attacks see nothing there"
+            f"the input gradient is exactly zero on {flat:.0%} of the images: gradient attacks see "
+            "nothing there"
         )
     if any(_never_set(module) for module in net.modules()):
         found.append("a BatchNorm layer has never seen a batch: its statistics are stale")

@@ -45,9 +45,8 @@ class _Synchronised:
             return nn.modules.batchnorm._BatchNorm.forward(norm, x)
         if x.is_cuda:
             return nn.SyncBatchNorm.forward(norm, x)  # fused kernels; torch has none for processors
-        if (
-            x.dtype == torch.bfloat16
-        ):  # autocast's; sums of a batch are fp32's, as they are in torch's own kernels
+        # autocast's; sums of a batch are fp32's, as they are in torch's own kernels
+        if x.dtype == torch.bfloat16:
             return _normalised(norm, x.float()).to(x.dtype)
         return _normalised(norm, x)
 

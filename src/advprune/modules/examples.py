@@ -43,7 +43,8 @@ class Examples:
         rows = self.rows[places[places < len(self.rows)]]
         if len(rows) < len(places) or bool((rows < 0).any()):
             raise UserError(
-                "the source's examples are of other images; delete their folder and give the command again"
+                "the source's examples are of other images; delete their folder and give the "
+                "command again"
             )
         return {name: field[rows].to(positions.device) for name, field in self.fields.items()}
 

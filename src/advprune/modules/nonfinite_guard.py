@@ -68,9 +68,8 @@ def check_weights(weights: Mapping[str, Tensor], *, epoch: int) -> None:
         UserError: naming the first that is not finite.
     """
     values = {name: value for name, value in weights.items() if value.is_floating_point()}
-    good = torch.stack(
-        [value.isfinite().all() for value in values.values()]
-    ).tolist()  # one wait for all
+    # one wait for all
+    good = torch.stack([value.isfinite().all() for value in values.values()]).tolist()
     for name, fine in zip(values, good, strict=True):
         if not fine:
             raise UserError(f"{name} is not finite after epoch {epoch}; {CURE}")

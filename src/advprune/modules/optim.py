@@ -48,9 +48,8 @@ def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[in
             return 1.0
         if recipe.schedule is Schedule.cosine_authors:
             return schedules.cosine_authors(min(step // steps_per_epoch, epochs - 1), epochs)
-        if (
-            recipe.schedule is Schedule.cosine_authors_free
-        ):  # planned before the epochs are divided by the replays
+        # planned before the epochs are divided by the replays
+        if recipe.schedule is Schedule.cosine_authors_free:
             return schedules.cosine_authors(min(step // steps_per_epoch, epochs - 1), recipe.epochs)
         shape = {
             Schedule.cosine: schedules.cosine,

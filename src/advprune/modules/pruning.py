@@ -113,7 +113,8 @@ class PruningRounds(RobustTraining):
                 raise RuntimeError(
                     f"round {due} of pruning comes after round {int(self.rounds_done)}: a defect"
                 )
-            with torch.no_grad():  # effective weights without a graph are leaves, which a criterion may differentiate by
+            # effective weights without a graph are leaves, which a criterion may differentiate by
+            with torch.no_grad():
                 self.net.refresh()
             with torch.no_grad(), self.net.pruned() as net:
                 masks = self.decide(net, self.ratios[due - 1], self.net.masks)

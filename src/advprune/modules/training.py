@@ -96,9 +96,8 @@ class RobustTraining(pl.LightningModule):
         x, y, whole, share = _dealt(batch)
         with of_batch(share, whole):
             loss = self.objective(autocast(self.net, self.precision), x, y, progress=self.progress)
-        if (
-            not share.whole
-        ):  # the ranks' gradients are averaged, and their parts may differ by a row
+        # the ranks' gradients are averaged, and their parts may differ by a row
+        if not share.whole:
             loss = loss * share.weight(whole)
         seen = collectives.all_reduce_sum(loss.detach()) / share.ranks
         self._finite.see(seen, epoch=self.current_epoch + 1, step=self.global_step + 1)
@@ -113,7 +112,10 @@ class RobustTraining(pl.LightningModule):
         if hasattr(self.objective, "gather"):
             self.objective.gather()
         if collectives.size() > 1:
-            cure = "some operation on one of them is not deterministic; the same command goes on from the last epoch"
+            cure = (
+                "some operation on one of them is not deterministic; the same command goes on "
+                "from the last epoch"
+            )
             collectives.agree(
                 f"weights after epoch {self.current_epoch + 1}",
                 collectives.checksum(self.net.parameters()),

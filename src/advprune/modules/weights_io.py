@@ -100,6 +100,7 @@ def load_masks(path: Path) -> Masks:
     for name, mask in masks.items():
         if mask.dtype != torch.bool:
             raise UserError(
-                f"{path} holds {name} as {mask.dtype}; masks are torch.bool: is this a file of weights?"
+                f"{path} holds {name} as {mask.dtype}; masks are torch.bool: is this a file of "
+                "weights?"
             )
     return masks

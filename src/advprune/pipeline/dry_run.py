@@ -55,8 +55,8 @@ def dry_run(options: dict[str, Any]) -> None:
     _no_proof_inside(attack)
     if "face" in options["attack"] and (options.get("quantizer") or {}).get("_target_") is None:
         raise UserError(
-            f"attack.face={options['attack']['face']} is of a quantized network, and this one is not: give "
-            "quantizer=ptq_static or another, or attack=pgd"
+            f"attack.face={options['attack']['face']} is of a quantized network, and this one is "
+            "not: give quantizer=ptq_static or another, or attack=pgd"
         )
     factories.objective(options)
     dry_run_calls.call_attack(attack, options)
@@ -76,7 +76,8 @@ def dry_run(options: dict[str, Any]) -> None:
     pruner = options["pruner"]
     if pruner["criterion"] is not None and "_target_" not in pruner["criterion"]:
         raise UserError(
-            "pruner.criterion names no function: choose one with pruner=…, or pruner/criterion=… of filters"
+            "pruner.criterion names no function: choose one with pruner=…, or pruner/criterion=… "
+            "of filters"
         )
     unread_options.check(options, untrained_network)
     dry_run_calls.check_start(options)
@@ -107,17 +108,17 @@ def _fits_pixels(threat: Any, dataset: dict[str, Any]) -> None:
         largest = (channels * side * side) ** 0.5
         if threat.eps > largest:
             raise UserError(
-                f"threat.eps={threat.eps:g} is larger than the pixel range: no two images of {channels} x {side} x "
-                f"{side} pixels in [0, 1] are more than {largest:.3g} apart in L2; give a smaller threat.eps"
+                f"threat.eps={threat.eps:g} is larger than the pixel range: no two images of "
+                f"{channels} x {side} x {side} pixels in [0, 1] are more than {largest:.3g} apart "
+                "in L2; give a smaller threat.eps"
             )
 
 
 def _no_proof_inside(attack: partial[Any]) -> None:
     """Refuse a certifier where examples are wanted: inside a transfer attack, or among those that worst_of tries."""
     members = {"inner": attack.keywords.get("inner")}
-    several = attack.keywords.get(
-        "attacks"
-    )  # of worst_of by name; autoattack's are the names of its parts
+    # of worst_of by name; autoattack's are the names of its parts
+    several = attack.keywords.get("attacks")
     members |= (
         {f"attacks.{name}": one for name, one in several.items()}
         if isinstance(several, dict)
@@ -126,8 +127,8 @@ def _no_proof_inside(attack: partial[Any]) -> None:
     for name, member in members.items():
         if member is not None and proves(member):
             raise UserError(
-                f"attack.{name}={member.func.__name__} proves and makes no examples: give an attack there, such as "
-                "pgd, and certify by itself: attack=certify_ibp, …"
+                f"attack.{name}={member.func.__name__} proves and makes no examples: give an "
+                "attack there, such as pgd, and certify by itself: attack=certify_ibp, …"
             )
 
 
@@ -156,6 +157,7 @@ def _rewinds(options: dict[str, Any]) -> None:
     if early_pass(pruning_phases.passes(epochs, objective)) == 0:
         least = next(n for n in range(1, 1000) if early_pass(pruning_phases.passes(n, objective)))
         raise UserError(
-            f"pruner.recovery=rewind goes back to a tenth of the dense training, and of training.epochs={epochs} that "
-            f"is no epoch: give training.epochs={least} or more, or pruner.recovery=scratch"
+            "pruner.recovery=rewind goes back to a tenth of the dense training, and of "
+            f"training.epochs={epochs} that is no epoch: give training.epochs={least} or more, or "
+            "pruner.recovery=scratch"
         )

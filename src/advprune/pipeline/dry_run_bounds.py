@@ -29,9 +29,8 @@ def rehearse_objective(options: dict[str, Any], fresh: Fresh) -> None:
         objective, net = factories.objective({"objective": chosen}), fresh(options).train()
         given: dict[str, Any] = {}
         x, y = _images(options, 2)
-        if (
-            "bound" in chosen
-        ):  # reading the network is what may fail; of real images it may take minutes
+        # reading the network is what may fail; of real images it may take minutes
+        if "bound" in chosen:
             classes = objective.keywords["bound"](net, x[:0], y[:0]).shape[1]
             given["bound"] = lambda _, some, *__, classes=classes, **___: torch.zeros(
                 len(some), classes

@@ -28,13 +28,11 @@ def call_attack(attack: Callable[..., Any], options: dict[str, Any]) -> None:
     Raises:
         UserError: what the first batch would have raised after all training.
     """
-    inner = (
-        getattr(attack, "keywords", {}).get("inner") or attack
-    )  # of a transfer attack: what is run on its source
+    # of a transfer attack: what is run on its source
+    inner = getattr(attack, "keywords", {}).get("inner") or attack
     classes = classes_of(options["dataset"])
-    if (
-        classes is None or proves(inner) or "root" in getattr(inner, "keywords", {})
-    ):  # the last reads its own images
+    # the last reads its own images
+    if classes is None or proves(inner) or "root" in getattr(inner, "keywords", {}):
         return
     net, (x, y) = _stand_in(options["dataset"], classes), _images(options["dataset"])
     with preserve_rng():
@@ -60,8 +58,8 @@ def call_network(options: dict[str, Any], net: nn.Module) -> None:
     except RuntimeError as error:
         side = options["dataset"]["image_size"]
         raise UserError(
-            f"this {type(net).__name__} cannot take images of {side} x {side} pixels ({str(error).splitlines()[0]}): "
-            "choose another model, or other options of it"
+            f"this {type(net).__name__} cannot take images of {side} x {side} pixels "
+            f"({str(error).splitlines()[0]}): choose another model, or other options of it"
         ) from error
 
 
@@ -100,8 +98,8 @@ def call_criterion(options: dict[str, Any], net: nn.Module) -> None:
             ("filters or blocks", "filters") if structured else ("single weights", "null")
         )
         raise UserError(
-            f"pruner.unit={pruner['unit'] or 'null'} does not fit {criterion.func.__name__}, which scores {scored}: "
-            f"give pruner.unit={unit}, or another criterion"
+            f"pruner.unit={pruner['unit'] or 'null'} does not fit {criterion.func.__name__}, which "
+            f"scores {scored}: give pruner.unit={unit}, or another criterion"
         )
     if structured:
         return

@@ -19,6 +19,7 @@ def check(options: dict[str, Any], net: nn.Module, ratio: float) -> None:
         options: the job's.
         net: its network, with any weights.
         ratio: what the budget is to be cut by.
+
     Raises:
         UserError: naming the largest ratio that is possible, where it is one.
     """

@@ -102,9 +102,8 @@ def _make(stage: Stage, store: Store, folder: Any, where: "RunContext") -> None:
     from advprune.store.provenance import provenance
 
     log.info("making %s %s", stage.kind, stage.key)
-    refuse_changed(
-        stage.options, store.root
-    )  # since the job was planned: the stages before this one may take days
+    # since the job was planned: the stages before this one may take days
+    refuse_changed(stage.options, store.root)
     store.begin(stage)
     write_atomically(
         folder / "config.yaml",

@@ -59,6 +59,7 @@ def run(
         plan_of: resolved options -> the stages this command wants.
         value: what a sweeper optimises: ``validation`` (the selection metric on validation images)
             or ``robust_acc``.
+
     Returns:
         That value; NaN if the job failed or has none.
     """
@@ -112,13 +113,11 @@ def _finish(
     todo = missing(plan, store)
     if _LOOKING.get() and (todo or delivers):
         raise NotFoundError
-    making = (
-        bool(todo) or environment.launched_world()[1] > 1
-    )  # ranks that others started ask the store together
+    # ranks that others started ask the store together
+    making = bool(todo) or environment.launched_world()[1] > 1
     if making:
-        if (
-            environment.launched_world()[0] == 0
-        ):  # without a row: so others see that it has begun, should it be killed
+        # without a row: so others see that it has begun, should it be killed
+        if environment.launched_world()[0] == 0:
             _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
         validate.check_signatures(options, GROUPS)
         # torch and Lightning take seconds to import: only where there is work

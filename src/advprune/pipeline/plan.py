@@ -29,9 +29,8 @@ def _dense(options: dict[str, Any], weights: str | None) -> Stage:
 
 def _evaluated(options: dict[str, Any], parent: Stage, dense: Stage) -> Stage:
     own = {name: options[name] for name in ("dataset", "attack", "threat", "seed")}
-    if (
-        options["attack"].get("eps") is not None
-    ):  # said once, and in one way: the ball is in the key already
+    # said once, and in one way: the ball is in the key already
+    if options["attack"].get("eps") is not None:
         attack = {name: value for name, value in options["attack"].items() if name != "eps"}
         own |= {"threat": evaluation_threat(options), "attack": attack}
     if options["attack"].get("_target_") != TRANSFER:
@@ -65,7 +64,8 @@ def _source(options: dict[str, Any], target: Stage, dense: Stage) -> tuple[Stage
     if name == "self":
         if model is not None or seed is not None:
             raise UserError(
-                "source=self is the network under attack; source_model and source_seed are of another one"
+                "source=self is the network under attack; source_model and source_seed are of "
+                "another one"
             )
         return target, own
     as_source = options | {"model": model or options["model"], "seed": own}

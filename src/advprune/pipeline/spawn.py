@@ -50,6 +50,7 @@ def make_on_ranks(
 
     Args:
         logs: the configuration of ``logging``, for the processes started here.
+
     Raises:
         UserError: if there are too few devices; what a rank raised; or that one died, again after
             all retries.
@@ -94,16 +95,19 @@ def on_ranks(
         function: of a module; it and the arguments are pickled. It joins the others by
             ``devices.join``.
         gpu: whether the ranks use GPUs, which a forked process may not.
+
     Raises:
         UserError: that a rank raised.
         Died: if one ended otherwise; the others are stopped.
     """
-    if not gpu:  # they are forked off a process that has imported what they need, once for all jobs of a grid
+    # they are forked off a process that has imported what they need, once for all jobs of a grid
+    if not gpu:
         multiprocessing.set_forkserver_preload([worker.__name__, *PRELOADED])
+    # what they report is told below
     for name in (
         "torch.distributed.elastic",
         "torch.multiprocessing",
-    ):  # what they report is told below
+    ):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="advprune_ranks_") as folder, _signals_kept():
         config = LaunchConfig(
@@ -126,9 +130,8 @@ def on_ranks(
             received = caught.sigval
     if received == signal.SIGINT:
         raise KeyboardInterrupt
-    os.kill(
-        os.getpid(), received
-    )  # to whoever handles it in this process, now that the ranks are gone
+    # to whoever handles it in this process, now that the ranks are gone
+    os.kill(os.getpid(), received)
     raise KeyboardInterrupt
 
 

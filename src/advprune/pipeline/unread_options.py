@@ -20,6 +20,7 @@ def check(options: dict[str, Any], fresh: Callable[[dict[str, Any]], nn.Module])
     Args:
         options: the job's.
         fresh: options -> the job's network with new weights.
+
     Raises:
         UserError: naming the option, who looks at it and the cure.
     """
@@ -33,7 +34,8 @@ def check(options: dict[str, Any], fresh: Callable[[dict[str, Any]], nn.Module])
         and not any(isinstance(m, NORMS) for m in fresh(options).modules())
     ):
         raise UserError(
-            f"pruner.search.bn={searched['bn']} is not looked at: this network has no normalisation; leave it at train"
+            f"pruner.search.bn={searched['bn']} is not looked at: this network has no "
+            "normalisation; leave it at train"
         )
 
 
@@ -42,8 +44,9 @@ def _check_units(pruner: dict[str, Any]) -> None:
     given = [name for name in OF_UNITS if pruner[name] is not None]
     if unit is None and given:
         raise UserError(
-            f"pruner.{given[0]}={pruner[given[0]]} is not looked at: it is for pruners that remove filters or blocks, "
-            "such as pruner=filters, and this one removes single weights; leave it null"
+            f"pruner.{given[0]}={pruner[given[0]]} is not looked at: it is for pruners that remove "
+            "filters or blocks, such as pruner=filters, and this one removes single weights; "
+            "leave it null"
         )
     extra = [name for name in OF_WEIGHTS if pruner[name] is not None]
     if unit is not None and extra:
@@ -53,12 +56,13 @@ def _check_units(pruner: dict[str, Any]) -> None:
     if unit == "blocks":
         if pruner["scope"] != "layer":
             raise UserError(
-                f"pruner.scope={pruner['scope']} is not looked at: blocks are ranked over the whole network; "
-                "leave it out"
+                f"pruner.scope={pruner['scope']} is not looked at: blocks are ranked over the "
+                "whole network; leave it out"
             )
         if pruner["round_to"] is not None:
             raise UserError(
-                f"pruner.round_to={pruner['round_to']} rounds filters, and pruner=blocks removes none: null"
+                f"pruner.round_to={pruner['round_to']} rounds filters, and pruner=blocks removes "
+                "none: null"
             )
     if (
         unit == "filters"
@@ -67,8 +71,8 @@ def _check_units(pruner: dict[str, Any]) -> None:
         and pruner["floor"] is not None
     ):
         raise UserError(
-            f"pruner.floor={pruner['floor']} is not looked at: with pruner.budget=filters and scope=layer each layer "
-            "keeps its share; leave it null, or give pruner.scope=global"
+            f"pruner.floor={pruner['floor']} is not looked at: with pruner.budget=filters and "
+            "scope=layer each layer keeps its share; leave it null, or give pruner.scope=global"
         )
 
 
@@ -76,19 +80,23 @@ def _check_scores(pruner: dict[str, Any]) -> None:
     extra = [name for name in OF_WEIGHTS if pruner[name] is not None]
     if pruner["search"] is not None and extra:
         raise UserError(
-            f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns them: null"
+            f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns "
+            "them: null"
         )
     if pruner["score"] is not None and "score" not in (pruner["criterion"] or {}):
         raise UserError(
-            f"pruner.score={pruner['score']} is not looked at: this pruner has one score; leave it null"
+            f"pruner.score={pruner['score']} is not looked at: this pruner has one score; leave it "
+            "null"
         )
     if pruner["select"] is not None and (
         pruner["schedule"] != "one_shot" or pruner["scope"] == "erk"
     ):
         raise UserError(
-            f"pruner.select={pruner['select']} prunes once, by scope=layer or global; or leave it null"
+            f"pruner.select={pruner['select']} prunes once, by scope=layer or global; or leave it "
+            "null"
         )
     if pruner["select"] == "bernoulli" and not pruner["criterion"]["_target_"].endswith(".random"):
         raise UserError(
-            "pruner.select=bernoulli draws a chance for each weight: it goes with pruner=random alone"
+            "pruner.select=bernoulli draws a chance for each weight: it goes with pruner=random "
+            "alone"
         )

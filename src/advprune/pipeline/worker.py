@@ -42,8 +42,10 @@ def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: dict[
         root: of the store.
         logs: of the command that started this, for rank 0; the others say nothing that is not a
             warning.
+
     Returns:
         How many stages were made.
+
     Raises:
         UserError: a sentence for the user; the command shows it.
     """

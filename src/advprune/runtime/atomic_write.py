@@ -31,6 +31,7 @@ def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) 
     Args:
         durable: also have it on the disk itself before it takes the place, so that a power cut
             leaves one of the two.
+
     Raises:
         OSError: with the path, if it cannot be written.
     """

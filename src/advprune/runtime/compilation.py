@@ -22,9 +22,8 @@ def compiling(mode: str | None) -> Iterator[None]:
         yield
     finally:
         _State.mode = before
-        if (
-            mode is not None
-        ):  # the next phase has another network, and torch.compile gives up on too many of them
+        # the next phase has another network, and torch.compile gives up on too many of them
+        if mode is not None:
             _made.cache_clear()
             torch.compiler.reset()
 

@@ -89,9 +89,8 @@ def _check_depth(value: Any) -> None:
 def _check_growth(text: str) -> None:
     """Count the values with each alias as what it stands for, from the events, before anything is made of them."""
     sizes: dict[str, int] = {}
-    opened: list[
-        list[Any]
-    ] = []  # of each open collection: its anchor, and how many values it has so far
+    # of each open collection: its anchor, and how many values it has so far
+    opened: list[list[Any]] = []
     for event in yaml.parse(text, Loader=LOADER):
         size = 1
         if isinstance(event, yaml.CollectionStartEvent):

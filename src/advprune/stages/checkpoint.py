@@ -34,6 +34,7 @@ def load_network(
         stage: any stage of the line; it says how the network is built.
         weights: the file of the folder to load.
         seed: what torch's global generator is left at.
+
     Raises:
         UserError: if filters or blocks are missing from the weights and no structure says which.
     """
@@ -56,7 +57,7 @@ def shape_like(net: nn.Module, tensors: dict[str, Any], folder: Path) -> bool:
         return True
     if structure.misses_structure(net, tensors):
         raise UserError(
-            f"the weights in {folder} are of a {type(net).__name__} that lost filters or blocks, and {path} is not "
-            "there: put the structure.json that was saved with them beside them"
+            f"the weights in {folder} are of a {type(net).__name__} that lost filters or blocks, "
+            f"and {path} is not there: put the structure.json that was saved with them beside them"
         )
     return False

@@ -30,6 +30,7 @@ def refuse_contradictions(
         columns: the new records.
         folder: of the new stage; its neighbours in the store are the other evaluations.
         threat: norm and eps of the new evaluation.
+
     Raises:
         UserError: naming the first image that is proved within a distance at which an attack
             changed its class.
@@ -59,9 +60,8 @@ def refuse_contradictions(
             continue
         if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
-        if options.get("runs") != stage.options.get(
-            "runs"
-        ):  # another face of a quantized network is another network
+        # another face of a quantized network is another network
+        if options.get("runs") != stage.options.get("runs"):
             continue
         if _data(options["dataset"]) != _data(stage.options["dataset"]):
             continue
@@ -92,9 +92,10 @@ def _compare(proof: dict[str, Any], attack: dict[str, Any], network: "Stage") ->
     if len(wrong):
         first = wrong.iloc[0]
         raise UserError(
-            f"{proof['name']} and {attack['name']} contradict each other on {len(wrong)} images of {network.kind} "
-            f"{network.key}: image {first['image']} is certified within {proof['threat']['eps']:g}, and wrong "
-            f"at {first['distance']:g}; one of the two is defective: trust neither, and report it with this message"
+            f"{proof['name']} and {attack['name']} contradict each other on {len(wrong)} images of "
+            f"{network.kind} {network.key}: image {first['image']} is certified within "
+            f"{proof['threat']['eps']:g}, and wrong at {first['distance']:g}; one of the two is "
+            "defective: trust neither, and report it with this message"
         )
 
 

@@ -35,10 +35,11 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
         loaded = _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
         counted = sparsity(prunable(net)).overall
+        # of the weights as they came: nobody else knows it
         told = {
             "sparsity": counted,
             "zeros": counted,
-        }  # of the weights as they came: nobody else knows it
+        }
         return told | {
             "foreign": Path(options["weights"]).name,
             "sha256": options["sha256"],

@@ -21,11 +21,12 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
             columns["clean_pred"], columns.get("adv_pred", columns["clean_pred"]), strict=True
         )
         result["not_finite"] = sum(NO_CLASS in pair for pair in given)
+    # an attack has no certified images, a certifier no attacked ones
     for name in (
         "clean",
         "robust",
         "certified",
-    ):  # an attack has no certified images, a certifier no attacked ones
+    ):
         if f"{name}_ok" in columns:
             result |= share(f"{name}_acc", sum(columns[f"{name}_ok"]), images)
     if "abstained" in columns:
@@ -59,17 +60,19 @@ def sanity_warnings(result: dict[str, Any]) -> list[str]:
     found, after = [], result.get("after_each", {})
     if result.get("not_finite"):
         found.append(
-            f"{result['not_finite']} of {result['images']} images have logits that are not finite (NaN or infinite): "
-            "counted as wrong, and as not robust"
+            f"{result['not_finite']} of {result['images']} images have logits that are not finite "
+            "(NaN or infinite): counted as wrong, and as not robust"
         )
     if result.get("classes_predicted") == 1:
         found.append(
-            "the network gives every image the same class: its training collapsed; lower the learning rate"
+            "the network gives every image the same class: its training collapsed; lower the "
+            "learning rate"
         )
     before = [share for name, share in after.items() if name != "square"]
     if "square" in after and before and before[-1] - after["square"] > MASKED:
         found.append(
-            f"Square, which needs no gradient, took {100 * (before[-1] - after['square']):.0f} points off what "
-            "gradient attacks left: gradients are masked, and validation under PGD saw too much robustness"
+            f"Square, which needs no gradient, took {100 * (before[-1] - after['square']):.0f} "
+            "points off what gradient attacks left: gradients are masked, and validation under "
+            "PGD saw too much robustness"
         )
     return found

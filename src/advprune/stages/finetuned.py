@@ -31,9 +31,8 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
     if (parent / structure.FILE).exists():
         return _smaller(stage, folder, parent, where)
     masks = load_masks(parent / "masks.safetensors")
-    net = factories.network(
-        model_options(stage), seed=options["seed"]
-    )  # from scratch: the dense network's own initialisation
+    # from scratch: the dense network's own initialisation
+    net = factories.network(model_options(stage), seed=options["seed"])
     start = 0.0
     if options["recovery"] == "finetune":
         net.load_state_dict(load_weights(parent / "model.safetensors"))

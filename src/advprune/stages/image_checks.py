@@ -32,8 +32,8 @@ def check_choice(keep: str, images: int) -> None:
     """
     if keep == "best" and not images:
         raise UserError(
-            "no image validates (dataset.validation), so that the best epoch is not known: give select.keep=last, or "
-            "hold images out, such as dataset.validation=0.1"
+            "no image validates (dataset.validation), so that the best epoch is not known: give "
+            "select.keep=last, or hold images out, such as dataset.validation=0.1"
         )
 
 
@@ -52,6 +52,6 @@ def _check_batches(options: dict[str, Any], fresh: Fresh) -> None:
         fresh(options).train()(image)
     except ValueError as error:  # as torch says that a channel has one value
         raise UserError(
-            f"{single[0]}.batch_size=1 is not possible with this network ({error}): give at least 2, for its BatchNorm "
-            "normalises by the images of a batch"
+            f"{single[0]}.batch_size=1 is not possible with this network ({error}): give at least "
+            "2, for its BatchNorm normalises by the images of a batch"
         ) from None

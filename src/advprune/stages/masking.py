@@ -39,8 +39,8 @@ def target_ratio(net: nn.Module, options: dict[str, Any]) -> float:
     if options["pruner"].get("unit") is not None:
         if options["pruner"]["budget"] != "parameters":
             raise UserError(
-                f"compression counts parameters, and pruner.budget={options['pruner']['budget']} does not: "
-                "give ratio, or pruner.budget=parameters"
+                f"compression counts parameters, and pruner.budget={options['pruner']['budget']} "
+                "does not: give ratio, or pruner.budget=parameters"
             )
         return 1 - 1 / options["compression"]
     return ratio_for(net, removable(net, options["pruner"]), options["compression"])
@@ -73,9 +73,8 @@ def compute_masks(
     Raises:
         UserError: if the criterion scores too little, or the ratio cannot be spent.
     """
-    with (
-        collectives.without_communication()
-    ):  # each rank scores on the same images; what differs by rounding is averaged
+    # each rank scores on the same images; what differs by rounding is averaged
+    with collectives.without_communication():
         scores = scores_of(criterion, model, batches, pruner)
     scores = collectives.averaged(scores)
     if pruner.get("remove") == "largest":
@@ -111,7 +110,8 @@ def measure_sparsity(
     )
     if pruner.get("select") is None and abs(kept - keep_count(total, ratio)) > len(names):
         raise UserError(
-            f"pruning to ratio={ratio} kept {kept} of {total} weights, not {keep_count(total, ratio)}: a defect"
+            f"pruning to ratio={ratio} kept {kept} of {total} weights, not "
+            f"{keep_count(total, ratio)}: a defect"
         )
     parameters = sum(parameter.numel() for parameter in net.parameters())
     removed = sum(measured.total.values()) - sum(measured.kept.values())

@@ -57,7 +57,8 @@ def pruner_of(node: dict[str, Any]) -> Any:
             n for n in optuna.pruners.__all__ if n.endswith("Pruner") and n != "BasePruner"
         )
         raise UserError(
-            f"hydra.sweeper.pruner={node['_target_']} is none of Optuna's: give optuna.pruners. and {known}"
+            f"hydra.sweeper.pruner={node['_target_']} is none of Optuna's: give optuna.pruners. "
+            f"and {known}"
         )
     return build(node)
 

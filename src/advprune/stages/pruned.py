@@ -34,8 +34,9 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
         return pruned_structured.make(stage, folder, parent, where)
     if (parent / structure.FILE).exists():
         raise UserError(
-            "the dense network of this job has lost filters or blocks, and single weights of such a network are not "
-            "pruned here: choose pruner=filters or pruner=blocks, or another dense network"
+            "the dense network of this job has lost filters or blocks, and single weights of such "
+            "a network are not pruned here: choose pruner=filters or pruner=blocks, or another "
+            "dense network"
         )
     net = checkpoint.load_network(stage, parent, seed=options["seed"])
     ratio = masking.target_ratio(net, options)

@@ -104,9 +104,8 @@ def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Removed, where: Ru
         return {}
     device = trainer(where, "score", enable_checkpointing=False).strategy.root_device
     images = ScoringBatches(factories.data(stage.options, batch_size=128), device)
-    with (
-        collectives.without_communication()
-    ):  # each rank scores on the same images; what differs by rounding is averaged
+    # each rank scores on the same images; what differs by rounding is averaged
+    with collectives.without_communication():
         shapes = {site.name: _score_shape(site, taken) for site in sites}
         scores = criterion_contract.ask(
             build(pruner["criterion"]), net.to(device), images, shapes=shapes, sites=sites
@@ -200,7 +199,8 @@ def _counted(
     rounded = pruner["budget"] == "blocks" or uniform
     if not rounded and achieved < ratio - 1e-9:
         raise UserError(
-            f"pruning to ratio={ratio:g} of {pruner['budget']} removed only {achieved:.4f}: a defect"
+            f"pruning to ratio={ratio:g} of {pruner['budget']} removed only {achieved:.4f}: a "
+            "defect"
         )
     dense_parameters, dense_macs = total(whole.costs)
     return {

@@ -102,6 +102,7 @@ def check(options: dict[str, Any], objective: Any) -> None:
     Args:
         options: the job's.
         objective: the one that the phase between rounds, or the search, trains by.
+
     Raises:
         UserError: if a round would get no epoch, or a part of one.
     """
@@ -112,20 +113,21 @@ def check(options: dict[str, Any], objective: Any) -> None:
     if pruner["search"]:
         if passes(options["search"]["epochs"], objective) < rounds:
             raise UserError(
-                f"pruner.rounds={rounds} share search.epochs={options['search']['epochs']}"
-                f"{_replayed(times)}, which is less than one for each: give search.epochs={rounds * times} or more, or "
-                "fewer rounds"
+                f"pruner.rounds={rounds} share "
+                f"search.epochs={options['search']['epochs']}{_replayed(times)}, which is less "
+                f"than one for each: give search.epochs={rounds * times} or more, or fewer rounds"
             )
         return
     if epochs < 0:
         raise UserError(
-            f"pruner.epochs_per_round={epochs} is not possible: give 0, which trains nothing, or more"
+            f"pruner.epochs_per_round={epochs} is not possible: give 0, which trains nothing, or "
+            "more"
         )
     if epochs % times:
         low, high = epochs - epochs % times, epochs + times - epochs % times
         raise UserError(
-            f"pruner.epochs_per_round={epochs} is no whole number of passes{_replayed(times)}: give "
-            f"{low}{', which trains nothing between rounds,' if not low else ''} or {high}"
+            f"pruner.epochs_per_round={epochs} is no whole number of passes{_replayed(times)}: "
+            f"give {low}{', which trains nothing between rounds,' if not low else ''} or {high}"
         )
 
 

@@ -50,9 +50,9 @@ def gone(net: nn.Module, pruner: dict[str, Any], masks: Masks | None, ratio: flo
     )
     if keep_count(total, ratio) > left:
         raise UserError(
-            f"ratio={ratio:g} is less than what is gone already: {total - left} of {total} weights of the dense "
-            f"network ({(total - left) / total:.4f}) are zero, and pruning brings none back; give a larger ratio, "
-            "or a network that was not pruned before"
+            f"ratio={ratio:g} is less than what is gone already: {total - left} of {total} weights "
+            f"of the dense network ({(total - left) / total:.4f}) are zero, and pruning brings "
+            "none back; give a larger ratio, or a network that was not pruned before"
         )
     return (total - left) / total
 
@@ -85,5 +85,8 @@ def told(share: float, *, unit: str | None) -> dict[str, Any]:
         if unit
         else "they stay removed and count in the ratio and the sparsity"
     )
-    sentence = f"the dense parent had {share:.1%} zeros among its prunable weights before it was pruned; {after}"
+    sentence = (
+        f"the dense parent had {share:.1%} zeros among its prunable weights before it was pruned; "
+        f"{after}"
+    )
     return {"parent_zeros": share, "doubts": [sentence]}

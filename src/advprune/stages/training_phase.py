@@ -110,9 +110,8 @@ def trainer(
         accelerator=where.trainer["accelerator"],
         devices=where.trainer["devices"] if several else 1,
         num_nodes=int(where.trainer.get("nodes") or 1) if several else 1,
-        benchmark=devices.on_gpu(
-            where.trainer
-        ),  # batches have one size, so it pays to try the kernels once
+        # batches have one size, so it pays to try the kernels once
+        benchmark=devices.on_gpu(where.trainer),
         # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and
         # ranks.handed_out
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
@@ -166,9 +165,8 @@ def fit(
         str(last) if collectives.is_rank_zero() and _is_whole(last) else None
     )
     check_ranks_agree(datamodule)
-    if (
-        collectives.size() > 1 and where.batch_norm != "synchronised"
-    ):  # a rank's BatchNorm sees its own rows alone
+    # a rank's BatchNorm sees its own rows alone
+    if collectives.size() > 1 and where.batch_norm != "synchronised":
         datamodule.least = 2 * collectives.size()
     run = trainer(
         where,

@@ -12,8 +12,9 @@ def too_short(attack: dict[str, Any]) -> list[str]:
     From no start can such a PGD reach all of the ball, and its accuracy says little.
     """
     return [
-        f"{where}steps={steps:g} of {where}rel_step={step:g} are {steps * step:.2g} of eps in all: this PGD cannot "
-        f"cross its ball; leave {where}rel_step=null, which is 2.5 / steps, or give more steps"
+        f"{where}steps={steps:g} of {where}rel_step={step:g} are {steps * step:.2g} of eps in all: "
+        f"this PGD cannot cross its ball; leave {where}rel_step=null, which is 2.5 / steps, or "
+        "give more steps"
         for where, steps, step in _pgds(attack, "attack.")
         if steps * step < 1 - 1e-9
     ]

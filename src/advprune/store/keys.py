@@ -52,24 +52,20 @@ IDLE: dict[str, Callable[[dict[str, Any]], bool]] = {
     "momentum": lambda node: node.get("optimizer") == "adam",
     "nesterov": lambda node: node.get("optimizer") == "adam" or node["nesterov"] is False,
     "start_noise": lambda node: node.get("start", "gaussian") != "gaussian",
-    "steps": lambda node: (
-        node.get("metric") == "clean_acc"
-    ),  # of the attack that validation images are measured under
-    "precision": lambda node: (
-        TARGET in node and node.get("engine") != "fast"
-    ),  # of AutoAttack's own engine
+    # of the attack that validation images are measured under
+    "steps": lambda node: node.get("metric") == "clean_acc",
+    # of AutoAttack's own engine
+    "precision": lambda node: TARGET in node and node.get("engine") != "fast",
     "beta": lambda node: node.get("form") in ("gaussian", "smoothadv"),
     "entropy": lambda node: node.get("form", "consistency") != "consistency",
-    "images": lambda node: (
-        node.get("ranges") == "dynamic"
-    ),  # that calibrate a quantizer's static ranges
+    # that calibrate a quantizer's static ranges
+    "images": lambda node: node.get("ranges") == "dynamic",
     "learning_rate": lambda node: "ranges" in node and not node.get("epochs"),
     "epochs_per_round": lambda node: (
         node.get("schedule") == "one_shot" or node.get("search") is not None
     ),
-    "scope": lambda node: (
-        node.get("select") == "bernoulli"
-    ),  # which gives each weight the same chance
+    # which gives each weight the same chance
+    "scope": lambda node: node.get("select") == "bernoulli",
     "remove": lambda node: node["remove"] == "smallest",
     "biases": lambda node: node["biases"] is False,
     "classifier": lambda node: node["classifier"] is True,
@@ -112,9 +108,8 @@ def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, An
 
 def identity(kind: str, options: dict[str, Any]) -> Any:
     """The canonical options of a stage of this kind: what of them determines its result."""
-    own = {
-        name: value for name, value in options.items() if name != "weights"
-    }  # their checksum is beside them
+    # their checksum is beside them
+    own = {name: value for name, value in options.items() if name != "weights"}
     if "attack" in own:
         own["attack"] = without(own["attack"], "root")  # its content_id is beside it
     if "dataset" in own:

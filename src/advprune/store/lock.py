@@ -55,18 +55,20 @@ class Held:
         if self.ours:
             return
         raise UserError(
-            f"{self.folder} was taken over by {told(holder(self.folder))}, for this process gave no sign of life for "
-            f"{PATIENCE:.0f} s; nothing was marked as finished here: give the same command again"
+            f"{self.folder} was taken over by {told(holder(self.folder))}, for this process gave "
+            f"no sign of life for {PATIENCE:.0f} s; nothing was marked as finished here: give the "
+            "same command again"
         )
 
 
 @contextmanager
 def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
     """Hold the folder's lock; ``waiting(seconds)`` is called every five seconds while another process has it."""
+    # 0.1 s, which a command that finds all it wants need not spend
     from filelock import (
         FileLock,
         Timeout,
-    )  # 0.1 s, which a command that finds all it wants need not spend
+    )
 
     waited, watch = 0.0, _Watch(folder)
     while True:
@@ -149,10 +151,11 @@ class _Watch:
 
 @contextmanager
 def _beating(path: Path) -> Iterator[None]:
+    # not what another process puts in its place
     stop, own = (
         threading.Event(),
         os.open(path, os.O_RDONLY),
-    )  # not what another process puts in its place
+    )
 
     def beat() -> None:
         while not stop.wait(BEAT):

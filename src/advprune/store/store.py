@@ -54,9 +54,8 @@ class Store:
         if not is_complete(folder):
             return False
         wrong = find_damage(folder, read=read, unread=UNREAD)
-        if (
-            wrong and is_complete(folder) and wrong not in self.told
-        ):  # else somebody just began to make it again
+        # else somebody just began to make it again
+        if wrong and is_complete(folder) and wrong not in self.told:
             self.told.add(wrong)
             log.warning("%s: %s %s is made again", wrong, stage.kind, stage.key)
         return wrong is None
@@ -128,7 +127,6 @@ class Store:
                     yield folder
             finally:
                 del self.held[stage.key]
-                if (
-                    is_complete(folder) and not held.ours
-                ):  # whoever took it over has finished, and needs no scratch folder
+                # whoever took it over has finished, and needs no scratch folder
+                if is_complete(folder) and not held.ours:
                     shutil.rmtree(folder / WORK, ignore_errors=True)

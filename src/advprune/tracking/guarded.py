@@ -74,7 +74,8 @@ class Guarded(Logger):
         error, name = sys.exc_info()[1], type(self.inner).__name__
         reason = str(error).strip().splitlines() or [type(error).__name__]
         log.warning(
-            "logger %s failed (%s: %s); the job goes on without it, and the same command logs it whole",
+            "logger %s failed (%s: %s); the job goes on without it, and the same command logs it "
+            "whole",
             name,
             event,
             reason[0],

@@ -37,8 +37,9 @@ class Relay(Logger):
         self.line.send((event, args))
         if not self.line.poll(PATIENCE):
             raise UserError(
-                f"the command that started this rank has not taken up what it has to log for {PATIENCE:.0f} s: it is "
-                "stopped or overloaded; the same command goes on from the last checkpoint"
+                "the command that started this rank has not taken up what it has to log for "
+                f"{PATIENCE:.0f} s: it is stopped or overloaded; the same command goes on from the "
+                "last checkpoint"
             )
         self.line.recv()
 

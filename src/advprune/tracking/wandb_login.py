@@ -37,9 +37,8 @@ def reachable(url: str) -> bool:
 
 def _ask(url: str, answered: threading.Event) -> None:
     try:
-        with urllib.request.urlopen(
-            url, timeout=PATIENCE
-        ):  # as wandb itself, through a proxy if one is set
+        # as wandb itself, through a proxy if one is set
+        with urllib.request.urlopen(url, timeout=PATIENCE):
             answered.set()
     except urllib.error.HTTPError:
         answered.set()  # "forbidden" is an answer, too

@@ -181,9 +181,8 @@ class WandbRun(Logger):
 
     def _begin(self, folder: Folder) -> Any:
         os.environ.setdefault("WANDB_SILENT", "true")  # before the import, which reads it
-        os.environ.setdefault(
-            "WANDB_DATA_DIR", str(folder.root.absolute() / "data")
-        )  # what artifacts wait in
+        # what artifacts wait in
+        os.environ.setdefault("WANDB_DATA_DIR", str(folder.root.absolute() / "data"))
         folder.set_aside()
         import wandb
 
