@@ -1,10 +1,13 @@
-"""The radius a network is judged at where it is not the one it was made for: ``attack.eps`` beside ``threat.eps``."""
+"""Attack within another radius than training: ``attack.eps`` beside ``threat.eps``."""
 
 from typing import Any
 
 
 def with_attack_eps(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with ``attack.eps`` in every ball inside of the attack; training keeps ``threat.eps``."""
+    """Return the options with ``attack.eps`` in every ball inside the attack.
+
+    Training keeps ``threat.eps``.
+    """
     attack = options.get("attack") or {}
     if attack.get("eps") is None:
         return options
@@ -20,6 +23,6 @@ def with_attack_eps(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluation_threat(options: dict[str, Any]) -> dict[str, Any]:
-    """The perturbation set that the network is judged by: the run's own, but for ``attack.eps``."""
+    """Return the threat that the network is evaluated under: the run's own, or with ``attack.eps``."""
     eps = options["attack"].get("eps")
     return options["threat"] if eps is None else options["threat"] | {"eps": eps}

@@ -1,4 +1,4 @@
-"""Understand a command before Hydra reads it, and explain what Hydra refuses: one sentence on stderr, exit 1."""
+"""Check a command's words before Hydra reads them, and explain in a sentence what Hydra refuses."""
 
 import inspect
 import os
@@ -27,7 +27,12 @@ RAISES = "HYDRA_FULL_ERROR"
 
 
 def understand(arguments: list[str], main: Any) -> tuple[list[str], list[str]]:
-    """A command's flags and its words, in order and checked; a mistake among them ends the process with a sentence."""
+    """Return a command's flags and words, ordered and checked; a mistake ends it with a sentence.
+
+    Args:
+        arguments: of the process, without the script.
+        main: the script's function, by whose file ``conf/`` is found.
+    """
     if NOT_OURS & set(arguments):
         return [], list(arguments)
     try:
@@ -45,7 +50,10 @@ def understand(arguments: list[str], main: Any) -> tuple[list[str], list[str]]:
 
 @contextmanager
 def explained(words: list[str], main: Any) -> Iterator[None]:
-    """Inside, what Hydra, a launcher or the machine refuses ends the process with one sentence; a defect passes."""
+    """Inside, end the process with one sentence on what Hydra, a launcher or the machine refuses.
+
+    A defect passes, with its traceback.
+    """
     wanted = os.environ.get(RAISES)
     os.environ[RAISES] = "1"
     try:

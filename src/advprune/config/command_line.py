@@ -1,4 +1,4 @@
-"""The words of a command before Hydra reads them: what can be understood is put in order, the rest is one sentence."""
+"""Order and check the words of a command before Hydra reads them."""
 
 import argparse
 import shlex
@@ -15,7 +15,7 @@ from advprune.errors import UserError
 
 
 def in_order(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The flags of a command with their values, and its words, wherever they stood.
+    """Separate the flags of a command, with their values, from its words, in any order.
 
     Raises:
         UserError: on a flag that does not exist, and on flags that exclude each other.
@@ -77,10 +77,15 @@ def _no_flag(argument: str, after: list[str], flags: list[str]) -> str:
 
 
 def read(words: list[str], vocabulary: Vocabulary, *, multirun: bool) -> list[Override]:
-    """The words, parsed.
+    """Parse the words of a command.
+
+    Args:
+        words: without flags.
+        vocabulary: of the command.
+        multirun: whether a word may have several values.
 
     Raises:
-        UserError: about the first of them that cannot be meant so.
+        UserError: about the first word that cannot be meant so.
     """
     parse = OverridesParser.create().parse_override
     overrides = []
@@ -149,7 +154,7 @@ def _unreadable(name: str, value: str) -> str:
 
 
 def quoted(name: str, value: str) -> str:
-    """The word as a shell has to be given it, for the value to be taken as it is."""
+    """Quote a word for the shell so that Hydra takes its value literally."""
     inner = value.strip("'\"").replace('"', '\\"')
     return shlex.quote(f'{name}="{inner}"')
 
@@ -191,7 +196,7 @@ def _deleted(word: str, name: str, vocabulary: Vocabulary) -> str:
 
 
 def _values(override: Override) -> Iterator[str]:
-    """The words among its values; numbers, lists and globs are no members of a group."""
+    """Yield the words among an override's values; numbers, lists and globs name no group's member."""
     value = override.value()
     for one in value.list if isinstance(value, ChoiceSweep) else [value]:
         if isinstance(one, str | int):
@@ -206,7 +211,7 @@ def _twice(override: Override) -> str | None:
 
 
 def given_twice(overrides: list[Override]) -> Iterator[str]:
-    """A sentence for each option with two values: the last counts, as everywhere, and the reader is told."""
+    """Yield a sentence for each option with two values, of which the last counts."""
     last: dict[str, Override] = {}
     for override in overrides:
         name = override.get_key_element().lstrip("+")

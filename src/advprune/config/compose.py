@@ -1,4 +1,4 @@
-"""A grid's jobs composed at the price of a few: jobs that differ in plain values alone share one composition.
+"""Compose a grid's jobs quickly: jobs that differ in plain values only share one composition.
 
 Hydra reads and merges some thirty YAML files for each job, a tenth of a second. What a grid varies
 is mostly values (``ratio=0.9,0.99 seed=0,1``), and Hydra itself puts these in last, with
@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 class Composer:
-    """Compose jobs one after the other; what it gives back is changed by the next call.
+    """Compose jobs one after the other; each call changes what the call before returned.
 
     Args:
         loader: Hydra's.
@@ -39,7 +39,7 @@ class Composer:
         self._is_group = cache(lambda name: bool(loader.get_group_options(name, None)))
 
     def __call__(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-        """One job's options, and the whole that ``HydraConfig`` has of it.
+        """Return one job's options, and the whole that ``HydraConfig`` has of it.
 
         Raises:
             ConfigCompositionException: Hydra's own, of options that cannot be composed.
@@ -66,7 +66,7 @@ class Composer:
         return options, whole
 
     def _is_plain(self, override: Override, names: list[str]) -> bool:
-        """Whether it only gives one option a new value, that no other override looks into or around."""
+        """Return whether an override only sets one option, that no other override touches."""
         name = override.key_or_group
         if override.input_line in self._said_by_all:
             return False
@@ -83,7 +83,7 @@ class Composer:
 
 
 def _apart(whole: DictConfig) -> tuple[DictConfig, DictConfig]:
-    """The job's own options, as a task is given them, beside all of Hydra's."""
+    """Separate the job's own options, as a task gets them, from all of Hydra's."""
     options = copy.deepcopy(whole)
     with open_dict(options):
         del options["hydra"]
@@ -92,7 +92,7 @@ def _apart(whole: DictConfig) -> tuple[DictConfig, DictConfig]:
 
 
 def _resolve(options: DictConfig, varied: list[str]) -> None:
-    """Fill in the references once for all jobs, if none of them can be to what the jobs vary."""
+    """Resolve the references once for all jobs, if none of them can be to what the jobs vary."""
     text = " ".join(_references(OmegaConf.to_container(options, resolve=False)))
     if not {"hydra", *(part for name in varied for part in name.split("."))} & set(
         re.findall(r"\w+", text)

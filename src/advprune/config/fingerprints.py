@@ -1,4 +1,7 @@
-"""What options say once the user's files are looked at, and the network that a data set asks for: no torch."""
+"""Add to the options what the user's files hold, by checksum, as a path decides no result.
+
+It imports no torch.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +21,7 @@ MANIFESTS = "manifests"
 
 @contextmanager
 def fingerprint_cache() -> Iterator[None]:
-    """Within this, each of the user's files and folders is read once, whatever number of jobs ask what is in it."""
+    """Inside, read each of the user's files and folders once, however many jobs ask for it."""
     token = _SEEN.set({})
     try:
         yield
@@ -36,12 +39,12 @@ def _seen(what: tuple[str, ...], look: Callable[..., Any], *arguments: Any) -> A
 
 
 def manifests(store: str | Path) -> Path:
-    """Where a store's manifests are."""
+    """Return the folder of a store's manifests."""
     return Path(store) / MANIFESTS
 
 
 def weights_identity(path: str) -> dict[str, Any]:
-    """What a file of weights is, and the ``structure.json`` beside it, where there is one: together they decide.
+    """Return the checksums of a file of weights and of the ``structure.json`` beside it, if any.
 
     Raises:
         UserError: if it cannot be read.
@@ -60,14 +63,17 @@ def weights_identity(path: str) -> dict[str, Any]:
 
 
 def classes_of(dataset: dict[str, Any]) -> int | None:
-    """How many classes there are, of the user's own folder by its names; None where only reading the data tells."""
+    """Return how many classes a data set has; None if only reading the data tells.
+
+    Of the user's own folder the names are counted.
+    """
     if dataset["num_classes"] is not None or dataset.get("content") is None:
         return dataset["num_classes"]
     return len(_seen(("classes", dataset["content"]), class_names, dataset["content"]))
 
 
 def network_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The network's options with the pixel constants and sizes of its data set."""
+    """Return the network's options with the pixel constants and sizes of its data set."""
     dataset, model = options["dataset"], dict(options["model"])
     for name in ("mean", "std"):
         model[name] = dataset[name] if model.get(name) is None else model[name]
@@ -79,7 +85,7 @@ def network_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_fingerprints(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with what the user's own data are, for they decide results and their path does not."""
+    """Return the options with the checksums of the user's own data in them."""
     kept, whole = manifests(options["store"]), bool(options["dataset"].get("verify"))
     dataset = options["dataset"] | _data(options["dataset"], kept, whole=whole)
     if dataset.get("content") is not None and dataset["num_classes"] is None:
@@ -90,13 +96,14 @@ def with_fingerprints(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_changed(options: dict[str, Any], store: Path) -> None:
-    """Make sure that what a stage has just read is what its key was made from.
+    """Check that what a stage has just read is what its key was made from.
 
     Args:
-        options: of the stage, with what ``with_content`` and ``weights_identity`` said.
+        options: of the stage, with what ``with_fingerprints`` and ``weights_identity`` added.
+        store: the folder of the store.
 
     Raises:
-        UserError: naming the option whose data are others now.
+        UserError: naming the option whose data have changed.
     """
     kept, then, now = manifests(store), dict[str, Any](), dict[str, Any]()
     if "dataset" in options:
@@ -139,9 +146,9 @@ TOLD = {
 
 
 def _data(dataset: dict[str, Any], kept: Path, *, whole: bool) -> dict[str, Any]:
-    """What a data set is by its files: of the images for training and for testing apart, where they are apart.
+    """Return what a data set is by its files, training and test images apart where they are.
 
-    ``dataset.content`` is the folder or file to look into, given by data sets that are the user's;
+    ``dataset.content`` is the folder or file to look into, of data sets that are the user's;
     ``dataset.files`` names, under ``dataset.root``, those of a published set.
     """
     sums, found = Checksums(kept, whole=whole), dict[str, Any]()
@@ -164,13 +171,13 @@ def _data(dataset: dict[str, Any], kept: Path, *, whole: bool) -> dict[str, Any]
 
 
 def _one(path: str, sums: Checksums) -> str:
-    """The checksum of one file of the user's, which may be large."""
+    """Return the checksum of one file of the user's, which may be large."""
     whole = Path(path).expanduser()
     return _seen(("file", path), sums.of, whole.parent, [whole.name])[0]
 
 
 def _other_test(path: str, sums: Checksums) -> list[str]:
-    """``X_data.npy`` and the labels beside it."""
+    """Return the checksums of ``X_data.npy`` and of the labels beside it."""
     images = Path(path).expanduser()
     if not images.is_file():
         raise UserError(f"there is no file {path}; give dataset.test=PATH of X_data.npy, or null")
@@ -179,7 +186,7 @@ def _other_test(path: str, sums: Checksums) -> list[str]:
 
 
 def _attack(node: Any, kept: Path, *, whole: bool = False) -> Any:
-    """The attack's options with the content of each folder ``root`` in it, beside it."""
+    """Return the attack's options with the content of each folder ``root`` beside it."""
     if isinstance(node, list):
         return [_attack(inner, kept, whole=whole) for inner in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""What a command and its grid are called, for loggers: Hydra knows it."""
+"""Name a command and its grid for loggers, from what Hydra knows."""
 
 import functools
 import hashlib
@@ -17,12 +17,14 @@ LONGEST = 120
 
 
 def command_name() -> str:
-    """Name the command of this job: train, prune or attack."""
+    """Return the name of this job's command: train, prune or attack."""
     return str(HydraConfig.get().job.name)
 
 
 def grid_name(output: Path) -> str | None:
-    """The words of the grid's command, which are the same when it is given again; a long one is cut and numbered.
+    """Return the words of the grid's command, the same when it is given again; None of a lone job.
+
+    A long name is cut and numbered.
 
     Args:
         output: the job's folder, in the one that Hydra writes the grid's ``multirun.yaml`` into
@@ -47,13 +49,13 @@ def grid_name(output: Path) -> str | None:
 
 
 def _words(path: Path) -> tuple[str, ...]:
-    """What the sweeper was given: Hydra writes it into the grid's folder before the first job."""
+    """Return the words in the file that Hydra writes into the grid's folder before the first job."""
     return _read_words(path, path.stat().st_mtime_ns) if path.exists() else ()
 
 
 @functools.lru_cache(maxsize=4)
 def _read_words(path: Path, _: int) -> tuple[str, ...]:
-    """Once a grid and not once a job: the file has every option there is."""
+    """Read the words once a grid and not once a job: the file has every option there is."""
     try:
         return tuple(
             typed(str(word)) for word in parse_yaml(read_text(path))["hydra"]["overrides"]["task"]

@@ -1,4 +1,4 @@
-"""Hydra's ``instantiate``, saying what went wrong in our own sentence and not in a chain of wrapped errors."""
+"""Call Hydra's ``instantiate``, and raise our own sentence instead of a chain of wrapped errors."""
 
 from typing import Any
 
@@ -10,6 +10,10 @@ from advprune.errors import UserError
 
 def build(node: dict[str, Any], **given: Any) -> Any:
     """Make what a node's ``_target_`` names.
+
+    Args:
+        node: of the configuration.
+        **given: further arguments, which need not be plain values.
 
     Raises:
         UserError: the one that the target raised, without Hydra's wrapping.

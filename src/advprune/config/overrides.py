@@ -1,4 +1,4 @@
-"""The words of a grid, as Hydra has to be told them.
+"""Rewrite the words of a grid as Hydra needs them.
 
 Hydra reads every word that has one value with the default choices first, and refuses
 ``pruner.criterion.images=48`` there if the default pruner has no such option, whatever
@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 
 
 def defer_group_overrides(words: list[str]) -> list[str]:
-    """The words of a command, those within a group of which a grid has several members as choices among one value."""
+    """Return the words of a command, those within a swept group as choices among one value."""
     if not {"-m", "--multirun"} & set(words):
         return words
     parse = OverridesParser.create().parse_override
@@ -33,12 +33,12 @@ def defer_group_overrides(words: list[str]) -> list[str]:
 
 
 def typed(word: str) -> str:
-    """The word as it was given; a choice that was given as one is told as its values with commas, which is the same."""
+    """Return a word as the user typed it: a choice among one value without ``choice()``."""
     return re.sub(r"=choice\((.*)\)$", r"=\1", word)
 
 
 def command() -> str:
-    """Write the command that gives this job alone, of a grid too, quoted so that it can be pasted into a shell.
+    """Return the shell command that gives this job alone, also of a job of a grid.
 
     Outside of a job of Hydra's, as in the process of a rank, it is this process's own.
     """
@@ -49,7 +49,7 @@ def command() -> str:
 
 
 def _group(override: Override) -> str:
-    """``pruner`` of ``pruner/criterion`` and ``pruner.scope``."""
+    """Return the group of an override: ``pruner`` of ``pruner/criterion`` and ``pruner.scope``."""
     return re.split("[./@]", override.key_or_group)[0]
 
 

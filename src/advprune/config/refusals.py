@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf refuse, said in one sentence of ours with the nearest right word."""
+"""Turn what Hydra and OmegaConf refuse into one sentence with the nearest right word."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,10 +18,12 @@ from advprune.ranges import needs
 
 
 def sentence(error: BaseException, words: list[str], vocabulary: Vocabulary) -> str | None:
-    """What a user is told of an error that Hydra raised; None if it is a defect.
+    """Return one sentence on an error that Hydra raised; None if the error is a defect.
 
     Args:
+        error: with its causes.
         words: of the command, without flags.
+        vocabulary: of the command.
     """
     chain = list(_chain(error))
     own = next((cause for cause in chain if isinstance(cause, UserError)), None)
@@ -49,7 +51,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _in_short(library: list[Any]) -> str:
-    """The library's first line that says something."""
+    """Return the libraries' first lines that say something."""
     for cause in reversed(library):
         if isinstance(cause, InterpolationKeyError):
             return (
@@ -83,7 +85,7 @@ def _missing(error: MissingConfigException, vocabulary: Vocabulary) -> str:
 
 
 def wrong_word(words: list[str], vocabulary: Vocabulary) -> str | None:
-    """A sentence about the first word that the options have no place for."""
+    """Return a sentence about the first word that the options have no place for."""
     parse = OverridesParser.create().parse_override
     overrides = [parse(word) for word in words]
     known = known_options(vocabulary, overrides)
@@ -95,7 +97,7 @@ def wrong_word(words: list[str], vocabulary: Vocabulary) -> str | None:
 
 
 def check_added(overrides: list[Override], vocabulary: Vocabulary) -> None:
-    """Refuse ``+lr=0.1``: Hydra takes it, and nothing reads it.
+    """Refuse ``+lr=0.1``, which Hydra takes and nothing reads.
 
     Raises:
         UserError: naming the option that is probably meant.
@@ -118,7 +120,10 @@ def check_added(overrides: list[Override], vocabulary: Vocabulary) -> None:
 
 
 def known_options(vocabulary: Vocabulary, overrides: list[Override]) -> dict[str, Any]:
-    """Every option of the command with its default, by its dotted name, with the members that the words choose."""
+    """Return every option of the command with its default, by its dotted name.
+
+    The words decide which members of the groups are asked.
+    """
     chosen = [o for o in overrides if o.key_or_group in vocabulary.groups and not o.is_delete()]
     singles = [f"{o.get_key_element().lstrip('+')}={_first(o)}" for o in chosen]
     for given in (singles, []):
@@ -184,7 +189,7 @@ def _misplaced(override: Override, known: dict[str, Any], vocabulary: Vocabulary
 
 
 def unknown_option(name: str, known: dict[str, Any], vocabulary: Vocabulary) -> str:
-    """That there is no such option, and which one is meant; of a group, which it has."""
+    """Return a sentence saying that an option does not exist, and which one may be meant."""
     place = f"{vocabulary.command}.py has no option {name}"
     peer = PEERS.get(name)
     if peer and (peer in known or peer in vocabulary.groups):

@@ -1,4 +1,4 @@
-"""The job's options as plain values, and the names that its table shows."""
+"""Resolve the job's options to plain values, and name it for its table."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ GROUPS = ("threat", "dataset", "model", "objective", "pruner", "quantizer", "att
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """All options with their interpolations filled in; enums as their names.
+    """Return all options with their interpolations filled in; enums as their names.
 
     Raises:
         UserError: if an interpolation points nowhere.
@@ -39,7 +39,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
 
 
 def spelled(value: Any) -> Any:
-    """The options with each float in its one spelling, so that what is computed, shown and hashed is one number."""
+    """Return the options with each float in its one spelling: computed, shown and hashed the same."""
     if isinstance(value, dict):
         return {key: spelled(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -48,7 +48,7 @@ def spelled(value: Any) -> Any:
 
 
 def _where_typed(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with paths that mean what they mean where the command was typed, whatever the working folder is."""
+    """Return the options with paths as they were meant where the command was typed."""
     return {
         name: typed_path(value)
         if name in PATHS and (name, value) != ("source", "self")
@@ -62,7 +62,10 @@ def _where_typed(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def typed_path(path: Any) -> Any:
-    """A path without ``~``, and absolute where Hydra has changed the working folder; what is no text stays."""
+    """Return a path without ``~``, absolute where Hydra has changed the working folder.
+
+    What is no text is returned unchanged.
+    """
     if not isinstance(path, str):
         return path
     home = str(Path(path).expanduser()) if path.startswith("~") else path
@@ -71,7 +74,9 @@ def typed_path(path: Any) -> Any:
 
 
 def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with either ``ratio`` or ``compression``: what the command line says, else what a preset sets.
+    """Return the options with either ``ratio`` or ``compression``.
+
+    What the command line says comes first, then what a preset sets.
 
     Raises:
         UserError: if the command line gives both.
@@ -90,7 +95,7 @@ def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def names() -> dict[str, str]:
-    """The chosen member of each group, with what the command line changed inside it: ``resnet20 depth=32``."""
+    """Return the chosen member of each group, with changed options: ``resnet20 depth=32``."""
     hydra = HydraConfig.get()
     chosen = {
         group: str(hydra.runtime.choices.get(group))
@@ -112,5 +117,5 @@ def names() -> dict[str, str]:
 
 
 def shown(value: str) -> str:
-    """An option's value as a person would have written it: ``0.9600000000000001`` of a range is ``0.96``."""
+    """Return a value as a person would write it: ``0.96`` for a swept ``0.9600000000000001``."""
     return _SWEPT.sub(lambda digits: str(number(digits[0])), value)

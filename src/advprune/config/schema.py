@@ -1,4 +1,4 @@
-"""The options of a command and what each may be; those of a method stand in the signature of the method itself.
+"""Declare the options of a command and what each may be; methods declare theirs in signatures.
 
 The root is a typed configuration of Hydra's, so that ``ratio=99%`` is refused and not passed on as
 a string. The classes below it say what the harness reads of a group's own file:
@@ -29,7 +29,7 @@ from advprune.ranges import (
 
 @dataclass
 class TrainOptions:
-    """The root of ``train.py``."""
+    """Declare the root of ``train.py``."""
 
     seed: Seed = 0
     source: str | None = None
@@ -53,7 +53,7 @@ class TrainOptions:
 
 @dataclass
 class PruneOptions(TrainOptions):
-    """The root of ``prune.py``."""
+    """Declare the root of ``prune.py``."""
 
     ratio: Annotated[float, Ge(0), Lt(1), Hint("ratio is the share of weights removed")] | None = (
         0.99
@@ -67,14 +67,14 @@ class PruneOptions(TrainOptions):
 
 @dataclass
 class AttackOptions(PruneOptions):
-    """The root of ``attack.py``."""
+    """Declare the root of ``attack.py``."""
 
     checkpoint: str | None = None
 
 
 @dataclass
 class Select:
-    """How the kept epoch is chosen."""
+    """Declare how the kept epoch is chosen."""
 
     keep: Literal["best", "last"]
     metric: Literal["clean_acc", "robust_acc"]
@@ -84,7 +84,7 @@ class Select:
 
 @dataclass
 class Trainer:
-    """Where a job runs and how fast."""
+    """Declare where a job runs and how fast."""
 
     accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"]
     devices: Annotated[int, Ge(1), Le(4096)] | None
@@ -100,7 +100,7 @@ class Trainer:
 
 @dataclass
 class Search:
-    """How a learned pruner's scores start and what BatchNorm does meanwhile."""
+    """Declare how a learned pruner's scores start and what BatchNorm does meanwhile."""
 
     init: Literal["scaled", "kaiming", "magnitude"]
     bn: Literal["train", "freeze_affine", "freeze_all"]
@@ -108,7 +108,7 @@ class Search:
 
 @dataclass
 class Pruner:
-    """The options every pruner has; see ``conf/pruner/base.yaml``."""
+    """Declare the options every pruner has; see ``conf/pruner/base.yaml``."""
 
     criterion: dict[str, Any] | None
     scope: Literal["layer", "global", "erk"]
@@ -130,7 +130,7 @@ class Pruner:
 
 @dataclass
 class Attack:
-    """What is read of every attack by the harness."""
+    """Declare what the harness reads of every attack."""
 
     images: Count | None = None
     batch_size: Count = 256
@@ -141,7 +141,7 @@ class Attack:
 
 @dataclass
 class Objective:
-    """What is read of every objective by the harness."""
+    """Declare what the harness reads of every objective."""
 
     select: Literal["clean_acc", "robust_acc"] = "clean_acc"
     keep: Literal["best", "last"] = "best"
@@ -150,7 +150,7 @@ class Objective:
 
 @dataclass
 class Quantizer:
-    """What is read of every quantizer by the harness."""
+    """Declare what the harness reads of every quantizer."""
 
     images: Count = 1
     epochs: Natural = 0
@@ -160,7 +160,7 @@ class Quantizer:
 
 @dataclass
 class Radii:
-    """The customary eps of each norm."""
+    """Declare the customary eps of each norm."""
 
     linf: Annotated[float, Gt(0), Le(1)] | Quotient = 1.0
     l2: Annotated[float, Gt(0), Le(10)] | Quotient = 1.0
@@ -168,7 +168,7 @@ class Radii:
 
 @dataclass
 class Epochs:
-    """How long each phase takes."""
+    """Declare how long each phase takes."""
 
     dense: Annotated[int, Ge(1), Le(100_000)] = 1
     search: Annotated[int, Ge(1), Le(100_000)] = 1
@@ -177,7 +177,7 @@ class Epochs:
 
 @dataclass
 class Rates:
-    """The learning rate of each phase."""
+    """Declare the learning rate of each phase."""
 
     dense: Weight = 0.1
     search: Weight = 0.1
@@ -186,7 +186,7 @@ class Rates:
 
 @dataclass
 class Dataset:
-    """What a data set says of its images, and suggests to the other groups."""
+    """Declare what a data set says of its images, and suggests to the other groups."""
 
     num_classes: Annotated[int, Ge(2), Le(100_000)] | None = None
     channels: Annotated[int, Ge(1), Le(64)] = 1
@@ -213,12 +213,12 @@ HARNESS = {"attack": Attack, "objective": Objective, "quantizer": Quantizer, "da
 
 
 def hints(schema: Any) -> dict[str, Any]:
-    """The annotations of a schema's fields, with their ranges."""
+    """Return the annotations of a schema's fields, with their ranges."""
     return typing.get_type_hints(schema, include_extras=True)
 
 
 def annotation_of(command: str, name: str) -> Any:
-    """What a root option may be, by its dotted name; None if nothing is said of it."""
+    """Return the annotation of a root option, by its dotted name; None if it has none."""
     schema: Any = COMMANDS[command]
     for part in name.split("."):
         schema = hints(schema).get(part) if is_dataclass(schema) else None
@@ -226,6 +226,6 @@ def annotation_of(command: str, name: str) -> Any:
 
 
 def register() -> None:
-    """Make the schemas known to Hydra; the scripts call it before they compose."""
+    """Register the schemas with Hydra; the scripts call it before they compose."""
     for command, schema in COMMANDS.items():
         ConfigStore.instance().store(name=f"{command}_schema", node=schema)

@@ -1,7 +1,7 @@
-"""Check every option before anything is loaded or trained: a typo costs a second and not a night.
+"""Check every option before anything is loaded or trained: a typo costs a second, not a night.
 
-What an option may be is said once, as an annotation: a method's own in its signature, the others in
-``schema.py``.
+What an option may be is declared once, as an annotation: a method's own in its signature, the
+others in ``schema.py``.
 """
 
 import difflib
@@ -47,10 +47,10 @@ INJECTED_ARGS = frozenset(
 
 
 def check_numbers(options: dict[str, Any]) -> None:
-    """Check all that needs no method to be imported.
+    """Check every option for which no method need be imported.
 
     Raises:
-        UserError: naming the option, what was given and what is allowed.
+        UserError: naming the option, its value and what is allowed.
     """
     known: Any
     command = "attack" if "checkpoint" in options else "prune" if "pruner" in options else "train"
@@ -94,7 +94,7 @@ def check_numbers(options: dict[str, Any]) -> None:
 
 
 def _check_fields(path: str, node: Any, known: Any) -> None:
-    """Hold the values of a node against the annotations of a dataclass, the nodes inside it included."""
+    """Compare the values of a node, and of nodes inside it, with a dataclass's annotations."""
     place = f"{path}." if path else ""
     if not isinstance(node, dict):
         raise UserError(
@@ -156,7 +156,7 @@ def _check_attack(options: dict[str, Any]) -> None:
 
 
 def _check_recipe(phase: str, recipe: dict[str, Any]) -> None:
-    """What of a phase's options fits together."""
+    """Check that a phase's options fit together."""
     if recipe["warmup_epochs"] > recipe["epochs"]:
         raise UserError(
             f"{phase}.warmup_epochs={recipe['warmup_epochs']:g} is not possible: it must be at "
@@ -182,7 +182,7 @@ def _check_quantizer(quantizer: dict[str, Any]) -> None:
 
 
 def method_options(group: str, node: dict[str, Any]) -> dict[str, Any]:
-    """The node without the keys that the harness reads itself."""
+    """Return the node without the keys that the harness reads itself."""
     read = (
         {field.name for field in fields(schema.HARNESS[group])}
         if group in schema.HARNESS
@@ -192,10 +192,10 @@ def method_options(group: str, node: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
-    """Hold every ``_target_`` of these groups against its signature.
+    """Compare every ``_target_`` of these groups with its signature.
 
     Raises:
-        UserError: naming the option, what was given and what is allowed.
+        UserError: naming the option, its value and what is allowed.
     """
     if "attack" in groups:
         _check_attack_eps(options)
@@ -211,7 +211,7 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
 
 
 def _check_attack_eps(options: dict[str, Any]) -> None:
-    """Hold the radius of the attack against the norm's range, under the name that the user gave it."""
+    """Check the attack's radius against the norm's range, under the name that the user wrote."""
     eps = options["attack"].get("eps")
     if eps is None:
         return

@@ -1,4 +1,4 @@
-"""What a command may be told: the groups of ``conf/`` and their members; for a wrong word, the right one near it."""
+"""Know the groups of ``conf/`` and their members, and find the right word near a wrong one."""
 
 import difflib
 from collections.abc import Iterable
@@ -105,7 +105,7 @@ MEMBERS = {
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Find the candidate that is probably meant, by its letters, its beginning or its letters in order; else None."""
+    """Return the candidate that is probably meant, by its letters or its beginning; else None."""
     known = list(candidates)
     plain = {name.lower().replace("-", "_"): name for name in known}
     given = word.lower().replace("-", "_")
@@ -128,7 +128,7 @@ def _in_order(letters: str, word: str) -> bool:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The groups and members in some folders of configuration.
+    """Know the groups and members in some folders of configuration.
 
     Attributes:
         folders: ``conf/``, and what ``--config-dir`` adds.
@@ -140,7 +140,7 @@ class Vocabulary:
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
-        """Each group's members; ``hydra``'s own are not here, for Hydra's packages bring further ones."""
+        """Return each group's members, without ``hydra``'s, to which other packages may add."""
         found: dict[str, set[str]] = {}
         for folder in self.folders:
             for path in folder.rglob("*.yaml"):
@@ -155,7 +155,7 @@ class Vocabulary:
 
     @property
     def usable_groups(self) -> dict[str, list[str]]:
-        """The groups that this command has: train.py prunes nothing."""
+        """Return the groups that this command has: train.py prunes nothing."""
         pruning = "pruner" if self.command == "train" else "-"
         return {
             group: members
@@ -164,7 +164,7 @@ class Vocabulary:
         }
 
     def wrong_member(self, group: str, member: str) -> str | None:
-        """A sentence if a group has no such member."""
+        """Return a sentence if a group has no such member, else None."""
         members = self.groups.get(group)
         if members is None or member in members or member == "null":
             return None

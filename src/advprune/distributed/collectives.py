@@ -1,9 +1,9 @@
-"""The processes, or ranks, that share one job: who this one is, and the few things that they say to each other.
+"""Let the processes (ranks) that share one job exchange values and tensors.
 
-Alone, which is how most jobs run, every function here gives back what it was given. Values travel
-over a group of their own (gloo) that waits as long as it takes: one rank may queue for a stage for
-hours. Tensors travel over the default group, NCCL between GPUs. ``torch.distributed`` does both;
-here is only what this package says with it.
+Alone, which is how most jobs run, every function here returns its argument. Values travel over a
+group of their own (gloo) that waits as long as it takes: one rank may queue for a stage for hours.
+Tensors travel over the default group, NCCL between GPUs. ``torch.distributed`` does both; here is
+only what this package says with it.
 """
 
 import zlib
@@ -25,7 +25,7 @@ PATIENCE = timedelta(days=365)
 
 
 class Over(Exception):  # noqa: N818 - not an error
-    """This rank's part of a stage is over; rank 0 does the rest."""
+    """Signal that this rank's part of a stage is over; rank 0 does the rest."""
 
 
 class _State:
@@ -40,7 +40,8 @@ def join(backend: str, *, rank: int, size: int, address: str, port: int) -> None
         backend: ``nccl`` between GPUs, ``gloo`` between processors.
         rank: of this process, from 0.
         size: number of ranks.
-        address, port: of rank 0.
+        address: host of rank 0.
+        port: of rank 0.
     """
     if not dist.is_initialized():
         dist.init_process_group(
@@ -51,30 +52,30 @@ def join(backend: str, *, rank: int, size: int, address: str, port: int) -> None
 
 
 def leave() -> None:
-    """Take leave of the other ranks."""
+    """Disconnect from the other ranks."""
     _State.talk, _State.apart = None, False
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def size() -> int:
-    """How many ranks work together at the moment; 1 for a process alone, or apart."""
+    """Return how many ranks work together now; 1 for a process alone or without communication."""
     return 1 if _State.apart or _State.talk is None else dist.get_world_size()
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """Return which rank this process is, from 0."""
     return 0 if size() == 1 else dist.get_rank()
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the one that writes, prints and logs, also while ranks are apart."""
+    """Return whether this process writes, prints and logs, also while ranks are apart."""
     return _State.talk is None or dist.get_rank() == 0
 
 
 @contextmanager
 def without_communication() -> Iterator[None]:
-    """Inside, each rank is as if alone: all of them do the same, and nobody waits for anybody."""
+    """Inside, act as if alone: all ranks do the same, and nobody waits for anybody."""
     before, _State.apart = _State.apart, True
     try:
         yield
@@ -83,7 +84,7 @@ def without_communication() -> Iterator[None]:
 
 
 def rank_zero_continues() -> None:
-    """From here to the end of the stage, rank 0 goes on alone.
+    """Let rank 0 alone go on, from here to the end of the stage.
 
     Raises:
         Over: on all other ranks.
@@ -94,12 +95,12 @@ def rank_zero_continues() -> None:
 
 
 def together() -> None:
-    """End ``only_first``."""
+    """End ``rank_zero_continues``."""
     _State.apart = False
 
 
 def broadcast_object(value: T) -> T:
-    """What rank 0 has here, on every rank."""
+    """Return rank 0's value on every rank."""
     if size() == 1:
         return value
     box = [value]
@@ -108,7 +109,7 @@ def broadcast_object(value: T) -> T:
 
 
 def all_gather_object(value: T) -> list[T]:
-    """What every rank has here, in their order."""
+    """Return every rank's value, in the order of the ranks."""
     if size() == 1:
         return [value]
     box: list[Any] = [None] * size()
@@ -117,10 +118,11 @@ def all_gather_object(value: T) -> list[T]:
 
 
 def agree(what: str, value: Any, cure: str) -> None:
-    """Make sure that all ranks have the same value.
+    """Check that all ranks have the same value.
 
     Args:
         what: it is, for the sentence: ``the test images``.
+        value: of this rank, compared by ``==``.
         cure: the end of the sentence.
 
     Raises:
@@ -134,7 +136,7 @@ def agree(what: str, value: Any, cure: str) -> None:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum over the ranks, a new tensor; no gradient flows through it."""
+    """Return the sum over the ranks, a new tensor; no gradient flows through it."""
     if size() == 1:
         return tensor
     sent = tensor.detach().to(_device(), copy=True)
@@ -143,13 +145,13 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 
 def _device() -> torch.device:
-    """Where tensors of the default group lie: NCCL takes none of the processor."""
+    """Return where tensors of the default group lie: NCCL takes none of the processor."""
     gpu = dist.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
 
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The mean over the ranks of each tensor: the same bits on all of them."""
+    """Return each tensor's mean over the ranks: the same bits on all of them."""
     return (
         {name: all_reduce_sum(tensor) / size() for name, tensor in tensors.items()}
         if size() > 1
@@ -158,7 +160,7 @@ def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
-    """CRC-32 of the bytes of these tensors, in their order."""
+    """Return the CRC-32 of the bytes of these tensors, in their order."""
     found = 0
     for tensor in tensors:
         found = zlib.crc32(
@@ -168,7 +170,7 @@ def checksum(tensors: Iterable[Tensor]) -> int:
 
 
 def broadcast_masks(masks: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rank 0's masks on every rank, sent as bits, and check-summed where they arrive.
+    """Return rank 0's masks on every rank, sent as bits and check-summed where they arrive.
 
     Args:
         masks: bool, of the same names and shapes on every rank, whose values count on rank 0 alone.

@@ -1,4 +1,4 @@
-"""The devices of a job, counted and refused at the door if there are fewer; and a rank's way to the others."""
+"""Count a job's devices, refuse it if there are too few, and connect a rank to the others."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ from advprune.runtime.processors import usable_processors
 
 
 def on_gpu(trainer: dict[str, Any]) -> bool:
-    """Whether the job runs on CUDA devices."""
+    """Return whether the job runs on CUDA devices."""
     wanted = trainer["accelerator"]
     return wanted in ("cuda", "gpu") or (wanted == "auto" and torch.cuda.is_available())
 
 
 def settled(trainer: dict[str, Any]) -> dict[str, Any]:
-    """The options with a number of devices a node.
+    """Return the trainer's options with the number of devices a node filled in.
 
     Raises:
         UserError: if there are fewer GPUs than asked for, or none to count.
@@ -55,7 +55,7 @@ def settled(trainer: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> ClusterEnvironment:
-    """What Lightning reads this process's rank from; its own for a process alone, whatever else is in the air."""
+    """Return where Lightning reads this process's rank; of a process alone, its own default."""
     if collectives.size() == 1:
         return LightningEnvironment()
     return (
@@ -84,5 +84,5 @@ def join(trainer: dict[str, Any]) -> None:
 
 
 def threads(trainer: dict[str, Any]) -> int | None:
-    """Threads of the processor that each of several ranks on one machine gets; None leaves it to torch."""
+    """Return how many processor threads each rank of this machine gets; None leaves it to torch."""
     return max(usable_processors() // trainer["devices"], 1) if trainer["devices"] > 1 else None

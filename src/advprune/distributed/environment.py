@@ -1,4 +1,4 @@
-"""How many ranks a job asks for, and whether torchrun or srun has started them already: told without torch."""
+"""Read, without torch, how many ranks a job asks for and whether they are started already."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ SYNCHRONISED = "synchronised"
 
 
 def launched_world() -> tuple[int, int]:
-    """(rank, number of ranks) of a process that torchrun or srun started beside others; else (0, 1).
+    """Return (rank, number of ranks) as torchrun or srun started them; (0, 1) for a lone process.
 
     A batch script that forgets srun sees SLURM's variables too, but not those of a step.
     """
@@ -22,15 +22,16 @@ def launched_world() -> tuple[int, int]:
 
 
 def asked(trainer: dict[str, Any]) -> int | None:
-    """How many ranks the options ask for; None if that depends on the machine."""
+    """Return how many ranks the options ask for; None if that depends on the machine."""
     devices = trainer.get("devices", 1)
     return None if devices is None else int(devices) * int(trainer.get("nodes") or 1)
 
 
 def identity(trainer: dict[str, Any] | None) -> dict[str, Any]:
-    """What of it decides the weights a training ends with: a precision other than fp32, and BatchNorm that sees a
-    rank's images only; nothing by default. What changes no more than the last bits of a sum is not
-    in it.
+    """Return the trainer's options that decide the weights a training ends with; {} by default.
+
+    They are a precision other than fp32, and BatchNorm that uses the images of one rank only. What
+    changes no more than the last bits of a sum is not among them.
     """
     trainer = trainer or {}
     mode, ranks = trainer.get("batch_norm") or SYNCHRONISED, asked(trainer)
@@ -42,7 +43,7 @@ def identity(trainer: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def check(trainer: dict[str, Any]) -> None:
-    """Check what of the options fits together, without looking at a device.
+    """Check that the trainer's options fit together, without looking at a device.
 
     Raises:
         UserError: naming the option.

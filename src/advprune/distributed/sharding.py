@@ -1,4 +1,4 @@
-"""Which rows of a batch this rank has, and what it draws for them: what one process would have drawn.
+"""Give each rank its rows of a batch, and its part of random numbers drawn for the whole batch.
 
 A batch of a job on several ranks is the batch that one process would have, dealt out row by row.
 Whatever is random in a training step is drawn for the whole batch, with the same seed on all ranks,
@@ -15,28 +15,34 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Shard:
-    """This rank's part of anything that is dealt out: every ``ranks``-th, from ``rank`` on."""
+    """Select every ``ranks``-th row from ``rank`` on: this rank's part of what is dealt out."""
 
     rank: int = 0
     ranks: int = 1
 
     @property
     def whole(self) -> bool:
-        """Whether it is all there is."""
+        """Return whether this is all there is."""
         return self.ranks == 1
 
     def count(self, whole: int) -> int:
-        """How many of ``whole`` rows are this rank's."""
+        """Return how many of ``whole`` rows are this rank's."""
         return len(range(self.rank, whole, self.ranks))
 
     def of(self, whole: int) -> Tensor:
-        """Which: int64 (count,). Of a batch with fewer rows than ranks some rank has none: it borrows one, without
-        weight, for a step that all ranks take needs something to work on."""
+        """Return this rank's rows of ``whole``, int64 (count,).
+
+        Where a batch has fewer rows than ranks, a rank without any borrows one, with weight 0: a
+        step that all ranks take needs something to work on.
+        """
         mine = torch.arange(whole)[self.rank :: self.ranks]
         return mine if len(mine) else torch.tensor([self.rank % whole])
 
     def weight(self, whole: int) -> float:
-        """What a mean over this rank's rows is to be multiplied by, for the mean over the ranks to be that of all."""
+        """Return the factor of a mean over this rank's rows.
+
+        With it, the mean over the ranks is the mean over all rows.
+        """
         return self.count(whole) * self.ranks / whole
 
 
@@ -56,7 +62,7 @@ class _State:
 
 @contextmanager
 def of_batch(share: Shard, whole: int) -> Iterator[None]:
-    """Inside, the images at hand are this rank's rows of a batch of ``whole``."""
+    """Inside, treat the images at hand as this rank's rows of a batch of ``whole``."""
     before, _State.batch = _State.batch, None if share.whole else _Batch(share, whole)
     try:
         yield
@@ -65,7 +71,7 @@ def of_batch(share: Shard, whole: int) -> Iterator[None]:
 
 
 def _rows(count: int) -> Tensor | None:
-    """The rows that ``count`` images here are; None if they are no share of a batch, or only some of it."""
+    """Return which rows ``count`` images here are; None if they are no shard of a batch."""
     batch = _State.batch
     if batch is None:
         return None
@@ -74,11 +80,12 @@ def _rows(count: int) -> Tensor | None:
 
 
 def sharded_random(draw: Callable[[Tensor], Tensor], like: Tensor, *, axis: int = 0) -> Tensor:
-    """``draw(like)``, as it would be for the whole batch.
+    """Draw as for the whole batch, and return this rank's part.
 
     Args:
         draw: a tensor -> random numbers along its ``axis``, such as ``torch.rand_like``.
         like: a tensor with this rank's rows along ``axis``; only its shape, type and device count.
+        axis: of the images.
     """
     rows = _rows(like.shape[axis])
     if rows is None:
@@ -90,7 +97,7 @@ def sharded_random(draw: Callable[[Tensor], Tensor], like: Tensor, *, axis: int 
 
 
 def place(count: int) -> tuple[Tensor, int]:
-    """Which rows of their batch ``count`` images here are, int64 (count,), and how many the batch has."""
+    """Return which rows of their batch ``count`` images are, int64 (count,), and its size."""
     rows = _rows(count)
     if rows is None:
         return torch.arange(count), count
@@ -99,16 +106,16 @@ def place(count: int) -> tuple[Tensor, int]:
 
 
 def sample_rows(count: int, wanted: int, device: torch.device) -> tuple[Tensor, float]:
-    """``wanted`` images of a batch, drawn with replacement; those of them that are here.
+    """Draw ``wanted`` images of a batch with replacement; return those that are here.
 
     Args:
         count: images here.
         wanted: how many of the whole batch.
+        device: of the returned indices.
 
     Returns:
-        Their indices here, int64, and what a mean over them counts beside a mean over the images
-            here: 1 for a process
-        alone, 0 where none is here.
+        Their indices here, int64, and how much a mean over them counts beside a mean over the
+        images here: 1 for a process alone, 0 where none is here.
     """
     rows = _rows(count)
     if rows is None:

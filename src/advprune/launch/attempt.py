@@ -1,4 +1,4 @@
-"""What runs inside of a SLURM job: the command of one job of the grid; asked to stop, the job queues itself again.
+"""Run one job of a grid inside a SLURM job, which queues itself again when it is asked to stop.
 
 submitit pickles an ``Attempt``, calls it, and knows how to requeue; the command itself knows when
 it can stop.
@@ -17,7 +17,7 @@ from advprune.runtime.preemption import SIGNALS
 
 @dataclass(frozen=True)
 class Attempt:
-    """One go at a job, and each further one after it was requeued.
+    """Attempt one job; SLURM calls it again after each requeue.
 
     Args:
         command: the script and its words.
@@ -26,7 +26,10 @@ class Attempt:
     command: list[str]
 
     def __call__(self) -> int:
-        """Run the command as ``python`` would; its exit code. It saves before it ends, whichever signal asked."""
+        """Run the command as ``python`` would, and return its exit code.
+
+        Whichever signal asks it to stop, it saves before it ends.
+        """
         from submitit import JobEnvironment
 
         number = JobEnvironment._usr_sig()
@@ -38,14 +41,18 @@ class Attempt:
         return code
 
     def checkpoint(self) -> Any:
-        """What the next go is, by submitit's protocol: the same."""
+        """Return the next attempt, by submitit's protocol: the same one."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def run_script(command: list[str]) -> int:
-    """The exit code of a script run in this process as ``__main__``, as if it had been started with these words."""
+    """Run a script in this process as ``__main__``, and return its exit code.
+
+    Args:
+        command: the script and its words.
+    """
     sys.argv = list(command)
     sys.path.insert(0, os.path.dirname(command[0]))  # noqa: PTH120  sys.path has strings
     try:
@@ -56,7 +63,7 @@ def run_script(command: list[str]) -> int:
 
 
 def still_running() -> bool:
-    """Whether SLURM has not itself begun to end this job: one that is cancelled must not queue itself again."""
+    """Return whether SLURM still runs this job: a cancelled one must not queue itself again."""
     told = subprocess.run(
         ["scontrol", "show", "job", "--oneliner", os.environ["SLURM_JOB_ID"]],
         capture_output=True,

@@ -1,7 +1,7 @@
-"""After the jobs: one table of all of them, and the exit code. Hydra calls this, whatever launched the jobs.
+"""Print the table of all jobs at the end of a command, and set its exit code.
 
-``python -m advprune.launch.grid FOLDER`` prints the table of a grid again, or of one whose jobs are
-still under way.
+Hydra calls this, whatever launched the jobs. ``python -m advprune.launch.grid FOLDER`` prints the
+table of a grid again, or of one whose jobs are still under way.
 """
 
 import atexit
@@ -37,10 +37,10 @@ LAUNCHED = "launched.json"
 
 
 class Grid(Callback):
-    """Reads each job's ``job.json``; prints the table once, at the end of a run or of a grid."""
+    """Read each job's ``job.json``, and print the table once, at the end of a run or of a grid."""
 
     def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """A single job."""
+        """Print the table of a single job."""
         if environment.launched_world()[0]:
             return
         path = Path(config.hydra.runtime.output_dir) / RECORD
@@ -48,7 +48,7 @@ class Grid(Callback):
             tell([read_json(path)] if path.exists() else [], path.parent)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """All jobs of a grid, in their order."""
+        """Print the table of a grid, log it, and refresh the report."""
         if environment.launched_world()[0]:
             return
         folder = Path(config.hydra.sweep.dir)
@@ -66,7 +66,9 @@ class Grid(Callback):
 
 @contextmanager
 def failing_aloud(folder: Path) -> Iterator[None]:
-    """Inside, whatever is raised becomes one sentence on stderr and exit code 1: Hydra swallows it, and exits with 0.
+    """Inside, turn whatever is raised into one sentence on stderr and exit code 1.
+
+    Hydra swallows what a callback raises, and exits with 0.
 
     Args:
         folder: where the table was to be written.
@@ -80,7 +82,7 @@ def failing_aloud(folder: Path) -> Iterator[None]:
 
 
 def _sentence(error: Exception, folder: Path) -> str:
-    """What went wrong at the end of a command, and that its results are safe."""
+    """Describe what went wrong at the end of a command, and that its results are safe."""
     if isinstance(error, OSError):
         what = f"{error.filename or folder} could not be written ({error.strerror})"
     elif isinstance(error, UserError):
@@ -109,7 +111,10 @@ def _count(found: list[dict[str, Any]], folder: Path) -> None:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """What each job of the grid in ``folder`` wrote down; of those that have not begun, what the launcher did."""
+    """Return what each job of the grid in ``folder`` wrote, in the grid's order.
+
+    Of jobs that have not begun it is what the launcher wrote.
+    """
     launched = folder / LAUNCHED
     waiting = read_json(launched) if launched.exists() else []
     begun = [read_json(path) for path in sorted(folder.rglob(RECORD))]
@@ -118,7 +123,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 def tell(records: list[dict[str, Any]], folder: Path) -> None:
-    """Print the table, and how many jobs have none of it; set the exit code."""
+    """Print the table, and how many jobs are not in it; set the exit code."""
     if not records or any("failed" in record for record in records):
         EXIT["code"] = 1
     if records:
@@ -134,7 +139,10 @@ def tell(records: list[dict[str, Any]], folder: Path) -> None:
 
 
 def launch(main: Any) -> None:
-    """Run a command's ``main`` and exit: 0, 1 if a job failed, 130 after Ctrl-C, 128 + signal if asked to stop."""
+    """Run a command's ``main`` and exit.
+
+    The code is 0, 1 if a job failed, 130 after Ctrl-C, and 128 + signal if asked to stop.
+    """
     preemption.listen()
     flags, own = understand(sys.argv[1:], main)
     # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's

@@ -1,4 +1,4 @@
-"""What a finished grid tells the logger of its jobs: its table."""
+"""Log a finished grid's table with the logger of its jobs."""
 
 import hashlib
 from pathlib import Path
@@ -14,11 +14,12 @@ FILES = ("table.csv", "table.json")
 def log_grid(
     records: list[dict[str, Any]], folder: Path, node: dict[str, Any], shared: Path
 ) -> None:
-    """Give the table of these jobs, in ``folder``, to their logger.
+    """Log the table of these jobs.
 
     Args:
         records: the ``job.json`` of each. They were read from a folder, so nothing they name is
             called.
+        folder: of the grid, with its table.
         node: of the logger, from this command's own options.
         shared: the folder beside the store.
     """

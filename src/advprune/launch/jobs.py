@@ -1,4 +1,4 @@
-"""A grid's jobs as commands of their own, whichever engine runs them; and what is written down of one that died."""
+"""Describe a grid's jobs as commands of their own, and record how those ended that died."""
 
 import json
 import re
@@ -30,7 +30,15 @@ OF_THE_GRID = (
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a grid: its place in it, its words, its folder, and the command that runs it alone."""
+    """Describe one job of a grid.
+
+    Attributes:
+        number: its place in the grid, from 0.
+        overrides: its words.
+        folder: its own.
+        command: the script and words that run it alone.
+        title: for messages.
+    """
 
     number: int
     overrides: list[str]
@@ -39,12 +47,12 @@ class Job:
     title: str = ""
 
     def record(self) -> dict[str, Any]:
-        """What it wrote down; before that, what is known of it without it."""
+        """Return what the job wrote; before that, what is known without it."""
         path = self.folder / RECORD
         return read_json(path) if path.exists() else self.announced()
 
     def announced(self) -> dict[str, Any]:
-        """Its record before it has begun."""
+        """Return the job's record before it has begun."""
         words = dict(
             override.lstrip("+").split("=", 1) for override in self.overrides if "=" in override
         )
@@ -56,11 +64,11 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether it wrote down how it ended."""
+        """Return whether the job wrote how it ended."""
         return bool(self.record().keys() & {"row", "failed", "given_up"})
 
     def died(self, reason: str) -> None:
-        """Write down a failure that it could not write down itself."""
+        """Record a failure that the job could not record itself."""
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_write.write_atomically(
             self.folder / RECORD, json.dumps(self.record() | {"failed": reason}, indent=1)
@@ -76,11 +84,15 @@ def _is_number(text: str | None) -> bool:
 
 
 def job_of(config: Any, number: int, overrides: Sequence[str], folder: Path) -> Job:
-    """The job as the command that a user would type for it alone, in this folder and without a table of its own.
+    """Return the job as the command that a user would type for it alone.
+
+    It runs in its folder and prints no table of its own.
 
     Args:
         config: of the grid, with Hydra's own part.
-        overrides: of the job, as the sweeper gave them.
+        number: of the job in its grid.
+        overrides: of the job, from the sweeper.
+        folder: of the job.
     """
     own = [word for word in config.hydra.overrides.hydra if not _named(word, OF_THE_GRID)]
     words = [word for word in overrides if not word.lstrip("+~").startswith("hydra.")]
@@ -97,7 +109,7 @@ def job_of(config: Any, number: int, overrides: Sequence[str], folder: Path) -> 
 
 
 def titled(jobs: list[Job]) -> list[Job]:
-    """The jobs, each with a title of the words that are not those of all."""
+    """Return the jobs, each with a title of the words that not all of them share."""
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     own = [" ".join(word for word in job.overrides if word not in shared) for job in jobs]
     return [
@@ -112,13 +124,19 @@ def _named(word: str, names: Iterable[str]) -> bool:
 
 
 def quoted(text: str) -> str:
-    """A string that Hydra's grammar takes literally. A backslash is special there only before a quotation mark."""
+    """Quote a string so that Hydra's grammar takes it literally.
+
+    A backslash is special there only before a quotation mark.
+    """
     escaped = re.sub(r"(\\*)(')", r"\1\1\\\2", text)
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def announce(jobs: list[Job], folder: Path) -> None:
-    """Write the list of all jobs beside them, after those of an earlier batch: so a table knows who is missing."""
+    """Write the list of all jobs beside them, so that a table knows which are missing.
+
+    Those of an earlier batch stay in the list.
+    """
     path = folder / LAUNCHED
     before = read_json(path) if path.exists() else []
     told = [job.announced() | {"command": job.command} for job in jobs]

@@ -1,4 +1,4 @@
-"""What our launchers have in common: jobs that are in the store are not launched, and those that died are written down.
+"""Share what our launchers do: launch no job that is in the store, and record those that died.
 
 Hydra finds a launcher in the namespace ``hydra_plugins`` only: see
 ``hydra_plugins/advprune_launchers.py``.
@@ -19,7 +19,7 @@ from advprune.pipeline.job import RECORD, lookup_only
 
 
 class Launching(Launcher):
-    """A launcher whose ``run(jobs)`` runs each job as a command of its own."""
+    """Launch jobs that ``run(jobs)`` of a subclass runs, each as a command of its own."""
 
     def __init__(self, **options: Any) -> None:
         self.options: dict[str, Any] = OmegaConf.to_container(
@@ -27,13 +27,13 @@ class Launching(Launcher):
         )  # type: ignore[assignment]
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
-        """What Hydra hands over before a grid."""
+        """Take what Hydra hands over before a grid."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Look each job up in the store, run those that have work to do, and give all their values.
+        """Look each job up in the store, run those with work to do, and return all their values.
 
         Raises:
             CompactHydraException: with a sentence for the user, if the jobs cannot be run so.
@@ -57,11 +57,13 @@ class Launching(Launcher):
         return [_returned(job) for job in jobs]
 
     def run(self, jobs: list[Job], folder: Path) -> None:
-        """Run the jobs; each ends with a record, its own or the one written when it is found dead."""
+        """Run the jobs; each ends with a record, its own or one written when it is found dead."""
         raise NotImplementedError
 
     def _looked_up(self, number: int, overrides: list[str]) -> Job:
-        """The job; if all its stages are in the store, or its options are wrong, its record is there already."""
+        """Compose the job; if nothing is left to make, or its options are wrong, it has its record
+        now.
+        """
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id = str(number)

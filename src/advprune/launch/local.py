@@ -1,4 +1,4 @@
-"""One process a job on this machine, some at a time, each with its share of the cores and of the GPUs.
+"""Run jobs as processes of this machine, some at a time, each with its share of cores and GPUs.
 
 The standard library's thread pool hands the jobs out, one thread waiting for each process. A
 process that dies takes nobody with it: joblib's and ``concurrent.futures``'s pools of processes end
@@ -31,17 +31,18 @@ def shares(
     cores: list[int],
     processors: int | None = None,
 ) -> list[Share]:
-    """The cores and GPUs of each job that runs at the same time.
+    """Divide the machine: return the cores and GPUs of each job that runs at the same time.
 
     Args:
         at_once: how many; None: one a GPU (or ``gpus_per_job`` GPUs), or one a core where there is
             no GPU.
         gpus: that may be used, as ``CUDA_VISIBLE_DEVICES`` names them.
+        gpus_per_job: how many each job gets.
         cores: that may be used.
         processors: how many of them this process may keep busy at once, if fewer.
 
     Raises:
-        UserError: if there is not a GPU for each.
+        UserError: if there are not enough GPUs.
     """
     most = len(gpus) // gpus_per_job if gpus and gpus_per_job else processors or len(cores)
     if gpus and gpus_per_job and (most < 1 or (at_once or 0) > most):
@@ -63,7 +64,7 @@ def shares(
 
 
 def visible_gpus(given: list[Any] | None) -> list[str]:
-    """The GPUs this process may use, by ``CUDA_VISIBLE_DEVICES`` or NVIDIA's own tool."""
+    """Return the GPUs this process may use, by ``CUDA_VISIBLE_DEVICES`` or NVIDIA's own tool."""
     if given is not None:
         return [str(gpu) for gpu in given]
     if "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -78,7 +79,7 @@ def visible_gpus(given: list[Any] | None) -> list[str]:
 
 
 class Runner:
-    """Runs jobs, each in a free share of the machine."""
+    """Run jobs, each in a free share of the machine."""
 
     def __init__(self, shares: list[Share]) -> None:
         self.free: SimpleQueue[Share] = SimpleQueue()
@@ -89,7 +90,7 @@ class Runner:
         self.stopping = False
 
     def run(self, jobs: list[Job]) -> None:
-        """Run them all; asked to stop, or interrupted, let those under way save what they have."""
+        """Run all jobs; when asked to stop, let those under way save what they have."""
         try:
             under_way: set[Future[Any]] = {self.pool.submit(self._one, job) for job in jobs}
             done, _ = wait(under_way)
@@ -148,7 +149,7 @@ class Runner:
 
 
 def ending(code: int) -> str:
-    """How a process ended that wrote nothing down."""
+    """Describe how a process ended that wrote no record."""
     if code < 0:
         told = f"killed by signal {-code} ({Signals(-code).name})"
         return f"{told}, as the system does when memory is short" if code == -9 else told
@@ -158,17 +159,17 @@ def ending(code: int) -> str:
 
 
 def brief(failure: str) -> str:
-    """The sentence of a failure, be it one or a traceback."""
+    """Return the last line of a failure, which says what happened even in a traceback."""
     return failure.strip().splitlines()[-1]
 
 
 def log_of(job: Job) -> Path:
-    """All that the job's process printed."""
+    """Return the file of all that the job's process printed."""
     return job.folder / "output.log"
 
 
 def say(line: str) -> None:
-    """Tell the terminal."""
+    """Print a line to the terminal at once."""
     print(line, flush=True)  # noqa: T201
 
 

@@ -1,4 +1,4 @@
-"""The report of a store, brought up to date when a grid ends; it never undoes a grid."""
+"""Bring the report of a store up to date when a grid ends."""
 
 import json
 import logging
@@ -12,10 +12,11 @@ PAGE = "index.html"
 
 
 def refresh_report(store: Path, table: Path) -> None:
-    """Bring the report of the whole store up to date after a grid; whatever goes wrong is a line, and no failure.
+    """Bring the report of the whole store up to date; a failure is one line, and fails no grid.
 
     Args:
-        table: of the grid, if one of its jobs succeeded.
+        store: whose results are reported.
+        table: of the grid; it exists if one of its jobs succeeded.
     """
     out = store.parent / "report"
     try:
@@ -36,7 +37,7 @@ def refresh_report(store: Path, table: Path) -> None:
 
 
 def _is_new(page: Path, store: Path, rows: list[dict[str, Any]]) -> bool:
-    """Whether nothing was made, here or by others, since the page was."""
+    """Return whether nothing was made, here or by others, since the page was written."""
     journal = store / "journal.jsonl"
     if any(row["made"] for row in rows) or not page.exists() or not journal.exists():
         return False

@@ -1,7 +1,7 @@
-"""A search for options by Optuna's ask and tell, around any launcher; killed, the same command goes on with the study.
+"""Search for options by Optuna's ask and tell; killed, the same command goes on with the study.
 
-hydra-optuna-sweeper is not used: it holds Optuna below version 3, and cannot resume a study in a
-file.
+It works around any launcher. hydra-optuna-sweeper is not used: it holds Optuna below version 3, and
+cannot resume a study in a file.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ from advprune.stages.optuna_trial import VARIABLE, described, pruner_of, storage
 
 
 def space(overrides: list[Override]) -> dict[str, BaseDistribution]:
-    """What is searched: every option that was given more than one value.
+    """Return the search space: every option that has more than one value in the command.
 
     Raises:
-        UserError: if none was.
+        UserError: if none has.
     """
     found = {
         override.get_key_element(): _distribution(override)
@@ -72,12 +72,12 @@ def _distribution(override: Override) -> BaseDistribution:
 
 
 class Search:
-    """One study: a folder of jobs, one a trial, and what Optuna knows of them.
+    """Run one study: a folder of jobs, one a trial, and what Optuna knows of them.
 
     Args:
         folder: of the study; ``folder/<trial>/job.json`` is written by each job.
         fixed: the words that all trials share.
-        searched: what is searched.
+        searched: the space, by option.
         options: of ``conf/hydra/sweeper/optuna.yaml``.
     """
 
@@ -103,7 +103,10 @@ class Search:
         )
 
     def batches(self) -> Iterator[list[FrozenTrial]]:
-        """Trials to run at the same time: those that never ended first, then new ones, up to the number asked for."""
+        """Yield trials to run at the same time, up to the number of trials asked for.
+
+        Those that never ended come first, then new ones.
+        """
         at_once = int(self.options["at_once"])
         yield from _in_a_row(
             [t for t in self.study.get_trials() if t.state == TrialState.RUNNING], at_once
@@ -114,7 +117,10 @@ class Search:
             yield [self._asked() for _ in range(min(left, at_once))]
 
     def _asked(self) -> FrozenTrial:
-        """A new trial. What it tries depends on the trials before it, and not on how often the search was killed."""
+        """Ask for a new trial.
+
+        What it tries depends on the trials before it, and not on how often the search was killed.
+        """
         number = len(self.study.get_trials(deepcopy=False))
         node = self.options["sampler"]
         seeded = "seed" in inspect.signature(get_class(node["_target_"])).parameters
@@ -125,7 +131,7 @@ class Search:
         return self.study.get_trials()[asked]
 
     def words(self, trial: FrozenTrial) -> list[str]:
-        """The overrides of a trial's job."""
+        """Return the overrides of a trial's job."""
         told = described(self.storage, self.name, trial._trial_id, self.options["pruner"])
         tried = [f"{name}={value}" for name, value in trial.params.items()]
         places = [
@@ -135,7 +141,7 @@ class Search:
         return [*self.fixed, *tried, *places]
 
     def tell(self, trial: FrozenTrial, value: float) -> None:
-        """The study learns how a trial ended; one that failed stays open, and the same command tries it again."""
+        """Tell the study how a trial ended; one that failed stays open, for the same command again."""
         record = json.loads((self.folder / str(trial.number) / RECORD).read_text())
         if value == value:
             self.study.tell(trial.number, value)
@@ -145,7 +151,7 @@ class Search:
             say(f"trial {trial.number} failed; the same command tries it again")
 
     def conclude(self) -> float | None:
-        """Say which trial was best, and write its words into ``best.json``; its value."""
+        """Print which trial was best, write its words into ``best.json``, and return its value."""
         ended = [trial for trial in self.study.get_trials() if trial.state == TrialState.COMPLETE]
         if not ended:
             return None
@@ -164,10 +170,10 @@ class Search:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the study: an open trial of a study that nobody holds is one whose search was killed.
+    """Hold the study alone: then an open trial is one whose search was killed.
 
     Raises:
-        UserError: if another process has it.
+        UserError: if another process holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -183,7 +189,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _in_a_row(trials: list[FrozenTrial], most: int) -> Iterator[list[FrozenTrial]]:
-    """Cut where the numbers are not in a row, as a launcher numbers its jobs, and where there are too many."""
+    """Cut into batches of consecutive numbers, as a launcher numbers its jobs, of ``most`` at most."""
     batch: list[FrozenTrial] = []
     for trial in trials:
         if batch and (trial.number != batch[-1].number + 1 or len(batch) == most):
@@ -195,5 +201,5 @@ def _in_a_row(trials: list[FrozenTrial], most: int) -> Iterator[list[FrozenTrial
 
 
 def study_name(given: str | None, command: str, words: list[str]) -> str:
-    """The name; if none is given, one that is the same for the same command and search."""
+    """Return the study's name; by default one that is the same for the same command and search."""
     return given or hashlib.sha256(json.dumps([command, sorted(words)]).encode()).hexdigest()[:12]

@@ -1,10 +1,8 @@
-"""A grid given again: the jobs whose stages are all finished are told from the store; the others are launched.
+"""Skip the finished jobs of a grid: their rows come from the store, and the others are launched.
 
-So are those of which it is clear without a launch that they fail: their sentence stands in the
-table at once.
-
-So a grid of a thousand finished jobs is a matter of seconds, also where each job would be sent to a
-cluster, and of one that failed in a few jobs only these are sent again.
+Jobs of which it is clear without a launch that they fail are skipped too: their sentence is in the
+table at once. So a grid of a thousand finished jobs takes seconds, also where each job would be
+sent to a cluster, and of one that failed in a few jobs only these are sent again.
 """
 
 import json
@@ -34,7 +32,7 @@ SUBDIR = "${hydra.job.num}"
 
 
 class SkipFinishedLauncher(Launcher):
-    """Stands before another launcher and takes from it the jobs that need no launching.
+    """Take from another launcher the jobs that need no launching.
 
     Args:
         launcher: the one that ``hydra/launcher`` names, set up already.
@@ -47,14 +45,14 @@ class SkipFinishedLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra gives every launcher."""
+        """Take what Hydra hands over to every launcher."""
         self.task, self.config = task_function, config
         self.loader = hydra_context.config_loader
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """The returns of all jobs, in their order; found ones have the first numbers."""
+        """Return the results of all jobs in their order; finished ones get the first numbers."""
         setup_globals()
         folder = Path(str(self.config.hydra.sweep.dir))
         self._write_jobs(folder, job_overrides)
@@ -87,7 +85,8 @@ class SkipFinishedLauncher(Launcher):
         write_atomically(folder / JOBS, json.dumps(self.jobs, indent=1))
 
     def _check_folders(self, jobs: int) -> None:
-        """Refuse to put several jobs into one folder, where each would overwrite the record of the one before.
+        """Refuse to put several jobs into one folder, where each would overwrite the last one's
+        record.
 
         Raises:
             UserError: naming the option.
@@ -108,7 +107,10 @@ class SkipFinishedLauncher(Launcher):
     def _look(
         self, composer: Composer, folder: Path, overrides: list[str], number: int
     ) -> JobReturn | None:
-        """Run the job if it has nothing to make; composing it also refuses, at once, options that do not exist."""
+        """Return the job's result if it has nothing to make; None if it must be launched.
+
+        Composing it also refuses, at once, options that do not exist.
+        """
         options, whole = composer(overrides)
         if not self._numbered():
             return None
@@ -130,7 +132,10 @@ class SkipFinishedLauncher(Launcher):
 
 
 def grid_order(folder: Path) -> Callable[[dict[str, Any]], int]:
-    """What a grid's records are sorted by: their place in its list of jobs, or their own number where there is none."""
+    """Return the sort key of a grid's records: their place in its list of jobs.
+
+    Where there is no list it is their own number.
+    """
     path = folder / JOBS
     if not path.exists():
         return lambda record: int(record["number"])

@@ -1,7 +1,7 @@
-"""A grid on a SLURM cluster, through submitit: one array of jobs, each of which requeues itself when it must stop.
+"""Run a grid on a SLURM cluster: one array of jobs, each of which requeues itself if stopped.
 
-Of hydra-submitit-launcher nothing is used: it ends at the first job that dies, gives no container,
-and never leaves.
+submitit submits it. Of hydra-submitit-launcher nothing is used: it ends at the first job that dies,
+gives no container, and never leaves.
 """
 
 import subprocess
@@ -54,7 +54,7 @@ def run(jobs: list[Job], folder: Path, options: dict[str, Any]) -> None:
 
 
 def check(options: dict[str, Any]) -> None:
-    """Refuse what SLURM would take and then end at once.
+    """Refuse options that SLURM would take and then end each job at once.
 
     Raises:
         UserError: naming the option and the cure.
@@ -73,10 +73,15 @@ def check(options: dict[str, Any]) -> None:
 
 
 def submit(jobs: list[Job], logs: Path, options: dict[str, Any]) -> dict[str, Job]:
-    """Submit the jobs as one array; SLURM's name of each.
+    """Submit the jobs as one array, and return them by SLURM's name of each.
+
+    Args:
+        jobs: of the grid.
+        logs: folder for what they print.
+        options: of the launcher.
 
     Raises:
-        UserError: if that cannot be.
+        UserError: if SLURM or submitit is missing, or the jobs are refused.
     """
     try:
         import submitit
@@ -111,7 +116,16 @@ def submit(jobs: list[Job], logs: Path, options: dict[str, Any]) -> dict[str, Jo
 
 
 def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
-    """Wait until SLURM has none of the jobs any more; write down those that ended without saying how."""
+    """Wait until SLURM has none of the jobs any more; record those that ended without a record.
+
+    Args:
+        submitted: jobs by SLURM's names.
+        logs: folder of what they print.
+        every: seconds between two looks.
+
+    Raises:
+        UserError: if squeue has not answered for ``SILENCE`` seconds.
+    """
     waiting, missed, said = dict(submitted), set[str](), set[str]()
     heard = time.monotonic()
     while waiting:
@@ -141,7 +155,7 @@ def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
 
 
 def in_queue() -> dict[str, str] | None:
-    """SLURM's names of this user's jobs that have not ended, and why each waits; None if it does not answer in time."""
+    """Return why each of this user's jobs waits, by SLURM's name; None without an answer in time."""
     try:
         told = subprocess.run(
             ["squeue", "--me", "--array", "--noheader", "--format=%i %r"],
@@ -156,7 +170,7 @@ def in_queue() -> dict[str, str] | None:
 
 
 def reason(name: str) -> str:
-    """How SLURM says that a job ended: by its accounting if there is one, else by what it remembers."""
+    """Return how SLURM says that a job ended, by its accounting or by what it remembers."""
     asked = (
         [
             "sacct",

@@ -1,4 +1,4 @@
-"""A file whole or not at all: written beside its place under another name, then renamed."""
+"""Write a file whole or not at all: under another name beside its place, then renamed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ PART = ".part"
 
 @contextmanager
 def fenced(fence: Callable[[Path], None]) -> Iterator[None]:
-    """Within this, call ``fence(path)`` before any file takes its place; what it raises keeps the old one there."""
+    """Inside, call ``fence(path)`` before any file takes its place; if it raises, the old one stays."""
     token = _FENCE.set(fence)
     try:
         yield
@@ -23,14 +23,16 @@ def fenced(fence: Callable[[Path], None]) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes | str, *, durable: bool = True) -> None:
-    """Let ``content`` take the place of ``path`` in one step; a full disk or a kill leaves what was there before.
+    """Replace ``path`` by ``content`` in one step; a full disk or a kill leaves the old file.
 
     Processes that write the same file at once do not mix: each has a part of its own, and the last
     rename stays. A link in the place of either is replaced, and not written through.
 
     Args:
-        durable: also have it on the disk itself before it takes the place, so that a power cut
-            leaves one of the two.
+        path: of the file.
+        content: bytes, or text written as UTF-8.
+        durable: also flush it to the disk before it takes the place, so that a power cut leaves one
+            of the two.
 
     Raises:
         OSError: with the path, if it cannot be written.

@@ -1,4 +1,4 @@
-"""What training has compiled (``trainer.compile``): who repeats the same step many times asks here for a fast one."""
+"""Compile what training repeats (``trainer.compile``): a loop asks here for its fast version."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,13 @@ class _State:
 
 @contextmanager
 def compiling(mode: str | None) -> Iterator[None]:
-    """Inside, ``compiled`` compiles in this mode of ``torch.compile``; what was compiled is forgotten afterwards."""
+    """Inside, let ``compiled`` use this mode of ``torch.compile``; None compiles nothing.
+
+    What was compiled is forgotten at the end.
+
+    Args:
+        mode: ``default``, ``reduce-overhead`` or ``max-autotune``.
+    """
     before, _State.mode = _State.mode, mode
     try:
         yield
@@ -29,15 +35,15 @@ def compiling(mode: str | None) -> Iterator[None]:
 
 
 def wanted() -> bool:
-    """Whether training asked for it."""
+    """Return whether training asked for compilation."""
     return _State.mode is not None
 
 
 def compiled(function: F) -> F:
-    """``function`` as one graph, in the mode asked for.
+    """Return ``function`` compiled as one graph, in the mode that training asked for.
 
     Raises:
-        ValueError: where nobody asked.
+        ValueError: outside of ``compiling``.
     """
     if _State.mode is None:
         raise ValueError("nothing is compiled here")

@@ -1,4 +1,4 @@
-"""Where bf16 is too coarse: who compares two nearly equal outputs of a network asks for fp32 there.
+"""Ask for fp32 where bf16 is too coarse: where two nearly equal outputs are compared.
 
 The start of TRADES' attack is 0.001 from the image, and bf16 has steps of 0.004 below 1: in bf16
 both are one image, the divergence has no slope and the first attack step is lost.
@@ -15,7 +15,7 @@ class _State:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Inside, a network that runs in less than fp32 runs in fp32; others do not notice."""
+    """Inside, run in fp32 a network that otherwise runs in less; others do not notice."""
     _State.depth += 1
     try:
         yield
@@ -24,5 +24,5 @@ def full_precision() -> Iterator[None]:
 
 
 def wanted() -> bool:
-    """Whether somebody asked for it."""
+    """Return whether full precision is asked for."""
     return _State.depth > 0

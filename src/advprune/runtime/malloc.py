@@ -1,4 +1,4 @@
-"""Memory that a training step gives back is kept for the next one: the C library's settings, made from inside.
+"""Keep the memory that a training step frees for the next one, by the C library's own settings.
 
 glibc hands blocks above 32 MiB back to the system as soon as they are free, and the free end of its
 heap above 64 MiB. A training step allocates and frees the same big tensors again and again, and
@@ -18,10 +18,12 @@ KEPT = 1 << 30
 
 @cache
 def keep() -> bool:
-    """From now on, keep up to ``KEPT`` free bytes in this process, and take big blocks from what is kept.
+    """Keep up to ``KEPT`` free bytes in this process from now on, for its next big blocks.
 
-    Only the first call does anything. Returns whether the C library took the settings; others than
-    glibc have none.
+    Only the first call does anything.
+
+    Returns:
+        Whether the C library took the settings; others than glibc have none.
     """
     if not sys.platform.startswith("linux"):
         return False

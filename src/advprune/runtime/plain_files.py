@@ -1,4 +1,4 @@
-"""Read what is on disk as plain values: of bounded size and depth, whatever the file says. Nothing in it is called."""
+"""Read files as plain values of bounded size and depth; nothing that a file says is called."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular file.
+    """Return the text of a regular file.
 
     Raises:
         ValueError: if it is none, or too large.
@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file.
+    """Return the value in a JSON file.
 
     Raises:
         ValueError: if it is no JSON, or nested too deeply.
@@ -41,7 +41,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text.
+    """Return the value of a JSON text.
 
     Raises:
         ValueError: as ``read_json``.
@@ -55,7 +55,9 @@ def parse_json(text: str) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text; what refers to itself, or to much of itself many times, is refused.
+    """Return the value of a YAML text.
+
+    A text that refers to itself, or many times to a large part of itself, is refused.
 
     Raises:
         ValueError: if it is no YAML, nested too deeply, or would grow beyond ``MOST`` values.
@@ -87,7 +89,7 @@ def _check_depth(value: Any) -> None:
 
 
 def _check_growth(text: str) -> None:
-    """Count the values with each alias as what it stands for, from the events, before anything is made of them."""
+    """Refuse a text that its aliases would blow up, before anything is made of it."""
     sizes: dict[str, int] = {}
     # of each open collection: its anchor, and how many values it has so far
     opened: list[list[Any]] = []

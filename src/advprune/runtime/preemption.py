@@ -1,8 +1,8 @@
-"""Asked to stop: SIGTERM, SIGUSR1 and SIGUSR2 end a command at the next safe point, so that it can go on later.
+"""Stop at a safe point when SIGTERM, SIGUSR1 or SIGUSR2 asks, so that the command can go on later.
 
 A cluster sends one of them before it takes a job's machine away, or its time is over. Training puts
-the stop off until its step is done and saved; everything else is left at once, as its files are
-whole at any instant.
+the stop off until its step is done and saved; everything else stops at once, as its files are whole
+at any instant.
 """
 
 import signal
@@ -15,7 +15,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(BaseException):
-    """The command was asked to stop, and nothing is lost. Not an ``Exception``: nobody is to catch it on the way.
+    """Signal that the command was asked to stop, with nothing lost.
+
+    It is no ``Exception``, so that nobody catches it on the way.
 
     Args:
         signum: the signal that asked.
@@ -29,12 +31,12 @@ class Stopped(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """Of the process, by the shell's custom."""
+        """Return the exit code of the process, by the shell's custom."""
         return 128 + self.signum
 
 
 class _Listener:
-    """What this process was asked, and whether it can stop right now."""
+    """Remember which signal this process received, and whether it can stop right now."""
 
     def __init__(self) -> None:
         self.listening, self.postponed = False, 0
@@ -50,7 +52,7 @@ _listener = _Listener()
 
 
 def listen() -> None:
-    """Take the three signals over, from now on and from whoever has them. Only a main thread can."""
+    """Handle the three signals from now on, whoever handled them before; only a main thread can."""
     if threading.current_thread() is threading.main_thread():
         _listener.listening, _listener.signum = True, None
         for number in SIGNALS:
@@ -58,20 +60,27 @@ def listen() -> None:
 
 
 def listen_again() -> None:
-    """Take them back from a library that put its own handlers there; nothing if ``listen`` was never called."""
+    """Take the signals back from a library that installed its own handlers.
+
+    It does nothing if ``listen`` was never called.
+    """
     if _listener.listening and threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, _listener)
 
 
 def asked() -> int | None:
-    """The signal that asked this process to stop, if one did."""
+    """Return the signal that asked this process to stop, or None."""
     return _listener.signum
 
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Inside, a signal is only noted: look at ``asked()``, save, and raise ``Stopped``. At the end, it is raised."""
+    """Inside, only note a signal: look at ``asked()``, save, and raise ``Stopped``.
+
+    Raises:
+        Stopped: at the end, if a signal came meanwhile and nobody has raised it.
+    """
     _listener.postponed += 1
     try:
         yield

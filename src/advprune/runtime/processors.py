@@ -1,4 +1,4 @@
-"""How many processors this process may use, which in a container or a SLURM job are fewer than the machine has."""
+"""Count the processors this process may use: in a container or SLURM job, fewer than there are."""
 
 import math
 import os
@@ -9,7 +9,10 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def affinity() -> list[int]:
-    """The processors that the system lets this process run on (``taskset``, SLURM, ``docker --cpuset-cpus``)."""
+    """Return the numbers of the processors that the system lets this process run on.
+
+    ``taskset``, SLURM and ``docker --cpuset-cpus`` set them.
+    """
     return (
         sorted(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -18,17 +21,24 @@ def affinity() -> list[int]:
 
 
 def usable_processors() -> int:
-    """How many this process may keep busy: those of its affinity, or the time that its cgroup gives it, if less."""
+    """Return how many processors this process may keep busy, at least 1.
+
+    They are those of its affinity, or fewer if its cgroup grants it less time.
+    """
     quota = cgroup_quota()
     allowed = len(affinity())
     return allowed if quota is None else max(min(allowed, math.ceil(quota)), 1)
 
 
 def cgroup_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
-    """Processors' worth of time that the cgroup allows (``docker --cpus``, Kubernetes' limits); None for no limit.
+    """Return how many processors' worth of time the cgroup allows; None for no limit.
 
-    Both versions of cgroups are read; of a group and those that it lies in, the smallest limit
-    counts.
+    ``docker --cpus`` and Kubernetes' limits set it. Both versions of cgroups are read; of a group
+    and its ancestors, the smallest limit counts.
+
+    Args:
+        root: where the cgroup filesystem is mounted.
+        membership: the file that lists this process's groups.
     """
     limits = [_v2(folder) for folder in _groups(root, membership, "")]
     limits += [_v1(folder) for folder in _groups(root / "cpu", membership, "cpu")]
@@ -36,7 +46,7 @@ def cgroup_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float |
 
 
 def _groups(root: Path, membership: Path, controller: str) -> list[Path]:
-    """Folders of this process's group and of those that it lies in; the root alone, if that is not known."""
+    """Return the folders of this process's group and its ancestors; the root alone if not known."""
     for line in _read(membership).splitlines():
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
@@ -55,7 +65,7 @@ def _v1(folder: Path) -> float | None:
 
 
 def _ratio(quota: str, period: str) -> float | None:
-    """Of microseconds in each period; no number, or -1, is no limit."""
+    """Divide allowed by period, both in microseconds; None, for no limit, unless both are numbers."""
     if not quota.isdigit() or not period.isdigit() or int(period) == 0:
         return None
     return int(quota) / int(period)

@@ -1,4 +1,4 @@
-"""The mark of a finished folder: the size and the checksum of each of its files, written last.
+"""Mark a folder as finished by a manifest of its files, their sizes and checksums, written last.
 
 So a file that was cut short, changed or lost later is noticed, and named, and what it belongs to
 can be made again. The checksum is CRC-32: against disks, not against people, and several times
@@ -20,7 +20,7 @@ RESULT = "result.json"
 
 
 def write_manifest(folder: Path) -> None:
-    """Mark the folder as finished; what a killed writer left beside its files goes first.
+    """Mark the folder as finished; remove first what a killed writer left in it.
 
     Raises:
         OSError: with the path, if the mark cannot be written.
@@ -34,7 +34,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the folder was ever finished."""
+    """Return whether the folder was ever finished."""
     return (folder / MARK).exists()
 
 
@@ -44,9 +44,10 @@ def unseal(folder: Path) -> None:
 
 
 def find_damage(folder: Path, *, read: bool, unread: Collection[str] = ()) -> str | None:
-    """What is wrong with a finished folder: a sentence that names the file; None if nothing is.
+    """Describe what is wrong with a finished folder, naming the file; None if nothing is.
 
     Args:
+        folder: of a finished stage.
         read: compare each file's checksum, and not its size alone. ``result.json``, which is small,
             always is.
         unread: names of files of which the size is enough all the same.

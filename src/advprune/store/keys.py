@@ -1,4 +1,4 @@
-"""A stage's key: a hash of what determines its result, and of nothing else.
+"""Compute a stage's key: a hash of what determines its result, and of nothing else.
 
 What only says where it runs never enters. Of what is called, the arguments are in, with the
 defaults of its signature (``store/signatures.py``); an option at its neutral value (null) is
@@ -79,7 +79,7 @@ TARGET = "_target_"
 
 
 def canonical(value: Any) -> Any:
-    """``value`` without nulls and what nothing looks at; numbers, and text that is one, in one spelling.
+    """Return ``value`` without nulls and idle options, each number in its one spelling.
 
     Nulls of what is called stay: where a null changes nothing, ``signatures.bound`` has left it
     out.
@@ -101,13 +101,18 @@ def canonical(value: Any) -> Any:
 
 
 def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, Any]:
-    """The options of a data set that decide which pixels are seen: in training, or in testing alone."""
+    """Return the options of a data set that decide which pixels a stage uses.
+
+    Args:
+        dataset: all options of the data set.
+        training: whether the stage trains; else only the test images count.
+    """
     dropped = WHERE | SUGGESTED | (TESTING_ONLY if training else TRAINING_ONLY)
     return {k: v for k, v in dataset.items() if k not in dropped}
 
 
 def identity(kind: str, options: dict[str, Any]) -> Any:
-    """The canonical options of a stage of this kind: what of them determines its result."""
+    """Return the canonical options of a stage: those that determine its result."""
     # their checksum is beside them
     own = {name: value for name, value in options.items() if name != "weights"}
     if "attack" in own:
@@ -120,7 +125,7 @@ def identity(kind: str, options: dict[str, Any]) -> Any:
 
 
 def without(node: Any, name: str) -> Any:
-    """The node without the options of this name, at any depth."""
+    """Return the node without the options of this name, at any depth."""
     if isinstance(node, list):
         return [without(inner, name) for inner in node]
     if isinstance(node, dict):
@@ -129,7 +134,13 @@ def without(node: Any, name: str) -> Any:
 
 
 def key(kind: str, options: dict[str, Any], parent: str | None) -> str:
-    """The key of a stage of this kind with these resolved options, made from the stage keyed ``parent``."""
+    """Return the key of a stage, 16 hexadecimal digits.
+
+    Args:
+        kind: of the stage, a name in ``RECIPES``.
+        options: resolved.
+        parent: key of the stage that it is made from.
+    """
     described = {
         "stage": kind,
         "recipe": RECIPES[kind],

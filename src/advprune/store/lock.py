@@ -1,4 +1,4 @@
-"""One maker a stage: a file lock, the name of who holds it, and what to do about a holder that gives no sign of life.
+"""Lock a stage's folder for one maker, and take over from a holder that gives no sign of life.
 
 The system frees the lock (``filelock``) of a process that dies. A network filesystem may not, when
 a whole host dies. So a holder touches a file beside the lock every ``BEAT`` seconds. A waiter that
@@ -33,21 +33,21 @@ BEAT, PATIENCE = 15.0, 600.0
 
 @dataclass(frozen=True)
 class Held:
-    """A lock that this process holds, or held."""
+    """Represent a lock that this process holds, or held."""
 
     folder: Path
     inode: int
 
     @property
     def ours(self) -> bool:
-        """Whether no other process has taken it over."""
+        """Return whether no other process has taken the lock over."""
         try:
             return (self.folder / LOCK).stat().st_ino == self.inode and _is_us(holder(self.folder))
         except FileNotFoundError:
             return False
 
     def check(self) -> None:
-        """Stop the maker that lost its lock.
+        """Stop a maker that has lost its lock.
 
         Raises:
             UserError: naming the process that has it.
@@ -63,7 +63,15 @@ class Held:
 
 @contextmanager
 def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
-    """Hold the folder's lock; ``waiting(seconds)`` is called every five seconds while another process has it."""
+    """Hold the folder's lock, waiting for another holder or replacing a dead one.
+
+    Args:
+        folder: to be locked; it must exist.
+        waiting: called with the seconds waited so far, every five seconds.
+
+    Yields:
+        The lock.
+    """
     # 0.1 s, which a command that finds all it wants need not spend
     from filelock import (
         FileLock,
@@ -100,7 +108,7 @@ def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
 
 
 def holder(folder: Path) -> dict[str, Any]:
-    """Who wrote its name beside the lock last: ``host``, ``pid`` and ``since``; empty if nobody."""
+    """Return who wrote its name beside the lock (``host``, ``pid``, ``since``), or an empty dict."""
     try:
         found = read_json(folder / HOLDER)
     except (OSError, ValueError):
@@ -109,7 +117,7 @@ def holder(folder: Path) -> dict[str, Any]:
 
 
 def told(who: dict[str, Any]) -> str:
-    """A holder in words."""
+    """Describe a holder for a message."""
     return (
         f"process {who['pid']} on {who['host']}"
         if {"pid", "host"} <= who.keys()
@@ -118,7 +126,7 @@ def told(who: dict[str, Any]) -> str:
 
 
 class _Watch:
-    """What a waiter sees of a holder."""
+    """Watch a lock's files for signs of life of its holder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -136,7 +144,7 @@ class _Watch:
         return lock.st_ino, beside.st_ino, beside.st_mtime_ns
 
     def look(self) -> None:
-        """Take the lock's file away if its holder has not moved for too long."""
+        """Take the lock's file away if its holder has given no sign for too long."""
         sign = self._sign()
         if sign != self.seen:
             self.seen, self.since = sign, time.monotonic()

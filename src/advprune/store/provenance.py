@@ -1,4 +1,4 @@
-"""What made a number: code version, package versions, hardware, time."""
+"""Record what made a number: code version, package versions, hardware, time."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ SOURCES = ("*.py", "*.yaml", "*.yml", "*.toml", "*.json")
 
 @cache
 def code_version() -> str:
-    """Name the code: the commit of its checkout, and ``+`` with a hash of what was changed; else the package's version.
+    """Return the checkout's commit, with ``+`` and a hash of changes, or the package's version.
 
     Two trees that were changed in different ways have different names.
     """
@@ -64,7 +64,7 @@ def _git(folder: Path, *words: str) -> bytes:
 
 @cache
 def code_checksum() -> str:
-    """SHA-256 of this package's source files."""
+    """Return the SHA-256 of this package's source files."""
     digest = hashlib.sha256()
     root = Path(__file__).parents[1]
     for path in sorted(root.rglob("*.py")):
@@ -80,7 +80,11 @@ def _version(package: str) -> str:
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """Return the facts of this process that go beside every result; ``command`` is what makes it again."""
+    """Return the facts of this process that are kept with every result.
+
+    Args:
+        command: what makes the result again.
+    """
     import torch
 
     return {

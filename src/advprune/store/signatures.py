@@ -1,8 +1,8 @@
-"""The arguments that a configuration node calls its ``_target_`` with, read from source: nothing is imported for it.
+"""Read from source the arguments with which a configuration node calls its ``_target_``.
 
-So a deleted option, which leaves its target at the default of its signature, is known for what it
-is, in the second in which a finished job is found. What source does not tell (a decorated function,
-a computed default) is imported.
+So a deleted option, which leaves its target at the default of its signature, is understood without
+importing torch, in the second in which a finished job is found. What source does not tell (a
+decorated function, a computed default) is imported.
 """
 
 import ast
@@ -18,15 +18,15 @@ Defaults = dict[str, Any]
 
 
 class UntoldError(Exception):
-    """Source alone does not tell a signature."""
+    """Signal that source alone does not tell a signature."""
 
 
 def bound(node: Any) -> Any:
-    """The node with the defaults of what it calls filled in, at any depth.
+    """Return the node with the defaults of what it calls filled in, at any depth.
 
     A null stays where the default is something else; where null is the default, or no argument at
-    all (an option that the frame reads), it is left out, so that it is one with an option that is
-    not given.
+    all (an option that the harness reads), it is left out, so that it is the same as an option that
+    is not set.
     """
     if isinstance(node, list):
         return [bound(inner) for inner in node]
@@ -47,7 +47,7 @@ def bound(node: Any) -> Any:
 
 
 def _plain(value: Any) -> bool:
-    """Whether a default can stand in a configuration, and says something there."""
+    """Return whether a default can be written in a configuration, and says something there."""
     if isinstance(value, list | tuple):
         return all(inner is None or _plain(inner) for inner in value)
     return isinstance(value, bool | int | float | str)
@@ -55,7 +55,11 @@ def _plain(value: Any) -> bool:
 
 @cache
 def defaults(dotted: str) -> Defaults:
-    """The arguments with a default of what this path names, and their defaults; empty if there is no such thing."""
+    """Return the arguments that have a default, with it; empty if the path names nothing.
+
+    Args:
+        dotted: path of a function or class, such as ``advprune.attacks.pgd.pgd``.
+    """
     try:
         return _told(*_parsed(dotted))
     except UntoldError:
@@ -63,7 +67,7 @@ def defaults(dotted: str) -> Defaults:
 
 
 def _parsed(dotted: str) -> tuple[ast.Module, str]:
-    """The module that a path is in, and the name of it there."""
+    """Parse the module of a dotted path; return it and the name inside it."""
     module, _, name = dotted.rpartition(".")
     try:
         spec = importlib.util.find_spec(module) if module else None
@@ -88,7 +92,7 @@ def _told(module: ast.Module, name: str) -> Defaults:
 
 
 def _of_class(module: ast.Module, node: ast.ClassDef) -> Defaults:
-    """Of its ``__init__``, of its fields if it is a dataclass, or of the class it comes from."""
+    """Read ``__init__``, a dataclass's fields, or the base class."""
     for inner in node.body:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
             return _of_function(module, inner)
@@ -121,7 +125,7 @@ def _of_function(module: ast.Module, node: ast.FunctionDef) -> Defaults:
 
 
 def _value(module: ast.Module, node: ast.expr | None) -> Any:
-    """What is written; of the name of a function, the node itself: it is no null, and stands in no configuration."""
+    """Evaluate a default; a function's name stays a node, which no configuration can hold."""
     assert node is not None
     try:
         return ast.literal_eval(node)
@@ -142,7 +146,7 @@ def _value(module: ast.Module, node: ast.expr | None) -> Any:
 
 
 def _imported(dotted: str) -> Defaults:
-    """Of the thing itself; a path that names nothing is refused at the door, in its own words."""
+    """Ask the imported object; a path that names nothing is refused later, by ``validate``."""
     module, _, name = dotted.rpartition(".")
     try:
         found = inspect.signature(

@@ -1,4 +1,7 @@
-"""A stage and a plan as values: what is made, from what, and under which key. No torch, so that asking is quick."""
+"""Describe stages and plans as values: what is made, from what, under which key.
+
+There is no torch here, so that the store can be asked at once.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +16,15 @@ JOBS = frozenset({"seed", "batch_size", "val_images", "repeats"})
 
 @dataclass(frozen=True)
 class Stage:
-    """One cacheable step: its kind, the resolved options that decide its result, and what it is made from.
+    """Describe one cacheable step of a job.
 
-    The options are those that things are called with: defaults that no option says are filled in.
+    Its options hold every argument that something is called with: defaults are filled in.
+
+    Attributes:
+        kind: ``dense``, ``pruned``, ``finetuned``, ``quantized``, ``evaluated`` or ``examples``.
+        options: resolved, those that decide the result.
+        parent: the stage that it is made from; None at the root.
+        examples: of a transfer attack, the stage whose examples are evaluated.
     """
 
     kind: str
@@ -37,19 +46,26 @@ class Stage:
 
     @cached_property
     def key(self) -> str:
-        """See ``store/keys.py``."""
+        """Return the name of the stage's folder; see ``store/keys.py``."""
         made_with = {"examples": self.examples.key} if self.examples else {}
         return key(self.kind, self.options | made_with, self.parent.key if self.parent else None)
 
     def line(self) -> "list[Stage]":
-        """All it is made from, first things first and each once, and itself."""
+        """Return all stages that this one is made from, earliest first, each once, and itself."""
         before = [stage.line() for stage in (self.parent, self.examples) if stage is not None]
         return list({stage.key: stage for line in [*before, [self]] for stage in line}.values())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one job needs. ``final`` is what is attacked, ``dense`` its unpruned parent (the same for ``train.py``)."""
+    """List the stages that one job needs.
+
+    Attributes:
+        dense: the unpruned parent.
+        final: the network that is attacked; of ``train.py`` the same as ``dense``.
+        evaluated_dense: the parent's evaluation.
+        evaluated: the evaluation of ``final``.
+    """
 
     dense: Stage
     final: Stage
@@ -57,6 +73,6 @@ class Plan:
     evaluated: Stage
 
     def stages(self) -> list[Stage]:
-        """All stages in the order they are made, each once."""
+        """Return all stages in the order in which they are made, each once."""
         chain = self.evaluated_dense.line() + self.evaluated.line()
         return list({stage.key: stage for stage in chain}.values())

@@ -1,4 +1,4 @@
-"""The store: one folder a finished stage, found again by its key.
+"""Keep finished stages on disk: one folder each, found again by its key.
 
 Safe for many processes: a stage is made under a file lock (``lock.py``); the mark ``complete`` is
 written last, with an atomic rename, so nobody sees half a stage. The mark knows the other files, so
@@ -33,7 +33,7 @@ UNREAD = frozenset({"last.safetensors", "best.safetensors"})
 
 
 class Store:
-    """Finished stages under ``root``; ``root/journal.jsonl`` tells what was found and what was made."""
+    """Keep finished stages under ``root``; ``root/journal.jsonl`` lists what was found and made."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
@@ -41,14 +41,15 @@ class Store:
         self.told: set[str] = set()
 
     def folder(self, stage: "Stage") -> Path:
-        """Where this stage is, or will be."""
+        """Return where this stage is, or will be."""
         return self.root / stage.kind / stage.key
 
     def done(self, stage: "Stage", *, read: bool = False) -> bool:
-        """Whether the stage is finished, and its files are all there in their sizes.
+        """Return whether the stage is finished, with all its files in their sizes.
 
         Args:
-            read: hold each file that others are made from against its checksum as well.
+            stage: to look up.
+            read: also compare each file that others are made from with its checksum.
         """
         folder = self.folder(stage)
         if not is_complete(folder):
@@ -61,7 +62,7 @@ class Store:
         return wrong is None
 
     def result(self, stage: "Stage") -> dict[str, Any]:
-        """What a finished stage wrote down about itself.
+        """Return what a finished stage wrote about itself.
 
         Raises:
             UserError: if its ``result.json`` cannot be read; the message names it and how to have
@@ -76,14 +77,18 @@ class Store:
             ) from None
 
     def begin(self, stage: "Stage") -> None:
-        """From here on the stage is unfinished to everybody; to be called with the stage claimed."""
+        """Mark a stage that this process has claimed as unfinished, from here on and to everybody.
+
+        Raises:
+            UserError: if another process took the stage over meanwhile.
+        """
         folder = self.folder(stage)
         self._still_ours(stage)
         unseal(folder)
         (folder / WORK).mkdir(exist_ok=True)
 
     def finish(self, stage: "Stage", result: dict[str, Any]) -> None:
-        """Write the result and then the mark; the scratch folder goes last, when it is no longer needed.
+        """Write the result, then the mark; remove the scratch folder last, when nobody needs it.
 
         Raises:
             UserError: if another process took the stage over meanwhile.
@@ -99,7 +104,7 @@ class Store:
             self.held[stage.key].check()
 
     def note(self, stage: "Stage", event: str, **facts: Any) -> None:
-        """Append a line to the journal; lines of one write each, so that processes do not mix theirs."""
+        """Append a line to the journal, in one write, so that processes do not mix theirs."""
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
             "event": event,
@@ -112,11 +117,16 @@ class Store:
 
     @contextmanager
     def claim(self, stage: "Stage", *, waiting: Any) -> Iterator[Path]:
-        """Hold the stage's lock; ``waiting(seconds)`` is called now and then while another process has it.
+        """Hold the stage's lock while it is made.
+
+        Inside, nothing is written into the folder once another process has taken it over.
+
+        Args:
+            stage: to be made.
+            waiting: called with the seconds waited so far, while another process holds it.
 
         Yields:
-            The stage's folder. Within, nothing is written into it once another process has taken it
-            over.
+            The stage's folder.
         """
         folder = self.folder(stage)
         folder.mkdir(parents=True, exist_ok=True)

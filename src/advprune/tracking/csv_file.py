@@ -1,4 +1,4 @@
-"""The default logger: ``metrics.csv`` in the job's folder, one line a number."""
+"""Log to ``metrics.csv`` in the job's folder, one line a number; the default logger."""
 
 import csv
 from typing import Any, TextIO
@@ -9,7 +9,7 @@ FILE = "metrics.csv"
 
 
 class CsvFile(Logger):
-    """Columns ``name, epoch, step, value``; what has no epoch, such as a result, leaves these two empty.
+    """Write the columns ``name, epoch, step, value``; a result leaves epoch and step empty.
 
     A line a number, because stages have different curves: ``pandas.read_csv(…).pivot(…)`` makes
     columns of them.
@@ -20,7 +20,7 @@ class CsvFile(Logger):
         self.writer: Any = None
 
     def open(self, job: Job) -> None:
-        """Begin the file anew: all of the job's curves follow, those of an earlier, killed attempt too."""
+        """Begin the file anew: all of the job's curves follow, those of a killed attempt too."""
         job.output.mkdir(parents=True, exist_ok=True)
         (job.output / FILE).unlink(missing_ok=True)  # a link in its place is not written through
         self.file = (job.output / FILE).open("x", newline="")
@@ -28,7 +28,7 @@ class CsvFile(Logger):
         self._write([("name", "epoch", "step", "value")])
 
     def point(self, stage: str, row: Row) -> None:
-        """A line for each number."""
+        """Write a line for each number."""
         at = (row["epoch"], row["step"])
         self._write(
             (f"{stage}/{name}", *at, value)
@@ -37,14 +37,14 @@ class CsvFile(Logger):
         )
 
     def finished(self, found: Finished) -> None:
-        """Per-layer sparsity."""
+        """Write per-layer sparsity."""
         self._write(
             (f"sparsity/{found.stage}/{name}", "", "", share)
             for name, share in found.layers.items()
         )
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
-        """The numbers of the table."""
+        """Write the numbers of the table."""
         self._write((name, "", "", value) for name, value in numbers(row).items())
 
     def close(self, *, failed: bool) -> None:

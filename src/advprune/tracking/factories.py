@@ -1,4 +1,4 @@
-"""The members of ``conf/logger``. None asks a question, waits for a network, or lets a job fail."""
+"""Make the loggers of ``conf/logger``: none asks a question, waits for a network, or fails a job."""
 
 from typing import Literal
 
@@ -9,12 +9,12 @@ from advprune.tracking.wandb_run import WandbRun
 
 
 def csv() -> Logger:
-    """``metrics.csv`` in the job's folder."""
+    """Write ``metrics.csv`` in the job's folder."""
     return CsvFile()
 
 
 def tensorboard() -> Logger:
-    """TensorBoard's event files in the job's folder."""
+    """Write TensorBoard's event files in the job's folder."""
     return TensorBoardEvents()
 
 
@@ -27,10 +27,11 @@ def wandb(
     folder: str | None = None,
     checkpoints: bool = False,
 ) -> Logger:
-    """A W&B run.
+    """Log to a Weights & Biases run.
 
     Args:
-        project, entity: where it is sent.
+        project: where the run is sent.
+        entity: W&B's account or team; None is the user's default.
         mode: None is online if there is an API key and the host answers, else offline.
         group: None is the grid's own words.
         folder: where its files wait, in a folder ``wandb``; None is beside the store.

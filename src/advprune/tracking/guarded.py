@@ -1,4 +1,4 @@
-"""A logger that cannot fail a job, and that a job's other processes can call."""
+"""Wrap a logger so that it cannot fail a job, and that a job's other processes can call it."""
 
 import logging
 from pathlib import Path
@@ -12,12 +12,13 @@ log = logging.getLogger(__name__)
 
 
 class Guarded(Logger):
-    """Another logger, which is left out from its first failure on: a job is not lost because its curves are.
+    """Pass calls on to another logger until it first fails: a job is not lost with its curves.
 
-    Sent to another process, it arrives there as one that calls back to this.
+    Pickled into another process, it arrives there as a relay that calls back to this one.
 
     Raises:
-        UserError: of ``open`` alone: a logger that cannot be had is told before anything is made.
+        UserError: of ``open`` alone: a logger that cannot be had is reported before anything is
+            made.
     """
 
     def __init__(self, inner: Logger) -> None:
@@ -30,27 +31,35 @@ class Guarded(Logger):
         return Guarded, (self._switchboard.relay(),)
 
     def open(self, job: Job) -> None:
+        """Begin; see ``Logger.open``."""
         self._tell("open", job)
 
     def begin(self) -> None:
+        """Announce that stages will be made; see ``Logger.begin``."""
         self._tell("begin")
 
     def point(self, stage: str, row: Row) -> None:
+        """Log one point of a curve; see ``Logger.point``."""
         self._tell("point", stage, row)
 
     def knows(self, row: dict[str, Any]) -> bool:
+        """Return whether this result is logged already; True once the logger has failed."""
         return self.inner is None or bool(self._tell("knows", row))
 
     def finished(self, found: Finished) -> None:
+        """Log a finished stage; see ``Logger.finished``."""
         self._tell("finished", found)
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
+        """Log the job's row; see ``Logger.result``."""
         self._tell("result", row, stages)
 
     def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
+        """Log a grid's table; see ``Logger.grid``."""
         self._tell("grid", rows, files)
 
     def close(self, *, failed: bool) -> None:
+        """End the logger, and stop taking calls of other processes."""
         self._tell("close", failed=failed)
         if self._switchboard is not None:
             self._switchboard.close()

@@ -1,8 +1,8 @@
-"""What a logger is told of a job, the same names for all of them, and that it may fail without the job failing.
+"""Define what a logger receives of a job, and the names under which all loggers show it.
 
 Names: ``<stage>/<curve>`` over ``<stage>/epoch``, with the curves of ``modules/curves.py``;
 ``<stage>/<number>`` of a finished evaluation; ``sparsity/<stage>/<tensor>``; ``examples/<stage>``;
-and, bare, the columns of the table.
+and, bare, the columns of the table. A logger may fail without the job failing (``guarded.py``).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ CURVES = "curves.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What is known of a job before anything is made.
+    """Describe a job before anything is made.
 
     Attributes:
         id: the key of what is evaluated; the same for the same job, whenever and wherever it is
@@ -46,7 +46,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Finished:
-    """A stage that is in the store, made by this job or found.
+    """Describe a stage that is in the store, made by this job or found.
 
     Attributes:
         stage: its name, see ``Job.stages``.
@@ -60,51 +60,60 @@ class Finished:
 
     @property
     def layers(self) -> dict[str, float]:
-        """The counted share of zeros in each tensor, if the stage prunes or keeps pruned."""
+        """Return the counted share of zeros in each tensor; empty if nothing is pruned."""
         return self.result.get("layers") or {}
 
     @property
     def examples(self) -> Path | None:
-        """The picture of attacked images, if there is one."""
+        """Return the picture of attacked images, if there is one."""
         path = self.folder / "examples.png"
         return path if path.exists() else None
 
 
 class Logger:
-    """Loggers override what they have a place for; this one keeps nothing."""
+    """Keep nothing; loggers override the events that they have a place for."""
 
     def open(self, job: Job) -> None:
         """Begin; called once, before the others."""
 
     def begin(self) -> None:
-        """Stages will be made: time to set up what takes seconds, before the first stage's clock runs."""
+        """Set up what takes seconds: stages will be made, and no stage's clock runs yet."""
 
     def point(self, stage: str, row: Row) -> None:
-        """One point of a stage's curves; ``row`` has ``epoch`` (a fraction within one), ``step`` and what was measured.
+        """Log one point of a stage's curves.
 
-        Points of a stage made earlier, here or elsewhere, come first: a job that goes on tells its
-            curves whole.
+        Points of a stage made earlier, here or elsewhere, come first: a job that goes on logs its
+        curves whole.
+
+        Args:
+            stage: its name, see ``Job.stages``.
+            row: ``epoch`` (a fraction within one), ``step`` and what was measured.
         """
 
     def knows(self, row: dict[str, Any]) -> bool:
-        """Whether just this result of this job was told before, and need not be again."""
+        """Return whether exactly this result of this job was logged before."""
         return False
 
     def finished(self, found: Finished) -> None:
-        """What a finished stage says of itself."""
+        """Log what a finished stage says of itself."""
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
-        """The job's row of the table; ``stages`` are all of its stages."""
+        """Log the job's row of the table; ``stages`` are all of its stages."""
 
     def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
-        """The table of a finished grid and its files; the "job" of ``open`` is then the grid."""
+        """Log a finished grid's table and files; ``open`` was called with the grid as its job."""
 
     def close(self, *, failed: bool) -> None:
-        """The end of the job; always called."""
+        """End; always called."""
 
 
 def numbers(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of a row or a result, an interval as two: ``robust_acc_low``, ``robust_acc_high``."""
+    """Return the numbers of a row or a result, an interval as two: ``…_low`` and ``…_high``.
+
+    Args:
+        row: of the table, or a ``result.json``.
+        prefix: put before each name.
+    """
     found: dict[str, float] = {}
     for name, value in row.items():
         if isinstance(value, int | float) and not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""A job's logger in the processes it starts: its ranks tell theirs, which is in the process of the job."""
+"""Forward the log calls of a job's ranks to the logger in the process that started them."""
 
 import os
 import threading
@@ -13,10 +13,11 @@ PATIENCE = 1800.0
 
 
 class Relay(Logger):
-    """Says to another process's logger what a stage has to say; each word is answered, so their order is kept.
+    """Forward calls to another process's logger; each is answered, so that their order is kept.
 
     Args:
-        address, key: of a ``Switchboard``.
+        address: of a ``Switchboard``.
+        key: its authentication key.
     """
 
     def __init__(self, address: Any, key: bytes) -> None:
@@ -24,11 +25,11 @@ class Relay(Logger):
         self.line: Connection | None = None
 
     def point(self, stage: str, row: Row) -> None:
-        """Passed on."""
+        """Forward one point of a curve."""
         self._say("point", stage, row)
 
     def finished(self, found: Finished) -> None:
-        """Passed on."""
+        """Forward a finished stage."""
         self._say("finished", found)
 
     def _say(self, event: str, *args: Any) -> None:
@@ -45,7 +46,7 @@ class Relay(Logger):
 
 
 class Switchboard:
-    """Where relays call; ``logger`` is told what they say."""
+    """Receive the calls of relays and make them on ``logger``."""
 
     def __init__(self, logger: Logger) -> None:
         self.logger, self.key = logger, os.urandom(16)
@@ -53,7 +54,7 @@ class Switchboard:
         threading.Thread(target=self._answer, daemon=True).start()
 
     def relay(self) -> Relay:
-        """One to give to another process."""
+        """Return a relay that another process can use."""
         return Relay(self.listener.address, self.key)
 
     def close(self) -> None:

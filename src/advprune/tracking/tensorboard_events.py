@@ -1,4 +1,4 @@
-"""TensorBoard's event files in the job's folder, under the names that W&B gets."""
+"""Write TensorBoard's event files in the job's folder, under the names that W&B gets."""
 
 import json
 from typing import Any
@@ -8,10 +8,10 @@ from advprune.tracking.logger import Finished, Job, Logger, Row, numbers
 
 
 class TensorBoardEvents(Logger):
-    """``tensorboard --logdir multirun`` shows all jobs; a curve's axis is its step, for TensorBoard has no other."""
+    """Write events that ``tensorboard --logdir multirun`` shows; a curve's axis is its step."""
 
     def open(self, job: Job) -> None:
-        """Begin; points of an earlier attempt in the same folder are superseded.
+        """Begin the events; points of an earlier attempt in the same folder are superseded.
 
         Raises:
             UserError: if tensorboard is not installed.
@@ -28,13 +28,13 @@ class TensorBoardEvents(Logger):
         self.writer.add_text("config", _block(job.config))
 
     def point(self, stage: str, row: Row) -> None:
-        """A scalar for each number."""
+        """Write a scalar for each number."""
         for name, value in row.items():
             if name != "step":
                 self.writer.add_scalar(f"{stage}/{name}", value, int(row["step"]))
 
     def finished(self, found: Finished) -> None:
-        """Per-layer sparsity, and attacked images."""
+        """Write per-layer sparsity and attacked images."""
         for name, share in found.layers.items():
             self.writer.add_scalar(f"sparsity/{found.stage}/{name}", share, 0)
         if found.examples is not None:
@@ -45,7 +45,7 @@ class TensorBoardEvents(Logger):
             self.writer.add_image(f"examples/{found.stage}", pixels, dataformats="HWC")
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
-        """The table's numbers, and the whole row as text."""
+        """Write the table's numbers, and the whole row as text."""
         for name, value in numbers(row).items():
             self.writer.add_scalar(name, value, 0)
         self.writer.add_text("table", _block(row))
@@ -57,7 +57,7 @@ class TensorBoardEvents(Logger):
 
 
 def _block(values: Any) -> str:
-    """Text as TensorBoard's Markdown shows it unchanged: indented."""
+    """Indent JSON so that TensorBoard's Markdown shows it unchanged."""
     return "\n".join(
         "    " + line for line in json.dumps(values, indent=1, default=str).splitlines()
     )

@@ -1,4 +1,4 @@
-"""The runs W&B keeps on disk: who writes which, what a killed job left, and what was told before."""
+"""Manage the runs that W&B keeps on disk: who writes which, and what earlier attempts left."""
 
 import hashlib
 import json
@@ -16,11 +16,16 @@ SETTLED = 60.0
 
 
 class Folder:
-    """``multirun/wandb``, where ``wandb sync multirun/wandb`` finds all jobs.
+    """Manage ``multirun/wandb``, where ``wandb sync multirun/wandb`` finds all jobs.
 
-    A job that goes on, or is found, tells its run again from the start, under the same id, so what
-    earlier attempts left says nothing more. And one file that a kill left without its first record
-    keeps ``wandb sync`` from sending any (0.31: without a word, exit 0). Both are set aside.
+    A job that goes on, or is found in the store, logs its run again from the start, under the same
+    id, so the files of earlier attempts add nothing. And one file that a kill left without its
+    first record keeps ``wandb sync`` from sending any (0.31: without a word, exit 0). Both are set
+    aside.
+
+    Args:
+        shared: the folder of all outputs.
+        identity: the run's id.
     """
 
     def __init__(self, shared: Path, identity: str) -> None:
@@ -29,12 +34,12 @@ class Folder:
         self._lock: Any = None
 
     def claim(self) -> bool:
-        """Become the run's only writer, until ``release``; False if another process is."""
+        """Become the run's only writer, until ``release``; return False if another process is."""
         self._lock = self._free_lock(self.id)
         return self._lock is not None
 
     def _free_lock(self, identity: str) -> Any:
-        """The held lock of a run, or None if another process holds it."""
+        """Acquire and return the lock of a run; None if another process holds it."""
         from filelock import FileLock, Timeout
 
         locks = self.root / "locks"
@@ -47,22 +52,22 @@ class Folder:
         return lock
 
     def release(self) -> None:
-        """Let the next one write."""
+        """Let another process write."""
         if self._lock is not None:
             self._lock.release()
 
     def runs(self) -> list[Path]:
-        """Folders of this run, oldest first."""
+        """Return the folders of this run, oldest first."""
         return sorted(self.root.glob(f"*run-*-{self.id}"))
 
     def set_aside(self) -> None:
-        """Put away what earlier attempts at this run wrote and nobody has sent."""
+        """Move away what earlier attempts at this run wrote and nobody has sent."""
         for run in self.runs():
             if run.name.startswith("offline-") and not any(run.glob("*.synced")):
                 self._away(run)
 
     def set_empty_aside(self) -> None:
-        """Put away runs of any job that died before they had anything to send."""
+        """Move away runs of any job that died before they had anything to send."""
         for file in self.root.glob("offline-run-*/run-*.wandb"):
             if not _empty(file):
                 continue
@@ -76,7 +81,7 @@ class Folder:
         run.rename(self.root / REPLACED / run.name)
 
     def told(self, content: Any) -> bool:
-        """Whether just this was told already, and is still there."""
+        """Return whether exactly this content was logged already, and is still on disk."""
         try:
             known = json.loads(self._note.read_text())
         except (OSError, ValueError):
@@ -85,7 +90,7 @@ class Folder:
         return known["digest"] == _digest(content) and any(not _empty(file) for file in files)
 
     def remember(self, content: Any, run: Path) -> None:
-        """Note that this was told, in this folder."""
+        """Note that this content was logged, in this folder."""
         self._note.parent.mkdir(exist_ok=True)
         part = self._note.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps({"digest": _digest(content), "run": run.name}))
@@ -97,7 +102,7 @@ class Folder:
 
 
 def _empty(file: Path) -> bool:
-    """Whether its process died before it wrote a record."""
+    """Return whether a run's process died before it wrote a record."""
     now = file.stat()
     return now.st_size <= EMPTY and time.time() - now.st_mtime > SETTLED
 

@@ -1,4 +1,4 @@
-"""Whether W&B can be reached and would let us in, found out without a prompt and without a long wait."""
+"""Find out, without a prompt or a long wait, whether W&B can be reached and would accept us."""
 
 import netrc
 import os
@@ -16,7 +16,7 @@ CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
 
 
 def logged_in(url: str) -> bool:
-    """Whether W&B would find credentials for the server at ``url``: in the environment or in the netrc file."""
+    """Return whether the environment or the netrc file has credentials for the server at ``url``."""
     if any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
         return True
     host = urlsplit(url).netloc
@@ -29,7 +29,10 @@ def logged_in(url: str) -> bool:
 
 
 def reachable(url: str) -> bool:
-    """Whether the host answers; a thread asks, for looking up a name cannot be told to hurry."""
+    """Return whether the host answers within ``PATIENCE`` seconds.
+
+    A thread asks, because looking up a name cannot be told to hurry.
+    """
     answered = threading.Event()
     threading.Thread(target=_ask, args=(url, answered), daemon=True).start()
     return answered.wait(PATIENCE)
@@ -47,7 +50,7 @@ def _ask(url: str, answered: threading.Event) -> None:
 
 
 def mode(wanted: str | None, url: str) -> tuple[str, str | None]:
-    """``online``, ``offline`` or ``disabled``, and a sentence if it is not what was wanted.
+    """Return ``online``, ``offline`` or ``disabled``, and why if it is not what was asked for.
 
     Args:
         wanted: the option ``logger.mode``; None takes ``WANDB_MODE``, or else online if there is an

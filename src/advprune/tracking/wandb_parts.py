@@ -1,4 +1,4 @@
-"""What a W&B run is given, made of a row of the table and of the files of a stage."""
+"""Select what a W&B run is given of a table row and of a stage's files."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ PASSING = frozenset({"made", "found", "this_command", "files"})
 
 
 def lasting(row: dict[str, Any]) -> dict[str, Any]:
-    """What of a row is the same whenever its result is looked at."""
+    """Return the part of a row that is the same whenever its result is looked up."""
     return {name: value for name, value in row.items() if name not in PASSING}
 
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:
-    """What of a row fits into cells, an interval as two."""
+    """Return the part of a row that fits into table cells, an interval as two."""
     kept = lasting(row)
     words = {name: value for name, value in kept.items() if isinstance(value, str | bool)}
     return words | {"doubts": "; ".join(kept.get("doubts") or [])} | numbers(kept)
 
 
 def add(artifact: Any, stage: Finished, *names: str) -> None:
-    """Files of the store as they lie there: they do not change, so no copy is made."""
+    """Add a stage's files to an artifact without a copy, as files of the store do not change."""
     for name in names:
         if (stage.folder / name).exists():
             artifact.add_file(

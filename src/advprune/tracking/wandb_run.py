@@ -1,8 +1,8 @@
-"""Weights & Biases: one run a job, under an id made from the job's key, told whole by whichever attempt is the last.
+"""Log a job to Weights & Biases: one run a job, its id made from the job's key.
 
 W&B gives a run that is begun again under its id the new history in place of the old (no
-``resume``). So nothing splits: each attempt first tells what the store and the checkpoint know and
-then goes on.
+``resume``). So nothing splits: each attempt first logs what the store and the checkpoint know and
+then goes on, and the last attempt's run is whole.
 """
 
 import json
@@ -26,7 +26,7 @@ FLUSH = 2.0
 
 
 class WandbRun(Logger):
-    """See ``loggers.wandb`` for the options."""
+    """Log to one W&B run; ``factories.wandb`` describes the options."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class WandbRun(Logger):
         self.told: list[Any] | None = None
 
     def open(self, job: Job) -> None:
-        """Become the writer of the job's run; the run itself begins with the first thing there is to tell."""
+        """Become the only writer of the job's run; the run begins with the first thing to log."""
         self.job = job
         if (self.mode or os.environ.get("WANDB_MODE")) == "disabled":
             return
@@ -62,16 +62,16 @@ class WandbRun(Logger):
         self._begun()
 
     def point(self, stage: str, row: Row) -> None:
-        """A point over ``<stage>/epoch``."""
+        """Log a point over ``<stage>/epoch``."""
         if self._begun():
             self.run.log({f"{stage}/{name}": value for name, value in row.items()})
 
     def knows(self, row: dict[str, Any]) -> bool:
-        """Whether the files of a run that ended with this row lie here, or it is another process's to tell."""
+        """Return whether a run that ended with this row is on disk, or another process's to log."""
         return self.folder is None or self.folder.told(self._content(row))
 
     def finished(self, found: Finished) -> None:
-        """Per-layer sparsity as numbers and as bars, attacked images, and an evaluation's numbers."""
+        """Log per-layer sparsity, attacked images, and an evaluation's numbers."""
         if not self._begun():
             return
         import wandb
@@ -93,7 +93,7 @@ class WandbRun(Logger):
             self.run.summary.update(numbers(found.result, f"{found.stage}/"))
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
-        """The row as summary, as table and, with the records, as artifact; the weights too if asked."""
+        """Log the row as summary, table and artifact with the records; the weights too if asked."""
         if not self._begun():
             return
         assert self.folder is not None
@@ -117,7 +117,7 @@ class WandbRun(Logger):
         self.told = self._content(row)
 
     def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
-        """A run of type ``grid`` with the table, which is an artifact, too."""
+        """Log a grid's table as a run of type ``grid``, and its files as an artifact."""
         told = [self._content(row) for row in rows]
         if self.folder is None or self.folder.told(told) or not self._begun():
             return
@@ -139,7 +139,7 @@ class WandbRun(Logger):
         self.told = told
 
     def close(self, *, failed: bool) -> None:
-        """End the run, waiting no longer than ``END`` for the network."""
+        """End the run, waiting no longer than ``END`` seconds for the network."""
         if self.run is not None:
             self.run.finish(exit_code=int(failed))
         if self.folder is not None:
@@ -172,7 +172,7 @@ class WandbRun(Logger):
         self.run.log_artifact(artifact)
 
     def _begun(self) -> bool:
-        """Begin the run if it has not; False if it is another process's."""
+        """Begin the run if it has not begun; return False if it is another process's."""
         if self.folder is None:
             return False
         if self.run is None:
