@@ -1,7 +1,6 @@
-"""Hydra's own sweeper, which looks for finished jobs before it launches the others.
+"""Register Hydra's own sweeper with a launcher that skips finished jobs.
 
-Hydra loads a sweeper from this namespace alone; what it does is in
-``advprune.launch.skip_finished``.
+Hydra loads a sweeper from this namespace alone; ``advprune.launch.skip_finished`` does the work.
 """
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -10,7 +9,7 @@ from omegaconf import DictConfig
 
 
 class FoundFirst(BasicSweeper):
-    """The jobs, globs, ranges and groups of ``-m`` are Hydra's; only the launcher gets fewer jobs."""
+    """Sweep as Hydra does over jobs, globs, ranges and groups; the launcher gets fewer jobs."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -23,4 +22,4 @@ class FoundFirst(BasicSweeper):
         self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def validate_batch_is_legal(self, batch: object) -> None:
-        """Left out: each job is composed once, by the look or by the launcher, and not once more beforehand."""
+        """Check nothing: the look or the launcher composes each job, and once is enough."""

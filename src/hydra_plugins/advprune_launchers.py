@@ -1,6 +1,6 @@
-"""``hydra/launcher=local`` and ``slurm``: Hydra looks for launchers in this namespace, at each start.
+"""Register ``hydra/launcher=local`` and ``slurm``; ``advprune.launch`` does the work.
 
-So nothing heavy is imported here; ``advprune.stages.launch`` does the work.
+Hydra imports this namespace at each start, so nothing heavy is imported here.
 """
 
 from pathlib import Path
@@ -10,20 +10,20 @@ from advprune.launch.launcher import Launching as _Launching
 
 
 class Local(_Launching):
-    """Processes of this machine; see ``conf/hydra/launcher/local.yaml``."""
+    """Launch processes of this machine; see ``conf/hydra/launcher/local.yaml``."""
 
     def run(self, jobs: list[Job], folder: Path) -> None:
-        """Run them, some at a time."""
+        """Run the jobs, some at a time."""
         from advprune.launch import local
 
         local.run(jobs, self.options)
 
 
 class Slurm(_Launching):
-    """A SLURM cluster; see ``conf/hydra/launcher/slurm.yaml``."""
+    """Launch on a SLURM cluster; see ``conf/hydra/launcher/slurm.yaml``."""
 
     def run(self, jobs: list[Job], folder: Path) -> None:
-        """Submit them as one array, and wait if asked to."""
+        """Submit the jobs as one array, and wait if asked to."""
         from advprune.launch import slurm
 
         slurm.run(jobs, folder, self.options)

@@ -1,4 +1,7 @@
-"""``hydra/sweeper=optuna``: Hydra looks for sweepers in this namespace, at each start; so Optuna is imported later."""
+"""Register ``hydra/sweeper=optuna``; ``advprune.launch.search`` does the work.
+
+Hydra imports this namespace at each start, so Optuna is imported later.
+"""
 
 import math
 from pathlib import Path
@@ -14,17 +17,17 @@ from advprune.errors import UserError
 
 
 class Optuna(Sweeper):
-    """Search options for the best accuracy on validation images; see ``conf/hydra/sweeper/optuna.yaml``."""
+    """Search options for the best validation accuracy; see ``conf/hydra/sweeper/optuna.yaml``."""
 
     def __init__(self, **options: Any) -> None:
         self.options: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(options))  # type: ignore[assignment]
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
-        """What Hydra hands over."""
+        """Take what Hydra hands over."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> float:
-        """Run the search, or what is left of it; the best value found.
+        """Run the search, or what is left of it, and return the best value found.
 
         Raises:
             CompactHydraException: with a sentence for the user.

@@ -23,6 +23,6 @@ def with_attack_eps(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluation_threat(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the threat that the network is evaluated under: the run's own, or with ``attack.eps``."""
+    """Return the threat that the network is evaluated under: the run's, with ``attack.eps``."""
     eps = options["attack"].get("eps")
     return options["threat"] if eps is None else options["threat"] | {"eps": eps}

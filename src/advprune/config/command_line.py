@@ -196,7 +196,7 @@ def _deleted(word: str, name: str, vocabulary: Vocabulary) -> str:
 
 
 def _values(override: Override) -> Iterator[str]:
-    """Yield the words among an override's values; numbers, lists and globs name no group's member."""
+    """Yield the words among an override's values; numbers, lists and globs are no members."""
     value = override.value()
     for one in value.list if isinstance(value, ChoiceSweep) else [value]:
         if isinstance(one, str | int):

@@ -49,7 +49,7 @@ def grid_name(output: Path) -> str | None:
 
 
 def _words(path: Path) -> tuple[str, ...]:
-    """Return the words in the file that Hydra writes into the grid's folder before the first job."""
+    """Return the words in the file that Hydra writes into the grid's folder before any job."""
     return _read_words(path, path.stat().st_mtime_ns) if path.exists() else ()
 
 

@@ -39,7 +39,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
 
 
 def spelled(value: Any) -> Any:
-    """Return the options with each float in its one spelling: computed, shown and hashed the same."""
+    """Return the options with each float in its one spelling, for computing and hashing alike."""
     if isinstance(value, dict):
         return {key: spelled(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -61,9 +61,7 @@ class Launching(Launcher):
         raise NotImplementedError
 
     def _looked_up(self, number: int, overrides: list[str]) -> Job:
-        """Compose the job; if nothing is left to make, or its options are wrong, it has its record
-        now.
-        """
+        """Compose the job; one that is finished, or cannot begin, has its record afterwards."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id = str(number)

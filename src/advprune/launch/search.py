@@ -141,7 +141,7 @@ class Search:
         return [*self.fixed, *tried, *places]
 
     def tell(self, trial: FrozenTrial, value: float) -> None:
-        """Tell the study how a trial ended; one that failed stays open, for the same command again."""
+        """Tell the study how a trial ended; one that failed stays open, for the next attempt."""
         record = json.loads((self.folder / str(trial.number) / RECORD).read_text())
         if value == value:
             self.study.tell(trial.number, value)
@@ -189,7 +189,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _in_a_row(trials: list[FrozenTrial], most: int) -> Iterator[list[FrozenTrial]]:
-    """Cut into batches of consecutive numbers, as a launcher numbers its jobs, of ``most`` at most."""
+    """Cut into batches of consecutive numbers, as a launcher numbers jobs, of at most ``most``."""
     batch: list[FrozenTrial] = []
     for trial in trials:
         if batch and (trial.number != batch[-1].number + 1 or len(batch) == most):

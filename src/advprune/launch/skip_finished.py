@@ -85,8 +85,7 @@ class SkipFinishedLauncher(Launcher):
         write_atomically(folder / JOBS, json.dumps(self.jobs, indent=1))
 
     def _check_folders(self, jobs: int) -> None:
-        """Refuse to put several jobs into one folder, where each would overwrite the last one's
-        record.
+        """Refuse several jobs in one folder, where each would overwrite the record of the last.
 
         Raises:
             UserError: naming the option.

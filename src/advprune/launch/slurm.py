@@ -155,7 +155,7 @@ def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
 
 
 def in_queue() -> dict[str, str] | None:
-    """Return why each of this user's jobs waits, by SLURM's name; None without an answer in time."""
+    """Return why each of this user's jobs waits, by SLURM's name; None if squeue fails."""
     try:
         told = subprocess.run(
             ["squeue", "--me", "--array", "--noheader", "--format=%i %r"],

@@ -1,4 +1,4 @@
-"""The frame's own judgement of what an attack returns, and of whether the evaluation can be trusted."""
+"""Check what an attack returns, and whether the evaluation can be trusted."""
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,11 @@ def check_adversarial(x_adv: Tensor, x: Tensor, threat: Threat | None, name: str
     """Check that ``x_adv`` is a legal answer; return its distance from ``x``, (N,).
 
     Args:
+        x_adv: what the attack returned.
+        x: images, float (N, C, H, W) in [0, 1].
         threat: the ball; None for an attack that declares a perturbation set of its own, such as
             translations, whose distance is then the largest change of a pixel.
+        name: of the attack, for the sentence.
 
     Raises:
         UserError: if its shape or type differ, it has left the ball or [0, 1], or is not a number.
@@ -41,7 +44,7 @@ def check_adversarial(x_adv: Tensor, x: Tensor, threat: Threat | None, name: str
 
 
 def evaluation_warnings(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
-    """Reasons to distrust robust accuracy measured on this network, each a sentence; empty if none was found.
+    """Return reasons, a sentence each, to distrust robust accuracy measured on this network.
 
     Looks for what AutoAttack's authors look for (Croce and Hein 2020,
     https://arxiv.org/abs/2003.01690, and their checks): random outputs, outputs that are no logits,
@@ -49,7 +52,8 @@ def evaluation_warnings(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
 
     Args:
         net: in eval mode.
-        x, y: some test images (N, C, H, W) and labels (N,).
+        x: some test images, float (N, C, H, W) in [0, 1].
+        y: their labels (N,).
     """
     found = []
     with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""A network as a training step calls it in bf16: convolutions and products in bf16, logits and all losses in fp32."""
+"""Train in bf16: convolutions and products in bf16, logits and all losses in fp32."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ Precision = Literal["fp32", "bf16"]
 
 
 class Mixed(nn.Module):
-    """``net`` under autocast; whoever calls it, an objective or its attack, gets fp32 logits and computes in fp32.
+    """Run ``net`` under autocast; an objective or its attack gets fp32 logits to compute with.
 
-    Only a forward is in bf16, and not where ``exact.exactly()`` asks for fp32. Bounds read the
-    network's weights and not its forward, so certificates stay fp32.
-    bf16 has the range of fp32, so no loss is scaled.
+    Only a forward is in bf16, and not inside ``full_precision()``. Bounds read the network's
+    weights and not its forward, so certificates stay fp32. bf16 has the range of fp32, so no loss
+    is scaled.
 
     Args:
         net: pixels (N, C, H, W) float32 in [0, 1] -> logits (N, K). It stays the caller's, and
@@ -31,18 +31,18 @@ class Mixed(nn.Module):
         self.training = net.training
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K), float32."""
+        """Return logits (N, K), float32."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=not full_precision.wanted()):
             logits = self.net(x)
         return cast(Tensor, logits.float())
 
     @contextmanager
     def pruned(self) -> Iterator[nn.Module]:
-        """The network whose layers hold the weights that count, for code that reads weights; see ``Subnet``."""
+        """Inside, use the network whose layers hold the effective weights; see ``Subnet``."""
         with effective_network(self.net) as net:
             yield net
 
 
 def autocast(net: nn.Module, precision: Precision) -> nn.Module:
-    """What a training step calls: ``net`` itself in fp32."""
+    """Return what a training step calls: ``net`` itself in fp32, else ``net`` under autocast."""
     return Mixed(net) if precision == "bf16" else net

@@ -1,4 +1,4 @@
-"""What BatchNorm sees when the images of a batch lie on several ranks: all of them, or this rank's.
+"""Choose what BatchNorm sees when the images of a batch lie on several ranks.
 
 ``synchronised``: normalises by the mean and variance of the whole batch, so training is that of one
 process, to rounding. ``local``: each rank by its own images, and running statistics are averaged
@@ -20,7 +20,7 @@ Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the ranks; its gradient is the sum of theirs."""
+    """Sum over the ranks; the gradient is the sum of theirs."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Synchronised:
-    """Mixed into a BatchNorm: in train mode, batch statistics are those of all ranks' images."""
+    """Make the BatchNorm that this is mixed into use all ranks' batch statistics in training."""
 
     process_group = (
         None  # with the next line, all that nn.SyncBatchNorm.forward asks of a BatchNorm
@@ -40,6 +40,7 @@ class _Synchronised:
     _check_non_zero_input_channels = nn.SyncBatchNorm._check_non_zero_input_channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, …) over the images of all ranks."""
         norm = cast(Any, self)
         if not norm.training or collectives.size() == 1:
             return nn.modules.batchnorm._BatchNorm.forward(norm, x)
@@ -52,15 +53,15 @@ class _Synchronised:
 
 
 class Synchronised1d(_Synchronised, nn.BatchNorm1d):
-    """``nn.BatchNorm1d`` over all ranks."""
+    """Normalise as ``nn.BatchNorm1d`` over all ranks."""
 
 
 class Synchronised2d(_Synchronised, nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` over all ranks."""
+    """Normalise as ``nn.BatchNorm2d`` over all ranks."""
 
 
 def _normalised(norm: Norm, x: Tensor) -> Tensor:
-    """Train-mode BatchNorm over the images of all ranks, running statistics included."""
+    """Compute train-mode BatchNorm over the images of all ranks, running statistics included."""
     var, mean = torch.var_mean(x, [0, *range(2, x.dim())], unbiased=False)
     table = x.new_zeros(collectives.size(), 2 * len(mean) + 1)
     table[collectives.rank()] = torch.cat([mean, var, x.new_full((1,), x.numel() // len(mean))])
@@ -86,7 +87,7 @@ def _normalised(norm: Norm, x: Tensor) -> Tensor:
 
 @contextmanager
 def synchronised(net: nn.Module) -> Iterator[None]:
-    """Inside, every BatchNorm of ``net`` normalises over all ranks; its parameters and their names stay.
+    """Inside, let every BatchNorm of ``net`` normalise over all ranks; parameters keep their names.
 
     The class is exchanged and not the module, so that whoever holds the module, or asks what it is,
     is not misled.
@@ -104,7 +105,12 @@ def synchronised(net: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def agree(net: nn.Module, mode: str) -> None:
-    """Make the running statistics of all ranks the same: their average (``local``), or rank 0's (``rank0``)."""
+    """Make the running statistics of all ranks the same: averaged, or rank 0's.
+
+    Args:
+        net: the network.
+        mode: ``synchronised`` (nothing to do), ``local`` (average) or ``rank0``.
+    """
     if mode == "synchronised" or collectives.size() == 1:
         return
     norms = [

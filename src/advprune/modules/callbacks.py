@@ -1,4 +1,4 @@
-"""What watches a training run: the best weights are kept, and a run without a terminal prints plain lines."""
+"""Watch a training run: keep its best weights, and print plain lines without a terminal."""
 
 import logging
 import time
@@ -15,13 +15,13 @@ log = logging.getLogger(__name__)
 
 
 def plain_weights(net: Any) -> dict[str, Tensor]:
-    """The network's weights under its own names; a pruned network's with the masked ones at zero."""
+    """Return the network's weights under its own names, with zeros where it is pruned."""
     weights = net.export()[0] if isinstance(net, Subnet) else net.state_dict()
     return {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
 
 
 class KeepBest(pl.Callback):
-    """Write the weights of the epoch that did best on the validation images; of equals, the later one.
+    """Write the weights of the epoch that was best on the validation images; of equals, the later.
 
     Args:
         path: of the ``.safetensors`` file.
@@ -34,7 +34,10 @@ class KeepBest(pl.Callback):
         self.last: dict[str, float] = {}
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Compare, and keep. Listed before weight averaging, so that it sees the average that was validated."""
+        """Compare, and keep the better.
+
+        Listed before weight averaging, so that it sees the average that was validated.
+        """
         self.last = {"epoch": trainer.current_epoch + 1, **module.validated()}
         if not self.best or self.last[self.metric] >= self.best[self.metric]:
             self.best = self.last
@@ -42,11 +45,11 @@ class KeepBest(pl.Callback):
                 save_weights(self.path, plain_weights(module.net))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must remember."""
+        """Return what a resumed run must remember."""
         return {"best": self.best, "last": self.last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore what a checkpoint remembers."""
         self.best, self.last = state["best"], state["last"]
 
 
@@ -57,18 +60,18 @@ class KeepEarly(pl.Callback):
         self.path, self.epoch = path, epoch
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Epoch 0 is the initialisation itself."""
+        """Write the initial weights, if those are the early ones."""
         if self.epoch == 0 and trainer.global_step == 0 and trainer.is_global_zero:
             save_weights(self.path, plain_weights(module.net))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """The weights themselves, not their average."""
+        """Write the weights themselves, not their average."""
         if trainer.current_epoch + 1 == self.epoch and trainer.is_global_zero:
             save_weights(self.path, plain_weights(module.net))
 
 
 class PlainProgress(pl.Callback):
-    """One line an epoch with the rate and the time left, for logs and pipes; a terminal gets Lightning's rich bars."""
+    """Print one line an epoch with the rate and the time left; a terminal gets Lightning's bars."""
 
     def __init__(self, title: str) -> None:
         self.title, self.begun, self.first = title, 0.0, 0
@@ -78,7 +81,7 @@ class PlainProgress(pl.Callback):
         self.begun, self.first = time.monotonic(), trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Report."""
+        """Print the epoch."""
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         each = (time.monotonic() - self.begun) / max(epoch - self.first, 1)
         measured = {k: float(v) for k, v in trainer.callback_metrics.items()}
@@ -98,6 +101,6 @@ class PlainProgress(pl.Callback):
     def on_test_batch_end(
         self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, index: int, _: int = 0
     ) -> None:
-        """Report a batch of an evaluation."""
+        """Print a batch of an evaluation."""
         total = trainer.num_test_batches[0]
         log.info("%s: batch %d/%s attacked", self.title, index + 1, total)

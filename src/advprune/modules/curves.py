@@ -1,4 +1,4 @@
-"""The curves of a training run: kept in its checkpoint and beside its result, and told to the logger as they grow."""
+"""Record the curves of a training run: in its checkpoint, beside its result, and for the logger."""
 
 import json
 from collections.abc import Callable
@@ -25,14 +25,19 @@ Row = dict[str, float]
 
 
 def turnover(before: Masks, after: Masks) -> float:
-    """How much the choice of kept weights changed: 1 - |kept in both| / |kept in either|, in [0, 1] (Jaccard)."""
+    """Return how much the choice of kept weights changed, in [0, 1].
+
+    It is the Jaccard distance: 1 - |kept in both| / |kept in either|.
+    """
     both = sum(int((before[name] & after[name]).sum()) for name in after)
     either = sum(int((before[name] | after[name]).sum()) for name in after)
     return 1 - both / either if either else 0.0
 
 
 class Curves(pl.Callback):
-    """A row an epoch: ``epoch``, ``step``, ``loss`` (its mean), ``learning_rate``, ``val_clean_acc``,
+    """Record a row an epoch of what training measures.
+
+    Its columns are ``epoch``, ``step``, ``loss`` (its mean), ``learning_rate``, ``val_clean_acc``,
     ``val_robust_acc``; of a pruned network its counted ``sparsity`` and, where masks move, their
     ``mask_turnover`` since the epoch before. In long epochs rows between have ``batch_loss``, the
     mean since the last of them.
@@ -43,7 +48,7 @@ class Curves(pl.Callback):
         path: the JSON file they are kept in: rows by phase.
         phase: of the stage's training; its epochs and steps are counted on from those of the phases
             before.
-        told: called with each row; a resumed run begins with the earlier ones.
+        log_row: called with each row; a resumed run begins with the earlier ones.
     """
 
     def __init__(self, path: Path, phase: str, told: Callable[[Row], None]) -> None:
@@ -56,7 +61,7 @@ class Curves(pl.Callback):
         self._marked, self._epoch = 0, -1
 
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Tell what the checkpoint remembers."""
+        """Log what the checkpoint remembers."""
         for row in self.rows:
             self.told(row)
 
@@ -73,7 +78,7 @@ class Curves(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        """Collect the loss, left on its device; in long epochs tell it now and then."""
+        """Collect the loss, left on its device; in long epochs log it now and then."""
         self._losses.append(outputs["loss"].detach())
         batches = int(trainer.num_training_batches)
         every, done = max(APART, -(-batches // WITHIN)), index + 1
@@ -85,7 +90,7 @@ class Curves(pl.Callback):
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """The epoch's row; the validation images were measured just before."""
+        """Add the epoch's row; the validation images were measured just before."""
         row = {"loss": float(torch.stack(self._losses).mean())} if self._losses else {}
         row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         measured = trainer.callback_metrics
@@ -113,19 +118,19 @@ class Curves(pl.Callback):
             self.told(self.rows[-1])
 
     def save(self) -> None:
-        """Write the file; the phases after this one are to come, again if need be."""
+        """Write the file, without rows of later phases, which are to come again."""
         write_atomically(
             self.path, json.dumps(_before(self.phase, self.path) | {self.phase: self.rows}).encode()
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must remember; the list is copied, for it grows on."""
+        """Return what a resumed run must remember; the list is copied, for it grows on."""
         losses = [float(loss) for loss in self._losses]
         within = {"losses": losses, "marked": self._marked, "epoch": self._epoch}
         return {"rows": list(self.rows), "masks": dict(self.masks), "within": within}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore what a checkpoint remembers."""
         self.rows, self.masks = list(state["rows"]), dict(state["masks"])
         within = state["within"]
         self._losses = [torch.tensor(loss) for loss in within["losses"]]
@@ -133,7 +138,7 @@ class Curves(pl.Callback):
 
 
 def _before(phase: str, path: Path) -> dict[str, list[Row]]:
-    """The rows of the phases before this one; none of a file that something else than this has cut."""
+    """Return the rows of the phases before this one; none if something has cut the file."""
     try:
         phases = json.loads(path.read_text()) if path.exists() else {}
     except ValueError:

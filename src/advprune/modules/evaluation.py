@@ -1,4 +1,4 @@
-"""Robust evaluation: every image attacked, or certified, once; one record an image; the verdict the frame's own."""
+"""Evaluate a network: attack or certify every image once, check the answer, record one row each."""
 
 import inspect
 import json
@@ -27,7 +27,7 @@ FIRST = "batch_000000"
 
 
 class RobustEvaluation(pl.LightningModule):
-    """Attack each test batch and write its records; a batch that is already on disk is not attacked again.
+    """Attack each test batch and write its records; a batch on disk is not attacked again.
 
     On several ranks each is given every so many-th batch, as ``share`` says; the seeds are the
     batches' own.
@@ -45,7 +45,7 @@ class RobustEvaluation(pl.LightningModule):
         parts: folder of the batches done so far.
         seed: of the run; each batch has its own made from it.
         keep: also write each batch's x_adv, with the network's answers.
-        examples: of a transfer attack, made on its source; they are judged, and nothing is
+        examples: of a transfer attack, made on its source; they are evaluated, and nothing is
             attacked.
         gallery: the PNG in which images of the first batch are shown as they were attacked; None
             for none.
@@ -74,7 +74,7 @@ class RobustEvaluation(pl.LightningModule):
         self.doubts: list[str] = []
 
     def test_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
-        """Judge one batch (x, y, position of each image in the test set)."""
+        """Evaluate one batch: x (N, C, H, W), y (N,), and positions in the test set (N,)."""
         x, y, positions = batch
         index = self.share.rank + index * self.share.ranks
         path = self.parts / f"batch_{index:06d}.json"
@@ -94,7 +94,7 @@ class RobustEvaluation(pl.LightningModule):
     def _records(
         self, x: Tensor, y: Tensor, positions: Tensor, beside: Path
     ) -> dict[str, list[Any]]:
-        """Attack, check the answer, judge it; columns of one row an image."""
+        """Attack and check the answer; return columns with one row an image."""
         if self.certifies:
             return self._certified(x, y, positions)
         with frozen(self.net):
@@ -140,11 +140,14 @@ class RobustEvaluation(pl.LightningModule):
 
     @property
     def certifies(self) -> bool:
-        """Whether the "attack" is a certifier: one that says it returns a ``Certificate``."""
+        """Return whether the "attack" is a certifier, which returns a ``Certificate``."""
         return proves(self.attack)
 
     def _certified(self, x: Tensor, y: Tensor, positions: Tensor) -> dict[str, list[Any]]:
-        """Certify; columns of one row an image. A certified image is one whose class is right, and proved."""
+        """Certify; return columns with one row an image.
+
+        A certified image is one whose class is right, and proved.
+        """
         with frozen(self.net):
             proof = self.attack(self.net, x, y, positions=positions)
             with torch.no_grad():
@@ -163,12 +166,12 @@ class RobustEvaluation(pl.LightningModule):
         return {name: column.tolist() for name, column in columns.items()}
 
     def facts(self) -> dict[str, Any]:
-        """What the attack said of itself: its engine, for one that has several."""
+        """Return what the attack said of itself: its engine, for one that has several."""
         path = self.parts / "facts.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
     def records(self, batches: int) -> dict[str, list[Any]]:
-        """All batches' columns, in the order of the test set."""
+        """Return the columns of all batches, in the order of the test set."""
         rows: dict[str, list[Any]] = {}
         for index in range(batches):
             for name, column in json.loads(

@@ -1,4 +1,4 @@
-"""A picture of attacked images: each image, what the attack made of it, and the perturbation, magnified."""
+"""Draw attacked images: each image, its adversarial example, and the perturbation, magnified."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,10 @@ MOST, SIDE, TIMES = 8, 64, 10.0
 
 
 def magnified(x: Tensor, x_adv: Tensor) -> tuple[Tensor, float]:
-    """The perturbation around middle grey, times ``TIMES``, or less where that would leave [0, 1]; and the factor."""
+    """Return the perturbation magnified around middle grey, and the factor.
+
+    The factor is ``TIMES``, or less where that would leave [0, 1].
+    """
     change = x_adv - x
     largest = float(change.abs().max())
     factor = min(TIMES, 0.5 / largest) if largest else TIMES
@@ -26,10 +29,12 @@ def magnified(x: Tensor, x_adv: Tensor) -> tuple[Tensor, float]:
 
 
 def picture(x: Tensor, x_adv: Tensor, words: list[str]) -> Image.Image:
-    """Three rows: images, attacked images, magnified perturbations; above each column its words.
+    """Draw three rows (images, attacked images, magnified perturbations) with words above.
 
     Args:
-        x, x_adv: float (N, C, H, W) in [0, 1]; C is 1 or 3.
+        x: images, float (N, C, H, W) in [0, 1]; C is 1 or 3.
+        x_adv: attacked, of the same shape.
+        words: one for each column.
     """
     shown, factor = magnified(x, x_adv)
     scale = max(-(-SIDE // x.shape[-1]), 1)
@@ -54,11 +59,17 @@ def _class(predicted: Tensor) -> str:
 
 
 def save(path: Path, x: Tensor, x_adv: Tensor, label: Tensor, clean: Tensor, after: Tensor) -> None:
-    """Write the first images as PNG: first those that the attack fooled, each with label, prediction before and after.
+    """Write the first images as PNG, those first that the attack fooled.
+
+    Above each are its label and the prediction before and after.
 
     Args:
-        label, clean, after: classes (N,): true, predicted on x, predicted on x_adv; ``NO_CLASS``
-            without finite logits.
+        path: of the PNG.
+        x: images, float (N, C, H, W) in [0, 1].
+        x_adv: attacked, of the same shape.
+        label: true classes (N,).
+        clean: classes predicted on x (N,); ``NO_CLASS`` without finite logits.
+        after: classes predicted on x_adv (N,).
     """
     fooled = ((clean == label) & (after != label)).to(torch.int64)
     order = torch.argsort(fooled, descending=True, stable=True)[:MOST]

@@ -1,4 +1,4 @@
-"""Adversarial examples on disk, found again by an image's place in the test set, and their source's answers."""
+"""Keep adversarial examples on disk with their source's answers, and find them by image."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def gather(parts: list[Path], path: Path) -> None:
 
 
 class Examples:
-    """The examples in a file that ``gather`` wrote.
+    """Read the examples in a file that ``gather`` wrote.
 
     Args:
         path: of ``examples.safetensors``.
@@ -34,7 +34,7 @@ class Examples:
         self.rows[places] = torch.arange(len(places))
 
     def at(self, positions: Tensor) -> dict[str, Tensor]:
-        """The entries of the images at these places of the test set, on the device of ``positions``.
+        """Return the entries of the images at these positions of the test set, on their device.
 
         Raises:
             UserError: if one of them was never attacked.
@@ -50,12 +50,12 @@ class Examples:
 
 
 def verdicts(found: dict[str, Tensor], y: Tensor) -> dict[str, Tensor]:
-    """Whether the source was right on each image, and on its example."""
+    """Return whether the source was right on each image, and on its example."""
     return {"source_clean_ok": found["clean_pred"] == y, "source_adv_ok": found["adv_pred"] == y}
 
 
 def cells(columns: dict[str, list[Any]]) -> dict[str, tuple[int, int]]:
-    """A transfer attack's three counts, paired by image: how many, and of how many.
+    """Return a transfer attack's three counts, paired by image: how many, and of how many.
 
     ``target_acc``: the target right on the source's examples. ``both_correct``: target and source.
     ``transfer_rate``: the target wrong, of the images that both have right and on which the source

@@ -1,4 +1,4 @@
-"""A loss or a weight that is not finite ends the training; on an accelerator without waiting at each step."""
+"""End a training whose loss or weights are not finite, without waiting at each step."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ CURE = "lower the learning rate, add training.warmup_epochs=5 or training.clip=1
 
 
 class Finite:
-    """Remembers, on the loss's own device, the first step whose loss was not finite.
+    """Remember, on the loss's own device, the first step whose loss was not finite.
 
     A step on the host's side is queued while the device still works on those before; to read a loss
     is to wait for it.
@@ -49,7 +49,7 @@ class Finite:
             self.check()
 
     def check(self) -> None:
-        """Look, and wait for the device if need be: at the end of an epoch, and before anything is saved.
+        """Look for a bad loss, waiting for the device: after an epoch, and before a save.
 
         Raises:
             UserError: if one of the losses so far was not finite.
@@ -62,7 +62,9 @@ class Finite:
 
 
 def check_weights(weights: Mapping[str, Tensor], *, epoch: int) -> None:
-    """Look at the weights themselves: a finite loss may have a gradient that is not, and no later step to show it.
+    """Check that every weight is finite.
+
+    A finite loss may have a gradient that is not, and no later step to show it.
 
     Raises:
         UserError: naming the first that is not finite.

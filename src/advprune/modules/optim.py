@@ -1,4 +1,4 @@
-"""From a recipe to an optimizer and the learning rate of each step."""
+"""Make a recipe's optimizer and the learning rate of each step."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,9 +12,11 @@ from advprune.modules.recipe import Optimizer, Recipe, Schedule
 def optimizer(
     recipe: Recipe, parameters: Iterable[nn.Parameter], *, fused: bool | None = None
 ) -> torch.optim.Optimizer:
-    """The recipe's optimizer over these parameters; Adam's decay is coupled (L2), as in the papers.
+    """Return the recipe's optimizer; Adam's decay is coupled (L2), as in the papers.
 
     Args:
+        recipe: names it, with its rate, decay and momentum.
+        parameters: that it updates.
         fused: one kernel for all parameters instead of several for each; differs in rounding. None:
             torch's choice.
     """
@@ -33,9 +35,12 @@ def optimizer(
 
 
 def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[int], float]:
-    """The learning rate at optimizer step ``n`` as a factor of the peak, warm-up included.
+    """Return a function from optimizer step to learning rate, as a factor of the peak.
+
+    Warm-up is included.
 
     Args:
+        recipe: with the schedule.
         steps_per_epoch: optimizer steps in one pass.
         epochs: passes of the phase.
     """

@@ -1,4 +1,4 @@
-"""Pruning that trains: scores learned on the objective, and masks tightened round by round with fine-tuning between."""
+"""Prune while training: learn scores on the objective, or tighten masks round by round."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +13,14 @@ from advprune.surgery.subnet import Subnet
 
 
 def round_of(epoch: int, epochs: int, rounds: int) -> int:
-    """Which of ``rounds`` equal parts of a phase an epoch falls in, from 0."""
+    """Return which of ``rounds`` equal parts of a phase an epoch falls in, from 0."""
     return min(epoch * rounds // max(epochs, 1), rounds - 1)
 
 
 class MaskSearch(RobustTraining):
-    """Train importance scores; the weights stay as they are (HYDRA's pruning phase).
+    """Train importance scores while the weights stay as they are: HYDRA's pruning phase.
+
+    Sehwag et al. 2020, https://arxiv.org/abs/2002.10509.
 
     Args:
         net: the dense network.
@@ -48,7 +50,7 @@ class MaskSearch(RobustTraining):
         super().__init__(subnet, *args, **kwargs)
 
     def one_mask(self, scores: Scores) -> Masks:
-        """The masks of these scores; of several ranks' scores, which move together, the first rank's."""
+        """Return the masks of these scores; of ranks' scores, which move together, rank 0's."""
         if collectives.rank() > 0:
             return collectives.broadcast_masks(
                 {name: torch.zeros_like(s, dtype=torch.bool) for name, s in scores.items()}
@@ -63,15 +65,16 @@ class MaskSearch(RobustTraining):
         super().before_step()
 
     def trained(self) -> list[nn.Parameter]:
-        """The scores, and what BatchNorm may learn."""
+        """Return the scores, and what BatchNorm may learn."""
         return list(self.net.trainable())
 
 
 class PruningRounds(RobustTraining):
-    """Prune a little, fine-tune, prune more: new masks at the start of each round, within those of the round before.
+    """Prune a little, fine-tune, prune more: each round's masks lie within those before.
 
     The last entry of ``ratios`` is not reached here: the caller prunes to it afterwards and
-    recovers as it likes.
+    recovers as it likes. ``kept`` counts, for each round that was made, what it left of
+    ``removable``.
 
     Args:
         net: the dense network.
@@ -79,8 +82,6 @@ class PruningRounds(RobustTraining):
         ratios: cumulative shares removed, one a round.
         removable: the parameters that may be removed; None: all prunable weights.
         within: masks of what a network that was sparse before has left; None: of all.
-
-    ``kept`` counts, for each round that was made, what it left of ``removable``.
     """
 
     net: Subnet
@@ -106,7 +107,7 @@ class PruningRounds(RobustTraining):
         self.register_buffer("kept", torch.zeros(len(ratios), dtype=torch.long))
 
     def before_step(self) -> None:
-        """At the start of a round, decide its masks on the network as it is."""
+        """Decide a round's masks at its start, on the network as it is."""
         due = round_of(self.current_epoch, int(self.trainer.max_epochs or 1), len(self.ratios)) + 1
         if int(self.rounds_done) < due:
             if int(self.rounds_done) != due - 1:

@@ -1,4 +1,4 @@
-"""What one training phase costs and how it steps: the values, without torch, so that the command line can type them."""
+"""Declare how one training phase steps and how long, without torch, for the command line."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -10,14 +10,14 @@ from advprune.ranges import Count, Positive, ShareBelowOne, Weight
 
 
 class Optimizer(Enum):
-    """The optimizers a recipe may name."""
+    """Name the optimizers of a recipe."""
 
     sgd = "sgd"
     adam = "adam"
 
 
 class Schedule(Enum):
-    """Shapes of the learning rate over a phase; their formulas are in ``advprune.schedules``."""
+    """Name the shapes of the learning rate over a phase; their formulas: ``advprune.schedules``."""
 
     cosine = "cosine"
     cosine_authors = "cosine_authors"
@@ -30,7 +30,7 @@ class Schedule(Enum):
 
 @dataclass
 class Recipe:
-    """One phase of training.
+    """Declare one phase of training.
 
     Attributes:
         epochs: passes over the training set; free adversarial training divides them by its replays.

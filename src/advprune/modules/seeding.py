@@ -1,4 +1,4 @@
-"""One seed for each step, so that what a step draws depends on nothing that ran before it.
+"""Seed each step by itself, so that its draws depend on nothing that ran before it.
 
 A run that was killed and goes on, or a batch that another process evaluates, draws the same
 numbers.
@@ -10,6 +10,12 @@ import torch
 
 
 def seed_step(seed: int, purpose: str, index: int) -> None:
-    """Seed torch's global generators (all devices) for step ``index`` of ``purpose`` in the run with this ``seed``."""
+    """Seed torch's global generators, on all devices, for one step of a run.
+
+    Args:
+        seed: of the run.
+        purpose: of the step, such as ``train`` or ``attack``.
+        index: of the step among those of its purpose.
+    """
     digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     torch.manual_seed(int.from_bytes(digest, "little") >> 1)

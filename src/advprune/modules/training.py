@@ -1,4 +1,4 @@
-"""Training under an objective, validated under attack: the dense network, and the fine-tuning of a pruned one."""
+"""Train a network, dense or pruned, under an objective, and validate it under attack."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def _dealt(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Shard]:
-    """(x, y, rows of the whole batch, this rank's share of them)."""
+    """Return (x, y, rows of the whole batch, this rank's shard of them)."""
     x, y, *whole = batch
     return (
         (x, y, int(whole[0]), Shard(collectives.rank(), collectives.size()))
@@ -32,7 +32,7 @@ def _dealt(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Shard]:
 
 
 class RobustTraining(pl.LightningModule):
-    """Minimise ``objective`` over the parameters that train; after each epoch, measure the validation images.
+    """Minimise ``objective`` over the parameters that train; validate after each epoch.
 
     Args:
         net: pixels (N, C, H, W) in [0, 1] -> logits (N, K); a ``Subnet`` when it is pruned.
@@ -69,21 +69,21 @@ class RobustTraining(pl.LightningModule):
 
     @property
     def progress(self) -> float:
-        """Where in the whole schedule the next step is, in [0, 1)."""
+        """Return where in the whole schedule the next step is, in [0, 1)."""
         done = self.global_step / max(int(self.trainer.estimated_stepping_batches), 1)
         return min(self.start + (1 - self.start) * done, math.nextafter(1.0, 0.0))
 
     def on_fit_start(self) -> None:
-        """Train in training mode: a loaded network comes in eval mode, and Lightning leaves each module as it is."""
+        """Switch to training mode: a loaded network is in eval mode, and Lightning leaves it so."""
         self.train()
 
     def before_step(self) -> None:
-        """What changes between optimizer steps only: a pruned network masks its weights once for all forwards."""
+        """Update what changes only between optimizer steps: a pruned network's masked weights."""
         if isinstance(self.net, Subnet):
             self.net.refresh()
 
     def training_step(self, batch: tuple[Any, ...], _: int) -> Tensor:
-        """One step of the objective.
+        """Take one step of the objective, and return its loss.
 
         Raises:
             UserError: if a loss was not finite, on every rank; on an accelerator some steps later,
@@ -105,7 +105,7 @@ class RobustTraining(pl.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """What ranks keep apart during an epoch comes together; what must be the same by itself is compared."""
+        """Merge what ranks keep apart during an epoch, and compare what must be the same."""
         self._finite.check()
         check_weights(self.net.state_dict(), epoch=self.current_epoch + 1)
         batch_norm.agree(self.net, self.batch_norm)
@@ -123,11 +123,11 @@ class RobustTraining(pl.LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """No training goes on from weights that a bad loss has spoilt."""
+        """Refuse to save weights that a bad loss has spoilt."""
         self._finite.check()
 
     def on_validation_start(self) -> None:
-        """All ranks measure one network."""
+        """Make all ranks measure one network."""
         batch_norm.agree(self.net, self.batch_norm)
 
     def on_validation_epoch_start(self) -> None:
@@ -150,7 +150,7 @@ class RobustTraining(pl.LightningModule):
         self._seen.append(torch.stack([mine.sum(), clean.sum(), robust.sum()]))
 
     def validated(self) -> dict[str, float]:
-        """Clean and robust accuracy over the validation images of the epoch that was just measured.
+        """Return clean and robust accuracy over the validation images of the epoch just measured.
 
         The first call of an epoch counts over all ranks, so all of them have to make it.
         """
@@ -167,17 +167,17 @@ class RobustTraining(pl.LightningModule):
         return self._validated
 
     def on_validation_epoch_end(self) -> None:
-        """Log them, under names that curves and sweepers use."""
+        """Log both accuracies under the names that curves and sweepers use."""
         measured = self.validated()
         self.log("val/clean_acc", measured["clean_acc"], prog_bar=True)
         self.log("val/robust_acc", measured["robust_acc"], prog_bar=True)
 
     def trained(self) -> list[nn.Parameter]:
-        """The parameters this phase optimises."""
+        """Return the parameters that this phase optimises."""
         return [p for p in self.net.parameters() if p.requires_grad]
 
     def configure_optimizers(self) -> Any:
-        """The recipe's optimizer, its learning rate set before each step."""
+        """Return the recipe's optimizer, its learning rate set before each step."""
         made = optim.optimizer(
             self.recipe, self.trained(), fused=self.device.type == "cuda" or None
         )

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, whole or not at all."""
+"""Read and write weights, masks and checkpoints: safetensors, whole or not at all."""
 
 import io
 import pickle
@@ -51,7 +51,7 @@ NEEDED = {
 
 
 def broken_checkpoint(path: Path) -> str | None:
-    """Say why training cannot go on from this file; None if it can."""
+    """Return why training cannot go on from this file; None if it can."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except BROKEN as error:
@@ -61,7 +61,7 @@ def broken_checkpoint(path: Path) -> str | None:
 
 
 class AtomicCheckpoint(TorchCheckpointIO):
-    """Lightning's checkpoints, each replacing the last one in a single step; read without unpickling code."""
+    """Replace Lightning's checkpoint in a single step; read it without unpickling code."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -75,7 +75,7 @@ class AtomicCheckpoint(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Tensors and plain values only, whatever the caller asks."""
+        """Load tensors and plain values only, whatever the caller asks for."""
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

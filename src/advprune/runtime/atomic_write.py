@@ -14,7 +14,7 @@ PART = ".part"
 
 @contextmanager
 def fenced(fence: Callable[[Path], None]) -> Iterator[None]:
-    """Inside, call ``fence(path)`` before any file takes its place; if it raises, the old one stays."""
+    """Inside, call ``fence(path)`` before a file takes its place; if it raises, the old stays."""
     token = _FENCE.set(fence)
     try:
         yield

@@ -65,7 +65,7 @@ def _v1(folder: Path) -> float | None:
 
 
 def _ratio(quota: str, period: str) -> float | None:
-    """Divide allowed by period, both in microseconds; None, for no limit, unless both are numbers."""
+    """Divide allowed by period, in microseconds; None, for no limit, unless both are digits."""
     if not quota.isdigit() or not period.isdigit() or int(period) == 0:
         return None
     return int(quota) / int(period)

@@ -1,4 +1,4 @@
-"""A stage's network read back: built, cut to its structure if it has one, its weights loaded strictly."""
+"""Rebuild a stage's network from the store: its architecture, its structure, its weights."""
 
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from advprune.surgery import structure
 
 
 def model_options(stage: Stage) -> dict[str, Any]:
-    """The options of the network at the root of a stage's line."""
+    """Return the options of the network at the root of a stage's line."""
     while stage.parent is not None:
         stage = stage.parent
     return stage.options
 
 
 def image_shape(stage: Stage) -> tuple[int, int, int]:
-    """(C, H, W) of the images that the network at the root of a stage's line was built for."""
+    """Return (C, H, W) of the images that the root of a stage's line was built for."""
     model = model_options(stage)["model"]
     return int(model["in_channels"]), int(model["image_size"]), int(model["image_size"])
 
@@ -28,7 +28,13 @@ def image_shape(stage: Stage) -> tuple[int, int, int]:
 def load_network(
     stage: Stage, folder: Path, *, weights: str = "model.safetensors", seed: int = 0
 ) -> nn.Module:
-    """The network that a stage of this line left in ``folder``, in eval mode.
+    """Return the network that a stage of this line left in ``folder``, in eval mode.
+
+    Args:
+        stage: any stage of the line; it says how the network is built.
+        folder: of the stage that left it.
+        weights: the file of the folder to load.
+        seed: what torch's global generator is left at.
 
     Args:
         stage: any stage of the line; it says how the network is built.
@@ -49,7 +55,7 @@ def shape_like(net: nn.Module, tensors: dict[str, Any], folder: Path) -> bool:
     """Cut ``net`` in place to the structure beside the weights; return whether there is one.
 
     Raises:
-        UserError: see ``load``.
+        UserError: see ``load_network``.
     """
     path = folder / structure.FILE
     if path.exists():

@@ -1,4 +1,4 @@
-"""A certificate and an attack on one network cannot both be right about an image: found together, they stop the run."""
+"""Stop a run in which a certificate and an attack contradict each other about an image."""
 
 import logging
 from pathlib import Path
@@ -28,6 +28,7 @@ def refuse_contradictions(
 
     Args:
         columns: the new records.
+        stage: that made them.
         folder: of the new stage; its neighbours in the store are the other evaluations.
         threat: norm and eps of the new evaluation.
 

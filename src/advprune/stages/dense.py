@@ -1,4 +1,4 @@
-"""The stage ``dense``: the unpruned parent, trained or read from a file."""
+"""Make the stage ``dense``: the unpruned parent, trained or read from a file."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ EARLY = 0.1
 
 
 def early_pass(passes: int) -> int:
-    """The pass over the images after which early weights are kept; 0 keeps the initial ones."""
+    """Return the pass after which early weights are kept; 0 for the initial ones."""
     return round(EARLY * passes)
 
 
@@ -52,7 +52,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
 
 
 def _foreign(net: Any, path: Path, folder: Path) -> foreign.Loaded:
-    """Load foreign weights strictly; a ``structure.json`` beside them says what a smaller network lost."""
+    """Load foreign weights strictly, into a smaller network if a ``structure.json`` says so."""
     if checkpoint.shape_like(net, foreign.read(path), path.parent):
         structure.load(path.with_name(structure.FILE)).save(folder / structure.FILE)
     return foreign.load(net, path)
@@ -69,9 +69,22 @@ def train(
     callbacks: list[Any],
     start: float = 0.0,
 ) -> dict[str, Any]:
-    """Train ``net`` by a recipe; keep last and best weights, and make the selected ones ``model.safetensors``.
+    """Train ``net`` by a recipe; write last and best weights, and the selected as the model.
 
-    Rank 0 alone comes back from it.
+    Rank 0 alone returns from it.
+
+    Args:
+        net: dense or a ``Subnet``.
+        stage: with data, objective and selection.
+        folder: of the stage.
+        where: the job runs.
+        title: of the phase, shown beside its progress.
+        recipe_options: of the phase, plain values.
+        callbacks: beside those of every training.
+        start: share of the schedule that is skipped, in [0, 1).
+
+    Returns:
+        The facts for the result.
     """
     options, recipe = stage.options, factories.recipe(recipe_options)
     goal = factories.objective(options)

@@ -1,4 +1,4 @@
-"""The stage ``evaluated``: every test image attacked once, a record each, and the shares with their intervals."""
+"""Make the stage ``evaluated``: attack every test image once, record each, and sum up."""
 
 import math
 from pathlib import Path
@@ -21,7 +21,7 @@ from advprune.store.stage import Stage
 
 
 def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
-    """Attack the parent stage's network, or judge it on another's examples; write ``records.parquet``."""
+    """Attack the parent stage's network, or try another's examples on it; write the records."""
     assert parent is not None
     given = None
     if stage.examples is not None:
@@ -39,9 +39,9 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
 def judged(
     stage: Stage, parent: Path, folder: Path, where: RunContext, **options: Any
 ) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """Run the parent stage's network through the evaluation: the records' columns, and what they say.
+    """Evaluate the parent stage's network; return the records' columns, and the result.
 
-    Rank 0 alone comes back from it.
+    Rank 0 alone returns from it.
     """
     attack = stage.options["attack"]
     size, own = int(attack["batch_size"]), attack.get("perturbation")
@@ -82,7 +82,7 @@ def judged(
 
 
 def _network(stage: Stage, parent: Path) -> nn.Module:
-    """What is judged: the parent stage's network, of a quantized one the face that ``runs`` names."""
+    """Return the network to evaluate; of a quantized one the variant that ``runs`` names."""
     if stage.parent is not None and stage.parent.kind == "quantized":
         return quantized.load(stage.parent, parent, runs=stage.options.get("runs", "fake_quant"))
     return checkpoint.load_network(stage, parent)

@@ -1,4 +1,4 @@
-"""From the records of an evaluation to what it found: shares with their intervals, and what speaks against them."""
+"""Sum up an evaluation's records: shares with their intervals, and reasons to doubt them."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 def _shares_of(columns: dict[str, list[Any]], prefix: str) -> dict[str, float]:
-    """The shares of the columns of this prefix, by the rest of their names."""
+    """Return the shares of the columns with this prefix, by the rest of their names."""
     return {
         name.removeprefix(prefix): sum(column) / len(column)
         for name, column in columns.items()
@@ -49,14 +49,17 @@ def _shares_of(columns: dict[str, list[Any]], prefix: str) -> dict[str, float]:
 
 
 def share(name: str, right: int, images: int) -> dict[str, Any]:
-    """A share and its interval, as two entries; of no images there is none."""
+    """Return a share and its interval, as two entries; None for both of no images."""
     if not images:
         return {name: None, f"{name}_interval": None}
     return {name: right / images, f"{name}_interval": over_images(right, images)}
 
 
 def sanity_warnings(result: dict[str, Any]) -> list[str]:
-    """What the outcome says against the evaluation: no logits, one class for all, or gradients that hid the way."""
+    """Return sentences on what the outcome says against the evaluation.
+
+    They are about outputs that are no logits, one class for all images, and masked gradients.
+    """
     found, after = [], result.get("after_each", {})
     if result.get("not_finite"):
         found.append(

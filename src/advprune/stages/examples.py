@@ -1,4 +1,4 @@
-"""The stage ``examples``: a source network attacked once; its examples are judged on any number of targets."""
+"""Make the stage ``examples``: attack a source network once, for any number of targets."""
 
 from pathlib import Path
 from typing import Any

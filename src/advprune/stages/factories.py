@@ -1,4 +1,4 @@
-"""From a stage's plain options to the things they name: data, network, objective, attack."""
+"""Make what a stage's plain options name: data, network, objective, attack."""
 
 from typing import Any
 
@@ -13,7 +13,13 @@ from advprune.store.keys import without
 
 
 def data(options: dict[str, Any], *, batch_size: int, repeats: int = 1) -> Any:
-    """The data module of a stage's data set; at most ``select.images`` images validate."""
+    """Return the data module of a stage's data set.
+
+    Args:
+        options: of the stage; at most ``select.images`` images validate.
+        batch_size: images a step.
+        repeats: how often each batch is trained on in one pass.
+    """
     dataset, seen = options["dataset"], options.get("select", {}).get("images")
     known = {name: dataset[name] for name in ("num_classes", "channels", "image_size")}
     return build(
@@ -27,28 +33,28 @@ def data(options: dict[str, Any], *, batch_size: int, repeats: int = 1) -> Any:
 
 
 def network(options: dict[str, Any], *, seed: int) -> nn.Module:
-    """The freshly initialised network; ``seed`` decides its weights."""
+    """Return the freshly initialised network; ``seed`` decides its weights."""
     torch.manual_seed(seed)
     return build(options["model"])
 
 
 def objective(options: dict[str, Any]) -> Any:
-    """The objective, its threat and its inner attack bound."""
+    """Return the objective, its threat and its inner attack bound."""
     return build(method_options("objective", options["objective"]))
 
 
 def attack(options: dict[str, Any]) -> Any:
-    """The attack, bound."""
+    """Return the attack, its options bound."""
     return build(without(method_options("attack", options["attack"]), "content_id"))
 
 
 def threat(options: dict[str, Any]) -> Any:
-    """The perturbation set."""
+    """Return the perturbation set."""
     return build(options["threat"])
 
 
 def recipe(options: dict[str, Any]) -> Recipe:
-    """A training phase's recipe, from plain values."""
+    """Return a training phase's recipe, from plain values."""
     values = {name: value for name, value in options.items() if value is not None}
     values |= {
         "optimizer": Optimizer[values["optimizer"]],
@@ -58,7 +64,7 @@ def recipe(options: dict[str, Any]) -> Recipe:
 
 
 def validation_attack(options: dict[str, Any]) -> Any:
-    """The PGD that validation images are measured under; None where clean accuracy is what counts."""
+    """Return the PGD that validation images are measured under; None for clean accuracy."""
     if options["select"]["metric"] == "clean_acc":
         return None
     steps, ball = int(options["select"]["steps"]), threat(options)

@@ -1,4 +1,4 @@
-"""The stage ``finetuned``: the pruned network recovered, its masks fixed, its pruned weights zero at the end."""
+"""Make the stage ``finetuned``: recover the pruned network, its masks fixed."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ NO_EARLY_WEIGHTS = (
 
 
 def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
-    """Train the surviving weights: from where pruning left them, from early in training, or from scratch."""
+    """Train the surviving weights: as pruning left them, from early weights, or from scratch."""
     assert parent is not None
     assert stage.parent is not None
     options = stage.options
@@ -62,7 +62,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
 
 
 def _smaller(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[str, Any]:
-    """Train the network that lost filters or blocks: as it was left, or with other weights in its shape."""
+    """Train the network that lost filters or blocks: as it was left, or with other weights."""
     assert stage.parent is not None
     options, start = stage.options, 0.0
     found = structure.load(parent / structure.FILE)
@@ -90,7 +90,7 @@ def _smaller(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dic
 
 
 def counts(stage: Stage, folder: Path) -> dict[str, Any]:
-    """Parameters and MACs, beside those of the dense network."""
+    """Count parameters and MACs, beside those of the dense network."""
     shape = checkpoint.image_shape(stage)
     after = total(layers(checkpoint.load_network(stage, folder), shape))
     before = total(layers(checkpoint.load_network(stage, _dense(stage, folder)), shape))
@@ -103,25 +103,25 @@ def counts(stage: Stage, folder: Path) -> dict[str, Any]:
 
 
 def _rewound(options: dict[str, Any]) -> float:
-    """The share of the schedule that the early weights have behind them."""
+    """Return the share of the schedule that the early weights have behind them."""
     passes = pruning_phases.passes(options["recipe"]["epochs"], factories.objective(options))
     return early_pass(passes) / passes
 
 
 def zeros(net: Any) -> float:
-    """The share of exact zeros among the prunable weights, counted."""
+    """Return the counted share of exact zeros among the prunable weights."""
     return mask_values.sparsity(mask_values.prunable(net)).overall
 
 
 def _dense(stage: Stage, folder: Path) -> Path:
-    """The folder of the dense ancestor."""
+    """Return the folder of the dense ancestor."""
     while stage.parent is not None:
         stage = stage.parent
     return folder.parents[1] / stage.kind / stage.key
 
 
 def _early(stage: Stage, folder: Path) -> Path:
-    """The early weights of the dense ancestor."""
+    """Return the file of the dense ancestor's early weights."""
     path = _dense(stage, folder) / "early.safetensors"
     if not path.exists():
         raise UserError(NO_EARLY_WEIGHTS)

@@ -1,4 +1,4 @@
-"""Check what the images leave to train on, choose by and attack, before anything is trained on them."""
+"""Check, before anything is trained, that the images suffice to train, choose and attack."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +14,10 @@ Fresh = Callable[[dict[str, Any]], nn.Module]
 def check(options: dict[str, Any], fresh: Fresh) -> None:
     """Refuse what would fail after the dense network was trained, or in its first step.
 
+    Args:
+        options: of the job.
+        fresh: options -> the job's network with new weights.
+
     Raises:
         UserError: naming the option and the cure.
     """
@@ -25,7 +29,7 @@ def check(options: dict[str, Any], fresh: Fresh) -> None:
 
 
 def check_choice(keep: str, images: int) -> None:
-    """Make sure that there are images to choose the best epoch by.
+    """Check that there are images to choose the best epoch by.
 
     Raises:
         UserError: if the best is to be kept and no image validates.
@@ -38,7 +42,7 @@ def check_choice(keep: str, images: int) -> None:
 
 
 def _check_batches(options: dict[str, Any], fresh: Fresh) -> None:
-    """Train on one image, if that is what a batch holds: BatchNorm may then see a single value a channel."""
+    """Train on one image, if a batch holds one: BatchNorm may then see a single value a channel."""
     pruner = options.get("pruner")
     phases = {"training": options.get("dense") is None}
     if pruner is not None:

@@ -1,4 +1,4 @@
-"""What a pruner may remove and how much of it: ``ratio`` or ``compression``, spent, and counted afterwards."""
+"""Decide which weights a pruner removes, and count afterwards what it removed."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ from advprune.pruners.eligible import completed, eligible, ratio_for
 
 
 def removable(net: nn.Module, pruner: dict[str, Any]) -> dict[str, nn.Parameter]:
-    """The parameters this pruner may remove."""
+    """Return the parameters that this pruner may remove."""
     return _eligible(pruner)(net)
 
 
@@ -28,7 +28,7 @@ def _eligible(pruner: dict[str, Any]) -> Callable[[nn.Module], dict[str, nn.Para
 
 
 def target_ratio(net: nn.Module, options: dict[str, Any]) -> float:
-    """The share of them to remove: ``ratio``, or what makes the whole network ``compression`` times smaller.
+    """Return the share of removable weights to remove, from ``ratio`` or ``compression``.
 
     Raises:
         UserError: if the network cannot be compressed so far; the message names the largest
@@ -52,7 +52,7 @@ def scores_of(
     """Score what may be removed.
 
     Raises:
-        UserError: if the criterion breaks its contract, see ``contract.ask``.
+        UserError: if the criterion breaks its contract, see ``criterion_contract.ask``.
     """
     shapes = {name: parameter.shape for name, parameter in removable(model, pruner).items()}
     takes = "eligible" in inspect.signature(criterion).parameters
@@ -68,7 +68,15 @@ def compute_masks(
     ratio: float,
     within: Masks | None,
 ) -> Masks:
-    """Score what may be removed and remove the share ``ratio`` of it; all else keeps an all-True mask.
+    """Score what may be removed and remove the share ``ratio``; all else keeps an all-True mask.
+
+    Args:
+        criterion: ``(model, batches) -> scores``.
+        model: the network as it is.
+        batches: training batches, loaded only if the criterion looks at them.
+        pruner: its options.
+        ratio: share of the removable weights to be gone in all.
+        within: masks that the new ones must lie within; None: anywhere.
 
     Raises:
         UserError: if the criterion scores too little, or the ratio cannot be spent.
@@ -89,18 +97,21 @@ def compute_masks(
 
 
 def _both(masks: Masks, within: Masks | None) -> Masks:
-    """What both keep: thresholds know nothing of what was gone before, and a layer left alone may have had zeros."""
+    """Keep what both keep.
+
+    Thresholds know nothing of what was gone before, and a layer left alone may have had zeros.
+    """
     return masks if within is None else {name: mask & within[name] for name, mask in masks.items()}
 
 
 def measure_sparsity(
     net: nn.Module, masks: Masks, ratio: float, pruner: dict[str, Any]
 ) -> dict[str, Any]:
-    """The measured sparsity of all prunable weights, and how many times fewer parameters there are in all.
+    """Count the sparsity of all prunable weights, and how many times fewer parameters there are.
 
     Raises:
         UserError: if the count is off by more than one weight a layer (each layer's own rounding);
-            thresholds (``pruner.select``) promise no count, so theirs is told and not checked.
+            thresholds (``pruner.select``) promise no count, so theirs is reported and not checked.
     """
     measured, over = sparsity(masks), sparsity({name: masks[name] for name in prunable(net)})
     names = removable(net, pruner)

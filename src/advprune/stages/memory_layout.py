@@ -1,4 +1,4 @@
-"""How training runs a network where only the rounding may differ: memory layout and compilation, for one phase."""
+"""Lay a network out in memory and compile it for one phase; only the rounding may differ."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ TINY_IMAGE = 16
 
 
 def layout(trainer: dict[str, Any], image_size: int) -> torch.memory_format:
-    """The memory format of weights: the one asked for, else the one measured to be faster."""
+    """Return the memory format of weights: the one asked for, or the one measured faster."""
     asked = trainer.get("memory_format") or (
         "contiguous" if image_size <= TINY_IMAGE else "channels_last"
     )
@@ -25,12 +25,14 @@ def layout(trainer: dict[str, Any], image_size: int) -> torch.memory_format:
 
 @contextmanager
 def optimized_layout(net: nn.Module, trainer: dict[str, Any], image_size: int) -> Iterator[None]:
-    """Inside, the network lies in memory, and it and its attack are compiled, as the trainer says; after it as before.
+    """Inside, the network is laid out and compiled as the trainer says; afterwards as before.
 
     Images need no change: a convolution gives what it gives in the layout of its weights.
 
     Args:
         net: a network, or one seen through masks: then its plain network is compiled.
+        trainer: its options ``memory_format`` and ``compile``.
+        image_size: side of the images in pixels.
     """
     inner, mode = net.net if isinstance(net, Subnet) else net, trainer.get("compile")
     net.to(memory_format=layout(trainer, image_size))  # type: ignore[call-overload]

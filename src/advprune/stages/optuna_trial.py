@@ -1,4 +1,4 @@
-"""This job as a trial of a search for options: it reports each epoch's accuracy, and is given up if that is bad.
+"""Take part in a search for options as one trial, which is given up if its accuracy is bad.
 
 ``hydra/sweeper=optuna`` (``launch/search.py``) says in the environment which trial of which study a
 job is.
@@ -17,11 +17,15 @@ VARIABLE = "ADVPRUNE_TRIAL"
 
 
 class TrialPruned(Exception):  # noqa: N818 - the name of Optuna's own
-    """The study's pruner holds this trial to be worse than others; the message says at which epoch."""
+    """Signal that the study holds this trial to be worse than others."""
 
 
 def storage_of(place: str) -> Any:
-    """The study's storage: an SQL address, or the path of a journal file, which many machines may share."""
+    """Return a study's storage.
+
+    Args:
+        place: an SQL address, or the path of a journal file, which many machines may share.
+    """
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -32,7 +36,7 @@ def storage_of(place: str) -> Any:
 
 
 def described(storage: str, study: str, trial: int, pruner: dict[str, Any]) -> str:
-    """What ``VARIABLE`` is set to for a trial.
+    """Return what ``VARIABLE`` is set to for a trial.
 
     Args:
         storage: of the study, see ``storage_of``.
@@ -44,7 +48,9 @@ def described(storage: str, study: str, trial: int, pruner: dict[str, Any]) -> s
 
 
 def pruner_of(node: dict[str, Any]) -> Any:
-    """One of Optuna's own pruners: the node was read from a job's environment, and may name nothing else.
+    """Return one of Optuna's own pruners.
+
+    The node was read from a job's environment, and may name nothing else.
 
     Raises:
         UserError: if it does.
@@ -64,7 +70,7 @@ def pruner_of(node: dict[str, Any]) -> Any:
 
 
 class Trial:
-    """The trial that this process's environment names."""
+    """Represent the trial that this process's environment names."""
 
     def __init__(self, text: str) -> None:
         import optuna
@@ -77,7 +83,7 @@ class Trial:
         self.trial = optuna.trial.Trial(whole, number)
 
     def report(self, value: float, epoch: int) -> bool:
-        """Tell the study an epoch's accuracy; whether the trial is to be given up."""
+        """Report an epoch's accuracy to the study; return whether the trial is to be given up."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a step that was reported before the job was killed
             self.trial.report(value, epoch)
@@ -85,6 +91,6 @@ class Trial:
 
 
 def current() -> Trial | None:
-    """This job's trial, if it is one."""
+    """Return this job's trial, if it is one."""
     text = os.environ.get(VARIABLE)
     return Trial(text) if text else None

@@ -1,4 +1,4 @@
-"""The stage ``pruned``: masks decided on the dense network, counted, and applied."""
+"""Make the stage ``pruned``: decide masks on the dense network, count them, and apply them."""
 
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def _search(
     folder: Path,
     where: RunContext,
 ) -> tuple[Any, Masks, dict[str, Any]]:
-    """Train scores (HYDRA) and read the masks off them; BatchNorm as it was left by the search."""
+    """Train scores (HYDRA) and read the masks off them; BatchNorm stays as the search left it."""
     module = search(stage, net, ratios, folder, where, within=within)
     collectives.rank_zero_continues()
     masks = {name: mask.cpu() for name, mask in module.net.masks.items()}
@@ -76,7 +76,7 @@ def _score(
     folder: Path,
     where: RunContext,
 ) -> tuple[Any, Masks, dict[str, Any]]:
-    """Score by a criterion, once or in rounds, with or without fine-tuning between them; also what each round did."""
+    """Score by a criterion, once or in rounds, with or without fine-tuning between them."""
     options, pruner = stage.options, stage.options["pruner"]
     criterion = build(pruner["criterion"])
     datamodule = factories.data(options, batch_size=128)

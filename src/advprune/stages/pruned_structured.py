@@ -1,4 +1,4 @@
-"""The stage ``pruned`` where filters or blocks go: scored, chosen, cut away, counted; in rounds if asked."""
+"""Make the stage ``pruned`` where filters or blocks go: score, choose, cut away, count."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,13 +33,18 @@ from advprune.units import decimal
 
 @dataclass
 class Removed:
-    """What is gone so far: the filters that stay at each site, as the dense network numbers them, and the blocks."""
+    """List what is gone so far.
+
+    Attributes:
+        kept: the filters that stay at each site, as the dense network numbers them.
+        gone: the blocks that are gone.
+    """
 
     kept: dict[str, list[int]]
     gone: list[str] = field(default_factory=list)
 
     def removed(self, widths: dict[str, int]) -> dict[str, int]:
-        """Filters gone at each site."""
+        """Return how many filters are gone at each site."""
         return {site: widths[site] - len(kept) for site, kept in self.kept.items()}
 
 
@@ -94,7 +99,7 @@ def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[st
 
 
 def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Removed, where: RunContext) -> Scores:
-    """Scores of what is left, taken on the device that trains."""
+    """Score what is left, on the device that trains."""
     pruner = stage.options["pruner"]
     if pruner["unit"] == "filters":
         sites: list[Any] = whole.filters
@@ -116,7 +121,7 @@ def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Removed, where: Ru
 
 
 def _score_shape(site: FilterSite | BlockSite, taken: Removed) -> torch.Size:
-    """A score for each filter that is left, one for a block."""
+    """Return the shape of a site's scores: one for each filter left, a scalar for a block."""
     return (
         torch.Size([len(taken.kept[site.name])]) if isinstance(site, FilterSite) else torch.Size([])
     )
@@ -186,7 +191,7 @@ def _counted(
     ratio: float,
     pruner: dict[str, Any],
 ) -> dict[str, Any]:
-    """The counts of the network that is left; an error if they are not what the choice promised."""
+    """Count what is left; raise if it is not what the choice promised."""
     removed = taken.removed(whole.widths)
     promised, measured = total(whole.left(removed, taken.gone)), total(layers(net, shape))
     parameters = sum(parameter.numel() for parameter in net.parameters())

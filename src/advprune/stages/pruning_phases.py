@@ -1,4 +1,4 @@
-"""What pruning trains and looks at, whatever it removes: learned scores, training between rounds, images to score."""
+"""Train inside the stage ``pruned``: learned scores, and fine-tuning between rounds."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from advprune.store.stage import Stage
 
 
 class ScoringBatches:
-    """Training batches for a criterion, loaded only if it looks at them."""
+    """Yield training batches for a criterion, loaded only if it looks at them."""
 
     def __init__(self, datamodule: Any, device: Any) -> None:
         self.datamodule, self.device = datamodule, device
@@ -33,7 +33,16 @@ def search(
     *,
     within: Masks | None = None,
 ) -> MaskSearch:
-    """Train scores (HYDRA); the module comes with the masks of the last ratio chosen, ``within`` what was left."""
+    """Train scores (HYDRA), and return the module with the masks of the last ratio chosen.
+
+    Args:
+        stage: with the options of the search.
+        net: the dense network.
+        ratios: shares removed, one a round.
+        folder: of the stage; checkpoints are in its ``work``.
+        where: the job runs.
+        within: masks of what a network that was sparse before has left; None: of all.
+    """
     options, pruner = stage.options, stage.options["pruner"]
     recipe, goal = factories.recipe(options["search"]), factories.objective(options)
     module = MaskSearch(
@@ -57,7 +66,7 @@ def search(
 
 
 def _beside(masks: Masks | None, scores: Scores) -> Masks | None:
-    """The masks on the scores' device."""
+    """Move the masks to the scores' device."""
     return (
         None
         if masks is None
@@ -68,31 +77,37 @@ def _beside(masks: Masks | None, scores: Scores) -> Masks | None:
 def train(
     stage: Stage, module: Any, recipe: Any, work: Path, where: RunContext, *, passes: int
 ) -> None:
-    """One training phase inside the stage ``pruned``; it goes on from what it finds in ``work``."""
+    """Train one phase of the stage ``pruned``, from the checkpoint in ``work`` if there is one."""
     repeats = replays(module.objective)
     datamodule = factories.data(stage.options, batch_size=recipe.batch_size, repeats=repeats)
     fit(where, module, datamodule, work, f"pruned {stage.key}", epochs=passes, callbacks=[])
 
 
 def replays(objective: Any) -> int:
-    """How often an objective trains on each batch in one pass over the images."""
+    """Return how often an objective trains on each batch in one pass over the images."""
     return int(getattr(objective, "replays", 1))
 
 
 def passes(epochs: int, objective: Any) -> int:
-    """The passes over the images that take as long as ``epochs`` of another objective."""
+    """Return the passes over the images that take as long as ``epochs`` of another objective."""
     return round(epochs / replays(objective))
 
 
 def between(options: dict[str, Any]) -> int:
-    """The passes over the images between two rounds of this stage; 0 of one round alone."""
+    """Return the passes over the images between two rounds of this stage; 0 of one round alone."""
     if options["pruner"]["schedule"] == "one_shot" or not options["pruner"]["epochs_per_round"]:
         return 0
     return passes(options["pruner"]["epochs_per_round"], factories.objective(options))
 
 
 def made(ratios: list[float], kept: list[int], epochs: list[int]) -> dict[str, Any]:
-    """The rounds as they were made: ratio decided, weights left of those that may go, passes trained afterwards."""
+    """Describe the rounds that were made, for the result.
+
+    Args:
+        ratios: decided, one a round.
+        kept: weights left of those that may be removed.
+        epochs: passes trained afterwards.
+    """
     return {"rounds": ratios, "rounds_kept": kept, "rounds_epochs": epochs}
 
 

@@ -1,4 +1,4 @@
-"""The stage ``quantized``: any network in 8 bits, its activations calibrated, trained on if the quantizer says so."""
+"""Make the stage ``quantized``: a network in 8 bits, calibrated, and trained on if asked."""
 
 import json
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ INHERITED = (
 
 
 def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
-    """Quantize the parent's network; write the fake-quantized weights and, measured, what an int8 network stores."""
+    """Quantize the parent's network; write its fake-quantized and its int8 weights."""
     assert parent is not None
     told = json.loads((parent / "result.json").read_text())
     told = {name: told[name] for name in INHERITED if name in told}
@@ -81,7 +81,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
 
 
 def fresh(stage: Stage, parent: Path) -> fx.GraphModule:
-    """The parent's network with quantizers that have seen nothing yet."""
+    """Return the parent's network with quantizers that are not calibrated yet."""
     assert stage.parent is not None
     made: fx.GraphModule = build(method_options("quantizer", stage.options["quantizer"]))(
         checkpoint.load_network(stage.parent, parent)
@@ -90,10 +90,12 @@ def fresh(stage: Stage, parent: Path) -> fx.GraphModule:
 
 
 def load(stage: Stage, folder: Path, *, runs: str) -> Quantized:
-    """The network of a ``quantized`` stage with all its faces.
+    """Return the network of a ``quantized`` stage with all its variants.
 
     Args:
-        runs: what is judged: ``fake_quant``, or ``int8`` in onnxruntime.
+        stage: of kind ``quantized``.
+        folder: of the stage.
+        runs: what is evaluated: ``fake_quant``, or ``int8`` in onnxruntime.
     """
     assert stage.parent is not None
     parent = folder.parents[1] / stage.parent.kind / stage.parent.key
@@ -107,7 +109,7 @@ def load(stage: Stage, folder: Path, *, runs: str) -> Quantized:
 
 
 def _images(stage: Stage) -> Iterator[Tensor]:
-    """Training images, as training sees them, in their order of the first epoch."""
+    """Yield training images, as training sees them, in their order of the first epoch."""
     datamodule = factories.data(stage.options, batch_size=128)
     datamodule.setup("fit")
     left = int(stage.options["quantizer"]["images"])

@@ -1,4 +1,4 @@
-"""A dense network that was sparse before it is pruned: its zeros stay, count in the ratio, and are told."""
+"""Prune a network that was sparse before: its zeros stay, and count in the ratio."""
 
 from typing import Any
 
@@ -17,13 +17,16 @@ SPARSE = 0.01
 
 
 def zeros_of(net: nn.Module) -> float:
-    """The share of exact zeros among the prunable weights if the network is sparse already, else 0."""
+    """Return the share of zeros among the prunable weights of a sparse network, else 0."""
     share = sparsity(prunable(net)).overall
     return share if share >= SPARSE else 0.0
 
 
 def masks_of(net: nn.Module, pruner: dict[str, Any]) -> Masks | None:
-    """What a sparse network has left of its prunable weights, and the biases that may go; None of a dense one."""
+    """Return the masks of a sparse network's nonzero weights; None of a dense one.
+
+    Biases that may be removed are in them, all kept.
+    """
     if not zeros_of(net):
         return None
     weights = prunable(net)
@@ -36,7 +39,7 @@ def masks_of(net: nn.Module, pruner: dict[str, Any]) -> Masks | None:
 
 
 def gone(net: nn.Module, pruner: dict[str, Any], masks: Masks | None, ratio: float) -> float:
-    """The share of what may be removed that is gone before the first round.
+    """Return the share of what may be removed that is gone before the first round.
 
     Raises:
         UserError: if it is more than the whole ratio: pruning brings nothing back.
@@ -58,7 +61,7 @@ def gone(net: nn.Module, pruner: dict[str, Any], masks: Masks | None, ratio: flo
 
 
 def check(net: nn.Module, pruner: dict[str, Any], ratio: float) -> None:
-    """Refuse what could only be reached by bringing back weights that are zero in the dense network.
+    """Refuse a ratio that only weights brought back from zero could reach.
 
     Raises:
         UserError: see ``gone``, or naming the layer of which more would be kept than there is.
@@ -77,7 +80,7 @@ def check(net: nn.Module, pruner: dict[str, Any], ratio: float) -> None:
 
 
 def told(share: float, *, unit: str | None) -> dict[str, Any]:
-    """For the result, what the parent had, and the sentence that says it in the row; nothing of a dense one."""
+    """Return a sparse parent's zeros, and a sentence on them, for the result; {} of a dense one."""
     if not share:
         return {}
     after = (

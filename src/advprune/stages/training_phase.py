@@ -1,4 +1,4 @@
-"""One training phase of a stage: a Trainer that checkpoints every epoch and goes on where a killed one was."""
+"""Run one training phase, which checkpoints every epoch and goes on where a killed one was."""
 
 import logging
 import sys
@@ -38,14 +38,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where and how visibly a job runs; never part of a result's identity.
+    """Hold where and how visibly a job runs; it is never part of a result's identity.
 
     Attributes:
         trainer: options of the device.
-        logger: what curves are told to.
+        logger: that gets the curves.
         output: the job's own folder.
-        stage, folder: the stage being made, by the name loggers have for it, and its folder;
-            ``output`` before that.
+        stage: the stage being made, by the name loggers have for it.
+        folder: of that stage; ``output`` before there is one.
         reported: key of the stage whose accuracy a search for options is after.
     """
 
@@ -58,16 +58,16 @@ class RunContext:
 
     @property
     def batch_norm(self) -> str:
-        """What BatchNorm sees where several ranks train, see ``modules/batch_norm.py``."""
+        """Return what BatchNorm sees where several ranks train; see ``modules/batch_norm.py``."""
         return self.trainer.get("batch_norm") or "synchronised"
 
     @property
     def precision(self) -> Precision:
-        """What a training step's forward passes are in; measuring is in fp32 always."""
+        """Return what a training step's forward passes are in; measuring is in fp32 always."""
         return self.trainer.get("precision") or "fp32"
 
     def facts(self, *, training: bool) -> dict[str, Any]:
-        """For the result: how many ranks made it, if it was more than one, and what it was trained in, if not fp32."""
+        """Return for the result the number of ranks, if several, and a precision other than fp32."""
         found = {"precision": self.precision} if training and self.precision != "fp32" else {}
         if collectives.size() == 1:
             return found
@@ -81,8 +81,7 @@ class RunContext:
         """Apply what holds for the whole process, and silence notices that are not for the user.
 
         On images as small as the digits, two threads wait for each other more than they help: on
-            two busy cores a
-        TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
+        two busy cores a TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
         """
         if self.trainer.get("allocator", "keep") == "keep":
             malloc.keep()
@@ -102,7 +101,7 @@ class RunContext:
 def trainer(
     where: RunContext, title: str, *, callbacks: list[Callback] | None = None, **options: Any
 ) -> pl.Trainer:
-    """A Lightning Trainer for one phase; ``title`` is shown beside its progress."""
+    """Return a Lightning Trainer for one phase; ``title`` is shown beside its progress."""
     terminal = sys.stdout.isatty() and collectives.is_rank_zero()
     shown: Callback = RichProgressBar(leave=False) if terminal else PlainProgress(title)
     several = collectives.size() > 1
@@ -137,10 +136,19 @@ def fit(
     epochs: int,
     callbacks: list[Callback],
 ) -> None:
-    """Train to the end, from the last checkpoint in ``work`` if there is one; asked to stop, write one first.
+    """Train to the end, from the last checkpoint in ``work`` if there is one.
+
+    Args:
+        where: the job runs.
+        module: that is trained.
+        datamodule: with its images.
+        work: folder of the checkpoint.
+        title: shown beside the progress; it ends with the key of the stage.
+        epochs: passes over the images.
+        callbacks: of this phase.
 
     Raises:
-        Stopped: if the process was asked to stop.
+        Stopped: if the process was asked to stop; a checkpoint is written first.
     """
     average = (
         [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)]
@@ -193,7 +201,7 @@ def fit(
 
 
 def _is_whole(last: Path) -> bool:
-    """Whether there is a checkpoint to go on from; one that is damaged costs the work in it, and no more."""
+    """Return whether there is a checkpoint to go on from; a damaged one costs the work in it."""
     if not last.is_file():
         return False
     wrong = broken_checkpoint(last)
@@ -207,7 +215,7 @@ def _is_whole(last: Path) -> bool:
 
 
 def check_ranks_agree(datamodule: Any) -> None:
-    """Make sure that all ranks run the same code on the same images.
+    """Check that all ranks run the same code on the same images.
 
     Raises:
         UserError: on every rank, naming those that don't.

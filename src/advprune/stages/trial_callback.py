@@ -1,4 +1,4 @@
-"""Each epoch's accuracy on validation images, told to the search that this job is a trial of."""
+"""Report each epoch's validation accuracy to the search that this job is a trial of."""
 
 from typing import Any
 
@@ -9,7 +9,10 @@ from advprune.stages.optuna_trial import Trial, TrialPruned
 
 
 class ReportEpochs(pl.Callback):
-    """Report what ``KeepBest`` compares; listed after it. On several ranks the first one asks, and all give up."""
+    """Report what ``KeepBest`` compares; listed after it.
+
+    On several ranks the first one asks, and all give up.
+    """
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
@@ -18,7 +21,7 @@ class ReportEpochs(pl.Callback):
         """Report, and give up if the study says so.
 
         Raises:
-            GivenUpError: the epoch's checkpoint is not written then; the one before it is there.
+            TrialPruned: the epoch's checkpoint is not written then; the one before it is there.
         """
         (kept,) = (callback for callback in trainer.callbacks if isinstance(callback, KeepBest))  # type: ignore[attr-defined]
         epoch, value = trainer.current_epoch + 1, float(kept.last[kept.metric])

@@ -1,4 +1,4 @@
-"""What an attack's own options say against it, before it has attacked anything."""
+"""Judge an attack by its own options, before it has attacked anything."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ PGD = "advprune.attacks.pgd.pgd"
 
 
 def too_short(attack: dict[str, Any]) -> list[str]:
-    """A doubt for each PGD in these options whose steps together are shorter than the ball's radius.
+    """Return a sentence for each PGD whose steps together are shorter than the ball's radius.
 
     From no start can such a PGD reach all of the ball, and its accuracy says little.
     """
@@ -21,7 +21,7 @@ def too_short(attack: dict[str, Any]) -> list[str]:
 
 
 def _pgds(node: Any, where: str) -> Iterator[tuple[str, float, float]]:
-    """(path, steps, length of one) of every PGD whose length of a step is given."""
+    """Yield (path, steps, length of one step) of every PGD whose step length is set."""
     if not isinstance(node, dict):
         return
     if node.get("_target_") == PGD and node.get("rel_step") is not None:

@@ -108,7 +108,7 @@ def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
 
 
 def holder(folder: Path) -> dict[str, Any]:
-    """Return who wrote its name beside the lock (``host``, ``pid``, ``since``), or an empty dict."""
+    """Return who wrote its name beside the lock (``host``, ``pid``, ``since``); empty if nobody."""
     try:
         found = read_json(folder / HOLDER)
     except (OSError, ValueError):

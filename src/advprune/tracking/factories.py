@@ -1,4 +1,4 @@
-"""Make the loggers of ``conf/logger``: none asks a question, waits for a network, or fails a job."""
+"""Make the loggers of ``conf/logger``: none asks a question, awaits a network, or fails a job."""
 
 from typing import Literal
 

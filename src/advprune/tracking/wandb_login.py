@@ -16,7 +16,7 @@ CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
 
 
 def logged_in(url: str) -> bool:
-    """Return whether the environment or the netrc file has credentials for the server at ``url``."""
+    """Return whether the environment or the netrc file has credentials for the server ``url``."""
     if any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
         return True
     host = urlsplit(url).netloc
