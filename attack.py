@@ -1,6 +1,7 @@
-"""Attack what the same words made: python attack.py pruner=hydra ratio=0.99 attack=autoattack
+"""Attack what prune.py makes of the same words, or any weights, and print the table.
 
-Or any weights: python attack.py checkpoint=model.safetensors model=resnet18 dataset=cifar10
+python attack.py pruner=hydra ratio=0.99 attack=autoattack
+python attack.py checkpoint=model.safetensors model=resnet18 dataset=cifar10
 """
 
 import hydra
@@ -16,7 +17,7 @@ schema.register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="attack")
 def main(cfg: DictConfig) -> float:
-    """Attack, print the table; returns robust accuracy."""
+    """Run one job; return its robust accuracy, for sweepers."""
     return job.run(cfg, plan_attack, value="robust_acc")
 
 

@@ -1,4 +1,9 @@
-"""A dense robust network: python train.py model=resnet18 dataset=cifar10 objective=trades"""
+"""Train a dense robust network, attack it, and print the table.
+
+    python train.py model=resnet18 dataset=cifar10 objective=trades
+
+The pipeline is ``dense >> quantized >> evaluated``; see prune.py.
+"""
 
 import hydra
 from omegaconf import DictConfig
@@ -13,7 +18,7 @@ schema.register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
-    """Train, attack, print the table; returns accuracy on validation images, for sweepers."""
+    """Run one job; return its accuracy on validation images, for sweepers."""
     return job.run(cfg, plan_dense)
 
 

@@ -1,4 +1,4 @@
-"""What a job delivers beside its row when asked: ``sizes=true`` measures the network, ``export=`` writes a file."""
+"""Deliver what is asked for beside the row: ``sizes=true`` measures, ``export=`` writes a file."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ BATCHES = (1, 128)
 def export_artifacts(
     plan: Plan, store: Store, output: Path, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Entries for the row: sizes beside the dense parent's, and the exported file."""
+    """Return entries for the row: sizes beside the dense parent's, and the exported file."""
     found: dict[str, Any] = {}
     if options["export"] is not None:
         found["exported"] = _export(plan, store, output, options["export"])
@@ -46,7 +46,7 @@ def _export(plan: Plan, store: Store, output: Path, kind: str) -> str:
 
 
 def _export_int8(plan: Plan, store: Store, output: Path, kind: str) -> Path:
-    """The integers of a quantized network: as ONNX what onnxruntime runs, as safetensors what it stores."""
+    """Export a quantized network's integers: ONNX for onnxruntime, or safetensors as stored."""
     folder = store.folder(plan.final)
     if kind == "safetensors":
         path = output / "model.safetensors"
@@ -60,7 +60,7 @@ def _export_int8(plan: Plan, store: Store, output: Path, kind: str) -> Path:
 
 
 def _sizes(plan: Plan, store: Store) -> dict[str, Any]:
-    """Of the dense parent, the final network in floating point and, where it is quantized, in int8: timed in turns."""
+    """Measure the dense parent, the final network and, where quantized, its int8 form, in turns."""
     eight_bits = plan.final.kind == "quantized"
     final = plan.final.parent if eight_bits else plan.final
     assert final is not None

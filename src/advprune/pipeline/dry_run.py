@@ -1,4 +1,10 @@
-"""What can only be checked by making it: attack, objective, threat and pruner, once, before any data is read."""
+"""Make and try every object of a job once, before any data is read or anything is trained.
+
+``dry_run`` is the only entry. Its helpers call what it makes on two random images
+(``dry_run_calls.py``), bounds and certifiers on the real network (``dry_run_bounds.py``), choose
+filters and blocks (``dry_run_structured.py``), and refuse options that nothing reads
+(``unread_options.py``).
+"""
 
 from functools import partial
 from pathlib import Path
@@ -8,7 +14,7 @@ from torch import nn
 
 from advprune.bounds.certificate import proves
 from advprune.config.attack_radius import evaluation_threat
-from advprune.config.fingerprints import classes_of, network_options, with_fingerprints
+from advprune.config.fingerprints import network_options, with_fingerprints
 from advprune.config.instantiate import build
 from advprune.config.phases import of_phase
 from advprune.config.validate import method_options
@@ -26,22 +32,14 @@ from advprune.stages import (
 )
 from advprune.stages.dense import early_pass
 from advprune.surgery import export
-
-
-def _rehearse_quantizer(options: dict[str, Any]) -> None:
-    """Quantize a fresh network, so that a layer that cannot be is named before anything is trained."""
-    quantizer = options.get("quantizer") or {}
-    if quantizer.get("_target_") is None or options["dataset"]["num_classes"] is None:
-        return
-    from advprune.quantizers.int8 import Int8
-
-    made = build(method_options("quantizer", quantizer))(untrained_network(options))
-    if quantizer["runs"] == "int8" or options.get("sizes"):
-        Int8(made)
+from advprune.threat import Threat
 
 
 def dry_run(options: dict[str, Any]) -> None:
     """Make everything that needs no data, and drop it again.
+
+    Args:
+        options: of the job, resolved and checked by ``config.validate``.
 
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
@@ -49,60 +47,43 @@ def dry_run(options: dict[str, Any]) -> None:
     if options["dataset"]["num_classes"] is None:  # the folder says how many
         options = with_fingerprints(options)
     image_checks.check(options, untrained_network)
+    attack = _try_attack(options)
+    factories.objective(options)
+    dry_run_calls.try_attack(attack, options)
+    dry_run_calls.try_objective(options)
+    dry_run_calls.check_images(options)
+    net = untrained_network(options)
+    dry_run_calls.try_network(options, net)
+    if options.get("export") == "onnx":
+        export.check_packages()
+    dry_run_bounds.try_objective(options, untrained_network)
+    dry_run_bounds.try_certifier(attack, options, untrained_network)
+    _try_quantizer(options)
+    if options.get("pruner") is not None:
+        _try_pruner(options, net)
+
+
+def untrained_network(options: dict[str, Any]) -> nn.Module:
+    """Return the job's network with new weights."""
+    return factories.network({"model": network_options(options)}, seed=0)
+
+
+def _try_attack(options: dict[str, Any]) -> partial[Any]:
+    """Make both threats and the attack, and return the attack."""
     for threat in (options["threat"], evaluation_threat(options)):
-        _fits_pixels(factories.threat({"threat": threat}), options["dataset"])
-    attack = factories.attack(options)
-    _no_proof_inside(attack)
+        _check_radius(factories.threat({"threat": threat}), options["dataset"])
+    attack: partial[Any] = factories.attack(options)
+    _refuse_inner_certifier(attack)
     if "face" in options["attack"] and (options.get("quantizer") or {}).get("_target_") is None:
         raise UserError(
             f"attack.face={options['attack']['face']} is of a quantized network, and this one is "
             "not: give quantizer=ptq_static or another, or attack=pgd"
         )
-    factories.objective(options)
-    dry_run_calls.call_attack(attack, options)
-    dry_run_calls.call_objective(options)
-    dry_run_calls.check_images(options)
-    net = untrained_network(options) if classes_of(options["dataset"]) is not None else None
-    if net is not None:
-        dry_run_calls.call_network(options, net)
-    if options.get("export") == "onnx":
-        export.check_packages()
-    if options["dataset"]["num_classes"] is not None:  # else only the data says what the network is
-        dry_run_bounds.rehearse_objective(options, untrained_network)
-        dry_run_bounds.rehearse_certifier(attack, options, untrained_network)
-    _rehearse_quantizer(options)
-    if options.get("pruner") is None:
-        return
-    pruner = options["pruner"]
-    if pruner["criterion"] is not None and "_target_" not in pruner["criterion"]:
-        raise UserError(
-            "pruner.criterion names no function: choose one with pruner=…, or pruner/criterion=… "
-            "of filters"
-        )
-    unread_options.check(options, untrained_network)
-    dry_run_calls.check_start(options)
-    if pruner["recovery"] == "rewind":
-        _rewinds(options)
-    ratio = options["ratio"]
-    if options.get("compression") is not None or pruner["classifier"] is False:
-        ratio = masking.target_ratio(untrained_network(options), options)
-    if options.get("dense") is not None and pruner["unit"] is None:
-        sparse_parent.check(_from_file(options), pruner, ratio)
-    cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
-    phase = "search" if pruner["search"] else "finetune"
-    pruning_phases.check(
-        options, factories.objective({"objective": of_phase(options["objective"], phase)})
-    )
-    if pruner["criterion"] is not None:
-        build(pruner["criterion"])
-        if net is not None:
-            dry_run_calls.call_criterion(options, net)
-    if pruner["unit"] is not None:
-        dry_run_structured.check(options, untrained_network(options), ratio)
+    return attack
 
 
-def _fits_pixels(threat: Any, dataset: dict[str, Any]) -> None:
-    """A Euclidean ball larger than the whole cube of pixels allows every image."""
+def _check_radius(threat: Threat, dataset: dict[str, Any]) -> None:
+    """Refuse a Euclidean ball larger than the whole cube of pixels: it allows every image."""
     side, channels = dataset["image_size"], dataset["channels"]
     if threat.norm == "l2" and side is not None and channels is not None:
         largest = (channels * side * side) ** 0.5
@@ -114,16 +95,12 @@ def _fits_pixels(threat: Any, dataset: dict[str, Any]) -> None:
             )
 
 
-def _no_proof_inside(attack: partial[Any]) -> None:
-    """Refuse a certifier where examples are wanted: inside a transfer attack, or among those that worst_of tries."""
+def _refuse_inner_certifier(attack: partial[Any]) -> None:
+    """Refuse a certifier where examples are needed: inside transfer or worst_of."""
     members = {"inner": attack.keywords.get("inner")}
-    # of worst_of by name; autoattack's are the names of its parts
-    several = attack.keywords.get("attacks")
-    members |= (
-        {f"attacks.{name}": one for name, one in several.items()}
-        if isinstance(several, dict)
-        else {}
-    )
+    attacks = attack.keywords.get("attacks")
+    if isinstance(attacks, dict):  # worst_of's, by name; autoattack's are names of its parts
+        members |= {f"attacks.{name}": member for name, member in attacks.items()}
     for name, member in members.items():
         if member is not None and proves(member):
             raise UserError(
@@ -132,28 +109,56 @@ def _no_proof_inside(attack: partial[Any]) -> None:
             )
 
 
-def untrained_network(options: dict[str, Any]) -> nn.Module:
-    """The job's network with new weights."""
-    known = options["dataset"]["num_classes"] is not None  # else only the folder says how many
-    return factories.network(
-        {"model": network_options(options if known else with_fingerprints(options))}, seed=0
-    )
+def _try_quantizer(options: dict[str, Any]) -> None:
+    """Quantize an untrained network, so that a layer that cannot be is named before training."""
+    quantizer = options.get("quantizer") or {}
+    if quantizer.get("_target_") is None:
+        return
+    from advprune.quantizers.int8 import Int8
+
+    net = build(method_options("quantizer", quantizer))(untrained_network(options))
+    if quantizer["runs"] == "int8" or options.get("sizes"):
+        Int8(net)
 
 
-def _from_file(options: dict[str, Any]) -> nn.Module:
-    """The job's network with the weights that it starts from."""
+def _try_pruner(options: dict[str, Any], net: nn.Module) -> None:
+    """Check the pruner's options, spend its ratio, and score with its criterion."""
+    pruner, criterion = options["pruner"], options["pruner"]["criterion"]
+    if criterion is not None and "_target_" not in criterion:
+        raise UserError(
+            "pruner.criterion names no function: choose one with pruner=…, or pruner/criterion=… "
+            "of filters"
+        )
+    unread_options.check(options, untrained_network)
+    dry_run_calls.check_start(options)
+    if pruner["recovery"] == "rewind":
+        _check_rewinding(options)
+    ratio = options["ratio"]
+    if options.get("compression") is not None or pruner["classifier"] is False:
+        ratio = masking.target_ratio(untrained_network(options), options)
+    if options.get("dense") is not None and pruner["unit"] is None:
+        sparse_parent.check(_network_from_file(options), pruner, ratio)
+    cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"])
+    phase = of_phase(options["objective"], "search" if pruner["search"] else "finetune")
+    pruning_phases.check(options, factories.objective({"objective": phase}))
+    if criterion is not None:
+        dry_run_calls.try_criterion(options, net)
+    if pruner["unit"] is not None:
+        dry_run_structured.check(options, untrained_network(options), ratio)
+
+
+def _network_from_file(options: dict[str, Any]) -> nn.Module:
+    """Return the job's network with the weights that it starts from."""
     net, path = untrained_network(options), Path(options["dense"])
     checkpoint.shape_like(net, foreign.read(path), path.parent)
     foreign.load(net, path)
     return net
 
 
-def _rewinds(options: dict[str, Any]) -> None:
+def _check_rewinding(options: dict[str, Any]) -> None:
     """Refuse to rewind where the early weights would be the initial ones."""
-    epochs, objective = (
-        options["training"]["epochs"],
-        factories.objective({"objective": of_phase(options["objective"], None)}),
-    )
+    epochs = options["training"]["epochs"]
+    objective = factories.objective({"objective": of_phase(options["objective"], None)})
     if early_pass(pruning_phases.passes(epochs, objective)) == 0:
         least = next(n for n in range(1, 1000) if early_pass(pruning_phases.passes(n, objective)))
         raise UserError(

@@ -1,4 +1,4 @@
-"""Whether bounds, noise and certifiers can work on a job's network, before an epoch is spent on it."""
+"""Try bounds, noise and certifiers on a job's own network, for the dry run."""
 
 import inspect
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from advprune.stages import factories
 Fresh = Callable[[dict[str, Any]], nn.Module]
 
 
-def rehearse_objective(options: dict[str, Any], fresh: Fresh) -> None:
-    """Bound no image, and take the loss of two, in every phase of the job; only of objectives with bounds or noise.
+def try_objective(options: dict[str, Any], fresh: Fresh) -> None:
+    """Bound no image, and take the loss of two, in every phase with bounds or noise.
 
     Raises:
         UserError: what the first step of training would have raised.
@@ -27,20 +27,16 @@ def rehearse_objective(options: dict[str, Any], fresh: Fresh) -> None:
         if not {"bound", "sigma"} & chosen.keys():
             return
         objective, net = factories.objective({"objective": chosen}), fresh(options).train()
-        given: dict[str, Any] = {}
         x, y = _images(options, 2)
-        # reading the network is what may fail; of real images it may take minutes
-        if "bound" in chosen:
+        if "bound" in chosen:  # reading the network may fail; bounding images may take minutes
             classes = objective.keywords["bound"](net, x[:0], y[:0]).shape[1]
-            given["bound"] = lambda _, some, *__, classes=classes, **___: torch.zeros(
-                len(some), classes
-            )
+            objective = partial(objective, bound=partial(_no_bound, classes=classes))
         for progress in (0.0, 0.99):
-            partial(objective, **given)(net, x, y, progress=progress)
+            objective(net, x, y, progress=progress)
 
 
-def rehearse_certifier(attack: Callable[..., Any], options: dict[str, Any], fresh: Fresh) -> None:
-    """Ask a certifier for the certificates of no image: it looks at its options and reads the network.
+def try_certifier(attack: Callable[..., Any], options: dict[str, Any], fresh: Fresh) -> None:
+    """Ask a certifier for the certificates of no image: it checks its options and the network.
 
     Raises:
         UserError: what its first batch would have raised.
@@ -48,6 +44,10 @@ def rehearse_certifier(attack: Callable[..., Any], options: dict[str, Any], fres
     if inspect.signature(attack).return_annotation is Certificate:
         x, y = _images(options, 0)
         attack(fresh(options).eval(), x, y, positions=y)
+
+
+def _no_bound(model: nn.Module, x: Tensor, *_: Any, classes: int, **__: Any) -> Tensor:
+    return torch.zeros(len(x), classes)
 
 
 def _images(options: dict[str, Any], count: int) -> tuple[Tensor, Tensor]:

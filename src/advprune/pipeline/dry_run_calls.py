@@ -1,4 +1,4 @@
-"""Call attack, objective and criterion once, on two images, so that what they refuse is told before training."""
+"""Call attack, network, objective and criterion on two random images, for the dry run."""
 
 import inspect
 from collections.abc import Callable
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from advprune.bounds.certificate import proves
-from advprune.config.fingerprints import classes_of
 from advprune.config.instantiate import build
 from advprune.config.phases import of_phase
 from advprune.datasets.splits import subset
@@ -22,34 +21,28 @@ from advprune.stages.finetuned import NO_EARLY_WEIGHTS
 IMAGES = 2
 
 
-def call_attack(attack: Callable[..., Any], options: dict[str, Any]) -> None:
-    """Attack a stand-in for the network, linear in the pixels, on images that it has wrong already.
+def try_attack(attack: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Attack a linear stand-in for the network, on two images that it has wrong already.
 
     Raises:
         UserError: what the first batch would have raised after all training.
     """
     # of a transfer attack: what is run on its source
     inner = getattr(attack, "keywords", {}).get("inner") or attack
-    classes = classes_of(options["dataset"])
-    # the last reads its own images
-    if classes is None or proves(inner) or "root" in getattr(inner, "keywords", {}):
+    if proves(inner) or "root" in getattr(inner, "keywords", {}):  # the latter reads its own images
         return
-    net, (x, y) = _stand_in(options["dataset"], classes), _images(options["dataset"])
+    net, (x, y) = _linear_network(options["dataset"]), _images(options["dataset"])
+    takes_positions = "positions" in inspect.signature(inner).parameters
+    positions = {"positions": torch.arange(len(y))} if takes_positions else {}
     with preserve_rng():
-        wrong = net(x).argmin(1)
-        given = (
-            {"positions": torch.arange(len(y))}
-            if "positions" in inspect.signature(inner).parameters
-            else {}
-        )
-        inner(net, x, wrong, **given)
+        inner(net, x, net(x).argmin(1), **positions)
 
 
-def call_network(options: dict[str, Any], net: nn.Module) -> None:
-    """Show the untrained network two images of the data set's size.
+def try_network(options: dict[str, Any], net: nn.Module) -> None:
+    """Call the untrained network on two images of the data set's size.
 
     Raises:
-        UserError: if it cannot see them.
+        UserError: if it cannot take them.
     """
     x, _ = _images(options["dataset"])
     try:
@@ -63,26 +56,24 @@ def call_network(options: dict[str, Any], net: nn.Module) -> None:
         ) from error
 
 
-def call_objective(options: dict[str, Any]) -> None:
-    """Take the loss of two images in every phase of the job; objectives with bounds are tried on the real network.
+def try_objective(options: dict[str, Any]) -> None:
+    """Take the loss of two images in every phase of the job, but for objectives with bounds.
 
     Raises:
         UserError: what the first step of training would have raised.
     """
-    classes = classes_of(options["dataset"])
     phases = (None, "search", "finetune") if options.get("pruner") else (None,)
-    for phase in phases if classes is not None else ():
+    for phase in phases:
         chosen = of_phase(options["objective"], phase)
         if "bound" in chosen:
             return
         with preserve_rng():
             x, y = _images(options["dataset"])
-            factories.objective({"objective": chosen})(
-                _stand_in(options["dataset"], classes or 2), x, y, progress=0.0
-            )
+            net = _linear_network(options["dataset"])
+            factories.objective({"objective": chosen})(net, x, y, progress=0.0)
 
 
-def call_criterion(options: dict[str, Any], net: nn.Module) -> None:
+def try_criterion(options: dict[str, Any], net: nn.Module) -> None:
     """Score what the pruner may remove, on two images and without the criterion's own attack.
 
     Raises:
@@ -110,7 +101,7 @@ def call_criterion(options: dict[str, Any], net: nn.Module) -> None:
 
 
 def check_images(options: dict[str, Any]) -> None:
-    """Refuse more test images than there are.
+    """Refuse to attack more test images than there are.
 
     Raises:
         UserError: naming how many there are.
@@ -130,10 +121,10 @@ def check_start(options: dict[str, Any]) -> None:
         raise UserError(NO_EARLY_WEIGHTS)
 
 
-def _stand_in(dataset: dict[str, Any], classes: int) -> nn.Module:
+def _linear_network(dataset: dict[str, Any]) -> nn.Module:
     torch.manual_seed(0)
     pixels = dataset["channels"] * dataset["image_size"] ** 2
-    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes)).eval()
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, dataset["num_classes"])).eval()
 
 
 def _images(dataset: dict[str, Any]) -> tuple[Tensor, Tensor]:

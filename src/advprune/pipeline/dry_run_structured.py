@@ -1,4 +1,4 @@
-"""Whether the network can lose what is asked for, found out before the dense network is trained."""
+"""Choose the filters or blocks that a network would lose, for the dry run."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def check(options: dict[str, Any], net: nn.Module, ratio: float) -> None:
     """Refuse a unit, a budget or a ratio that the architecture cannot have.
 
     Args:
-        options: the job's.
+        options: of the job.
         net: its network, with any weights.
         ratio: what the budget is to be cut by.
 

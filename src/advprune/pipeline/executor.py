@@ -1,9 +1,10 @@
-"""Find or make: the stages of a plan, each made once whoever asks first."""
+"""Execute a plan: find each stage in the store or make it, once, whoever asks first."""
 
 import logging
 import time
-from dataclasses import replace as with_
-from importlib import import_module
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advprune.config.fingerprints import refuse_changed
@@ -17,27 +18,33 @@ from advprune.store.store import Store
 if TYPE_CHECKING:
     from advprune.stages.training_phase import RunContext
 
+    #: ``(stage, its folder, its parent's folder, where) -> result``.
+    StageMaker = Callable[[Stage, Path, Path | None, RunContext], dict[str, Any]]
+
 log = logging.getLogger(__name__)
 
 
 def missing(plan: Plan, store: Store) -> list[Stage]:
-    """The plan's stages that nobody has finished yet."""
+    """Return the plan's stages that nobody has finished yet."""
     return [stage for stage in plan.stages() if not store.done(stage)]
 
 
 def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
     """Finish every stage of the plan, parents first; return how many were made here.
 
-    Each kind of stage is one module of this package with ``make(stage, folder, parent folder,
-    where) -> result``. Of several ranks, the first asks the store, holds the lock and writes; the
-    others do as it says.
+    Of several ranks, rank 0 asks the store, holds the lock and writes; the others follow it.
+
+    Args:
+        plan: of the job.
+        store: that keeps the stages.
+        where: the job runs.
     """
     from advprune.distributed import collectives
 
     called, origins = names(plan), _origins(plan, store)
     made = 0
     for stage in plan.stages():
-        mine = with_(where, stage=called[stage.key], folder=store.folder(stage))
+        mine = replace(where, stage=called[stage.key], folder=store.folder(stage))
         if not collectives.is_rank_zero():
             _follow_leader(stage, store, mine)
         elif _make_as_leader(stage, store, mine, read=stage.key in origins):
@@ -50,7 +57,14 @@ def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
 
 
 def _make_as_leader(stage: Stage, store: Store, where: "RunContext", *, read: bool) -> bool:
-    """Find the stage or make it; whether it was made. ``read``: check its files whole, as others are made of it."""
+    """Find the stage or make it; return whether it was made.
+
+    Args:
+        stage: to find or make.
+        store: that keeps it.
+        where: the job runs.
+        read: compare its files with their checksums, as others are made from it.
+    """
     from advprune.distributed import collectives
 
     if not store.done(stage, read=read):
@@ -71,22 +85,35 @@ def _follow_leader(stage: Stage, store: Store, where: "RunContext") -> None:
 
     if collectives.broadcast_object(False):
         try:
-            _maker(stage)(stage, store.folder(stage), _parent(stage, store), where)
+            stage_makers()[stage.kind](stage, store.folder(stage), _parent(stage, store), where)
         except collectives.Over:
             return
         raise AssertionError(f"stage {stage.kind} does not say where rank 0 goes on alone")
 
 
-def _maker(stage: Stage) -> Any:
-    return import_module(f"advprune.stages.{stage.kind}").make
+def stage_makers() -> "dict[str, StageMaker]":
+    """Return the function that makes each kind of stage.
+
+    They are imported only where there is something to make: a second command needs no torch.
+    """
+    from advprune.stages import dense, evaluated, examples, finetuned, pruned, quantized
+
+    return {
+        "dense": dense.make,
+        "pruned": pruned.make,
+        "finetuned": finetuned.make,
+        "quantized": quantized.make,
+        "examples": examples.make,
+        "evaluated": evaluated.make,
+    }
 
 
-def _parent(stage: Stage, store: Store) -> Any:
+def _parent(stage: Stage, store: Store) -> Path | None:
     return store.folder(stage.parent) if stage.parent else None
 
 
 def _origins(plan: Plan, store: Store) -> set[str]:
-    """The keys of what the missing stages are made from: read whole, so that nothing is made from a damaged file."""
+    """Return the keys of what missing stages are made from, to be checked whole before."""
     todo = missing(plan, store)
     return {
         origin.key
@@ -96,7 +123,7 @@ def _origins(plan: Plan, store: Store) -> set[str]:
     }
 
 
-def _make(stage: Stage, store: Store, folder: Any, where: "RunContext") -> None:
+def _make(stage: Stage, store: Store, folder: Path, where: "RunContext") -> None:
     from omegaconf import OmegaConf
 
     from advprune.store.provenance import provenance
@@ -110,7 +137,7 @@ def _make(stage: Stage, store: Store, folder: Any, where: "RunContext") -> None:
         OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})),
     )
     begun = time.monotonic()
-    result = _maker(stage)(stage, folder, _parent(stage, store), where)
+    result = stage_makers()[stage.kind](stage, folder, _parent(stage, store), where)
     refuse_changed(stage.options, store.root)
     seconds = time.monotonic() - begun
     facts = {

@@ -1,4 +1,4 @@
-"""One job of any command: check, plan, find or make, and write down its row of the table."""
+"""Run one job of any command: check it, plan it, make what is missing, write its row."""
 
 import json
 import logging
@@ -37,12 +37,12 @@ _LOOKING = ContextVar("looking", default=False)
 
 
 class NotFoundError(Exception):
-    """A stage is missing, or something is to be delivered, and was not to be made here."""
+    """Signal that something would have to be made, where a job may only be looked up."""
 
 
 @contextmanager
 def lookup_only() -> Iterator[None]:
-    """Inside, a job whose stages are all there gives its row; one that would have to make some leaves no trace."""
+    """Inside, a finished job writes its row; one that is not leaves no trace."""
     token = _LOOKING.set(True)
     try:
         yield
@@ -53,9 +53,10 @@ def lookup_only() -> Iterator[None]:
 def run(
     cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: str = "validation"
 ) -> float:
-    """Run one job and write ``job.json`` into its folder; a failure is written there too, so that a grid goes on.
+    """Run one job and write ``job.json`` into its folder, of a failure too: a grid goes on.
 
     Args:
+        cfg: composed by Hydra.
         plan_of: resolved options -> the stages this command wants.
         value: what a sweeper optimises: ``validation`` (the selection metric on validation images)
             or ``robust_acc``.
@@ -190,7 +191,7 @@ def _write(output: Path, record: dict[str, Any]) -> None:
 
 
 def _logs() -> dict[str, Any]:
-    """How this command logs, for the processes that it starts."""
+    """Return how this command logs, for the processes that it starts."""
     whole = OmegaConf.create({"hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)})  # type: ignore[arg-type]
     plain = OmegaConf.to_container(whole.hydra.job_logging, resolve=True)
     assert isinstance(plain, dict)
@@ -198,11 +199,11 @@ def _logs() -> dict[str, Any]:
 
 
 def _number() -> int:
-    """The job's place in its grid; 0 of a lone one."""
+    """Return the job's place in its grid; 0 of a lone one."""
     number = OmegaConf.select(HydraConfig.get(), "job.num", throw_on_missing=False)  # type: ignore[arg-type]
     return int(number or 0)
 
 
 def is_grid() -> bool:
-    """Whether this job is one of a ``-m`` grid."""
+    """Return whether this job is one of a ``-m`` grid."""
     return HydraConfig.get().mode == RunMode.MULTIRUN

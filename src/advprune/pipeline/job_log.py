@@ -1,4 +1,4 @@
-"""What a job tells its logger: who it is before anything is made, and all it knows of the stages it found."""
+"""Log a job: who it is before anything is made, and all that is known of stages it found."""
 
 import logging
 import os
@@ -33,7 +33,16 @@ LONGEST = 120
 def job_logger(
     options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]
 ) -> Iterator[Logger]:
-    """The job's logger, told who the job is, and closed whatever happens; of several ranks the first has one.
+    """Open the job's logger, and close it whatever happens; only rank 0 has one.
+
+    Args:
+        options: of the job.
+        plan: of the job.
+        output: the job's folder.
+        shown: names of the groups' members, for people.
+
+    Yields:
+        The logger.
 
     Raises:
         UserError: if it needs a package that is not installed.
@@ -49,12 +58,16 @@ def job_logger(
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the only one of its job, or the one that speaks for it."""
+    """Return whether this process is the only one of its job, or its rank 0."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 
 def names(plan: Plan) -> dict[str, str]:
-    """What each stage is called, by key: its kind; of the parent's evaluation and of a foreign source, so much more."""
+    """Return the name of each stage, by key.
+
+    It is its kind, with ``source_`` before those of a transfer attack's source, and
+    ``evaluated_dense`` for the parent's evaluation.
+    """
     own = {stage.key for stage in [plan.final, *plan.final.line()]}
     called = {
         stage.key: stage.kind if stage.key in own else f"source_{stage.kind}"
@@ -64,17 +77,17 @@ def names(plan: Plan) -> dict[str, str]:
 
 
 def finished_stages(plan: Plan, store: Store) -> list[Finished]:
-    """The plan's stages, finished."""
+    """Return the plan's stages, which are all finished."""
     return [finished(stage, plan, store) for stage in plan.stages()]
 
 
 def finished(stage: Stage, plan: Plan, store: Store) -> Finished:
-    """One of them."""
+    """Return one finished stage."""
     return Finished(names(plan)[stage.key], store.folder(stage), store.result(stage))
 
 
 def replay(found: Finished, logger: Logger) -> None:
-    """Tell of a stage that was found: its curves, if it was made since they are kept, and what it says of itself."""
+    """Log a stage that was found: its curves, if they were kept, and what it says of itself."""
     path = found.folder / CURVES
     try:
         phases = read_json(path) if path.exists() else {}
@@ -135,7 +148,7 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
 
 
 def _plain(value: Any) -> Any:
-    """Options without paths of this machine."""
+    """Return the options without paths of this machine."""
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items() if name not in WHERE}
     return value

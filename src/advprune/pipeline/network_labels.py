@@ -1,7 +1,7 @@
-"""Which of a command's words are about the network that it looks at, told by the stages that made it.
+"""Select the words of a command that have a part in the network that it evaluates.
 
 ``attack.py checkpoint=FILE`` has a pruner, a ratio and an objective like every command, and none of
-them made the file.
+them made the file. The stages that made the network say which words count.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ TRAINING = ("objective", "training", "finetune", "select")
 
 
 def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
-    """The chosen members of the groups that had a part in the job's network, and what its attack is called."""
+    """Return the chosen members of the groups with a part in the network, and the attack's name."""
     line = plan.final.line()
     gone = {"pruner"} if not _pruned(line) else set()
     gone |= set() if _trained(line) else {"objective"}
@@ -26,14 +26,14 @@ def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
 
 
 def used(options: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """The options without those that had no part in the network."""
+    """Return the options without those that had no part in the network."""
     line = plan.final.line()
     gone = [*(() if _pruned(line) else PRUNING), *(() if _trained(line) else TRAINING)]
     return {name: value for name, value in options.items() if name not in gone}
 
 
 def before_planning(names: dict[str, str], checkpoint: str | None) -> dict[str, str]:
-    """The names while the stages are not known yet: of a file's network, without those that would have made one."""
+    """Return the names before the stages are known; of a file's network, without its makers."""
     return (
         names
         if checkpoint is None
@@ -42,7 +42,7 @@ def before_planning(names: dict[str, str], checkpoint: str | None) -> dict[str, 
 
 
 def file_of(stage: Stage) -> str | None:
-    """The file that the network at the root of a stage's line was read from; None if it was trained here."""
+    """Return the file from which a stage's root was read; None if it was trained here."""
     root = stage.line()[0]
     return Path(root.options["weights"]).name if "weights" in root.options else None
 

@@ -1,8 +1,8 @@
-"""The ranks of a job: started here by torchrun's engine, one process a device, or met where torchrun or srun did it.
+"""Run a job on several ranks: start them, or join those that torchrun or srun started.
 
-The engine (``torch.distributed.launcher``) finds the ranks a place to meet, watches them, and stops
-all within seconds of the death of one. Lightning's own launcher would run the command again in each
-child, with Hydra and the whole grid.
+torchrun's engine (``torch.distributed.launcher``) starts one process a device, finds them a place
+to meet, watches them, and stops all within seconds of the death of one. Lightning's own launcher
+would run the command again in each child, with Hydra and the whole grid.
 """
 
 import logging
@@ -40,16 +40,23 @@ SENTENCE = f"{UserError.__name__}: "
 
 
 class RankDiedError(Exception):
-    """A rank ended without a sentence for the user: killed, out of memory, or by a defect."""
+    """Signal that a rank ended without a sentence for the user, such as when it is killed."""
 
 
 def make_on_ranks(
     plan: Plan, store: Store, where: RunContext, image_size: int, logs: dict[str, Any]
 ) -> int:
-    """Find or make every stage of the plan, on as many ranks as the trainer asks for; return how many were made.
+    """Find or make every stage of the plan, on as many ranks as the trainer asks for.
 
     Args:
+        plan: of the job.
+        store: that keeps the stages.
+        where: the job runs.
+        image_size: side of the images in pixels.
         logs: the configuration of ``logging``, for the processes started here.
+
+    Returns:
+        How many stages were made.
 
     Raises:
         UserError: if there are too few devices; what a rank raised; or that one died, again after
@@ -89,16 +96,18 @@ def make_on_ranks(
 def on_ranks(
     size: int, function: Callable[..., Any], *arguments: Any, gpu: bool = False
 ) -> dict[int, Any]:
-    """Call a function in ``size`` new processes of this machine, the ranks; give back what each returned.
+    """Call a function in ``size`` new processes of this machine; return each rank's result.
 
     Args:
+        size: number of ranks.
         function: of a module; it and the arguments are pickled. It joins the others by
             ``devices.join``.
+        *arguments: of the function.
         gpu: whether the ranks use GPUs, which a forked process may not.
 
     Raises:
         UserError: that a rank raised.
-        Died: if one ended otherwise; the others are stopped.
+        RankDiedError: if one ended otherwise; the others are stopped.
     """
     # they are forked off a process that has imported what they need, once for all jobs of a grid
     if not gpu:
@@ -139,8 +148,8 @@ def _tell(number: int, failure: ProcessFailure, size: int) -> None:
     """Raise what ended the first rank that failed.
 
     Raises:
-        UserError: if the rank said it in a sentence.
-        Died: otherwise.
+        UserError: if the rank gave a sentence for the user.
+        RankDiedError: otherwise.
     """
     said = failure.error_file_data.get("message", {})
     if isinstance(said, dict) and str(said.get("message", "")).startswith(SENTENCE):
@@ -160,7 +169,7 @@ def _tell(number: int, failure: ProcessFailure, size: int) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """The engine handles signals and does not give the handlers back."""
+    """Restore the signal handlers, which the engine replaces and does not give back."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield

@@ -1,4 +1,4 @@
-"""Options that a job would not look at, refused in a sentence: else they are the same result under another key."""
+"""Refuse options that the job would not read: they give the same result under another key."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +15,14 @@ OF_UNITS = ("budget", "floor", "round_to")
 
 
 def check(options: dict[str, Any], fresh: Callable[[dict[str, Any]], nn.Module]) -> None:
-    """Refuse what this pruner would not look at.
+    """Refuse the options that this pruner would not read.
 
     Args:
-        options: the job's.
+        options: of the job.
         fresh: options -> the job's network with new weights.
 
     Raises:
-        UserError: naming the option, who looks at it and the cure.
+        UserError: naming the option, who reads it and the cure.
     """
     pruner = options["pruner"]
     _check_units(pruner)

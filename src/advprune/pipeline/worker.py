@@ -1,4 +1,4 @@
-"""One rank of a job, as a process of its own: what ``start`` starts on each device."""
+"""Run one rank of a job as a process of its own, which ``spawn`` starts on each device."""
 
 import logging.config
 import os
@@ -26,7 +26,10 @@ SECONDARY_FAILURE_DELAY_S = 10.0
 
 
 def delay_secondary_failure(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call; a rank that lost another waits, so that the one that died is seen first and named as the cause."""
+    """Call a function; if it lost another rank, wait before failing.
+
+    So the rank that died first is seen first and named as the cause.
+    """
     try:
         return function(*arguments)
     except RuntimeError as error:
@@ -36,15 +39,14 @@ def delay_secondary_failure(function: Callable[..., Any], *arguments: Any) -> An
 
 
 def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: dict[str, Any]) -> int:
-    """Find or make the stages together with the other ranks.
+    """Find or make the stages together with the other ranks; return how many were made.
 
     Args:
+        plan: of the job.
         root: of the store.
-        logs: of the command that started this, for rank 0; the others say nothing that is not a
-            warning.
-
-    Returns:
-        How many stages were made.
+        where: the job runs.
+        image_size: side of the images in pixels.
+        logs: configuration of logging, for rank 0; the others only print warnings.
 
     Raises:
         UserError: a sentence for the user; the command shows it.
@@ -67,7 +69,7 @@ def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: dict[
 
 
 def _end_with_parent() -> None:
-    """A command that is killed with -9 cannot stop its ranks; they stop by themselves."""
+    """Stop this rank when its command dies: one that is killed with -9 cannot stop its ranks."""
     parent = parent_process()
     if parent is None:
         return

@@ -67,7 +67,7 @@ class RunContext:
         return self.trainer.get("precision") or "fp32"
 
     def facts(self, *, training: bool) -> dict[str, Any]:
-        """Return for the result the number of ranks, if several, and a precision other than fp32."""
+        """Return, for the result, the number of ranks and a precision other than fp32."""
         found = {"precision": self.precision} if training and self.precision != "fp32" else {}
         if collectives.size() == 1:
             return found
