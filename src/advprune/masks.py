@@ -67,8 +67,10 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     Args:
         scores: floating, any shape and device; infinities are ordered, NaN is refused.
         k: 0 <= k <= number of scores.
+
     Returns:
         Bool mask of the scores' shape with exactly ``k`` True.
+
     Raises:
         UserError: if a score is NaN.
         ValueError: if ``k`` is out of range.

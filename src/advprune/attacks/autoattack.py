@@ -80,8 +80,10 @@ def autoattack(
             on with.
         facts: a dict of the caller's that gets ``engine``, with its version, and what the fast one
             searches with.
+
     Returns:
         x_adv (N, C, H, W); an image that stands, or was wrong from the start, comes back clean.
+
     Raises:
         UserError: for an unknown version, part, engine or precision, parts without ``custom``, a
             version that the fast engine has not, input that is not float32, or too few classes.
@@ -217,7 +219,7 @@ def _check_classes(package: pyautoattack.AutoAttack, parts: list[str], classes: 
 
 @contextmanager
 def _tracing_kept() -> Iterator[None]:
-    """pyautoattack ends the tracing of whoever debugs or measures coverage."""
+    """Pyautoattack ends the tracing of whoever debugs or measures coverage."""
     tracer = sys.gettrace()
     try:
         yield

@@ -90,8 +90,10 @@ def corruptions(
         positions: of the images in their test set (N,); they key the draws.
         verdicts: a dict of the caller's that is given ``"name.severity" -> flags``; flags (N,)
             bool: right under it.
+
     Returns:
         x_adv (N, C, H, W): per image the first corruption that fooled the model, or the last one.
+
     Raises:
         UserError: for an unknown name or severity, or none, or images that are not square.
     """

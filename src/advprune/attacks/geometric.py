@@ -41,8 +41,10 @@ def translation(
         fill: what moves in, in [0, 1].
         seed: of the draws.
         positions: of the images in their test set (N,); they key the draws.
+
     Returns:
         x_adv (N, C, H, W) in [0, 1].
+
     Raises:
         UserError: if the image would be gone, or an option is out of range.
     """
@@ -94,8 +96,10 @@ def rotation(
         fill: what is outside the image, in [0, 1].
         seed: of the draws.
         positions: of the images in their test set (N,); they key the draws.
+
     Returns:
         x_adv (N, C, H, W) in [0, 1], sampled bilinearly.
+
     Raises:
         UserError: if an option is out of range.
     """

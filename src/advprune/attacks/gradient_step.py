@@ -1,4 +1,7 @@
-"""One gradient step of an attack: torch's autograd, or one compiled graph where training asks for it."""
+"""What makes an attack's gradient steps fast, and an error where there is no gradient to follow."""
+
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,55 +13,65 @@ from advprune.runtime import compilation
 from advprune.threat import Threat
 
 
-def ascend(
-    model: nn.Module,
-    x_adv: Tensor,
-    x: Tensor,
-    y: Tensor,
-    *,
-    threat: Threat,
-    length: float,
-    loss: Loss,
-) -> Tensor:
-    """``x_adv`` moved by ``length`` along the steepest ascent of ``loss``, and back into the ball around ``x``.
+class Step(Protocol):
+    """One step of an attack from ``x_adv``, inside the ball of ``threat`` around ``x``."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        x_adv: Tensor,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: Threat,
+        length: float,
+        loss: Loss,
+    ) -> Tensor:
+        """Return the next images (N, C, H, W), without a graph; ``length`` is in pixel units."""
+
+
+def accelerated(step: Step) -> Step:
+    """Return ``step`` as one compiled graph where training asks for it, and unchanged elsewhere.
 
     Args:
-        model: frozen, in eval mode.
-        x_adv: images in the ball (N, C, H, W), without a graph.
-        x, y: clean images and what the loss compares with.
-        length: of the step, in pixel units.
-    Returns:
-        (N, C, H, W), without a graph.
-    Raises:
-        UserError: if the model's output has no gradient.
+        step: a function of a module: it is compiled once, and reused for every later batch.
     """
-    if compilation.wanted():
-        with (
-            effective_network(model),
-            torch.no_grad(),
-        ):  # weights that are made once must not be made inside of the graph
-            step = compilation.compiled(_whole)(model, x_adv, x, y, threat, length, loss)
-        return step.clone()  # memory of a CUDA graph is written anew by its next run
-    x_adv = x_adv.requires_grad_(True)
+    if not compilation.wanted():
+        return step
+    graph = compilation.compiled(step)
+
+    def run_graph(
+        model: nn.Module,
+        x_adv: Tensor,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: Threat,
+        length: float,
+        loss: Loss,
+    ) -> Tensor:
+        # Weights that are computed once per step must not be computed inside of the graph.
+        with effective_network(model), torch.no_grad():
+            x_adv = graph(model, x_adv, x, y, threat=threat, length=length, loss=loss)
+        return x_adv.clone()  # memory of a CUDA graph is written anew by its next run
+
+    return run_graph
+
+
+def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the gradient of a scalar ``function`` at ``x``, of the shape of ``x``.
+
+    Raises:
+        UserError: if the result does not depend on ``x`` in a way that torch can differentiate.
+    """
+    if torch.compiler.is_compiling():  # torch.compile follows this form from pixels to pixels
+        return torch.func.grad(function)(x)
+    x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        total = loss(
-            model(x_adv), y
-        ).sum()  # a sum: each image climbs alone, whatever the batch size
-    if not total.requires_grad:
+        value = function(x)
+    if not value.requires_grad:
         raise UserError(
             "pgd: the output has no gradient (int8 model? inference mode?); use attack=square"
         )
-    (grad,) = torch.autograd.grad(total, x_adv)
-    return _moved(x_adv.detach(), grad, x, threat, length)
-
-
-def _whole(
-    model: nn.Module, x_adv: Tensor, x: Tensor, y: Tensor, threat: Threat, length: float, loss: Loss
-) -> Tensor:
-    """The same in terms that ``torch.compile`` can follow from pixels to pixels."""
-    grad = torch.func.grad(lambda point: loss(model(point), y).sum())(x_adv)
-    return _moved(x_adv, grad, x, threat, length)
-
-
-def _moved(x_adv: Tensor, grad: Tensor, x: Tensor, threat: Threat, length: float) -> Tensor:
-    return threat.project(x_adv + length * threat.steepest(grad), x)
+    (slope,) = torch.autograd.grad(value, x)
+    return slope

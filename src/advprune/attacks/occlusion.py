@@ -39,8 +39,10 @@ def occlusion(
         fill: the square's value in all channels, in [0, 1].
         seed: of the draws.
         positions: of the images in their test set (N,); they key the draws.
+
     Returns:
         x_adv (N, C, H, W) in [0, 1].
+
     Raises:
         UserError: if the square does not fit, or an option is out of range.
     """

@@ -39,8 +39,10 @@ def published_corruptions(
         positions: of the images in their test set (N,).
         verdicts: a dict of the caller's that is given ``"name.severity" -> flags``; flags (N,)
             bool: right under it.
+
     Returns:
         x_adv (N, C, H, W): per image the first corruption that fooled the model, or the last one.
+
     Raises:
         UserError: naming the file that is missing or damaged, or whose images are not these.
     """

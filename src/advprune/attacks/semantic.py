@@ -13,6 +13,7 @@ def semantic_negative(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         model: not asked.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: not looked at.
+
     Returns:
         1 - x, (N, C, H, W) in [0, 1].
     """

@@ -38,8 +38,10 @@ def square(
         n_queries: forward passes per image at most. The squares shrink over just so many, whatever
             their number.
         seed: of the search; torch's global generators are not touched.
+
     Returns:
         x_adv (N, C, H, W); an image the search did not fool comes back clean.
+
     Raises:
         UserError: if ``n_queries`` is below 1.
     """

@@ -29,8 +29,10 @@ def through(
         y: labels (N,) int64.
         face: which.
         attack: ``(model, x, y) -> x_adv``.
+
     Returns:
         x_adv (N, C, H, W).
+
     Raises:
         UserError: if a quantized network has no such face.
     """

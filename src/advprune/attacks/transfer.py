@@ -26,6 +26,7 @@ def transfer(
         inner: (model, x, y) -> x_adv, run on ``source``.
         source: pixels (N, C, H, W) -> logits (N, K), left as found; None: the target itself, which
             is white-box.
+
     Returns:
         x_adv (N, C, H, W), what ``inner`` gives.
     """

@@ -34,9 +34,11 @@ def worst_of(
         trail: a list of the caller's to which (name, flags) are appended; flags (N,) bool: still
             right after it.
         positions: of the images in their test set (N,), for the attacks that take them.
+
     Returns:
         x_adv (N, C, H, W): per image the first that fooled the model, or the last attack's if none
         did.
+
     Raises:
         UserError: if there is no attack.
     """

@@ -57,6 +57,7 @@ def input_region(x: Tensor, threat: Threat, scale: float = 1.0) -> Interval:
         x: images (N, C, H, W) in [0, 1].
         threat: L-infinity or L2.
         scale: in [0, 1]; schedules let the ball grow with it.
+
     Raises:
         UserError: if ``scale`` is outside [0, 1], or an image outside its pixel range.
     """
@@ -88,6 +89,7 @@ def minimum(coef: Tensor, region: Interval) -> Tensor:
 
     Args:
         coef: (N, S, ...): S functions an example, of values (N, ...).
+
     Returns:
         (N, S).
     """

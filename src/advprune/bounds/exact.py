@@ -48,6 +48,7 @@ def verify_exact(
         positions: of the signature; nothing here depends on it.
         seconds: for one class of one image, at most.
         neurons: images with more ReLUs of open sign are not tried.
+
     Raises:
         UserError: for another norm, another operation, or limits below 1.
     """

@@ -23,9 +23,11 @@ def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share 
         y: labels (N,) int64.
         threat: the ball, cut to [0, 1].
         scale: share of ``threat.eps``, in [0, 1].
+
     Returns:
         (N, K), zero at the label; the label is proved where all others are above zero.
         Differentiable.
+
     Raises:
         UserError: for an operation that bounds do not know, a layer in train mode, or images
             outside [0, 1].

@@ -39,8 +39,10 @@ def crown_ibp(
         slope: of the line below an undecided ReLU.
         rows: (image, margin) pairs that go back at once, at most; null for all. The memory is
             bounded by it where no gradient is needed.
+
     Returns:
         (N, K), zero at the label. Differentiable.
+
     Raises:
         UserError: see ``interval.ibp``; or if ``beta`` or ``rows`` is out of range.
     """
@@ -73,6 +75,7 @@ def crown(
         slope: of the line below an undecided ReLU; ``parallel`` makes these the symbolic intervals
             of MixTrain.
         rows: (image, neuron) pairs that go back at once, see ``crown_ibp``.
+
     Returns:
         (N, K), zero at the label. Differentiable.
     """

@@ -62,6 +62,7 @@ def certify_smoothing(
         early: stop sampling an image once it abstains whatever the samples left over say. Its
             verdict is the same.
         seed: of the run.
+
     Raises:
         UserError: if an option is not one of those above, or the network normalises by batch
             statistics; of no image at all, also if no radius could reach the threat.

@@ -28,6 +28,7 @@ def adversarial(
         y: labels (N,) int64.
         progress: of the signature; nothing here depends on it.
         attack: (model, x, y) -> x_adv.
+
     Returns:
         A scalar.
     """

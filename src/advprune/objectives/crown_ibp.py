@@ -26,7 +26,7 @@ def crown_ibp(
     beta_start: Share = 1.0,
     beta_end: Share = 0.0,
 ) -> Tensor:
-    """kappa * CE(f(x), y) + (1 - kappa) * CE(-(beta * linear + (1 - beta) * interval bounds), y), means over the batch.
+    """Kappa * CE(f(x), y) + (1 - kappa) * CE(-(beta * linear + (1 - beta) * interval bounds), y), means over the batch.
 
     eps grows linearly from 0 to the threat's, and kappa and beta move from start to end, while
     ``progress`` goes from ``hold`` to ``hold + ramp``. With ``ramp`` 0 all are at their end at
@@ -38,8 +38,10 @@ def crown_ibp(
             the margins (N, K), such as ``linear.crown_ibp``.
         beta_start: share of the linear bounds at first, in [0, 1].
         beta_end: and in the end.
+
     Returns:
         A scalar.
+
     Raises:
         UserError: if an option is not one of those above.
     """

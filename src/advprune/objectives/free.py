@@ -32,6 +32,7 @@ class Free(nn.Module):
         threat: the ball.
         replays: how often the training loop gives the same batch again before the next.
         rel_step: length of an ascent step as a share of ``threat.eps``.
+
     Raises:
         UserError: if ``replays`` is below 1 or ``rel_step`` is not above 0.
     """
@@ -58,8 +59,10 @@ class Free(nn.Module):
             x: clean images (N, C, H, W) in [0, 1].
             y: labels (N,) int64.
             progress: of the signature; nothing here depends on it.
+
         Returns:
             A scalar.
+
         Raises:
             UserError: if the images have another shape than those before.
         """

@@ -26,7 +26,7 @@ def ibp(
     kappa_start: Share = 1.0,
     kappa_end: Share = 0.0,
 ) -> Tensor:
-    """kappa * CE(f(x), y) + (1 - kappa) * CE(worst-case logits, y), means over the batch.
+    """Kappa * CE(f(x), y) + (1 - kappa) * CE(worst-case logits, y), means over the batch.
 
     eps grows linearly from 0 to the threat's, and kappa moves from its start to its end, while
     ``progress`` goes from ``hold`` to ``hold + ramp``. With ``ramp`` 0 both are at their end at
@@ -43,8 +43,10 @@ def ibp(
         ramp: share of training in which it grows.
         kappa_start: weight of the natural loss at first, in [0, 1].
         kappa_end: and in the end.
+
     Returns:
         A scalar.
+
     Raises:
         UserError: if an option is not one of those above.
     """

@@ -36,8 +36,10 @@ def mart(
         progress: of the signature; nothing here depends on it.
         attack: (model, x, y) -> x_adv.
         beta: weight of the divergence (the paper's lambda), >= 0.
+
     Returns:
         A scalar.
+
     Raises:
         UserError: if ``beta`` is negative.
     """

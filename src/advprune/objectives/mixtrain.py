@@ -51,8 +51,10 @@ def mixtrain(
         weight: of the worst case at first.
         normalised: divide the loss by 1 + the present weight, in every step: the same proportions,
             and steps that SGD can take; with Adam it changes little. False: as the authors.
+
     Returns:
         A scalar.
+
     Raises:
         UserError: if an option is out of range.
     """

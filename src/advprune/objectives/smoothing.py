@@ -55,8 +55,10 @@ def smoothing(
         entropy: weight of consistency's third term (eta there).
         attack: (model, x, y) -> x_adv; smoothadv's, and given the smoothed network's
             log-probabilities as a model.
+
     Returns:
         A scalar.
+
     Raises:
         UserError: if an option is not one of those above.
     """
@@ -102,7 +104,7 @@ class Smoothed(nn.Module):
 
 
 def _uniform(probs: Tensor) -> Tensor:
-    """log K, so that log K - KL(p || uniform) is the entropy of p."""
+    """Log K, so that log K - KL(p || uniform) is the entropy of p."""
     return torch.log(torch.tensor(float(probs.shape[1]), dtype=probs.dtype, device=probs.device))
 
 

@@ -41,8 +41,10 @@ def trades(
             K): pgd with ``loss: kl`` and a gaussian start, for at x itself the divergence has no
             slope.
         beta: weight of robustness against accuracy, >= 0.
+
     Returns:
         A scalar.
+
     Raises:
         UserError: if ``beta`` is negative.
     """

@@ -14,13 +14,13 @@ class _State:
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
-    """Inside, run in fp32 a network that otherwise runs in less; others do not notice."""
-    _State.depth += 1
+def full_precision(needed: bool = True) -> Iterator[None]:
+    """Inside, and if ``needed``, run in fp32 a network that otherwise runs in less."""
+    _State.depth += needed
     try:
         yield
     finally:
-        _State.depth -= 1
+        _State.depth -= needed
 
 
 def wanted() -> bool:

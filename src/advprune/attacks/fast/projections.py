@@ -22,6 +22,7 @@ def to_hyperplane(point: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Tens
         gap: (R,), what ``normal · d`` must be. Where the box does not reach that far, d goes as far
             as it can.
         norm: in which d is short, ``linf`` or ``l2``.
+
     Returns:
         d (R, D); zero where the normal is.
     """
