@@ -1,4 +1,4 @@
-"""Borrowing what is the caller's, a model or the random state, and giving it back as it was."""
+"""Context managers that use the caller's model or random state and restore it afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from torch import nn
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """``model`` in eval mode with parameters that need no gradient; each module's mode and each flag come back.
+    """Put ``model`` in eval mode without parameter gradients, and restore it afterwards.
 
-    Whatever is raised inside, the model is restored. BatchNorm in eval mode does not move its
-    statistics.
+    Each module's mode and each parameter's ``requires_grad`` come back, whatever is raised inside.
+    BatchNorm in eval mode does not move its statistics.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -30,7 +30,11 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def effective_network(model: nn.Module) -> Iterator[nn.Module]:
-    """The network whose layers hold the weights that count: of one seen through masks, the one it lends."""
+    """Yield the network whose layers hold the effective weights.
+
+    A network that computes its weights (masks times weights, for one) has a method ``pruned`` that
+    provides it; any other network is its own.
+    """
     if hasattr(type(model), "pruned"):
         with model.pruned() as net:  # type: ignore[operator]
             yield net
@@ -40,7 +44,7 @@ def effective_network(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def preserve_rng() -> Iterator[None]:
-    """Whatever seeds or draws from torch's global generators inside, they go on afterwards as if it had not."""
+    """Restore torch's global random generators afterwards, whatever seeds or uses them inside."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         yield

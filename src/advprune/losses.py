@@ -1,4 +1,4 @@
-"""Per-example losses on logits: each takes (N, K) logits and what is wanted of them, and gives (N,) to climb."""
+"""Losses per example for attacks to climb: logits (N, K) and labels or targets -> (N,)."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -13,21 +13,37 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """-log softmax at the label; ``y`` is (N,) int64, or (N, K) probabilities."""
+    """Return the cross-entropy of each example, (N,).
+
+    Args:
+        logits: (N, K).
+        y: labels (N,) int64, or probabilities (N, K).
+    """
     return F.cross_entropy(logits, y, reduction="none")
 
 
 def margin(logits: Tensor, y: Tensor) -> Tensor:
-    """Best wrong logit minus the right one: positive exactly where the label ``y`` (N,) is lost."""
+    """Return the best wrong logit minus the label's, (N,): positive where the label is lost.
+
+    Args:
+        logits: (N, K).
+        y: labels (N,) int64.
+    """
     right = logits.gather(1, y[:, None]).squeeze(1)
     return logits.scatter(1, y[:, None], -torch.inf).amax(1) - right
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """Difference of logits ratio (Croce and Hein 2020, https://arxiv.org/abs/2003.01690): the margin over z1 - z3.
+    """Return the difference of logits ratio, (N,): the margin over z1 - z3, the sorted logits.
+
+    From Croce and Hein 2020, https://arxiv.org/abs/2003.01690.
+
+    Args:
+        logits: (N, K), K >= 3.
+        y: labels (N,) int64.
 
     Raises:
-        UserError: with fewer than three classes there is no third logit.
+        UserError: with fewer than three classes, for there is no third logit.
     """
     if logits.shape[1] < 3:
         raise UserError(
@@ -38,16 +54,20 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def kl(logits: Tensor, probs: Tensor) -> Tensor:
-    """KL(probs || softmax(logits)), differentiable in both; ``probs`` is (N, K), rows summing to 1.
+    """Return KL(probs || softmax(logits)) of each example, (N,), differentiable in both.
+
+    Args:
+        logits: (N, K).
+        probs: probabilities (N, K), rows summing to 1.
 
     Raises:
         UserError: if ``probs`` are labels.
     """
     if probs.shape != logits.shape:
         raise UserError(
-            f"kl compares with probabilities {tuple(logits.shape)}, not {tuple(probs.shape)}; soften y"
+            f"kl compares with probabilities {tuple(logits.shape)}, not {tuple(probs.shape)}; "
+            "soften y"
         )
-    # Where softmax underflows to 0 its logarithm is bounded, so that neither value nor gradient is
-    # NaN.
+    # Where softmax underflows to 0, its logarithm is bounded: neither value nor gradient is NaN.
     log_probs = probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
     return (probs * (log_probs - F.log_softmax(logits, dim=1))).sum(1)

@@ -1,4 +1,4 @@
-"""Masks and scores as values: what is prunable, how many weights stay, which; counted, checked, saved, compared."""
+"""Masks and scores as values: which weights are prunable, how many are kept, and which."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ Scores = dict[str, Tensor]  # {parameter name: importance, of the parameter's sh
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights of every convolution and linear layer by parameter name, in the model's order.
+    """List the weights of every convolution and linear layer by parameter name, in model order.
 
-    Depthwise and 1x1 convolutions and the classifier are in; biases and normalisation are not. A
-    weight that two layers share is listed once, under its first name.
+    Depthwise and 1x1 convolutions and the classifier are included; biases and normalisation are
+    not. A weight that two layers share is listed once, under its first name.
     """
     weights: dict[int, tuple[str, nn.Parameter]] = {}
     for name, module in model.named_modules():
@@ -32,22 +32,24 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def check_ratio(ratio: float) -> None:
-    """Refuse a share removed that is not in [0, 1).
+    """Check that ``ratio``, the share of weights removed, is in [0, 1).
 
     Raises:
         UserError: also for NaN, and for a percentage such as 99.
     """
     if isinstance(ratio, bool) or not 0 <= ratio < 1:
         raise UserError(
-            f"ratio={ratio} is not allowed: ratio is the share removed, in [0, 1); for 99 % write ratio=0.99"
+            f"ratio={ratio} is not allowed: ratio is the share removed, in [0, 1); "
+            "for 99 % write ratio=0.99"
         )
 
 
 def keep_count(n: int, ratio: float) -> int:
-    """How many of ``n`` weights stay when the share ``ratio`` is removed: max(1, round((1 - ratio) * n)), 0 of none.
+    """Return how many of ``n`` weights are kept when the share ``ratio`` is removed.
 
-    ``ratio`` means the decimal a person wrote, so 0.9 of 100 keeps 10 whatever binary floats do;
-    exact halves round to the even count (0.5 of 5 keeps 2, of 7 keeps 4).
+    That is max(1, round((1 - ratio) * n)), and 0 of none. ``ratio`` means the decimal a person
+    wrote, so 0.9 of 100 keeps 10 whatever binary floats do; exact halves round to the even count
+    (0.5 of 5 keeps 2, of 7 keeps 4).
 
     Raises:
         UserError: if ``ratio`` is not in [0, 1).
@@ -57,12 +59,15 @@ def keep_count(n: int, ratio: float) -> int:
 
 
 def authors_count(n: int, keep: float) -> int:
-    """The count HYDRA's code keeps at its keep-fraction ``k``: truncated binary floats, so k=0.9 keeps 91 of 100."""
+    """Return how many of ``n`` weights HYDRA's code keeps at its keep-fraction ``keep``.
+
+    The code (https://arxiv.org/abs/2002.10509) truncates binary floats: 0.9 keeps 91 of 100.
+    """
     return n - int((1 - keep) * n)
 
 
 def top_k(scores: Tensor, k: int) -> Tensor:
-    """Mark the ``k`` largest scores exactly; among equal scores the lowest flat index wins. Selects, never sorts.
+    """Mark exactly the ``k`` largest scores; among equal scores the lowest flat index wins.
 
     Args:
         scores: floating, any shape and device; infinities are ordered, NaN is refused.
@@ -78,11 +83,10 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     flat = scores.detach().reshape(-1)
     if not 0 <= k <= flat.numel():
         raise ValueError(f"cannot keep {k} of {flat.numel()} scores")
-    if flat.numel() and torch.isnan(
-        flat.max()
-    ):  # max lets NaN through, and is ten times faster than isnan of all
+    # max lets NaN through, and is ten times faster than isnan of all
+    if flat.numel() and torch.isnan(flat.max()):
         raise UserError(
-            f"{int(torch.isnan(flat).sum())} of {flat.numel()} scores are NaN and cannot be ranked; "
+            f"{int(torch.isnan(flat).sum())} of {flat.numel()} scores are NaN and have no rank; "
             "the training that made them diverged: lower its learning rate"
         )
     if k in (0, flat.numel()):
@@ -98,27 +102,31 @@ def top_k(scores: Tensor, k: int) -> Tensor:
 def _kth_largest(flat: Tensor, k: int) -> Tensor:
     if flat.device.type != "cpu":
         return torch.topk(flat, k, sorted=False).values.amin()
-    # numpy's vectorised selection is three times torch.kthvalue on a CPU; half-precision types
-    # widen without loss
+    # numpy selects three times faster than torch.kthvalue; half precision widens without loss
     values = (flat if flat.dtype in (torch.float32, torch.float64) else flat.double()).numpy()
     return torch.tensor(np.partition(values, flat.numel() - k)[flat.numel() - k], dtype=flat.dtype)
 
 
 @dataclass(frozen=True)
 class Sparsity:
-    """Counted zeros. ``kept`` and ``total`` are counts per tensor name; the properties are shares in [0, 1]."""
+    """Counted zeros of several tensors, as shares in [0, 1].
+
+    Attributes:
+        kept: number of non-zero entries by tensor name.
+        total: number of all entries by tensor name.
+    """
 
     kept: dict[str, int]
     total: dict[str, int]
 
     @property
     def layers(self) -> dict[str, float]:
-        """Share of zeros in each tensor."""
+        """Return the share of zeros in each tensor."""
         return {name: 1 - self.kept[name] / self.total[name] for name in self.total}
 
     @property
     def overall(self) -> float:
-        """Share of zeros among all entries, not the mean over layers."""
+        """Return the share of zeros among all entries, not the mean over layers."""
         return 1 - sum(self.kept.values()) / sum(self.total.values())
 
 
@@ -131,7 +139,7 @@ def sparsity(tensors: Mapping[str, Tensor]) -> Sparsity:
 
 
 def matched(model: nn.Module, masks: Masks) -> dict[str, tuple[nn.Parameter, Tensor]]:
-    """Pair each mask with its parameter, in the model's order; the mask comes on the parameter's device.
+    """Pair each mask with its parameter, in model order, the mask on the parameter's device.
 
     Every prunable weight needs a mask (all True leaves it alone, visibly); other parameters, such
     as biases, may have one.
@@ -144,12 +152,14 @@ def matched(model: nn.Module, masks: Masks) -> dict[str, tuple[nn.Parameter, Ten
     for name in prunable(model):
         if name not in masks:
             raise UserError(
-                f"{name} has no mask; masks cover every prunable weight, and all True leaves one unpruned"
+                f"{name} has no mask; masks cover every prunable weight, "
+                "and all True leaves one unpruned"
             )
     for name, mask in masks.items():
         if name not in parameters:
             raise UserError(
-                f"the mask {name} names no parameter of {type(model).__name__}; was it made for this model?"
+                f"the mask {name} names no parameter of {type(model).__name__}; "
+                "was it made for this model?"
             )
         if mask.dtype != torch.bool or mask.shape != parameters[name].shape:
             raise UserError(
@@ -160,7 +170,7 @@ def matched(model: nn.Module, masks: Masks) -> dict[str, tuple[nn.Parameter, Ten
 
 
 def check(model: nn.Module, masks: Masks) -> None:
-    """Make sure that every masked weight of the model is exactly zero.
+    """Check that every masked weight of the model is exactly zero.
 
     Raises:
         UserError: naming the tensor, if one is not, or if masks and model do not fit (see
@@ -176,7 +186,7 @@ def check(model: nn.Module, masks: Masks) -> None:
 
 
 def checksum(masks: Masks) -> str:
-    """SHA-256 over names, shapes and entries, as hex; the same for any device and any order of the names."""
+    """Return SHA-256 over names, shapes and entries as hex, for any device and order of names."""
     digest = hashlib.sha256()
     for name in sorted(masks):
         digest.update(f"{name} {tuple(masks[name].shape)}\n".encode())

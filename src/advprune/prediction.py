@@ -1,4 +1,4 @@
-"""Which class a network gives an image, and whether that is right: decided here and nowhere else.
+"""The class a network predicts, and whether it is right: decided here and nowhere else.
 
 Logits that are not finite give no class. ``argmax`` alone would name one: the first that is not a
 number, so that a network of NaN would be right about, and robust on, every image of class 0.
@@ -14,24 +14,30 @@ NO_CLASS = -1
 
 
 def finite(logits: Tensor) -> Tensor:
-    """Whether all logits (N, K) of an image are finite: bool (N,)."""
+    """Return whether all logits (N, K) of an image are finite: bool (N,)."""
     return logits.isfinite().all(1)
 
 
 def predict(logits: Tensor) -> Tensor:
-    """The class of each image, int64 (N,); ``NO_CLASS`` where a logit of (N, K) is not finite."""
+    """Return the class of each image from logits (N, K): int64 (N,).
+
+    It is ``NO_CLASS`` where a logit is not finite.
+    """
     return torch.where(finite(logits), logits.argmax(1), NO_CLASS)
 
 
 def is_right(logits: Tensor, y: Tensor) -> Tensor:
-    """Whether the network gives each image its label: bool (N,); never where a logit is not finite."""
+    """Return whether logits (N, K) give each image its label (N,): bool (N,).
+
+    An image with a logit that is not finite is never right.
+    """
     return predict(logits) == y
 
 
 def lead(logits: Tensor, y: Tensor) -> Tensor:
-    """The best wrong logit minus the label's, (N,); infinite where a logit is not finite, for the label is lost there.
+    """Return by how much the best wrong logit leads the label's, (N,).
 
-    Of two logits that are equally large it does not say which one ``argmax`` takes: ``is_right`` is
-    the judge.
+    It is infinite where a logit is not finite, for the label is lost there. Of two equally large
+    logits it does not say which one ``argmax`` takes: ``is_right`` decides.
     """
     return torch.where(finite(logits), margin(logits, y), torch.inf)

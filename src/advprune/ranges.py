@@ -1,4 +1,4 @@
-"""What an option may be: a type and a range, declared once as an annotation; and the sentence about any other value.
+"""The type and range of an option, declared once as an annotation, and the error about others.
 
 ``steps: Count`` in the signature of an attack is all it takes: the command line, YAML files and
 Python callers are held to it. A number is finite unless its annotation says otherwise.
@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Le, Lt, Predicate
 from advprune.errors import UserError
 from advprune.units import is_quotient, quotient
 
-#: More of anything is a slip of the finger: a loop that long does not end.
+#: The largest count. More of anything is a slip of the finger: a loop that long does not end.
 MOST = 10**9
 Count: TypeAlias = Annotated[int, Ge(1), Le(MOST)]
 Natural: TypeAlias = Annotated[int, Ge(0), Le(MOST)]
@@ -31,7 +31,7 @@ Seed: TypeAlias = Annotated[int, Ge(0), Le(2**32 - 1)]
 Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
 ShareBelowOne: TypeAlias = Annotated[float, Ge(0), Lt(1)]
 Positive: TypeAlias = Annotated[float, Gt(0)]
-#: Of a network's own widths.
+#: A multiple of a network's published widths.
 Factor: TypeAlias = Annotated[float, Gt(0), Le(64)]
 #: A length as a share of eps, or in pixel units: what is longer goes to the edge in any case.
 Length: TypeAlias = Annotated[float, Gt(0), Le(1000)]
@@ -44,12 +44,12 @@ Quotient: TypeAlias = Annotated[str, Predicate(is_quotient)]
 
 @dataclass(frozen=True)
 class Hint:
-    """What the number means and how to write it: metadata of an annotation, told with the range."""
+    """Metadata of an annotation: what the number means and how to write it, shown with its range."""
 
     text: str
 
 
-#: Of a threat, in an option's annotation.
+#: Of an option that is a threat's radius.
 PIXEL_UNITS = Hint("eps is in [0, 1] pixel units; for eight grey levels write 8/255")
 
 _WORDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
@@ -63,10 +63,12 @@ _NAMES = {
 
 
 def needs(path: str, value: Any, annotation: Any) -> str | None:
-    """The sentence about a value that an annotation does not allow; None if it does.
+    """Return the error about a value that an annotation does not allow, or None if it does.
 
     Args:
-        path: what the user calls it, such as ``training.momentum``.
+        path: what the user calls the option, such as ``training.momentum``.
+        value: the value, as parsed from the command line or as passed from Python.
+        annotation: a type, such as ``Annotated[float, Ge(0)]`` or a union of several.
     """
     if isinstance(value, int) and abs(value) >= 2**63:
         return f"{path}={value:.3g} is not possible: no whole number here is so large"
@@ -74,33 +76,37 @@ def needs(path: str, value: Any, annotation: Any) -> str | None:
         quotient(value) if isinstance(value, str) and is_quotient(value) else value, annotation
     ):
         return None
-    wanted = _short(value, annotation) or described(annotation)
-    return f"{path}={shown(value)} is not possible: it must be {wanted}{_hint(annotation)}"
+    allowed = _range_only(value, annotation) or described(annotation)
+    return f"{path}={shown(value)} is not possible: it must be {allowed}{_hint(annotation)}"
 
 
 def _hint(annotation: Any) -> str:
-    """What the annotation adds to its range, if it adds anything."""
+    """Return the explanation that the annotation adds to its range, if any."""
     metadata = (note for member in members(annotation) for note in typing.get_args(member)[1:])
     return "".join(f"; {note.text}" for note in metadata if isinstance(note, Hint))
 
 
 def refuse_outside(function: Any, **values: Any) -> None:
-    """Hold some arguments of a call from Python against the function's own annotations.
+    """Check arguments of a call from Python against the function's own annotations.
+
+    Args:
+        function: the function, or class, that takes the arguments.
+        **values: the arguments by name.
 
     Raises:
-        UserError: the sentence of ``needs`` about the first that is not allowed.
+        UserError: the sentence of ``needs`` about the first argument that is not allowed.
     """
     for argument, value in values.items():
         plain = (
             tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
         )
-        said = _refusal(function, argument, plain)
-        if said:
-            raise UserError(said)
+        error = _refusal(function, argument, plain)
+        if error:
+            raise UserError(error)
 
 
 def shown(value: Any) -> str:
-    """The value as a command line has it."""
+    """Write the value as a command line would."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -110,15 +116,18 @@ def shown(value: Any) -> str:
 
 @functools.lru_cache(maxsize=1024, typed=True)
 def _refusal(function: Any, argument: str, value: Any) -> str | None:
-    """Once for each value, for a training step is no place to look at types; 1, 1.0 and True are told apart."""
-    own = list(value) if isinstance(value, tuple) else value
-    return needs(f"{function.__name__}: {argument}", own, _hints(function)[argument])
+    """Return the error about an argument; cached, for training steps check the same ones again.
+
+    The cache is typed, so 1, 1.0 and True are three values.
+    """
+    plain = list(value) if isinstance(value, tuple) else value
+    return needs(f"{function.__name__}: {argument}", plain, _hints(function)[argument])
 
 
 @functools.cache
 def _hints(function: Any) -> dict[str, Any]:
-    made = function.__init__ if inspect.isclass(function) else function
-    return typing.get_type_hints(made, include_extras=True)
+    function = function.__init__ if inspect.isclass(function) else function
+    return typing.get_type_hints(function, include_extras=True)
 
 
 def _allowed(value: Any, annotation: Any) -> bool:
@@ -152,8 +161,8 @@ def _is_enum(annotation: Any) -> bool:
     return inspect.isclass(annotation) and issubclass(annotation, enum.Enum)
 
 
-def _short(value: Any, annotation: Any) -> str | None:
-    """The range alone, where the value is a number of the right kind; with null, where that is allowed."""
+def _range_only(value: Any, annotation: Any) -> str | None:
+    """Describe the range alone, if the value is a number of the right kind; with null if allowed."""
     if isinstance(value, str) and is_quotient(value):
         value = quotient(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -169,7 +178,7 @@ def _short(value: Any, annotation: Any) -> str | None:
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one type."""
+    """Return the types of a union, or the one type."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return tuple(inner for member in typing.get_args(annotation) for inner in members(member))
     return (annotation,)
@@ -182,14 +191,14 @@ def _parts(annotation: Any, value: float = 0) -> tuple[Any, str]:
     ends = [
         (_WORDS[type(m)][1], getattr(m, _WORDS[type(m)][0])) for m in metadata if type(m) in _WORDS
     ]
-    told = [f"{word} {end:.15g}" for word, end in ends if end != MOST or value > MOST]
-    return base, " and ".join(told)
+    limits = [f"{word} {end:.15g}" for word, end in ends if end != MOST or value > MOST]
+    return base, " and ".join(limits)
 
 
 def described(annotation: Any) -> str:
-    """The annotation in words: ``a whole number, at least 1 and at most 1000, or null``."""
-    told = [word for member in members(annotation) if (word := _described(member))]
-    return ", or ".join(dict.fromkeys(told))
+    """Write the annotation in words: ``a whole number, at least 1 and at most 1000, or null``."""
+    parts = [part for member in members(annotation) if (part := _described(member))]
+    return ", or ".join(dict.fromkeys(parts))
 
 
 def _described(annotation: Any) -> str:

@@ -1,17 +1,17 @@
-"""Where structured pruning may act: groups of filters and residual blocks, by the names of the modules concerned."""
+"""Where structured pruning may act: filters and residual blocks, by the names of their modules."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class FilterSite:
-    """The filters of one convolution that may go.
+    """The filters of one convolution that may be removed.
 
     Args:
         conv: the convolution whose output channels are the filters; the site's name.
-        active: the module whose output is the map after the first activation behind it.
-        gate: the module whose output the next full convolution or linear layer reads; ``active``
-            but for depthwise convolutions between.
+        active: the module whose output is the feature map after the first activation behind it.
+        gate: the module whose output the next full convolution or linear layer reads. It is
+            ``active``, unless depthwise convolutions lie between.
         norm: its BatchNorm, where it has one.
     """
 
@@ -22,20 +22,20 @@ class FilterSite:
 
     @property
     def name(self) -> str:
-        """The site's name in scores and structures."""
+        """Return the site's name in scores and structures."""
         return self.conv
 
 
 @dataclass(frozen=True)
 class BlockSite:
-    """One residual block.
+    """One residual block that may be removed.
 
     Args:
-        name: of the block; its output is the sum.
-        stage: blocks of one stage share it; a stage keeps a floor of them.
+        name: of the module that is the block; its output is the sum.
+        stage: name shared by the blocks of one resolution; each stage keeps a minimum of blocks.
         convs: its convolutions, without the shortcut's.
         norm: the last BatchNorm of its branch, where it has one.
-        branch: the module whose output is the branch that is added to the shortcut.
+        branch: the module whose output is added to the shortcut.
         removable: whether the block may be replaced by the identity.
     """
 

@@ -1,7 +1,8 @@
-"""Threat models: the set of perturbations an attack may use, as an object with the verbs of its norm.
+"""Threat models: the perturbations an attack may use, as a ball in a norm.
 
-Images are float tensors (N, C, H, W) in [0, 1]; ``eps`` is in the same units, so eight grey levels
-are ``8/255``.
+An attack needs three verbs of it: ``sample`` a start, take the ``steepest`` direction, ``project``
+back. Images are float tensors (N, C, H, W) in [0, 1]; ``eps`` is in the same units, so eight grey
+levels are ``8/255``.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from advprune.errors import UserError
 from advprune.ranges import PIXEL_UNITS, Quotient
 from advprune.units import fraction
 
-#: (random function, like) -> random numbers, such as those of this rank's rows of a batch.
+#: How random numbers are drawn: (random function, like) -> numbers of the shape of ``like``.
 Draw: TypeAlias = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 
 
@@ -25,23 +26,31 @@ def _draw(random: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
 
 
 def _radius(eps: float | str, largest: float) -> float:
-    """``eps`` as a float, if it is a radius in pixel units of [0, 1]."""
+    """Return ``eps`` as a float, if it is a radius in pixel units of [0, 1]."""
     value = fraction(eps)
     if not 0 < value <= largest:
         raise UserError(
-            f"eps={eps} is not in (0, {largest:g}]; eps is in [0,1] pixel units; for eight grey levels write 8/255"
+            f"eps={eps} is not in (0, {largest:g}]; eps is in [0,1] pixel units; "
+            "for eight grey levels write 8/255"
         )
     return value
 
 
 def _per_image(values: Tensor, like: Tensor) -> Tensor:
-    """One value per image (N,), shaped to multiply ``like`` (N, ...)."""
+    """Shape one value per image (N,) to multiply ``like`` (N, ...)."""
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
 @dataclass(frozen=True, init=False)
 class Linf:
-    """Every pixel may change by at most ``eps``, a float in (0, 1] or a fraction such as ``"8/255"``."""
+    """A ball in which every pixel may change by at most ``eps``.
+
+    Args:
+        eps: radius, a float in (0, 1] or a fraction such as ``"8/255"``.
+
+    Raises:
+        UserError: if ``eps`` is no number in that range.
+    """
 
     eps: float
     norm: ClassVar[str] = "linf"
@@ -50,29 +59,40 @@ class Linf:
         object.__setattr__(self, "eps", _radius(eps, 1))
 
     def sample(self, x: Tensor, draw: Draw = _draw) -> Tensor:
-        """Uniform in the ball around ``x``, then clipped to [0, 1]."""
+        """Draw points uniformly in the ball around ``x`` (N, C, H, W), clipped to [0, 1]."""
         return (x + self.eps * (2 * draw(torch.rand_like, x) - 1)).clamp(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
-        """The direction of length 1 in this norm along which a linear function of gradient ``grad`` grows fastest."""
+        """Return the direction of length 1 in which a linear function grows fastest: the sign.
+
+        Args:
+            grad: the function's gradient, (N, C, H, W).
+        """
         return grad.sign()
 
     def clip(self, delta: Tensor) -> Tensor:
-        """The perturbation in the ball nearest to ``delta``; pixel bounds are not looked at."""
+        """Return the perturbation in the ball nearest to ``delta``, whatever the pixel range."""
         return delta.clamp(-self.eps, self.eps)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """``x_adv`` brought into the ball around ``x`` and into [0, 1]."""
+        """Bring ``x_adv`` into the ball around ``x`` and into [0, 1]."""
         return (x + self.clip(x_adv - x)).clamp(0, 1)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Largest change of a pixel, per image: (N,)."""
+        """Measure the largest change of a pixel, per image: (N,)."""
         return (x_adv - x).flatten(1).abs().amax(1)
 
 
 @dataclass(frozen=True, init=False)
 class L2:
-    """The Euclidean length of the change is at most ``eps``, a float in (0, 10] or a fraction such as ``"128/255"``."""
+    """A ball in which the Euclidean length of an image's change is at most ``eps``.
+
+    Args:
+        eps: radius, a float in (0, 10] or a fraction such as ``"128/255"``.
+
+    Raises:
+        UserError: if ``eps`` is no number in that range.
+    """
 
     eps: float
     norm: ClassVar[str] = "l2"
@@ -81,36 +101,37 @@ class L2:
         object.__setattr__(self, "eps", _radius(eps, 10))
 
     def sample(self, x: Tensor, draw: Draw = _draw) -> Tensor:
-        """Uniform in the ball around ``x``, then clipped to [0, 1]."""
+        """Draw points uniformly in the ball around ``x`` (N, C, H, W), clipped to [0, 1]."""
         dimensions = x[0].numel() if len(x) else 1
-        share = draw(lambda all: torch.rand(len(all), device=x.device, dtype=x.dtype), x) ** (
-            1 / dimensions
-        )
-        return (
-            x + self.eps * _per_image(share, x) * self.steepest(draw(torch.randn_like, x))
-        ).clamp(0, 1)
+        uniform = draw(lambda batch: torch.rand(len(batch), device=x.device, dtype=x.dtype), x)
+        radius = self.eps * _per_image(uniform ** (1 / dimensions), x)
+        return (x + radius * self.steepest(draw(torch.randn_like, x))).clamp(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
-        """``grad`` at Euclidean length 1 per image; a zero gradient stays zero, and what is not a number is zero."""
+        """Return the direction of length 1 in which a linear function grows fastest.
+
+        Args:
+            grad: the function's gradient, (N, C, H, W). A zero gradient stays zero, and entries
+                that are NaN count as zero.
+        """
         grad = grad.nan_to_num()
-        # The squares of a small gradient underflow: a confident network would look as if it had
-        # none.
+        # Squares of a small gradient underflow: a confident network would seem to have none.
         peak = _per_image(grad.flatten(1).abs().amax(1), grad)
         scaled = grad / torch.where(peak > 0, peak, 1)
         length = _per_image(scaled.flatten(1).norm(dim=1), grad)
         return scaled / torch.where(length > 0, length, 1)
 
     def clip(self, delta: Tensor) -> Tensor:
-        """The perturbation in the ball nearest to ``delta``; pixel bounds are not looked at."""
+        """Return the perturbation in the ball nearest to ``delta``, whatever the pixel range."""
         length = _per_image(delta.flatten(1).norm(dim=1), delta)
         return delta * (self.eps / length.clamp_min(self.eps))
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """``x_adv`` brought into the ball around ``x``, then into [0, 1], which takes it no farther from ``x``."""
+        """Bring ``x_adv`` into the ball around ``x``, then into [0, 1], which is no farther."""
         return (x + self.clip(x_adv - x)).clamp(0, 1)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Euclidean length of the change, per image: (N,)."""
+        """Measure the Euclidean length of the change, per image: (N,)."""
         return (x_adv - x).flatten(1).norm(dim=1)
 
 

@@ -9,12 +9,12 @@ _QUOTIENT = re.compile(r"\s*-?\d+(\.\d+)?\s*/\s*\d+(\.\d+)?\s*")
 
 
 def is_quotient(text: str) -> bool:
-    """Whether a text is a quotient such as ``8/255``."""
+    """Return whether a text is a quotient such as ``8/255``."""
     return bool(_QUOTIENT.fullmatch(text)) and float(text.partition("/")[2]) != 0
 
 
 def quotient(text: str) -> float:
-    """Its value."""
+    """Return the value of a quotient such as ``8/255``."""
     return fraction(text)
 
 
@@ -45,14 +45,15 @@ DIGITS = 12
 
 
 def number(value: float | str) -> float:
-    """Spell a number in one way: at ``DIGITS`` significant digits, so that 0.96 and a swept 0.9600000000000001 are one.
+    """Round a number to ``DIGITS`` significant digits, so that it has one spelling.
 
-    Whole numbers stay exact, and -0.0 is 0.0; not-a-number and the infinities are themselves.
+    0.96 and a swept 0.9600000000000001 become one. Whole numbers stay exact, and -0.0 is 0.0; NaN
+    and the infinities are themselves.
     """
     exact = float(value)
     return exact + 0.0 if exact.is_integer() else float(f"{exact:.{DIGITS}g}")
 
 
 def decimal(value: float | str) -> Fraction:
-    """The decimal that a person wrote, exactly: 0.9 is 9/10, whatever binary float holds it."""
+    """Return exactly the decimal that a person wrote: 0.9 is 9/10, whatever float holds it."""
     return Fraction(repr(number(value)))

@@ -1,8 +1,8 @@
-"""AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690): the official evaluation, by pyautoattack 0.2.0.
+"""AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690), by pyautoattack 0.2.0.
 
-A thin adapter. Verdicts are those of one ``run_standard_evaluation``; its sub-attacks are run one
-by one, each on the images still standing, so that it is known which of them broke what.
-``engine=fast`` has the same parts in our own code.
+A thin adapter of the official evaluation. Results are those of one ``run_standard_evaluation``; its
+sub-attacks are run one by one, each on the images that are still right, so that it is known which
+of them fooled which image. ``engine=fast`` runs the same parts in our own code.
 """
 
 import importlib.metadata
@@ -31,10 +31,8 @@ from advprune.threat import Threat
 VERSIONS = ("standard", "plus", "rand", "custom")
 Part = Literal["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
 ATTACKS: tuple[str, ...] = get_args(Part)
-LEAST_CLASSES = {
-    "apgd-dlr": 3,
-    "apgd-t": 4,
-}  # the DLR losses look at the third and the fourth logit
+#: The DLR losses use the third and the fourth logit.
+LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 
 
 def autoattack(
@@ -53,45 +51,44 @@ def autoattack(
     work: Path | None = None,
     facts: dict[str, Any] | None = None,
 ) -> Tensor:
-    """Attack with each part in turn the images that the parts before it left right.
+    """Attack in turn with each part the images that the parts before it left right.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), K >= 4 for ``standard``; in eval
-            mode, left as found.
-        x: clean images (N, C, H, W), float32 in [0, 1]. The whole batch is given on as one: its
-            size is part of the result, so record it.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), K >= 4 for ``standard``; attacked in
+            eval mode and restored afterwards.
+        x: clean images (N, C, H, W), float32 in [0, 1]. The batch is attacked as a whole: its size
+            is part of the result, so record it.
         y: labels (N,) int64.
         threat: the ball.
         version: ``standard`` is the one to publish; ``rand`` is for randomised models; ``custom``
             runs ``attacks`` with pyautoattack's own constants for them (5 restarts of apgd and
             fab).
         attacks: for ``custom`` only: apgd-ce, apgd-dlr, fab, square, apgd-t, fab-t.
-        seed: of every part; torch's global generators are not touched.
-        engine: None for pyautoattack; ``fast`` for ours, whose verdicts a test holds to
-            pyautoattack's.
-        precision: of the fast engine's search, None for what the device is fast at; verdicts are
-            the model's own.
-        trail: a list of the caller's to which ("clean", flags) and then (part, flags) are appended
-            in the order they ran; flags (N,) bool say which images are still right. The mean of a
-            row's flags is its robust accuracy.
-        positions: of the images in their test set (N,); random numbers of the fast engine belong to
-            these.
-        work: file in which the fast engine keeps its state while it runs; one that is there is gone
-            on with.
-        facts: a dict of the caller's that gets ``engine``, with its version, and what the fast one
-            searches with.
+        seed: seed of every part; torch's global generators are not touched.
+        engine: None for pyautoattack; ``fast`` for ours, which a test compares with it image by
+            image.
+        precision: precision of the fast engine's search, None for the fastest on the device. The
+            model itself always decides in float32 which images are fooled.
+        trail: a list to which ("clean", flags) and then (part, flags) are appended in the order in
+            which they ran; flags (N,) bool say which images are still right. The mean of flags is
+            the robust accuracy.
+        positions: places of the images in their test set (N,), which decide the fast engine's
+            random numbers.
+        work: file in which the fast engine saves its state while it runs, and from which it
+            resumes if the file exists.
+        facts: a dict to which ``engine``, with its version, is added, and the search's precision.
 
     Returns:
-        x_adv (N, C, H, W); an image that stands, or was wrong from the start, comes back clean.
+        x_adv (N, C, H, W); an image that is still right, or was wrong before, comes back clean.
 
     Raises:
         UserError: for an unknown version, part, engine or precision, parts without ``custom``, a
-            version that the fast engine has not, input that is not float32, or too few classes.
+            version that the fast engine lacks, input that is not float32, or too few classes.
     """
     _check_options(version, attacks, x)
     _check_engine(engine, precision, version, attacks)
     x, facts = x.detach(), facts if facts is not None else {}
-    with frozen(model), preserve_rng(), _tracing_kept():
+    with frozen(model), preserve_rng(), _preserve_tracer():
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         watched = Watched(model, x, y, threat)
@@ -99,7 +96,7 @@ def autoattack(
         parts = list(package.attacks_to_run)
         _check_classes(package, parts, classes)
         if engine == "fast":
-            ours = Engine(
+            fast_engine = Engine(
                 model,
                 x,
                 y,
@@ -110,13 +107,13 @@ def autoattack(
                 precision=precision,
                 work=work,
             )
-            facts |= ours.facts
-            x_adv, steps = ours.run(tuple(parts))
+            facts |= fast_engine.facts
+            x_adv, steps = fast_engine.run(tuple(parts))
         else:
             facts |= {"engine": f"pyautoattack {importlib.metadata.version('pyautoattack')}"}
             x_adv, steps = _run_package(package, parts, watched, y)
-    # Alone, the part cannot notice that it did better than the others, which is a sign of masked
-    # gradients.
+    # Square that beats the gradient attacks is a sign of masked gradients; run alone, it cannot
+    # notice.
     shares = {name: flags.float().mean().item() for name, flags in steps}
     check_square_sr(shares, logger=logging.getLogger("auto-attack"))
     if trail is not None:
@@ -127,25 +124,23 @@ def autoattack(
 def _run_package(
     package: pyautoattack.AutoAttack, parts: list[str], watched: Watched, y: Tensor
 ) -> tuple[Tensor, list[tuple[str, Tensor]]]:
-    """x_adv, and who is right at first and after each part."""
+    """Run pyautoattack part by part; return x_adv, and who is right at first and after each."""
     x = watched.x
     x_adv = x.clone(memory_format=torch.contiguous_format)
     with torch.no_grad():
-        standing = is_right(watched.model(x), y)
-    steps = [("clean", standing.clone())]
+        right = is_right(watched.model(x), y)
+    steps = [("clean", right.clone())]
     for part in parts:
-        left = standing.nonzero().squeeze(1)
+        left = right.nonzero().squeeze(1)
         if len(left):
             package.attacks_to_run = [part]
-            found, label = package.run_standard_evaluation(x_adv[left], y[left], batch_size=len(x))
-            real = (
-                found.flatten(1).isfinite().all(1)
-            )  # where gradients are not finite it may give what is no image
-            x_adv[left[real]] = found[real]
-            standing[left[real]] = label[real] == y[left[real]]
-            odd = watched.lost & standing
-            x_adv[odd], standing[odd] = watched.points[odd], False
-        steps.append((part, standing.clone()))
+            points, label = package.run_standard_evaluation(x_adv[left], y[left], batch_size=len(x))
+            finite = points.flatten(1).isfinite().all(1)  # NaN gradients may lead to NaN pixels
+            x_adv[left[finite]] = points[finite]
+            right[left[finite]] = label[finite] == y[left[finite]]
+            not_finite = watched.lost & right
+            x_adv[not_finite], right[not_finite] = watched.points[not_finite], False
+        steps.append((part, right.clone()))
     return x_adv, steps
 
 
@@ -173,14 +168,16 @@ def _check_options(version: str, attacks: Sequence[str] | None, x: Tensor) -> No
         raise UserError(f"autoattack: version={version!r} is not one of {', '.join(VERSIONS)}")
     if (version == "custom") != bool(attacks):
         raise UserError(
-            f"autoattack: version={version} with attacks={attacks}; the list goes with version=custom and only with it"
+            f"autoattack: version={version} with attacks={attacks}; "
+            "the list goes with version=custom and only with it"
         )
     unknown = [name for name in attacks or [] if name not in ATTACKS]
     if unknown:
         raise UserError(f"autoattack: {', '.join(unknown)} is not one of {', '.join(ATTACKS)}")
     if x.dtype != torch.float32:
         raise UserError(
-            f"autoattack takes float32 images, not {x.dtype}; convert model and images with .float()"
+            f"autoattack takes float32 images, not {x.dtype}; "
+            "convert model and images with .float()"
         )
 
 
@@ -200,26 +197,26 @@ def _check_engine(
     missing = [name for name in attacks or [] if name not in PARTS]
     if engine == "fast" and (missing or version in ("plus", "rand")):
         raise UserError(
-            f"autoattack: engine=fast has no {', '.join(missing) or f'version={version}'}; it has standard, and custom"
-            f" with {', '.join(PARTS)}; leave engine=null for the rest"
+            f"autoattack: engine=fast has no {', '.join(missing) or f'version={version}'}; it has "
+            f"standard, and custom with {', '.join(PARTS)}; leave engine=null for the rest"
         )
 
 
 def _check_classes(package: pyautoattack.AutoAttack, parts: list[str], classes: int) -> None:
-    """Refuse what would fail deep inside, and aim at no more wrong classes than there are."""
+    """Refuse too few classes, and target no more wrong classes than there are."""
     least = max(LEAST_CLASSES.get(part, 2) for part in parts)
     if classes < least:
         raise UserError(
-            f"autoattack with {', '.join(parts)} needs at least {least} classes, the model has {classes}; use"
-            " attack.version=custom attack.attacks=[apgd-ce,fab-t,square]"
+            f"autoattack with {', '.join(parts)} needs at least {least} classes, the model has "
+            f"{classes}; use attack.version=custom attack.attacks=[apgd-ce,fab-t,square]"
         )
     for targeted in (package.apgd_targeted, package.fab):
         targeted.n_target_classes = min(targeted.n_target_classes, classes - 1)
 
 
 @contextmanager
-def _tracing_kept() -> Iterator[None]:
-    """Pyautoattack ends the tracing of whoever debugs or measures coverage."""
+def _preserve_tracer() -> Iterator[None]:
+    """Restore the tracer of a debugger or of coverage, which pyautoattack removes."""
     tracer = sys.gettrace()
     try:
         yield

@@ -1,8 +1,8 @@
-"""Common corruptions (Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261): 15 + 4 kinds at 5 severities.
+"""Common corruptions (Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261).
 
-CIFAR-10-C's constants, lengths scaled with the image. What is drawn belongs to the image, so no
-order of batches changes a bit; the published set's draws are not known, so this is a set of its
-kind and not that set: see ``NEAR``.
+15 + 4 kinds at 5 severities with CIFAR-10-C's constants, lengths scaled with the image. Random
+numbers belong to an image, so no order of batches changes a bit. Those of the published set are not
+known, so these images follow its recipe but are not the same: see ``NEAR``.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ from advprune.frozen import frozen
 from advprune.prediction import is_right
 from advprune.ranges import Seed
 
-#: How strong a corruption is.
+#: How strong a corruption is, 1 to 5.
 Severity: TypeAlias = Annotated[int, Ge(1), Le(5)]
 MAIN: dict[str, Callable[[Array, int, Draws], Array]] = {
     f.__name__: f
@@ -38,8 +38,7 @@ EXTRA = {
 }
 ALL = MAIN | EXTRA
 
-#: How near each kind is to CIFAR-10-C's at 32 x 32 pixels; docs/corruptions.md has what was
-#: measured.
+#: How near each kind is to CIFAR-10-C's at 32 x 32 pixels; docs/corruptions.md has measurements.
 NEAR = dict.fromkeys(
     ALL, "the published code's formula; other random numbers where it draws any"
 ) | {
@@ -48,23 +47,28 @@ NEAR = dict.fromkeys(
     "frost": "a fractal as bright, blue and rough as one of the published photographs",
     "elastic_transform": "sampled exactly, where OpenCV rounds to 32nds of a pixel",
     "jpeg_compression": "the published qualities, in Pillow's own libjpeg",
-    "spatter": "the published formula; water's edges and distances re-derived from OpenCV's documentation",
+    "spatter": "the published formula; "
+    "water's edges and distances re-derived from OpenCV's documentation",
 }
 
 
 def corrupt(x: Tensor, name: str, severity: int, positions: list[int], *, seed: int = 0) -> Tensor:
-    """Images (N, C, H, W), float32 in [0, 1], with one corruption; whole grey levels, on the device of ``x``.
+    """Return the images with one corruption, in whole grey levels.
 
     Args:
-        name: of the corruption, a key of ``ALL``.
+        x: clean images (N, C, H, W), float32 in [0, 1].
+        name: name of the corruption, a key of ``ALL``.
         severity: 1 to 5.
-        positions: of the images in their test set; they, the name, the severity and the seed decide
-            all that is drawn.
-        seed: another one draws another set.
+        positions: places of the images in their test set; they, the name, the severity and the
+            seed decide all random numbers.
+        seed: seed of the random numbers.
+
+    Returns:
+        (N, C, H, W) in [0, 1], of the type and on the device of ``x``.
     """
     clean = x.detach().cpu().numpy().astype(np.float64)
-    found = ALL[name](clean, severity, generators(f"{name}/{severity}/{seed}", positions))
-    return torch.from_numpy(levels(found)).to(x.device).to(x.dtype).div_(255)
+    corrupted = ALL[name](clean, severity, generators(f"{name}/{severity}/{seed}", positions))
+    return torch.from_numpy(levels(corrupted)).to(x.device).to(x.dtype).div_(255)
 
 
 def corruptions(
@@ -81,15 +85,16 @@ def corruptions(
     """Try every corruption at every severity.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); judged in eval mode, left as found.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); evaluated in eval mode and restored
+            afterwards.
         x: clean images (N, C, H, W) of whole grey levels, float32 in [0, 1], square.
         y: labels (N,) int64.
-        names: which; None for the 15 of the benchmark, without the 4 extra ones.
-        severities: which, from 1 to 5.
-        seed: of the draws.
-        positions: of the images in their test set (N,); they key the draws.
-        verdicts: a dict of the caller's that is given ``"name.severity" -> flags``; flags (N,)
-            bool: right under it.
+        names: kinds of corruption; None for the 15 of the benchmark, without the 4 extra ones.
+        severities: severities to try, each 1 to 5.
+        seed: seed of the random numbers.
+        positions: places of the images in their test set (N,), which decide the random numbers.
+        verdicts: a dict to which ``"name.severity" -> flags`` is added; flags (N,) bool say which
+            images are right under that corruption.
 
     Returns:
         x_adv (N, C, H, W): per image the first corruption that fooled the model, or the last one.
@@ -104,36 +109,47 @@ def corruptions(
             f"corruptions: the images are {x.shape[-2]} x {x.shape[-1]}; they must be square"
         )
     numbers = places(positions, len(x))
-    made = (
+    corrupted = (
         (name, s, corrupt(x, name, s, numbers, seed=seed)) for name in names for s in severities
     )
-    return judged(model, x, y, made, verdicts)
+    return worst_corrupted(model, x, y, corrupted, verdicts)
 
 
-def judged(
+def worst_corrupted(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
-    made: Iterable[tuple[str, int, Tensor]],
+    corrupted: Iterable[tuple[str, int, Tensor]],
     verdicts: dict[str, Tensor] | None,
 ) -> Tensor:
-    """Show the model each (name, severity, images) of ``made`` and note who is still right."""
-    x_adv, standing = x.detach().clone(), torch.ones_like(y, dtype=torch.bool)
-    for name, severity, images in made:
+    """Evaluate the model on each version of the images, and return the first that fools it.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K).
+        x: clean images (N, C, H, W), float32 in [0, 1].
+        y: labels (N,) int64.
+        corrupted: (name, severity, images (N, C, H, W)) of each version.
+        verdicts: a dict to which ``"name.severity" -> flags`` is added, see ``corruptions``.
+
+    Returns:
+        (N, C, H, W): per image the first version that fooled the model, or the last one.
+    """
+    x_adv, robust = x.detach().clone(), torch.ones_like(y, dtype=torch.bool)
+    for name, severity, images in corrupted:
         with frozen(model), torch.no_grad():
             right = is_right(model(images), y)
         if verdicts is not None:
             verdicts[f"{name}.{severity}"] = right
-        x_adv[standing] = images[standing]
-        standing &= right
+        x_adv[robust] = images[robust]
+        robust &= right
     return x_adv
 
 
 def check(names: list[str], severities: list[int], *, known: list[str]) -> None:
-    """Refuse what there is not.
+    """Check the names and severities of corruptions.
 
     Raises:
-        UserError: naming what was given and what there is.
+        UserError: naming what was passed and what exists, if one is unknown or none is named.
     """
     unknown = [name for name in names if name not in known]
     if unknown or not names:

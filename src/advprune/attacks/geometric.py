@@ -1,8 +1,8 @@
-"""Translation and rotation, random or the worst of K draws (Engstrom et al. 2019, https://arxiv.org/abs/1712.02779).
+"""Translation and rotation, random or the worst of K draws.
 
-Differs from the paper in drawing each transformation alone, in whole pixels for the translation,
-and by a draw that belongs to the image: the worst of K contains the one that ``worst_of=1`` would
-take.
+From Engstrom et al. 2019, https://arxiv.org/abs/1712.02779. Differs from the paper in drawing each
+transformation alone, in whole pixels for the translation, and with random numbers that belong to
+the image: the worst of K contains the one that ``worst_of=1`` would take.
 """
 
 import math
@@ -32,26 +32,26 @@ def translation(
     """Shift each image by whole pixels, uniform in [-pixels, pixels] down and to the right.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked only if ``worst_of`` is above
-            1.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); used only if ``worst_of`` > 1.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
-        pixels: the largest shift; 0 leaves the image as it is.
-        worst_of: draws, of which the one of largest margin counts, image by image.
-        fill: what moves in, in [0, 1].
-        seed: of the draws.
-        positions: of the images in their test set (N,); they key the draws.
+        pixels: the largest shift, below the image's side; 0 leaves the image as it is.
+        worst_of: number of draws, of which the most harmful one counts, image by image.
+        fill: value of the pixels that move in, in [0, 1].
+        seed: seed of the draws.
+        positions: places of the images in their test set (N,), which decide the draws.
 
     Returns:
         x_adv (N, C, H, W) in [0, 1].
 
     Raises:
-        UserError: if the image would be gone, or an option is out of range.
+        UserError: if nothing of the image would be left, or an option is out of range.
     """
     refuse_outside(translation, pixels=pixels, worst_of=worst_of, fill=fill)
     if not 0 <= pixels < min(x.shape[-2:]):
         raise UserError(
-            f"translation: pixels={pixels} must be from 0 to {min(x.shape[-2:]) - 1} on these images"
+            f"translation: pixels={pixels} must be from 0 to {min(x.shape[-2:]) - 1} "
+            "on these images"
         )
     shares = uniform("translation", seed, places(positions, len(x)), worst_of, 2)
     shifts = integers(shares, -pixels, pixels).to(x.device)
@@ -59,7 +59,7 @@ def translation(
 
 
 def translate(x: Tensor, shifts: Tensor, *, fill: float) -> Tensor:
-    """Images (N, C, H, W) shifted by int64 (N, 2) pixels: down, and to the right."""
+    """Shift images (N, C, H, W) by int64 ``shifts`` (N, 2) in pixels: down, and to the right."""
     most = int(shifts.abs().max()) if len(shifts) else 0
     padded = F.pad(x, [most] * 4, value=fill)
     height, width = x.shape[-2:]
@@ -87,15 +87,14 @@ def rotation(
     """Turn each image about its centre by an angle uniform in [-degrees, degrees].
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked only if ``worst_of`` is above
-            1.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); used only if ``worst_of`` > 1.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
-        degrees: the largest angle, up to 180; 0 leaves the image as it is.
-        worst_of: draws, of which the one of largest margin counts, image by image.
-        fill: what is outside the image, in [0, 1].
-        seed: of the draws.
-        positions: of the images in their test set (N,); they key the draws.
+        degrees: the largest angle, in [0, 180]; 0 leaves the image as it is.
+        worst_of: number of draws, of which the most harmful one counts, image by image.
+        fill: value of the pixels from outside the image, in [0, 1].
+        seed: seed of the draws.
+        positions: places of the images in their test set (N,), which decide the draws.
 
     Returns:
         x_adv (N, C, H, W) in [0, 1], sampled bilinearly.
@@ -110,7 +109,7 @@ def rotation(
 
 
 def rotate(x: Tensor, degrees: Tensor, *, fill: float) -> Tensor:
-    """Square or other images (N, C, H, W) turned counter-clockwise by (N,) degrees, sampled bilinearly."""
+    """Turn images (N, C, H, W) counter-clockwise by (N,) degrees, sampled bilinearly."""
     height, width = x.shape[-2:]
     cos, sin = torch.cos(degrees * (math.pi / 180)), torch.sin(degrees * (math.pi / 180))
     none = torch.zeros_like(cos)

@@ -1,5 +1,6 @@
-"""Published corrupted images from files: CIFAR-10-C (https://arxiv.org/abs/1903.12261), CIFAR-100-C and their like.
+"""Published corrupted images from files: CIFAR-10-C, CIFAR-100-C and sets of their layout.
 
+From Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261.
 ``NAME.npy`` is uint8 (5 * M, H, W, C): the M test images in order at severity 1, then at 2, and so
 on; ``labels.npy`` likewise.
 """
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advprune.attacks.corruptions import ALL, MAIN, Severity, check, judged
+from advprune.attacks.corruptions import ALL, MAIN, Severity, check, worst_corrupted
 from advprune.errors import UserError
 
 
@@ -30,15 +31,16 @@ def published_corruptions(
     """Try every published corruption of each image.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); judged in eval mode, left as found.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); evaluated in eval mode and restored
+            afterwards.
         x: clean images (N, C, H, W), float32 in [0, 1].
-        y: labels (N,) int64; the files' must be the same.
+        y: labels (N,) int64; they must equal those of the files.
         root: the folder of the files.
-        names: which; None for the 15 of the benchmark, without the 4 extra ones.
-        severities: which, from 1 to 5.
-        positions: of the images in their test set (N,).
-        verdicts: a dict of the caller's that is given ``"name.severity" -> flags``; flags (N,)
-            bool: right under it.
+        names: kinds of corruption; None for the 15 of the benchmark, without the 4 extra ones.
+        severities: severities to try, each 1 to 5.
+        positions: places of the images in their test set (N,).
+        verdicts: a dict to which ``"name.severity" -> flags`` is added; flags (N,) bool say which
+            images are right under that corruption.
 
     Returns:
         x_adv (N, C, H, W): per image the first corruption that fooled the model, or the last one.
@@ -48,25 +50,25 @@ def published_corruptions(
     """
     names = list(MAIN) if names is None else names
     check(names, severities, known=list(ALL))
-    wanted = positions.cpu().numpy()
+    rows = positions.cpu().numpy()
     labels = load(f"{root}/labels.npy")
-    made = (
-        (name, severity, _images(Path(root) / f"{name}.npy", labels, severity, wanted, x, y))
+    corrupted = (
+        (name, severity, _images(Path(root) / f"{name}.npy", labels, severity, rows, x, y))
         for name in names
         for severity in severities
     )
-    return judged(model, x, y, made, verdicts)
+    return worst_corrupted(model, x, y, corrupted, verdicts)
 
 
 def _images(
     path: Path,
     labels: NDArray[np.uint8],
     severity: int,
-    wanted: NDArray[np.int64],
+    positions: NDArray[np.int64],
     x: Tensor,
     y: Tensor,
 ) -> Tensor:
-    """Some images of a file, as the model wants them."""
+    """Read the images at ``positions`` of one severity, as the corrupted versions of ``x``."""
     images = load(str(path))
     shape = (x.shape[2], x.shape[3], x.shape[1])
     if (
@@ -76,23 +78,25 @@ def _images(
         or len(labels) % 5
     ):
         raise UserError(
-            f"{path} holds {images.dtype} {images.shape}, and labels.npy {len(labels)} labels; these images need uint8 "
-            f"(5 * test images, {', '.join(map(str, shape))}): give the folder of the set that belongs to this dataset"
+            f"{path} holds {images.dtype} {images.shape}, and labels.npy {len(labels)} labels; "
+            f"these images need uint8 (5 * test images, {', '.join(map(str, shape))}): "
+            "give the folder of the set that belongs to this dataset"
         )
-    rows = (severity - 1) * (len(labels) // 5) + wanted
-    if wanted.max(initial=0) >= len(labels) // 5 or not np.array_equal(
+    rows = (severity - 1) * (len(labels) // 5) + positions
+    if positions.max(initial=0) >= len(labels) // 5 or not np.array_equal(
         labels[rows], y.cpu().numpy()
     ):
         raise UserError(
-            f"{path.parent}/labels.npy has other labels than the test images: it belongs to another test set"
+            f"{path.parent}/labels.npy has other labels than the test images: "
+            "it belongs to another test set"
         )
-    found = torch.from_numpy(np.ascontiguousarray(images[rows].transpose(0, 3, 1, 2)))
-    return found.to(x.device).to(x.dtype).div_(255)
+    selected = torch.from_numpy(np.ascontiguousarray(images[rows].transpose(0, 3, 1, 2)))
+    return selected.to(x.device).to(x.dtype).div_(255)
 
 
 @cache
 def load(path: str) -> NDArray[np.uint8]:
-    """An array on disk, of which only what is asked for is read; nothing is unpickled.
+    """Open an array on disk without reading all of it, and without unpickling.
 
     Raises:
         UserError: naming the file, if it is missing or damaged.

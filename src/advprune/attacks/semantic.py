@@ -1,18 +1,18 @@
-"""The semantic negative (Hosseini et al. 2017, https://arxiv.org/abs/1703.06857): bright is dark and dark is bright.
+"""Semantic negatives (Hosseini et al. 2017, https://arxiv.org/abs/1703.06857): dark for bright.
 
-As in the paper; there is nothing to draw, so random and worst case are the same image.
+As in the paper. Nothing is random, so the random and the worst case are the same image.
 """
 
 from torch import Tensor, nn
 
 
 def semantic_negative(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The negative of each image.
+    """Return the negative of each image.
 
     Args:
-        model: not asked.
+        model: not used.
         x: clean images (N, C, H, W), float32 in [0, 1].
-        y: not looked at.
+        y: not used.
 
     Returns:
         1 - x, (N, C, H, W) in [0, 1].

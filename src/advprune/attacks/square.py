@@ -1,7 +1,7 @@
-"""Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049), as pyautoattack has it: no gradients.
+"""Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049): no gradients.
 
-The score-based random search that ends AutoAttack, alone, with its constants; only the number of
-queries is an option.
+The random search on logits that ends AutoAttack, alone, from pyautoattack and with its constants;
+only the number of queries is an option.
 """
 
 import torch
@@ -13,8 +13,7 @@ from advprune.frozen import frozen, preserve_rng
 from advprune.ranges import Count, Seed, refuse_outside
 from advprune.threat import Threat
 
-#: AutoAttack's queries, for which it does not rescale the paper's schedule of 10,000: for them,
-#: neither does this.
+#: AutoAttack's number of queries, for which it does not rescale the paper's schedule of 10,000.
 AUTOATTACK = 5000
 
 
@@ -27,20 +26,20 @@ def square(
     n_queries: Count = AUTOATTACK,
     seed: Seed = 0,
 ) -> Tensor:
-    """Try random squares until an image is lost or its queries are used up.
+    """Try random squares on each image until it fools the model or its queries are used up.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); asked for outputs only, in eval mode,
-            left as found.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); only its outputs are used. Attacked
+            in eval mode and restored afterwards.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
         threat: the ball.
-        n_queries: forward passes per image at most. The squares shrink over just so many, whatever
-            their number.
-        seed: of the search; torch's global generators are not touched.
+        n_queries: forward passes per image at most, at least 1. The squares shrink over exactly
+            this number.
+        seed: seed of the search; torch's global generators are not touched.
 
     Returns:
-        x_adv (N, C, H, W); an image the search did not fool comes back clean.
+        x_adv (N, C, H, W); an image on which the search failed comes back clean.
 
     Raises:
         UserError: if ``n_queries`` is below 1.

@@ -1,8 +1,8 @@
-"""An attack crafted on a face of a quantized network, and judged on the network.
+"""Attack a differentiable variant of a quantized network, and evaluate on the network itself.
 
-The float twin is how https://arxiv.org/abs/2206.07406 attacks int8; the fake-quantized face gives
-straight-through gradients (backward pass differentiable approximation,
-https://arxiv.org/abs/1802.00420). A network that is not quantized is its own face.
+The float twin is how https://arxiv.org/abs/2206.07406 attacks int8; the fake-quantized variant
+gives straight-through gradients (backward pass differentiable approximation, Athalye et al. 2018,
+https://arxiv.org/abs/1802.00420). A network that is not quantized is its own variant.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,21 @@ def through(
     face: Literal["float_twin", "fake_quant"],
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Craft on the face.
+    """Craft adversarial images on a variant of the network.
 
     Args:
-        model: with ``faces`` if it is quantized.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); has ``faces``, its variants by
+            name, if it is quantized.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
-        face: which.
-        attack: ``(model, x, y) -> x_adv``.
+        face: name of the variant.
+        attack: ``(model, x, y) -> x_adv``, run on the variant.
 
     Returns:
         x_adv (N, C, H, W).
 
     Raises:
-        UserError: if a quantized network has no such face.
+        UserError: if a quantized network has no such variant.
     """
     faces = getattr(model, "faces", None)
     if faces is None:

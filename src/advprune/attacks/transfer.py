@@ -1,7 +1,8 @@
-"""Transfer attacks (Papernot et al. 2016, https://arxiv.org/abs/1605.07277): examples made on another network.
+"""Transfer attacks (Papernot et al. 2016, https://arxiv.org/abs/1605.07277).
 
-As in https://arxiv.org/abs/2206.07406, but for any source and in pixel space. The frame makes the
-examples of a source once and judges every target on them; this is what it does for one batch.
+Examples are crafted on another network, as in https://arxiv.org/abs/2206.07406, but for any source
+and in pixel space. The pipeline crafts the examples of a source once and evaluates every target on
+them; this is what it does for one batch.
 """
 
 from collections.abc import Callable
@@ -20,14 +21,14 @@ def transfer(
     """Attack ``source`` in place of ``model``.
 
     Args:
-        model: the target; it is not looked at where there is a source.
+        model: the target network; not used where there is a source.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
         inner: (model, x, y) -> x_adv, run on ``source``.
-        source: pixels (N, C, H, W) -> logits (N, K), left as found; None: the target itself, which
-            is white-box.
+        source: pixels (N, C, H, W) in [0, 1] -> logits (N, K); None for the target itself, which
+            is a white-box attack.
 
     Returns:
-        x_adv (N, C, H, W), what ``inner`` gives.
+        x_adv (N, C, H, W), as ``inner`` returns it.
     """
     return inner(model if source is None else source, x, y)

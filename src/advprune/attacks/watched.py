@@ -1,7 +1,7 @@
-"""A network watched while others' code attacks it, for points at which its logits are not finite.
+"""A network that records points at which its logits are not finite, while a library attacks it.
 
-Others' code takes ``argmax`` of such logits for a class, or passes over the point; yet every image
-in whose ball one lies is lost, whichever image the search was for.
+A library takes ``argmax`` of such logits for a class, or passes over the point; yet every image in
+whose ball such a point lies is lost, whichever image the search was for.
 """
 
 import torch
@@ -10,21 +10,22 @@ from torch import Tensor, nn
 from advprune.prediction import finite
 from advprune.threat import Threat
 
-#: Room for the rounding of a distance, as much as the frame gives.
+#: Tolerance for the rounding of a distance, the same as the evaluation's.
 SLACK = 1e-5
 
 
 class Watched(nn.Module):
-    """``model``, with logits that say "lost" in place of those that are not finite.
+    """``model`` with logits against the label in place of those that are not finite.
 
     Args:
         model: pixels (N, C, H, W) -> logits (N, K).
-        x, y: the images that are attacked, and their labels.
+        x: the images that are attacked, (N, C, H, W) in [0, 1].
+        y: their labels (N,) int64.
         threat: the ball.
 
     Attributes:
-        lost: (N,) bool: images in whose ball such a point was seen.
-        points: (N, C, H, W): the last one.
+        lost: (N,) bool: images in whose ball such a point was met.
+        points: (N, C, H, W): the last such point of each image.
     """
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> None:
@@ -33,19 +34,19 @@ class Watched(nn.Module):
         self.points, self.lost = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> logits (N, K)."""
+        """Return the logits (N, K) of images (N, C, H, W), all of them finite."""
         logits: Tensor = self.model(x)
-        odd = ~finite(logits.detach())
-        if not bool(odd.any()):
+        not_finite = ~finite(logits.detach())
+        if not bool(not_finite.any()):
             return logits
-        said = torch.zeros_like(logits)
-        for row in odd.nonzero().squeeze(1).tolist():
-            said[row, self.y[self._inside(x[row].detach())]] = -1
-        return torch.where(odd[:, None], said, logits)
+        replaced = torch.zeros_like(logits)
+        for row in not_finite.nonzero().squeeze(1).tolist():
+            replaced[row, self.y[self._inside(x[row].detach())]] = -1
+        return torch.where(not_finite[:, None], replaced, logits)
 
     @torch.no_grad()
     def _inside(self, point: Tensor) -> Tensor:
-        """Note whose balls this point is in: (N,) bool."""
+        """Record the images whose balls this point is in, and return them: (N,) bool."""
         inside = self.threat.distance(point.expand_as(self.x), self.x) <= self.threat.eps + SLACK
         inside &= bool(((point >= 0) & (point <= 1)).all())  # NaN is neither
         self.points[inside] = point

@@ -1,7 +1,7 @@
 """Several attacks as one: an image counts as robust only if none of them fools the model on it.
 
-The worst case per image, as in AutoAttack (Croce and Hein 2020, https://arxiv.org/abs/2003.01690),
-of any attacks.
+The worst case per image of any attacks, as AutoAttack takes it of its four (Croce and Hein 2020,
+https://arxiv.org/abs/2003.01690).
 """
 
 import inspect
@@ -24,16 +24,17 @@ def worst_of(
     trail: list[tuple[str, Tensor]] | None = None,
     positions: Tensor | None = None,
 ) -> Tensor:
-    """Try the attacks in the order given, cheapest first; each gets only the images that still stand.
+    """Try the attacks in order, each on the images that are still right.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); judged in eval mode, left as found.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); evaluated in eval mode and restored
+            afterwards.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
-        attacks: name -> attack(model, x, y) -> x_adv.
-        trail: a list of the caller's to which (name, flags) are appended; flags (N,) bool: still
-            right after it.
-        positions: of the images in their test set (N,), for the attacks that take them.
+        attacks: attacks by name, (model, x, y) -> x_adv; the cheapest first saves time.
+        trail: a list to which (name, flags) is appended after each attack; flags (N,) bool say
+            which images are still right.
+        positions: places of the images in their test set (N,), for the attacks that take them.
 
     Returns:
         x_adv (N, C, H, W): per image the first that fooled the model, or the last attack's if none
@@ -48,13 +49,14 @@ def worst_of(
     left = torch.arange(len(x), device=x.device)
     for name, attack in attacks.items():
         if len(left):
-            keyed = positions is not None and "positions" in inspect.signature(attack).parameters
-            given = {"positions": positions[left]} if positions is not None and keyed else {}
-            x_adv[left] = attack(model, x[left], y[left], **given)
+            kwargs = {}
+            if positions is not None and "positions" in inspect.signature(attack).parameters:
+                kwargs["positions"] = positions[left]
+            x_adv[left] = attack(model, x[left], y[left], **kwargs)
             with frozen(model), torch.no_grad():
                 left = left[is_right(model(x_adv[left]), y[left])]
         if trail is not None:
-            standing = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-            standing[left] = True
-            trail.append((name, standing))
+            right = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+            right[left] = True
+            trail.append((name, right))
     return x_adv
