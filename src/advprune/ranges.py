@@ -44,7 +44,7 @@ Quotient: TypeAlias = Annotated[str, Predicate(is_quotient)]
 
 @dataclass(frozen=True)
 class Hint:
-    """Metadata of an annotation: what the number means and how to write it, shown with its range."""
+    """Metadata of an annotation: what the number means and how to write it."""
 
     text: str
 
@@ -162,7 +162,7 @@ def _is_enum(annotation: Any) -> bool:
 
 
 def _range_only(value: Any, annotation: Any) -> str | None:
-    """Describe the range alone, if the value is a number of the right kind; with null if allowed."""
+    """Describe the range alone, and null if allowed, where the value is a number of that kind."""
     if isinstance(value, str) and is_quotient(value):
         value = quotient(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

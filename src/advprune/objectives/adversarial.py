@@ -1,4 +1,4 @@
-"""Adversarial training (Madry et al. 2018, https://arxiv.org/abs/1706.06083): cross-entropy on attacked images.
+"""Adversarial training (Madry et al. 2018, https://arxiv.org/abs/1706.06083).
 
 Differs from the paper in attacking the network in eval mode. With a one-step attack from a uniform
 start and step 1.25 eps it is fast adversarial training, FGSM-RS (Wong et al. 2020,
@@ -19,15 +19,15 @@ def adversarial(
     progress: float,
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Mean cross-entropy on ``attack(model, x, y)``.
+    """Compute the mean cross-entropy on ``attack(model, x, y)``.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is taken in the mode it is
-            in.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is computed in its present
+            mode.
         x: clean images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
-        progress: of the signature; nothing here depends on it.
-        attack: (model, x, y) -> x_adv.
+        progress: share of training that is done, in [0, 1); not used.
+        attack: (model, x, y) -> x_adv (N, C, H, W).
 
     Returns:
         A scalar.

@@ -1,4 +1,4 @@
-"""Free adversarial training (Shafahi et al. 2019, https://arxiv.org/abs/1904.12843): one backward pass, two uses.
+"""Free adversarial training (Shafahi et al. 2019, https://arxiv.org/abs/1904.12843).
 
 Each batch is trained on several times; the backward pass that gives the weights' gradient also
 moves the perturbation. Differs from HYDRA's code for ImageNet in not setting the perturbation to
@@ -23,15 +23,15 @@ from advprune.threat import Threat
 
 
 class Free(nn.Module):
-    """The objective, with the perturbation it remembers: one per position in the batch, whatever image stands there.
+    """The objective and its perturbation: one per position in the batch, whatever image is there.
 
     The perturbation is in the state dict, so that a resumed training goes on with it. On several
     ranks each moves the rows of its own images; ``gather`` puts them together.
 
     Args:
         threat: the ball.
-        replays: how often the training loop gives the same batch again before the next.
-        rel_step: length of an ascent step as a share of ``threat.eps``.
+        replays: how often the training loop repeats a batch, 1 to 1000.
+        rel_step: length of an ascent step as a share of ``threat.eps``, above 0.
 
     Raises:
         UserError: if ``replays`` is below 1 or ``rel_step`` is not above 0.
@@ -52,13 +52,15 @@ class Free(nn.Module):
         self.noise = torch.zeros(0)
 
     def forward(self, model: nn.Module, x: Tensor, y: Tensor, *, progress: float) -> Tensor:
-        """Mean cross-entropy on x + perturbation, clipped to [0, 1]; the caller's ``backward()`` moves the latter.
+        """Compute the mean cross-entropy on perturbed images, clipped to [0, 1].
+
+        The caller's ``backward()`` also moves the perturbation.
 
         Args:
-            model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), in the mode it is in.
+            model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), in its present mode.
             x: clean images (N, C, H, W) in [0, 1].
             y: labels (N,) int64.
-            progress: of the signature; nothing here depends on it.
+            progress: share of training that is done, in [0, 1); not used.
 
         Returns:
             A scalar.
@@ -67,7 +69,7 @@ class Free(nn.Module):
             UserError: if the images have another shape than those before.
         """
         rows, whole = place(len(x))
-        self._fit(x, whole)
+        self._resize(x, whole)
         rows = rows.to(x.device)
         x_adv = (x.detach() + self.noise[rows]).clamp(0, 1).requires_grad_()
         x_adv.register_hook(partial(self._ascend, rows))
@@ -78,18 +80,19 @@ class Free(nn.Module):
         self.noise[rows] = self.threat.clip(self.noise[rows] + step)
 
     def gather(self) -> None:
-        """Give every rank all rows; to be called on all of them, before the state is saved."""
+        """Give every rank all rows; every rank must call this before the state is saved."""
         if collectives.size() > 1:
             mine = torch.zeros_like(self.noise)
-            own = slice(collectives.rank(), None, collectives.size())
-            mine[own] = self.noise[own]
+            rows = slice(collectives.rank(), None, collectives.size())
+            mine[rows] = self.noise[rows]
             self.noise = collectives.all_reduce_sum(mine)
 
-    def _fit(self, x: Tensor, whole: int) -> None:
-        """Rows for a batch of ``whole`` such images, on their device; a smaller batch uses the first ones."""
+    def _resize(self, x: Tensor, whole: int) -> None:
+        """Make room for a batch of ``whole`` images like ``x``; smaller ones use the first rows."""
         if len(self.noise) and self.noise.shape[1:] != x.shape[1:]:
             raise UserError(
-                f"free: remembers {tuple(self.noise.shape)}, got images {tuple(x.shape)}; start afresh"
+                f"free: the perturbation is {tuple(self.noise.shape)}, the images are "
+                f"{tuple(x.shape)}; start afresh"
             )
         self.noise = self.noise.to(x.device)
         if len(self.noise) < whole:
@@ -97,9 +100,9 @@ class Free(nn.Module):
             self.noise = torch.cat([self.noise.view(-1, *x.shape[1:]), more])
 
     def get_extra_state(self) -> Tensor:
-        """The perturbation, (largest batch so far, C, H, W)."""
+        """Return the perturbation, (largest batch so far, C, H, W)."""
         return self.noise
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on with the perturbation ``state``."""
+        """Resume with the perturbation ``state``, (largest batch so far, C, H, W)."""
         self.noise = state.clone()

@@ -1,7 +1,7 @@
-"""MART (Wang et al. 2020, https://openreview.net/forum?id=rklOg6EFwS): mistakes on clean images weigh more.
+"""MART (Wang et al. 2020, https://openreview.net/forum?id=rklOg6EFwS).
 
-Differs from the authors' code in taking log(1 - p) from the logits, where the code adds 1e-4 so
-that it is finite.
+Adversarial training in which mistakes on clean images weigh more. Differs from the authors' code in
+taking log(1 - p) from the logits, where the code adds 1e-4 so that it is finite.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ def mart(
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
     beta: Weight = 5.0,
 ) -> Tensor:
-    """Mean over the batch of BCE(f(x_adv), y) + beta * KL(p || p_adv) * (1 - p_y).
+    """Compute the mean over the batch of BCE(f(x_adv), y) + beta * KL(p || p_adv) * (1 - p_y).
 
     p and p_adv are the predictions on x and x_adv; BCE = -log p_adv_y - log(1 - largest p_adv of a
     wrong class).
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is taken in the mode it is
-            in.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is computed in its present
+            mode.
         x: clean images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
-        progress: of the signature; nothing here depends on it.
-        attack: (model, x, y) -> x_adv.
+        progress: share of training that is done, in [0, 1); not used.
+        attack: (model, x, y) -> x_adv (N, C, H, W).
         beta: weight of the divergence (the paper's lambda), >= 0.
 
     Returns:
@@ -46,14 +46,14 @@ def mart(
     refuse_outside(mart, beta=beta)
     x_adv = attack(model, x, y)
     probs, logits_adv = model(x).softmax(1), model(x_adv)
-    doubt = 1 - probs.gather(1, y[:, None]).squeeze(1)
-    return (_boosted(logits_adv, y) + beta * kl(logits_adv, probs) * doubt).mean()
+    uncertainty = 1 - probs.gather(1, y[:, None]).squeeze(1)
+    boosted = _boosted_cross_entropy(logits_adv, y)
+    return (boosted + beta * kl(logits_adv, probs) * uncertainty).mean()
 
 
-def _boosted(logits: Tensor, y: Tensor) -> Tensor:
-    """Boosted cross-entropy (N,): raise the label's probability and lower the largest other one."""
+def _boosted_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return a loss (N,) that raises the label's probability and lowers the largest other one."""
     rival = logits.detach().scatter(1, y[:, None], -torch.inf).argmax(1)
-    others = logits.scatter(1, rival[:, None], -torch.inf).logsumexp(
-        1
-    )  # 1 - p_rival is what the others share
+    # 1 - p_rival is what the other classes share
+    others = logits.scatter(1, rival[:, None], -torch.inf).logsumexp(1)
     return F.cross_entropy(logits, y, reduction="none") + logits.logsumexp(1) - others

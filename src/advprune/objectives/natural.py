@@ -5,8 +5,16 @@ from torch import Tensor, nn
 
 
 def natural(model: nn.Module, x: Tensor, y: Tensor, *, progress: float) -> Tensor:
-    """Mean cross-entropy of ``model`` on images ``x`` (N, C, H, W) in [0, 1] with labels ``y`` (N,); a scalar.
+    """Compute the mean cross-entropy on clean images.
 
-    ``progress`` is of the signature; nothing here depends on it.
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is computed in its present
+            mode.
+        x: clean images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        progress: share of training that is done, in [0, 1); not used.
+
+    Returns:
+        A scalar.
     """
     return F.cross_entropy(model(x), y)

@@ -1,11 +1,14 @@
-"""Training for randomised smoothing, in its known forms; they differ in the loss of an image's noisy copies.
+"""Training for randomised smoothing: five losses on an image's noisy copies.
 
-gaussian: augmentation (Cohen et al. 2019, https://arxiv.org/abs/1902.02918). stability: HYDRA's,
-from robust self-training (Carmon et al. 2019, https://arxiv.org/abs/1905.13736). smoothadv (Salman
-et al. 2019, https://arxiv.org/abs/1906.04584), the attack on the smoothed network. consistency
-(Jeong and Shin 2020, https://arxiv.org/abs/2006.04062). macer (Zhai et al. 2020,
-https://arxiv.org/abs/2001.02378), its radius maximised. Differ from the authors' code only in noise
-per step and image, never shared between images.
+* gaussian: augmentation with noise (Cohen et al. 2019, https://arxiv.org/abs/1902.02918).
+* stability: HYDRA's, from robust self-training (Carmon et al. 2019,
+  https://arxiv.org/abs/1905.13736).
+* smoothadv: an attack on the smoothed network (Salman et al. 2019,
+  https://arxiv.org/abs/1906.04584).
+* consistency: the copies agree (Jeong and Shin 2020, https://arxiv.org/abs/2006.04062).
+* macer: the certified radius is maximised (Zhai et al. 2020, https://arxiv.org/abs/2001.02378).
+
+They differ from the authors' code only in the noise, which is new in each step and for each image.
 """
 
 from collections.abc import Callable
@@ -22,8 +25,7 @@ from advprune.losses import kl
 from advprune.ranges import Length, Weight, refuse_outside
 
 Form = Literal["gaussian", "stability", "smoothadv", "consistency", "macer"]
-#: MACER's temperature of the soft vote, and the radius (over sigma / 2) beyond which nothing is
-#: gained.
+#: MACER's temperature of the soft vote, and the radius (over sigma / 2) beyond which it stops.
 TEMPERATURE, FARTHEST = 16.0, 8.0
 
 
@@ -40,21 +42,21 @@ def smoothing(
     entropy: Weight = 0.5,
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """The loss of the form, a mean over the batch; noisy pixels are not clipped.
+    """Compute the loss named by ``form``, a mean over the batch; noisy pixels are not clipped.
 
     Args:
         model: pixels (N, C, H, W) -> logits (N, K).
         x: clean images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
-        progress: of the signature; nothing here depends on it.
-        sigma: standard deviation of the noise, in pixel units.
-        form: see the head of this file.
-        samples: noisy copies of an image; consistency needs 2, macer more.
-        beta: weight of the second term: of stability, of consistency (lambda there), of macer's
-            radius.
-        entropy: weight of consistency's third term (eta there).
-        attack: (model, x, y) -> x_adv; smoothadv's, and given the smoothed network's
-            log-probabilities as a model.
+        progress: share of training that is done, in [0, 1); not used.
+        sigma: standard deviation of the noise, in pixel units, above 0.
+        form: which loss, see the head of this file.
+        samples: noisy copies of an image; at least 2 for consistency and macer.
+        beta: weight of the second term, >= 0: of stability, of consistency (the paper's lambda),
+            of macer's radius.
+        entropy: weight of consistency's third term (the paper's eta), >= 0.
+        attack: for smoothadv only: (model, x, y) -> x_adv, where the model is the smoothed network
+            and returns log-probabilities.
 
     Returns:
         A scalar.
@@ -77,20 +79,17 @@ def smoothing(
     if form == "consistency":
         mean = noisy.softmax(2).mean(0)
         apart = torch.stack([kl(one, mean) for one in noisy]).mean()
-        return (
-            plain
-            + beta * apart
-            + entropy * kl(torch.zeros_like(mean), mean).neg().add(_uniform(mean)).mean()
-        )
+        mean_entropy = kl(torch.zeros_like(mean), mean).neg().add(_log_classes(mean)).mean()
+        return plain + beta * apart + entropy * mean_entropy
     return _macer(noisy, y, sigma, beta) if form == "macer" else plain
 
 
 class Smoothed(nn.Module):
-    """The soft vote over fixed noise as a network: its logits are the logarithms of the mean probabilities.
+    """The soft vote over fixed noise as a network: its outputs are logs of mean probabilities.
 
     Args:
-        model: pixels -> logits.
-        noise: (samples, N, C, H, W), added to the images it is given, in that order.
+        model: pixels (N, C, H, W) -> logits (N, K).
+        noise: (samples, N, C, H, W), added to the N images of a call, in that order.
     """
 
     def __init__(self, model: nn.Module, noise: Tensor) -> None:
@@ -98,31 +97,31 @@ class Smoothed(nn.Module):
         self.model, self.noise = model, noise
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> log-probabilities (N, K)."""
+        """Return the log-probabilities (N, K) of images (N, C, H, W)."""
         logits = self.model((x + self.noise).flatten(0, 1)).unflatten(0, (len(self.noise), len(x)))
         return logits.log_softmax(2).logsumexp(0) - torch.log(torch.tensor(float(len(self.noise))))
 
 
-def _uniform(probs: Tensor) -> Tensor:
-    """Log K, so that log K - KL(p || uniform) is the entropy of p."""
+def _log_classes(probs: Tensor) -> Tensor:
+    """Return log K, so that log K - KL(p || uniform) is the entropy of p."""
     return torch.log(torch.tensor(float(probs.shape[1]), dtype=probs.dtype, device=probs.device))
 
 
 def _macer(noisy: Tensor, y: Tensor, sigma: float, beta: float) -> Tensor:
-    """-log of the mean probability, and a hinge on the soft radius of the images that are right."""
+    """Return -log of the mean probability, plus a hinge on the soft radius of right images."""
     natural = F.nll_loss(noisy.softmax(2).mean(0).clamp_min(1e-12).log(), y)
     vote = (TEMPERATURE * noisy).softmax(2).mean(0)
     right = vote.argmax(1) == y
-    mine = vote.gather(1, y[:, None]).squeeze(1)
+    label = vote.gather(1, y[:, None]).squeeze(1)
     rival = vote.scatter(1, y[:, None], 0.0).amax(1)
-    gap = _quantile(mine) - _quantile(rival)
+    gap = _quantile(label) - _quantile(rival)
     counted = right & (gap < FARTHEST)
     hinge = torch.where(counted, FARTHEST - gap, 0.0).sum() * sigma / 2
     return natural + beta * hinge / len(y)
 
 
 def _quantile(probability: Tensor) -> Tensor:
-    """Of the normal distribution, away from 0 and 1, where it has no slope that training could use."""
+    """Return the normal quantile, kept away from 0 and 1, where its slope is infinite."""
     return torch.special.ndtri(probability.clamp(1e-6, 1 - 1e-6))
 
 
@@ -135,5 +134,6 @@ def _check(sigma: float, form: str, samples: int, attack: object) -> None:
         )
     if (form == "smoothadv") != (attack is not None):
         raise UserError(
-            f"smoothing: form={form} and attack={attack}: smoothadv needs an attack, the others take none"
+            f"smoothing: form={form} and attack={attack}: "
+            "smoothadv needs an attack, the others take none"
         )

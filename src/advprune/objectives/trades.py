@@ -1,9 +1,9 @@
-"""TRADES (Zhang et al. 2019, https://arxiv.org/abs/1901.08573): cross-entropy + beta * how far an attack moves p.
+"""TRADES (Zhang et al. 2019, https://arxiv.org/abs/1901.08573).
 
-Differs from the authors' code, not from the paper: the natural prediction is computed once and not
-in every attack step, and nothing is computed for a log. With k attack steps that is k + 3 forwards,
-not 2k + 4, and BatchNorm's running statistics move twice a step, natural batch first, not four
-times.
+Cross-entropy plus beta times how far an attack moves the prediction. Differs from the authors'
+code, not from the paper: the natural prediction is computed once and not in every attack step, and
+nothing is computed for a log. With k attack steps that is k + 3 forwards, not 2k + 4, and
+BatchNorm's running statistics move twice a step, natural batch first, not four times.
 """
 
 from collections.abc import Callable
@@ -27,16 +27,16 @@ def trades(
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
     beta: Weight = 6.0,
 ) -> Tensor:
-    """CE(f(x), y) + beta * KL(softmax f(x) || softmax f(x_adv)), both means over the batch.
+    """Compute CE(f(x), y) + beta * KL(softmax f(x) || softmax f(x_adv)), means over the batch.
 
     The gradient flows through both arguments of the divergence.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is taken in the mode it is
-            in.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); the loss is computed in its present
+            mode.
         x: clean images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
-        progress: of the signature; nothing here depends on it.
+        progress: share of training that is done, in [0, 1); not used.
         attack: (model, x, p) -> x_adv, climbing the divergence from the natural prediction p (N,
             K): pgd with ``loss: kl`` and a gaussian start, for at x itself the divergence has no
             slope.
