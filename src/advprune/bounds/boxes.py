@@ -1,4 +1,4 @@
-"""Regions: what a network's values can be, as intervals, with the Euclidean ball they come from where there is one."""
+"""Regions of a network's values: intervals, with the Euclidean ball they come from if any."""
 
 from functools import cached_property
 
@@ -12,14 +12,15 @@ from advprune.threat import Threat
 TINY = 1e-30
 
 
+#: (centre, scale) of an ellipsoid, see ``Interval.ball``.
 Ball = tuple[Tensor, Tensor]
 
 
 class Interval:
-    """Values (N, ...) around a centre, none farther off than a radius. The ends are made when they are asked for.
+    """Values (N, ...) around a centre, none farther off than a radius.
 
-    Layers with weights take centres to centres and radii to radii; only what is not linear looks at
-    the ends.
+    Layers with weights take centres to centres and radii to radii; only operations that are not
+    linear need the ends, which are computed on first use.
 
     Attributes:
         centre: (N, ...).
@@ -33,7 +34,7 @@ class Interval:
 
     @classmethod
     def between(cls, lower: Tensor, upper: Tensor, ball: Ball | None = None) -> "Interval":
-        """From ``lower`` to ``upper``, which are kept as they are."""
+        """Make the interval from ``lower`` to ``upper``, which are kept without rounding."""
         centre = lower.lerp(upper, 0.5)
         box = cls(centre, upper - centre, ball)
         box.lower, box.upper = lower, upper
@@ -41,38 +42,37 @@ class Interval:
 
     @cached_property
     def lower(self) -> Tensor:
-        """The lower end, (N, ...)."""
+        """Return the lower end, (N, ...)."""
         return self.centre - self.radius
 
     @cached_property
     def upper(self) -> Tensor:
-        """The upper end, (N, ...)."""
+        """Return the upper end, (N, ...)."""
         return self.centre + self.radius
 
 
 def input_region(x: Tensor, threat: Threat, scale: float = 1.0) -> Interval:
-    """The images a threat allows around ``x``: the ball of radius ``scale * threat.eps``, cut to [0, 1].
+    """Return the images that a threat allows around ``x``, cut to [0, 1].
 
     Args:
         x: images (N, C, H, W) in [0, 1].
-        threat: L-infinity or L2.
-        scale: in [0, 1]; schedules let the ball grow with it.
+        threat: the ball, L-infinity or L2.
+        scale: share of ``threat.eps`` that is the radius, in [0, 1]; schedules raise it.
 
     Raises:
         UserError: if ``scale`` is outside [0, 1], or an image outside its pixel range.
     """
     if not 0 <= scale <= 1:
         raise UserError(
-            f"scale={scale} is a share of eps={threat.eps}, in [0, 1]; for a larger ball give threat.eps"
+            f"scale={scale} is a share of eps={threat.eps}, in [0, 1]; "
+            "for a larger ball give threat.eps"
         )
     if len(x) and not _in_range(*torch.aminmax(x)):
         raise UserError(
             "bounds are proved for pixels in [0, 1], and an image has others; give images in [0, 1]"
         )
     eps = scale * threat.eps
-    if (
-        x.dim() == 4
-    ):  # in this order convolutions, and above all transposed ones, are faster on a processor
+    if x.dim() == 4:  # in this order convolutions, above all transposed ones, are faster on a CPU
         x = x.contiguous(memory_format=torch.channels_last)
     lower, upper = (x - eps).clamp_min_(0), (x + eps).clamp_max_(1)
     return Interval.between(
@@ -85,10 +85,13 @@ def _in_range(least: Tensor, most: Tensor) -> bool:
 
 
 def minimum(coef: Tensor, region: Interval) -> Tensor:
-    """The least value of linear functions over a region: exact for a box; for a cut ball, the better of two bounds.
+    """Bound linear functions over a region from below.
+
+    The minimum is exact for a box; for a cut ball it is the better of two bounds.
 
     Args:
-        coef: (N, S, ...): S functions an example, of values (N, ...).
+        coef: coefficients (N, S, ...): S functions per example, of values (N, ...).
+        region: the region of the values (N, ...).
 
     Returns:
         (N, S).
@@ -102,28 +105,40 @@ def minimum(coef: Tensor, region: Interval) -> Tensor:
 
 
 def dot(coef: Tensor, values: Tensor) -> Tensor:
-    """Linear functions (N, S, ...) of values (N, ...), (N, S). Both are read in the order in which they lie."""
-    if coef.dim() == 5:
+    """Apply linear functions (N, S, ...) to values (N, ...): (N, S)."""
+    if coef.dim() == 5:  # channels last, as these tensors lie in memory
         coef, values = coef.permute(0, 1, 3, 4, 2), values.permute(0, 2, 3, 1)
     return torch.bmm(coef.flatten(2), values.flatten(1).unsqueeze(2)).squeeze(2)
 
 
 def specification(y: Tensor, classes: int, like: Tensor) -> Tensor:
-    """Rows e_y - e_j for every class j but y, in order: (N, K - 1, K). Times logits they give the margins.
+    """Return rows e_y - e_j for every class j but y: times logits they give the margins.
+
+    Args:
+        y: labels (N,) int64.
+        classes: number of classes K.
+        like: a tensor of the wanted type and device.
+
+    Returns:
+        (N, K - 1, K).
 
     Raises:
         UserError: if a label is no class of the network.
     """
     if bool((y < 0).any() | (y >= classes).any()):
         raise UserError(
-            f"labels run from {int(y.min())} to {int(y.max())}, and the network has {classes} classes"
+            f"labels run from {int(y.min())} to {int(y.max())}, "
+            f"and the network has {classes} classes"
         )
     eye = torch.eye(classes, dtype=like.dtype, device=like.device)
     return eye[y].unsqueeze(1) - eye[_others(y, classes)]
 
 
 def with_label(margins: Tensor, y: Tensor) -> Tensor:
-    """Margins (N, K - 1) over the other classes as (N, K), zero at the label: minus them are worst-case logits."""
+    """Insert a zero at the label into margins (N, K - 1) over the other classes: (N, K).
+
+    The negative of the result are worst-case logits.
+    """
     classes = margins.shape[1] + 1
     return torch.zeros(len(y), classes, dtype=margins.dtype, device=margins.device).scatter(
         1, _others(y, classes), margins
@@ -131,6 +146,6 @@ def with_label(margins: Tensor, y: Tensor) -> Tensor:
 
 
 def _others(y: Tensor, classes: int) -> Tensor:
-    """The classes but y, (N, K - 1)."""
-    every = torch.arange(classes - 1, device=y.device).expand(len(y), -1)
-    return every + (every >= y.unsqueeze(1)).to(every.dtype)
+    """Return the classes other than y, (N, K - 1)."""
+    index = torch.arange(classes - 1, device=y.device).expand(len(y), -1)
+    return index + (index >= y.unsqueeze(1)).to(index.dtype)

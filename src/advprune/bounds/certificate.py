@@ -1,6 +1,6 @@
-"""What certified evaluation gives an image, and the certificates of interval and linear bounds.
+"""The result of certified evaluation, and certificates by interval and linear bounds.
 
-A certifier is given like an attack; the frame knows it by what it says it returns. Margins are
+A certifier is configured like an attack, and recognised by its return annotation. Margins are
 computed in float64, so that rounding (of TF32 above all) decides nothing that the network's own
 rounding does not.
 """
@@ -24,16 +24,16 @@ from advprune.threat import Threat
 
 @dataclass(frozen=True)
 class Certificate:
-    """One entry an image, each (N,).
+    """What is proved of N images; each tensor is (N,).
 
     Attributes:
         certified: bool: the prediction is right, and proved so on all images the threat allows.
-        radius: how far the prediction is proved, in the norm ``norm``; 0 if it is not.
-        predicted: int64: the class; -1 where none is given.
+        radius: float: how far around the image the prediction is proved; 0 if it is not.
+        predicted: int64: the class; -1 where there is none.
         abstained: bool: the certifier gives no answer.
-        norm: of ``radius``.
-        smoothed: it speaks of the network under noise and holds with a probability; an attack on
-            the network itself cannot contradict it.
+        norm: norm of ``radius``, ``linf`` or ``l2``.
+        smoothed: whether this is about the network under noise and holds with a probability; an
+            attack on the network itself cannot contradict it.
     """
 
     certified: Tensor
@@ -45,23 +45,29 @@ class Certificate:
 
 
 def proves(attack: Callable[..., object]) -> bool:
-    """Whether an "attack" is a certifier: one that says it returns a ``Certificate``."""
+    """Return whether an "attack" is a certifier: one annotated to return a ``Certificate``."""
     return inspect.signature(attack).return_annotation is Certificate
 
 
 def certify_ibp(
     model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, positions: Tensor
 ) -> Certificate:
-    """By interval bounds.
+    """Certify images by interval bounds (Gowal et al. 2018, https://arxiv.org/abs/1810.12715).
 
     Args:
         model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
         x: images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
-        threat: what is proved: no image it allows changes the class.
-        positions: of the images in the test set; of the signature, nothing here depends on it.
+        threat: the ball on which the class is proved.
+        positions: places of the images in the test set, (N,) int64; not used.
+
+    Returns:
+        One entry per image; no image abstains.
+
+    Raises:
+        UserError: if bounds cannot read the network, or it is in train mode.
     """
-    return _of_margins(model, x, y, threat, lambda net, images: ibp(net, images, y, threat=threat))
+    return _certify(model, x, y, threat, lambda net, images: ibp(net, images, y, threat=threat))
 
 
 def certify_crown_ibp(
@@ -73,13 +79,30 @@ def certify_crown_ibp(
     positions: Tensor,
     rows: Count | None = None,
 ) -> Certificate:
-    """By the better of interval bounds and one linear pass over them; see ``certify_ibp`` and ``linear.crown_ibp``."""
+    """Certify images by the better of interval bounds and one linear pass over them.
 
-    def both(net: nn.Module, images: Tensor) -> Tensor:
+    From Zhang et al. 2020, https://arxiv.org/abs/1906.06316.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
+        x: images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        threat: the ball on which the class is proved.
+        positions: places of the images in the test set, (N,) int64; not used.
+        rows: (image, margin) pairs computed at once, at least 1; None for all.
+
+    Returns:
+        One entry per image; no image abstains.
+
+    Raises:
+        UserError: if bounds cannot read the network, or it is in train mode.
+    """
+
+    def better_bound(net: nn.Module, images: Tensor) -> Tensor:
         linear = crown_ibp(net, images, y, threat=threat, rows=rows)
         return torch.maximum(linear, ibp(net, images, y, threat=threat))
 
-    return _of_margins(model, x, y, threat, both)
+    return _certify(model, x, y, threat, better_bound)
 
 
 def certify_crown(
@@ -91,24 +114,41 @@ def certify_crown(
     positions: Tensor,
     rows: Count | None = 20_000,
 ) -> Certificate:
-    """By linear bounds of every layer; see ``certify_ibp`` and ``linear.crown``."""
-    return _of_margins(
+    """Certify images by linear bounds of every layer.
+
+    CROWN, Zhang et al. 2018, https://arxiv.org/abs/1811.00866.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
+        x: images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        threat: the ball on which the class is proved.
+        positions: places of the images in the test set, (N,) int64; not used.
+        rows: (image, neuron) pairs computed at once, at least 1; None for all.
+
+    Returns:
+        One entry per image; no image abstains.
+
+    Raises:
+        UserError: if bounds cannot read the network, or it is in train mode.
+    """
+    return _certify(
         model, x, y, threat, lambda net, images: crown(net, images, y, threat=threat, rows=rows)
     )
 
 
 @torch.no_grad()
 def precise(model: nn.Module) -> nn.Module:
-    """A copy in float64.
+    """Return a copy of the network in float64.
 
     Raises:
-        UserError: if bounds cannot read the network as it is; train mode included.
+        UserError: if bounds cannot read the network, or it is in train mode.
     """
     trace(model)
     return copy.deepcopy(model).double()
 
 
-def _of_margins(
+def _certify(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -120,8 +160,7 @@ def _of_margins(
         images = x.double()
         margins, predicted = bound(net, images), predict(net(images))
     least = margins.scatter(1, y[:, None], torch.inf).amin(1)
-    certified = (
-        (least > 0) & least.isfinite() & (predicted == y)
-    )  # a bound that is not finite proves nothing
+    # a bound that is not finite proves nothing
+    certified = (least > 0) & least.isfinite() & (predicted == y)
     radius = torch.where(certified, threat.eps, 0.0).to(x.dtype)
     return Certificate(certified, radius, predicted, torch.zeros_like(certified), threat.norm)

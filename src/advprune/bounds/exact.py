@@ -1,10 +1,11 @@
-"""Exact verification of small networks as a mixed-integer programme (Tjeng et al. 2019, https://arxiv.org/abs/1711.07356).
+"""Exact verification of small networks as a mixed-integer programme.
 
-Solved by HiGHS through scipy. Differs from the paper in its bounds of the layers between: CROWN,
-which also proves what it can before anything is solved.
+From Tjeng et al. 2019, https://arxiv.org/abs/1711.07356. Solved by HiGHS through scipy. Differs
+from the paper in its bounds of the layers between: CROWN, which also proves what it can before
+anything is solved.
 """
 
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from advprune.bounds.boxes import Interval, input_region, specification
 from advprune.bounds.certificate import Certificate, precise
 from advprune.bounds.graph import Step, trace
 from advprune.bounds.linear import crown, tightened
-from advprune.bounds.ops import Relu
+from advprune.bounds.ops import Op, Relu
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.prediction import predict
@@ -25,6 +26,8 @@ from advprune.threat import Threat
 
 #: What the solver may be wrong by: its own tolerances are 1e-6 and 1e-7.
 TOLERANCE = 1e-5
+#: Values as an affine function of the variables: matrix (values, variables), constant (values,).
+Affine: TypeAlias = tuple[csr_array, np.ndarray]
 
 
 def verify_exact(
@@ -37,17 +40,20 @@ def verify_exact(
     seconds: Positive = 60.0,
     neurons: Count = 500,
 ) -> Certificate:
-    """Prove or refute each image; what the limits leave open abstains.
+    """Prove or refute each image exactly, or abstain where the limits are reached.
 
     Args:
         model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), of affine operations and ReLU, in
             eval mode.
         x: images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
-        threat: L-infinity.
-        positions: of the signature; nothing here depends on it.
-        seconds: for one class of one image, at most.
-        neurons: images with more ReLUs of open sign are not tried.
+        threat: the ball on which the class is proved, L-infinity.
+        positions: places of the images in the test set, (N,) int64; not used.
+        seconds: time limit for one class of one image, above 0.
+        neurons: images with more ReLUs of undecided sign abstain, at least 1.
+
+    Returns:
+        One entry per image.
 
     Raises:
         UserError: for another norm, another operation, or limits below 1.
@@ -66,21 +72,22 @@ def verify_exact(
             for step in steps
         ):
             raise UserError(
-                "verify_exact knows affine operations and ReLU; for other networks use certify_crown"
+                "verify_exact knows affine operations and ReLU; "
+                "for other networks use certify_crown"
             )
         margins = crown(net, images, y, threat=threat)
-        verdicts = [
-            _verdict(steps, images[i : i + 1], y[i : i + 1], margins[i], threat, seconds, neurons)
+        results = [
+            _verify(steps, images[i : i + 1], y[i : i + 1], margins[i], threat, seconds, neurons)
             if predicted[i] == y[i]
             else False
             for i in range(len(x))
         ]
-    certified = torch.tensor([v is True for v in verdicts], device=x.device)
-    abstained = torch.tensor([v is None for v in verdicts], device=x.device)
+    certified = torch.tensor([result is True for result in results], device=x.device)
+    abstained = torch.tensor([result is None for result in results], device=x.device)
     return Certificate(certified, certified * threat.eps, predicted, abstained, threat.norm)
 
 
-def _verdict(
+def _verify(
     steps: list[Step],
     x: Tensor,
     y: Tensor,
@@ -89,7 +96,7 @@ def _verdict(
     seconds: float,
     neurons: int,
 ) -> bool | None:
-    """True: proved; False: refuted; None: not within the limits."""
+    """Return True if one image is proved, False if refuted, None if neither within the limits."""
     rivals = [
         j
         for j in range(len(margins))
@@ -99,31 +106,39 @@ def _verdict(
         return True
     boxes = tightened(steps, input_region(x, threat), "adaptive", 20_000)
     programme = _Programme(steps, boxes)
-    if programme.open > neurons:
+    if programme.undecided > neurons:
         return None
     rows = specification(y, len(margins), x)[0]
-    verdict: bool | None = True
+    result: bool | None = True
     for j in rivals:
         row = rows[j - (j > int(y))].cpu().numpy()
         least, value = programme.minimise(row, seconds)
         if value is not None and value <= -TOLERANCE:
             return False
-        verdict = verdict if least > TOLERANCE else None
-    return verdict
+        result = result if least > TOLERANCE else None
+    return result
 
 
 class _Programme:
-    """The network on one image's region: variables are pixels, outputs of open ReLUs, a bit for each."""
+    """The network on one image's region as constraints.
+
+    Variables are the pixels, and for each ReLU of undecided sign its output and a bit.
+
+    Args:
+        steps: the network's operations.
+        boxes: the region of each operation's output.
+    """
 
     def __init__(self, steps: list[Step], boxes: list[Interval]) -> None:
         low, high = (end.flatten().cpu().numpy() for end in (boxes[0].lower, boxes[0].upper))
-        self.low, self.high, self.whole, self.open = low, high, np.zeros(len(low)), 0
-        self.rows: list[Any] = []
+        self.low, self.high, self.integral, self.undecided = low, high, np.zeros(len(low)), 0
+        self.rows: list[csr_array] = []
         self.ends: list[np.ndarray] = []
         values = [(csr_array(np.eye(len(low))), np.zeros(len(low)))]
         for step, box in zip(steps[1:], boxes[1:], strict=True):
             inputs = [values[i] for i in step.inputs]
             before = [boxes[i] for i in step.inputs]
+            assert step.op is not None
             values.append(
                 self._relu(inputs[0], before[0])
                 if isinstance(step.op, Relu)
@@ -131,60 +146,61 @@ class _Programme:
             )
         self.logits = values[-1]
 
-    def _relu(self, value: tuple[Any, np.ndarray], box: Interval) -> tuple[Any, np.ndarray]:
+    def _relu(self, value: Affine, box: Interval) -> Affine:
+        """Add the constraints of a layer of ReLUs, and return its outputs."""
         matrix, constant = value
         low, high = (end.flatten().cpu().numpy() for end in (box.lower, box.upper))
-        open_ = np.flatnonzero((low < 0) & (high > 0))
-        count, first = len(open_), len(self.low)
+        undecided = np.flatnonzero((low < 0) & (high > 0))
+        count, first = len(undecided), len(self.low)
         self.low = np.concatenate([self.low, np.zeros(2 * count)])
-        self.high = np.concatenate([self.high, high[open_], np.ones(count)])
-        self.whole = np.concatenate([self.whole, np.zeros(count), np.ones(count)])
-        self.open += count
-        some, offset, eye = _wide(matrix, first)[open_], constant[open_], csr_array(np.eye(count))
-        down, up = csr_array(np.diag(low[open_])), csr_array(np.diag(high[open_]))
+        self.high = np.concatenate([self.high, high[undecided], np.ones(count)])
+        self.integral = np.concatenate([self.integral, np.zeros(count), np.ones(count)])
+        self.undecided += count
+        inputs, offset = _widen(matrix, first)[undecided], constant[undecided]
+        eye = csr_array(np.eye(count))
+        down, up = csr_array(np.diag(low[undecided])), csr_array(np.diag(high[undecided]))
         # out >= in;  out <= in - low * (1 - bit);  out <= high * bit
         self.rows += [
-            hstack([-some, eye, 0 * eye]),
-            hstack([some, -eye, down]),
-            hstack([0 * some, -eye, up]),
+            hstack([-inputs, eye, 0 * eye]),
+            hstack([inputs, -eye, down]),
+            hstack([0 * inputs, -eye, up]),
         ]
-        self.ends += [offset, low[open_] - offset, np.zeros(count)]
+        self.ends += [offset, low[undecided] - offset, np.zeros(count)]
         active = low >= 0
-        kept = csr_array(np.diag(active.astype(float))) @ _wide(matrix, len(self.low))
-        place = csr_array(
-            (np.ones(count), (open_, first + np.arange(count))), shape=(len(low), len(self.low))
+        unchanged = csr_array(np.diag(active.astype(float))) @ _widen(matrix, len(self.low))
+        outputs = csr_array(
+            (np.ones(count), (undecided, first + np.arange(count))), shape=(len(low), len(self.low))
         )
-        return kept + place, constant * active
+        return unchanged + outputs, constant * active
 
     def minimise(self, row: np.ndarray, seconds: float) -> tuple[float, float | None]:
-        """A proved lower bound of ``row @ logits``, and the value at the best point found, if any."""
+        """Return a proved lower bound of ``row @ logits``, and the best value found, if any."""
         matrix, constant = self.logits
-        goal = np.asarray(row @ _wide(matrix, len(self.low)).toarray()).ravel()
+        goal = np.asarray(row @ _widen(matrix, len(self.low)).toarray()).ravel()
         limits = []
         if self.rows:
-            stacked = vstack([_wide(part, len(self.low)) for part in self.rows])
+            stacked = vstack([_widen(part, len(self.low)) for part in self.rows])
             limits = [LinearConstraint(stacked, np.concatenate(self.ends), np.inf)]
-        found = milp(
+        solution = milp(
             goal,
-            integrality=self.whole,
+            integrality=self.integral,
             bounds=Bounds(self.low, self.high),
             constraints=limits,
             options={"time_limit": seconds},
         )
         shift = float(row @ constant)
-        bound = -np.inf if found.mip_dual_bound is None else found.mip_dual_bound + shift
-        return bound, None if found.x is None else found.fun + shift
+        dual = solution.mip_dual_bound
+        bound = -np.inf if dual is None else dual + shift
+        return bound, None if solution.x is None else solution.fun + shift
 
 
-def _wide(matrix: Any, columns: int) -> Any:
-    """With zero columns for the variables that came later."""
+def _widen(matrix: csr_array, columns: int) -> csr_array:
+    """Add zero columns for the variables that came later."""
     return csr_array((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], columns))
 
 
-def _affine(
-    op: Any, inputs: list[Any], before: list[Interval], box: Interval
-) -> tuple[Any, np.ndarray]:
-    """The output's coefficients from the inputs': the operation's matrix, read off its transpose."""
+def _affine(op: Op, inputs: list[Affine], before: list[Interval], box: Interval) -> Affine:
+    """Compose an affine operation with its inputs; its matrix is read off its transpose."""
     size = box.lower.numel()
     unit = torch.eye(size, dtype=box.lower.dtype, device=box.lower.device).view(
         1, size, *box.lower.shape[1:]
@@ -195,6 +211,6 @@ def _affine(
     offset = np.broadcast_to(torch.as_tensor(constant).flatten().cpu().numpy(), (size,)).copy()
     for part, (matrix, shift) in zip(parts, inputs, strict=True):
         rows = part.flatten(2)[0].cpu().numpy()
-        total = total + csr_array(rows) @ _wide(matrix, columns)
+        total = total + csr_array(rows) @ _widen(matrix, columns)
         offset += rows @ shift
     return total, offset

@@ -1,8 +1,8 @@
-"""ReLU on intervals with its derivative by hand, in place where nothing else needs the values.
+"""ReLU on intervals with a hand-written derivative, in place where nothing else needs the values.
 
-Written out, each ReLU of a training step with intervals goes over the layer's values eighteen
-times, here eleven; the rest of such a step is two convolutions where natural training has one. A
-test holds it to autograd of the formula.
+Left to autograd, each ReLU of a training step with intervals reads or writes the layer's values
+eighteen times, here eleven; the rest of such a step is two convolutions where natural training has
+one. A test compares it with autograd of the formula.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from torch.autograd.function import Function, once_differentiable
 
 
 class Rectified(Function):
-    """Centre and radius of max(x, 0), from those of x: all of one shape."""
+    """Centre and radius of max(x, 0) from those of x, all of one shape."""
 
     @staticmethod
     def forward(ctx: Any, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-        """(centre, radius)."""
+        """Return (centre, radius) of the output."""
         upper, lower = (centre + radius).clamp_min_(0), (centre - radius).clamp_min_(0)
         middle = upper.lerp_(lower, 0.5)
         ctx.save_for_backward(middle, lower)
@@ -26,7 +26,7 @@ class Rectified(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_centre: Tensor, by_radius: Tensor) -> tuple[Tensor, Tensor]:
-        """Half of either to each end that is above 0; the upper one is where the middle is."""
+        """Pass half of either gradient to each end of the interval that is above 0."""
         middle, lower = ctx.saved_tensors
         through = torch.ops.aten.threshold_backward  # relu's own: no mask is made
         up = by_centre.lerp(by_radius, 0.5)

@@ -1,8 +1,7 @@
-"""A network as a list of operations, read off it with ``torch.fx``; an operation that is not known is an error.
+"""A network as a list of operations, traced with ``torch.fx``; unknown operations are errors.
 
-A trace is kept as long as its network and is used again while the network has the same layers;
-weights and constants are looked up when bounds are computed, so they may train, be masked or move
-to a device.
+A trace is kept as long as its network and reused while the network has the same layers; weights and
+constants are read when bounds are computed, so they may train, be masked or move to a device.
 """
 
 import operator
@@ -17,24 +16,31 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from advprune.bounds.layers import of_module, refuse_training
-from advprune.bounds.ops import Add, Elementwise, Op, Positive, Relu
+from advprune.bounds.ops import Add, Elementwise, NonNegative, Op, Relu
 from advprune.errors import UserError
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation; step 0 of a network is its input and has none."""
+    """One operation of a network; step 0 is the network's input and has none.
+
+    Attributes:
+        name: name of the node in the trace.
+        op: the operation; None for the input.
+        inputs: indices of the steps whose outputs it takes.
+    """
 
     name: str
     op: Op | None
     inputs: tuple[int, ...]
 
 
+#: Tracing costs more than a training step; an entry is dropped together with its network.
 _TRACES: WeakKeyDictionary[nn.Module, tuple[Any, list[Step]]] = WeakKeyDictionary()
 
 
 def trace(model: nn.Module) -> list[Step]:
-    """The operations of ``model`` in order, each after its inputs; the last one gives the logits.
+    """List the operations of ``model`` in order, each after its inputs; the last gives the logits.
 
     Raises:
         UserError: naming an operation that bounds do not know and where to write it, or a layer in
@@ -50,14 +56,14 @@ def trace(model: nn.Module) -> list[Step]:
 
 
 class _Reader:
-    """Turns the nodes of a trace into steps."""
+    """Converter of the nodes of a trace into steps."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.out = model, [Step("input", None, ())]
         self.at: dict[fx.Node, int] = {}
 
     def steps(self) -> list[Step]:
-        """All of them."""
+        """Return the steps of the whole network."""
         for node in self._nodes():
             if node.op == "placeholder":
                 self.at[node] = 0
@@ -65,7 +71,8 @@ class _Reader:
                 last = self.at.get(node.args[0], -1)  # type: ignore[arg-type]
                 if last != len(self.out) - 1:
                     raise UserError(
-                        f"bounds need one output, the logits; {type(self.model).__name__} gives others"
+                        "bounds need one output, the logits; "
+                        f"{type(self.model).__name__} gives others"
                     )
             elif node.op != "get_attr":
                 self._add(node)
@@ -73,7 +80,7 @@ class _Reader:
 
     def _nodes(self) -> list[fx.Node]:
         try:
-            return _alive(fx.Tracer().trace(self.model))
+            return _needed_nodes(fx.Tracer().trace(self.model))
         except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
             name = type(self.model).__name__
             raise UserError(
@@ -93,23 +100,24 @@ class _Reader:
     def _ops(self, node: fx.Node, sources: int) -> list[Op]:
         if node.op == "call_module" and sources == 1:
             module = self.model.get_submodule(str(node.target))
-            found, name = of_module(module), type(module).__name__
+            ops, name = of_module(module), type(module).__name__
         else:
-            found = self._of_call(node, sources)
+            ops = self._of_call(node, sources)
             name = (
                 node.target
                 if isinstance(node.target, str)
                 else getattr(node.target, "__name__", str(node.target))
             )
-        if found is None:
+        if ops is None:
             raise UserError(
-                f"bounds do not know the operation {name} ({node.name} in {type(self.model).__name__}); write it in "
-                "src/advprune/bounds/ops.py and name it in layers.py or graph.py, or use another network, such as "
-                "model=cnn_small"
+                f"bounds do not know the operation {name} ({node.name} in "
+                f"{type(self.model).__name__}); write it in src/advprune/bounds/ops.py and name it "
+                "in layers.py or graph.py, or use another network, such as model=cnn_small"
             )
-        return found
+        return ops
 
     def _of_call(self, node: fx.Node, sources: int) -> list[Op] | None:
+        """Return the operations of a function or method call; None if bounds do not know it."""
         target: Any = _METHODS.get(str(node.target), node.target)
         if sources == 2:
             return (
@@ -131,14 +139,14 @@ class _Reader:
             F.avg_pool2d,
             F.adaptive_avg_pool2d,
         ):
-            return _positive(target, node.args[1:], node.kwargs)
+            return _non_negative(target, node.args[1:], node.kwargs)
         return None
 
     def _arithmetic(self, target: Any, node: fx.Node) -> list[Op] | None:
-        """With a number, or a buffer of the network."""
+        """Return arithmetic with a number or a buffer of the network; None for other kinds."""
         other: Any = node.args[1]
         if node.args[0] not in self.at:
-            return None  # a constant minus or divided by a value
+            return None  # a constant minus a value, or divided by one
         if isinstance(other, fx.Node):
             path, _, key = str(other.target).rpartition(".")
             return [
@@ -155,8 +163,8 @@ class _Reader:
         )
 
 
-def _alive(graph: fx.Graph) -> list[fx.Node]:
-    """The nodes the output depends on, in order, and the input."""
+def _needed_nodes(graph: fx.Graph) -> list[fx.Node]:
+    """Return the nodes that the output depends on, in order, and the input."""
     needed: set[fx.Node] = set()
     for node in reversed(graph.nodes):
         if node.op in ("output", "placeholder") or node in needed:
@@ -185,9 +193,13 @@ def _as(value: Any, like: Tensor) -> Any:
     return value.to(like.dtype) if isinstance(value, Tensor) else value
 
 
-def _positive(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Op] | None:
-    """Maps of each example by itself; a mean over channels, a pad that is not of zeros, and the like stay unknown."""
-    whole = args[0] if args else None
+def _non_negative(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Op] | None:
+    """Return a linear map with weights >= 0 that treats each example by itself.
+
+    Other uses of the same functions are None: a mean over examples, a pad with other values than
+    zero, and the like.
+    """
+    index = args[0] if args else None
     if target is torch.flatten and (args, kwargs) not in (((1,), {}), ((), {"start_dim": 1})):
         return None
     if target is F.pad and (
@@ -198,7 +210,7 @@ def _positive(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> lis
     ):
         return None
     if target is operator.getitem and not (
-        isinstance(whole, tuple) and whole and whole[0] == slice(None)
+        isinstance(index, tuple) and index and index[0] == slice(None)
     ):
         return None
     dims = args[0] if args else kwargs.get("dim")
@@ -207,7 +219,7 @@ def _positive(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> lis
     ):
         return None
     return [
-        Positive(
+        NonNegative(
             lambda x: target(x, *args, **kwargs), moves=target in (torch.flatten, operator.getitem)
         )
     ]

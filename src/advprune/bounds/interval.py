@@ -1,7 +1,7 @@
-"""Interval bounds, IBP (Gowal et al. 2018, https://arxiv.org/abs/1810.12715), the last layer merged with the margins.
+"""Interval bounds, IBP (Gowal et al. 2018, https://arxiv.org/abs/1810.12715).
 
-Differs from the paper in cutting the box to [0, 1], and in using the Euclidean ball up to the first
-layer for L2.
+The last layer is merged with the margins. Differs from the paper in cutting the box to [0, 1], and
+in using the Euclidean ball up to the first layer for L2.
 """
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from advprune.threat import Threat
 
 
 def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share = 1.0) -> Tensor:
-    """Lower bounds of the margins f_y - f_j on every image that ``threat`` allows.
+    """Bound the margins f_y - f_j from below on every image that ``threat`` allows.
 
     Args:
         model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); its BatchNorm and dropout in eval
@@ -25,8 +25,8 @@ def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share 
         scale: share of ``threat.eps``, in [0, 1].
 
     Returns:
-        (N, K), zero at the label; the label is proved where all others are above zero.
-        Differentiable.
+        (N, K), zero at the label, differentiable. The label is proved where all others are above
+        zero.
 
     Raises:
         UserError: for an operation that bounds do not know, a layer in train mode, or images
@@ -39,13 +39,16 @@ def ibp(model: nn.Module, x: Tensor, y: Tensor, *, threat: Threat, scale: Share 
 
 
 def logit_bounds(model: nn.Module, x: Tensor, *, threat: Threat, scale: Share = 1.0) -> Interval:
-    """The interval of each logit, (N, K); see ``ibp``."""
+    """Return the interval of each logit, (N, K), on every image that ``threat`` allows.
+
+    The arguments are those of ``ibp``.
+    """
     with effective_network(model) as net:
         return propagate(trace(net), input_region(x, threat, scale))[-1]
 
 
 def propagate(steps: list[Step], region: Interval) -> list[Interval]:
-    """The region of each step's output, from that of the input."""
+    """Return the region of each step's output, from that of the input."""
     boxes = [region]
     for step in steps[1:]:
         assert step.op is not None
@@ -54,7 +57,10 @@ def propagate(steps: list[Step], region: Interval) -> list[Interval]:
 
 
 def last_layer(steps: list[Step], boxes: list[Interval], y: Tensor) -> Tensor:
-    """Margins (N, K - 1) from the region before the last operation if that is affine, else from the logits' own."""
+    """Bound the margins (N, K - 1) from the region before the last operation.
+
+    If that operation is not affine, they are bounded from the region of the logits.
+    """
     logits, last = boxes[-1].lower, steps[-1]
     rows = specification(y, logits.shape[1], logits)
     if last.op is None or not last.op.affine or len(last.inputs) != 1:

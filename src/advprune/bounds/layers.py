@@ -1,4 +1,4 @@
-"""From torch's layers to operations that bounds know."""
+"""Conversion of torch's layers into operations that bounds know."""
 
 from functools import partial
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune.bounds.ops import Elementwise, MaxPool, Op, Positive, Relu, Weighted
+from advprune.bounds.ops import Elementwise, MaxPool, NonNegative, Op, Relu, Weighted
 from advprune.errors import UserError
 
 
 def of_module(module: nn.Module) -> list[Op] | None:
-    """The operations of a layer, none for an identity; None if bounds do not know it."""
+    """Return the operations of a layer, none for an identity; None if bounds do not know it."""
     if isinstance(module, nn.Identity | nn.modules.dropout._DropoutNd):
         return []
     if isinstance(module, nn.Linear):
@@ -32,9 +32,9 @@ def of_module(module: nn.Module) -> list[Op] | None:
             Elementwise(lambda _: (-1.0, 6.0)),
         ]
     if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
-        return [Positive(module.forward)]
+        return [NonNegative(module.forward)]
     if isinstance(module, nn.Flatten):
-        return [Positive(module.forward, moves=True)] if module.start_dim == 1 else None
+        return [NonNegative(module.forward, moves=True)] if module.start_dim == 1 else None
     return _pool(module)
 
 
@@ -62,7 +62,7 @@ def _adaptive_max(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _folded(norm: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-    """BatchNorm with running statistics as a scale and a shift, (C,) or (C, 1, 1)."""
+    """Return BatchNorm with running statistics as a scale and a shift, (C,) or (C, 1, 1)."""
     scale = (norm.running_var + norm.eps).rsqrt()
     scale = scale if norm.weight is None else scale * norm.weight
     shift = -norm.running_mean * scale
@@ -72,7 +72,7 @@ def _folded(norm: Any, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def refuse_training(module: nn.Module) -> None:
-    """Batch statistics and dropped values depend on the batch or on chance: nothing is proved about them.
+    """Refuse a layer in train mode, whose output depends on the batch or on chance.
 
     Raises:
         UserError: if the layer is in train mode, or has no running statistics.
@@ -80,6 +80,7 @@ def refuse_training(module: nn.Module) -> None:
     kind = type(module).__name__
     if module.training or getattr(module, "running_mean", module) is None:
         raise UserError(
-            f"bounds need {kind} in eval mode: in train mode its output depends on the batch; call model.eval() to "
-            "certify, and train with bounds on a network without it, such as model=cnn_small"
+            f"bounds need {kind} in eval mode: in train mode its output depends on the batch; call "
+            "model.eval() to certify, and train with bounds on a network without it, such as "
+            "model=cnn_small"
         )

@@ -1,8 +1,8 @@
-"""Linear bounds: CROWN (Zhang et al. 2018, https://arxiv.org/abs/1811.00866) and CROWN-IBP (Zhang et al. 2020,
-https://arxiv.org/abs/1906.06316), the last layer merged with the margins.
+"""Linear bounds, CROWN and CROWN-IBP, the last layer merged with the margins.
 
-Differs from the papers in cutting the box to [0, 1]; in CROWN, each layer also keeps what intervals
-know about it.
+From Zhang et al. 2018, https://arxiv.org/abs/1811.00866, and Zhang et al. 2020,
+https://arxiv.org/abs/1906.06316. Differs from the papers in cutting the box to [0, 1]; in CROWN,
+each layer also keeps its interval bounds where they are tighter.
 """
 
 import torch
@@ -28,23 +28,29 @@ def crown_ibp(
     slope: Slope = "adaptive",
     rows: Count | None = None,
 ) -> Tensor:
-    """``beta`` times the linear bounds plus ``1 - beta`` times the interval bounds of the margins f_y - f_j.
+    """Bound the margins f_y - f_j from below by one linear pass over interval bounds.
 
-    Regions of the layers between are intervals; one pass goes back from the margins to the pixels.
-    A mixture of two lower bounds is one. With beta 0 nothing linear is computed.
+    The result is ``beta`` times the linear bounds plus ``1 - beta`` times the interval bounds; a
+    mixture of two lower bounds is one. With ``beta`` 0 nothing linear is computed.
 
     Args:
-        model, x, y, threat, scale: see ``interval.ibp``.
-        beta: in [0, 1].
-        slope: of the line below an undecided ReLU.
-        rows: (image, margin) pairs that go back at once, at most; null for all. The memory is
-            bounded by it where no gradient is needed.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); its BatchNorm and dropout in eval
+            mode.
+        x: images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        threat: the ball, cut to [0, 1].
+        scale: share of ``threat.eps``, in [0, 1].
+        beta: share of the linear bounds, in [0, 1].
+        slope: how the line below an undecided ReLU is chosen, see ``ops.Relu``.
+        rows: (image, margin) pairs that go back at once, at least 1; None for all. It limits the
+            memory where no gradient is needed.
 
     Returns:
-        (N, K), zero at the label. Differentiable.
+        (N, K), zero at the label, differentiable.
 
     Raises:
-        UserError: see ``interval.ibp``; or if ``beta`` or ``rows`` is out of range.
+        UserError: for an operation that bounds do not know, a layer in train mode, images outside
+            [0, 1], or if ``beta`` or ``rows`` is out of range.
     """
     refuse_outside(crown_ibp, rows=rows, beta=beta)
     with effective_network(model) as net:
@@ -65,19 +71,28 @@ def crown(
     slope: Slope = "adaptive",
     rows: Count | None = 20_000,
 ) -> Tensor:
-    """Linear bounds of the margins, the regions of the layers between from linear bounds too: tighter, and far slower.
+    """Bound the margins f_y - f_j from below by linear bounds of every layer.
 
-    Only neurons whose sign intervals leave open are bounded again, for the others the relaxation is
-    exact.
+    This is tighter than ``crown_ibp``, and far slower. Only neurons whose sign intervals leave
+    undecided are bounded again, for the others the relaxation is exact.
 
     Args:
-        model, x, y, threat, scale: see ``interval.ibp``.
-        slope: of the line below an undecided ReLU; ``parallel`` makes these the symbolic intervals
-            of MixTrain.
-        rows: (image, neuron) pairs that go back at once, see ``crown_ibp``.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); its BatchNorm and dropout in eval
+            mode.
+        x: images (N, C, H, W) in [0, 1].
+        y: labels (N,) int64.
+        threat: the ball, cut to [0, 1].
+        scale: share of ``threat.eps``, in [0, 1].
+        slope: how the line below an undecided ReLU is chosen, see ``ops.Relu``; ``parallel`` makes
+            these the symbolic intervals of MixTrain.
+        rows: (image, neuron) pairs that go back at once, at least 1; None for all.
 
     Returns:
-        (N, K), zero at the label. Differentiable.
+        (N, K), zero at the label, differentiable.
+
+    Raises:
+        UserError: for an operation that bounds do not know, a layer in train mode, images outside
+            [0, 1], or if ``rows`` is out of range.
     """
     refuse_outside(crown, rows=rows)
     with effective_network(model) as net:
@@ -91,7 +106,7 @@ def crown(
 def lower_bound(
     steps: list[Step], boxes: list[Interval], at: int, coef: Tensor, slope: Slope
 ) -> Tensor:
-    """What linear functions (N, S, ...) of the output of step ``at`` are at least, (N, S)."""
+    """Bound linear functions (N, S, ...) of the output of step ``at`` from below: (N, S)."""
     pending: dict[int, Tensor] = {at: coef}
     total: Tensor | float = 0.0
     for index in range(at, 0, -1):
@@ -109,16 +124,16 @@ def lower_bound(
 def tightened(
     steps: list[Step], region: Interval, slope: Slope, rows: int | None
 ) -> list[Interval]:
-    """The region of each step, those that feed a non-linear operation improved by linear bounds."""
-    boxes, bent = [region], [False]
-    wanted = {
+    """Return the region of each step; inputs of non-linear operations improved by linear bounds."""
+    boxes, nonlinear = [region], [False]
+    relaxed = {
         i for step in steps[1:] if step.op is not None and not step.op.affine for i in step.inputs
     }
     for index, step in enumerate(steps[1:], start=1):
         assert step.op is not None
         boxes.append(step.op.interval(*(boxes[i] for i in step.inputs)))
-        bent.append(not step.op.affine or any(bent[i] for i in step.inputs))
-        if index in wanted and step.op.affine and bent[index]:
+        nonlinear.append(not step.op.affine or any(nonlinear[i] for i in step.inputs))
+        if index in relaxed and step.op.affine and nonlinear[index]:
             relu = all(isinstance(s.op, Relu) for s in steps if index in s.inputs)
             boxes[index] = _improved(steps, boxes, index, slope, rows, relu)
     return boxes
@@ -127,29 +142,27 @@ def tightened(
 def _improved(
     steps: list[Step], boxes: list[Interval], at: int, slope: Slope, rows: int | None, relu: bool
 ) -> Interval:
+    """Return the region of step ``at``, its undecided neurons improved by linear bounds."""
     lower, upper = boxes[at].lower.flatten(1), boxes[at].upper.flatten(1)
-    open_ = (lower < 0) & (upper > 0) if relu else torch.ones_like(lower, dtype=torch.bool)
-    neurons = open_.any(0).nonzero().squeeze(1)
+    undecided = (lower < 0) & (upper > 0) if relu else torch.ones_like(lower, dtype=torch.bool)
+    neurons = undecided.any(0).nonzero().squeeze(1)
     if len(neurons) == 0:
         return boxes[at]
-    found = []
+    bounds = []
     each = len(neurons) if rows is None else max(rows // (2 * len(lower)), 1)
-    for some in neurons.split(each):
-        unit = torch.zeros(2 * len(some), lower.shape[1], dtype=lower.dtype, device=lower.device)
-        unit[torch.arange(len(some)), some], unit[torch.arange(len(some), 2 * len(some)), some] = (
-            1.0,
-            -1.0,
-        )
-        coef = unit.expand(len(lower), -1, -1).reshape(
-            len(lower), 2 * len(some), *boxes[at].lower.shape[1:]
-        )
-        found.append(lower_bound(steps, boxes, at, coef, slope).unflatten(1, (2, len(some))))
-    least = torch.cat(found, dim=2)
+    for part in neurons.split(each):
+        count = len(part)
+        unit = torch.zeros(2 * count, lower.shape[1], dtype=lower.dtype, device=lower.device)
+        unit[torch.arange(count), part] = 1.0
+        unit[torch.arange(count, 2 * count), part] = -1.0
+        shape = (len(lower), 2 * count, *boxes[at].lower.shape[1:])
+        coef = unit.expand(len(lower), -1, -1).reshape(shape)
+        bounds.append(lower_bound(steps, boxes, at, coef, slope).unflatten(1, (2, count)))
+    least = torch.cat(bounds, dim=2)
     low = torch.maximum(lower[:, neurons], least[:, 0])
     high = torch.maximum(torch.minimum(upper[:, neurons], -least[:, 1]), low)
-    shape = boxes[at].lower.shape
     lower, upper = lower.index_copy(1, neurons, low), upper.index_copy(1, neurons, high)
-    return Interval.between(lower.view(shape), upper.view(shape))
+    return Interval.between(lower.view(boxes[at].lower.shape), upper.view(boxes[at].lower.shape))
 
 
 def _margins(
@@ -159,5 +172,5 @@ def _margins(
     coef = specification(y, logits.shape[1], logits)
     each = coef.shape[1] if rows is None else max(rows // max(len(y), 1), 1)
     return torch.cat(
-        [lower_bound(steps, boxes, len(steps) - 1, some, slope) for some in coef.split(each, 1)], 1
+        [lower_bound(steps, boxes, len(steps) - 1, part, slope) for part in coef.split(each, 1)], 1
     )

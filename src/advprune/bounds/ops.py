@@ -1,4 +1,4 @@
-"""What bounds know of each operation: how intervals pass forward, and linear functions of its output backward.
+"""The operations that bounds know: intervals pass them forward, linear functions backward.
 
 A new operation is a class here and a line in ``layers.py`` (a layer) or ``graph.py`` (a function).
 ``interval`` must contain every value the operation takes on its inputs' regions; ``backward`` must
@@ -21,21 +21,39 @@ Back = tuple[tuple[Tensor, ...], Tensor | float]
 
 
 class Op:
-    """An operation; ``affine`` ones lose nothing when a linear function passes."""
+    """An operation of a network.
+
+    Attributes:
+        affine: whether it is affine, so that linear functions pass it backward exactly.
+    """
 
     affine = True
 
     def interval(self, *inputs: Interval) -> Interval:
-        """The region of the output."""
+        """Return the region of the output from the regions of the inputs."""
         raise NotImplementedError
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
-        """``coef`` (N, S, *output) as functions of the inputs, with ``sum + constant <= coef * output``."""
+        """Return lower bounds of linear functions of the output, as functions of the inputs.
+
+        Args:
+            coef: coefficients of S functions per example, (N, S, *output).
+            inputs: the regions of the inputs.
+            slope: how the line below an undecided ReLU is chosen.
+
+        Returns:
+            Coefficients (N, S, *input) for each input, and a constant: their sum is at most
+            ``coef * output``.
+        """
         raise NotImplementedError
 
 
 class Weighted(Op):
-    """A convolution or a linear layer, with the weights its module holds at the time of the call."""
+    """A convolution or a linear layer, with the weights that its module has during the call.
+
+    Args:
+        module: an ``nn.Conv2d`` with zero padding, or an ``nn.Linear``.
+    """
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -47,7 +65,7 @@ class Weighted(Op):
         return F.conv2d(x, weight, bias, m.stride, m.padding, m.dilation, m.groups)
 
     def interval(self, *inputs: Interval) -> Interval:
-        """Centre and radius: the weights on one, their absolute values on the other."""
+        """Apply the weights to the centre, and their absolute values to the radius."""
         (box,), weight = inputs, self.module.weight
         mid = self._apply(box.centre, weight, self.module.bias)
         spread = self._apply(box.radius, weight.abs(), None)
@@ -61,7 +79,7 @@ class Weighted(Op):
         )
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
-        """The transposed layer."""
+        """Apply the transposed layer."""
         m, weight, bias = self.module, self.module.weight, self.module.bias
         if isinstance(m, nn.Linear):
             return (coef @ weight,), 0.0 if bias is None else coef @ bias
@@ -85,47 +103,52 @@ class Weighted(Op):
 
 
 class Elementwise(Op):
-    """``scale * x + shift``, read when it is needed: normalisation, BatchNorm in eval mode, arithmetic with numbers."""
+    """``scale * x + shift``: normalisation, BatchNorm in eval mode, arithmetic with numbers.
+
+    Args:
+        read: (a tensor of the input's shape) -> (scale, shift), called whenever they are needed.
+    """
 
     def __init__(self, read: Callable[[Tensor], tuple[Any, Any]]) -> None:
         self.read = read
 
     def interval(self, *inputs: Interval) -> Interval:
-        """Scaled and shifted; a ball stays one."""
+        """Scale and shift; a ball stays one."""
         (box,) = inputs
         scale, shift = self.read(box.lower)
         ball = (
             None
             if box.ball is None
-            else (_moved(box.ball[0], scale, shift), _moved(box.ball[1], abs(scale), 0.0))
+            else (_scaled(box.ball[0], scale, shift), _scaled(box.ball[1], abs(scale), 0.0))
         )
-        return Interval(_moved(box.centre, scale, shift), _moved(box.radius, abs(scale), 0.0), ball)
+        radius = _scaled(box.radius, abs(scale), 0.0)
+        return Interval(_scaled(box.centre, scale, shift), radius, ball)
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
-        """The same scale, and the shift as a constant."""
+        """Apply the same scale, and turn the shift into a constant."""
         scale, shift = self.read(inputs[0].lower)
         return (coef * scale,), (coef * shift).flatten(2).sum(2)
 
 
-def _moved(x: Tensor, scale: Any, shift: Any) -> Tensor:
-    """``x * scale + shift``, but nothing is multiplied by the number 1 or increased by the number 0."""
+def _scaled(x: Tensor, scale: Any, shift: Any) -> Tensor:
+    """Return ``x * scale + shift``, without the work where scale is the number 1 or shift 0."""
     x = x if isinstance(scale, float) and scale == 1 else x * scale
     return x if isinstance(shift, float) and shift == 0 else x + shift
 
 
-class Positive(Op):
-    """A linear map without negative weights: average pooling, flattening, zero padding, a slice, a mean.
+class NonNegative(Op):
+    """A linear map with weights >= 0: average pooling, flattening, zero padding, a slice, a mean.
 
     Args:
         function: (N, *input) -> (N, *output), each example by itself.
-        moves: whether it only moves values about, and a ball stays one.
+        moves: whether it only moves values to other places, so that a ball stays one.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], *, moves: bool = False) -> None:
         self.function, self.moves = function, moves
 
     def interval(self, *inputs: Interval) -> Interval:
-        """It takes centre to centre and, having no negative weights, radius to radius."""
+        """Apply the map to the centre and, as no weight is negative, to the radius."""
         (box,) = inputs
         ball = (
             (self.function(box.ball[0]), self.function(box.ball[1]))
@@ -135,7 +158,7 @@ class Positive(Op):
         return Interval(self.function(box.centre), self.function(box.radius), ball)
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
-        """The transposed map, by differentiating it."""
+        """Apply the transposed map, by differentiating it."""
         graph = torch.is_grad_enabled()
         with torch.enable_grad():
             shape = (coef.shape[0] * coef.shape[1], *inputs[0].lower.shape[1:])
@@ -150,17 +173,17 @@ class Add(Op):
     """The sum of two values of one shape: a residual connection."""
 
     def interval(self, *inputs: Interval) -> Interval:
-        """Centres add up, and so do radii."""
+        """Add centres, and add radii."""
         first, second = inputs
         return Interval(first.centre + second.centre, first.radius + second.radius)
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
-        """To both."""
+        """Pass the coefficients to both inputs."""
         return (coef, coef), 0.0
 
 
 class Relu(Op):
-    """max(x, 0). Where the sign is open, between a line below and the chord above.
+    """max(x, 0); where the sign is undecided, between a line below and the chord above.
 
     The line below has slope 1 if that leaves less area than 0 (``adaptive``, CROWN), or the chord's
     (``parallel``, the symbolic intervals of MixTrain). See Zhang et al. 2018,
@@ -170,30 +193,30 @@ class Relu(Op):
     affine = False
 
     def interval(self, *inputs: Interval) -> Interval:
-        """It is monotone."""
+        """Apply the function to both ends, for it is monotone."""
         (box,) = inputs
         return Interval(*Rectified.apply(box.centre, box.radius))
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
-        """The line below where the coefficient is positive, the chord where it is negative."""
+        """Use the line below where the coefficient is positive, the chord where it is negative."""
         (box,) = inputs
         below, above = box.lower.clamp_max(0), box.upper.clamp_min(0)
         chord = above / (above - below).clamp_min(TINY)  # 0 where off, 1 where on
         line = chord if slope == "parallel" else (above > -below).to(coef.dtype)
         negative = coef.clamp_max(0)
         constant = dot(negative, -chord * below)
-        # the line for all, and what the chord has more of it for the negative: fewer passes than a
-        # choice by sign
-        return (
-            torch.addcmul(coef * line.unsqueeze(1), negative, (chord - line).unsqueeze(1)),
-        ), constant
+        # The line for all, plus the chord's excess for the negative: faster than a choice by sign.
+        extra = (chord - line).unsqueeze(1)
+        return (torch.addcmul(coef * line.unsqueeze(1), negative, extra),), constant
 
 
 class MaxPool(Op):
-    """The largest of a window: below it lies its best candidate, above it that one if it always wins, or a constant.
+    """The largest value of a window.
+
+    Below it lies its best candidate; above it lies that candidate if it always wins, or a constant.
 
     Args:
-        function: values -> (largest, their flat places in each map), as torch gives with
+        function: values -> (largest, their flat places in each map), as torch returns with
             ``return_indices``.
         overlap: whether two windows may share a value.
     """
@@ -206,12 +229,12 @@ class MaxPool(Op):
         self.function, self.overlap = function, overlap
 
     def interval(self, *inputs: Interval) -> Interval:
-        """It is monotone."""
+        """Apply the function to both ends, for it is monotone."""
         (box,) = inputs
         return Interval.between(self.function(box.lower)[0], self.function(box.upper)[0])
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:
-        """To the candidate's place; windows may overlap, so contributions add up."""
+        """Pass coefficients to the candidate's place; those of overlapping windows add up."""
         (box,) = inputs
         best, place = self.function(box.lower)
         flat, top = place.flatten(2), self.function(box.upper)[0]
@@ -227,5 +250,8 @@ class MaxPool(Op):
         return (out.scatter_add(3, where, kept.flatten(3)).view(shape),), constant
 
     def _rivals(self, upper: Tensor, candidates: Tensor) -> Tensor:
-        """The largest upper end in each window beside its candidate; would be too small if windows overlapped."""
+        """Return the largest upper end in each window other than its candidate's.
+
+        If windows overlapped, it would be too small.
+        """
         return self.function(upper.flatten(2).scatter(2, candidates, -torch.inf).view_as(upper))[0]

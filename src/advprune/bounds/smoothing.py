@@ -1,7 +1,8 @@
-"""Randomised smoothing (Cohen et al. 2019, https://arxiv.org/abs/1902.02918): CERTIFY, many images in one forward.
+"""Randomised smoothing (Cohen et al. 2019, https://arxiv.org/abs/1902.02918).
 
-Differs from the authors' code in whose noise an image gets: its own, drawn from its position in the
-test set, so that a result depends neither on the batch nor on which process does it.
+CERTIFY of the paper, many images in one forward pass. Differs from the authors' code in the noise:
+it belongs to an image's position in the test set, so that a result depends neither on the batch nor
+on the process that computes it.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from advprune.prediction import NO_CLASS, predict
 from advprune.ranges import Count, Length, Seed, refuse_outside
 from advprune.threat import Threat
 
-#: Numbers of noise drawn by one call: of an image's shape alone, never of the batch.
+#: Noise values drawn by one call: they depend on an image's shape alone, never on the batch.
 DRAW = 2**22
 
 
@@ -43,29 +44,33 @@ def certify_smoothing(
     early: bool = False,
     seed: Seed = 0,
 ) -> Certificate:
-    """The smoothed class of each image and the L2 radius it holds in, each with probability 1 - ``alpha``.
+    """Certify the smoothed class of each image and its L2 radius, with probability 1 - ``alpha``.
 
     Args:
-        model: pixels (N, C, H, W) -> logits (N, K); in eval mode here, left as found. Noisy pixels
-            are not clipped.
+        model: pixels (N, C, H, W) -> logits (N, K); evaluated in eval mode and restored
+            afterwards. Noisy pixels are not clipped.
         x: images (N, C, H, W) in [0, 1].
         y: labels (N,) int64.
-        threat: what counts as certified: a radius of its eps for L2, of eps * sqrt(C * H * W) for
+        threat: the radius that counts as certified: its eps for L2, eps * sqrt(C * H * W) for
             L-infinity.
-        positions: (N,) int64: of the images in the test set; they and ``seed`` decide the noise.
-        sigma: standard deviation of the noise, in pixel units.
-        n0: samples that choose the class.
-        n: samples that bound its probability; at least ``n0``.
+        positions: places of the images in the test set, (N,) int64; they and ``seed`` decide the
+            noise.
+        sigma: standard deviation of the noise, in pixel units, above 0.
+        n0: samples that choose the class, at least 1.
+        n: samples that bound its probability, at least ``n0``.
         alpha: probability that a certificate is wrong, in (0, 0.5).
         forward_size: noisy images that go through the network at once. Where rounding decides no
             class, the result does not depend on it.
-        early: stop sampling an image once it abstains whatever the samples left over say. Its
-            verdict is the same.
-        seed: of the run.
+        early: whether to stop sampling an image once it must abstain whatever the remaining
+            samples are. The result is the same.
+        seed: seed of the run.
+
+    Returns:
+        One entry per image, with radii in L2.
 
     Raises:
         UserError: if an option is not one of those above, or the network normalises by batch
-            statistics; of no image at all, also if no radius could reach the threat.
+            statistics; with no images, also if no radius could reach the threat.
     """
     _check(sigma, n0, n, alpha, forward_size)
     wanted = threat.eps * (1.0 if threat.norm == "l2" else math.sqrt(x.shape[1:].numel()))
@@ -74,7 +79,7 @@ def certify_smoothing(
         for module in net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 refuse_training(module)
-        if len(x) == 0:  # asked only whether it could
+        if len(x) == 0:  # the dry run only checks whether a certificate is possible
             _check_reach(wanted, threat, sigma, n, alpha)
             none = torch.zeros(0, dtype=torch.bool, device=x.device)
             return Certificate(none, none.to(x.dtype), none.long(), none, "l2", smoothed=True)
@@ -100,19 +105,25 @@ def certify_smoothing(
 
 @lru_cache(maxsize=100_000)
 def lower_confidence(hits: int, n: int, alpha: float) -> float:
-    """One-sided Clopper-Pearson bound (scipy): with probability 1 - alpha, a probability is at least this."""
+    """Bound a probability from below, from ``hits`` of ``n`` samples.
+
+    The one-sided Clopper-Pearson bound of scipy; it holds with probability 1 - ``alpha``.
+    """
     return float(
         binomtest(hits, n, alternative="greater").proportion_ci(1 - alpha, method="exact").low
     )
 
 
 def radius_of(probability: float, sigma: float) -> float:
-    """The L2 radius of a class of at least this probability under the noise; 0 for one half or less."""
+    """Return the L2 radius of a class of at least this probability under noise ``sigma``.
+
+    It is 0 for a probability of one half or less.
+    """
     return sigma * NormalDist().inv_cdf(probability) if probability > 0.5 else 0.0
 
 
 def least_hits(n: int, alpha: float) -> int:
-    """The fewest of ``n`` samples on one class that do not abstain; n + 1 if there is no such number."""
+    """Return the fewest of ``n`` samples on one class that certify it; n + 1 if none would do."""
     low, high = n // 2, n + 1
     while low + 1 < high:
         middle = (low + high) // 2
@@ -123,7 +134,7 @@ def least_hits(n: int, alpha: float) -> int:
 def _hits(
     sampler: "_Sampler", guess: Tensor, n: int, alpha: float, early: bool
 ) -> tuple[Tensor, Tensor]:
-    """How many of ``n`` samples fall on each guess, and which images were given up before all were drawn."""
+    """Count how many of ``n`` samples fall on each guess, and mark images that must abstain."""
     hits, decided = torch.zeros_like(guess), torch.zeros_like(guess, dtype=torch.bool)
     if not early:
         return sampler.counts("bound", range(len(guess)), 0, n).gather(1, guess[:, None]).squeeze(
@@ -139,7 +150,15 @@ def _hits(
 
 
 class _Sampler:
-    """Classes of noisy copies, counted; the noise comes in blocks, each from its own seed, whatever the batch."""
+    """Counter of the classes of noisy copies; each block of noise has a seed of its own.
+
+    Args:
+        net: pixels -> logits, frozen.
+        x: images (N, C, H, W).
+        keys: (seed of the run, position in the test set) of each image.
+        sigma: standard deviation of the noise.
+        forward_size: noisy images that go through the network at once.
+    """
 
     def __init__(
         self,
@@ -160,34 +179,42 @@ class _Sampler:
         self.generator = torch.Generator(x.device)
 
     def counts(self, purpose: str, images: range | list[int], start: int, end: int) -> Tensor:
-        """How often samples ``start`` to ``end`` of these images fall on each class, (N, K); zero rows for others.
+        """Count how often samples ``start`` to ``end`` of some images fall on each class.
 
-        ``start`` is the beginning of a block.
+        Args:
+            purpose: what the samples are for; another purpose has other noise.
+            images: indices of the images.
+            start: first sample, the beginning of a block.
+            end: the sample after the last.
+
+        Returns:
+            (N, K), with rows of zeros for the other images.
         """
-        seen: Tensor | None = None
+        total: Tensor | None = None
         for noisy, owner in self._batches(purpose, images, start, end):
             logits = self.net(noisy)
             classes = logits.shape[1]
-            given = predict(logits)
-            some = given != NO_CLASS  # a sample without a class is a hit for none
-            flat = torch.bincount((owner * classes + given)[some], minlength=len(self.x) * classes)
-            seen = flat if seen is None else seen + flat
-        assert seen is not None
-        return seen.view(len(self.x), -1)
+            label = predict(logits)
+            valid = label != NO_CLASS  # a sample without a class is a hit for none
+            flat = torch.bincount((owner * classes + label)[valid], minlength=len(self.x) * classes)
+            total = flat if total is None else total + flat
+        assert total is not None
+        return total.view(len(self.x), -1)
 
     def _batches(
         self, purpose: str, images: range | list[int], start: int, end: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield noisy images, and for each the index of its image."""
         blocks = [
             (i, at, min(at + self.block, end))
             for i in images
             for at in range(start, end, self.block)
         ]
         size = min(max(self.forward_size, self.block), len(images) * (end - start))
-        room = torch.empty(size, *self.x.shape[1:], dtype=self.x.dtype, device=self.x.device)
+        buffer = torch.empty(size, *self.x.shape[1:], dtype=self.x.dtype, device=self.x.device)
         owners, filled = [], 0
         for number, (image, at, until) in enumerate(blocks):
-            part = room[filled : filled + until - at]
+            part = buffer[filled : filled + until - at]
             seed = hashlib.blake2b(
                 f"{purpose}/{self.keys[image]}/{at}".encode(), digest_size=8
             ).digest()
@@ -201,11 +228,11 @@ class _Sampler:
             filled += len(part)
             following = blocks[number + 1] if number + 1 < len(blocks) else None
             if following is None or filled + following[2] - following[1] > size:
-                whose, counts = (
+                image_index, counts = (
                     torch.tensor(column, device=self.x.device)
                     for column in zip(*owners, strict=True)
                 )
-                yield room[:filled], whose.repeat_interleave(counts)
+                yield buffer[:filled], image_index.repeat_interleave(counts)
                 owners, filled = [], 0
 
 
@@ -215,7 +242,8 @@ def _check(sigma: float, n0: int, n: int, alpha: float, forward_size: int) -> No
     )
     if n < n0:
         raise UserError(
-            f"certify_smoothing: n={n} samples bound what n0={n0} chose: give 1 <= n0 <= n, as 100 and 10000"
+            f"certify_smoothing: n={n} samples bound what n0={n0} chose: "
+            "give 1 <= n0 <= n, as 100 and 10000"
         )
 
 
@@ -223,7 +251,8 @@ def _check_reach(wanted: float, threat: Threat, sigma: float, n: int, alpha: flo
     farthest = radius_of(alpha ** (1 / n), sigma)  # the bound where every sample agrees
     if wanted > farthest:
         raise UserError(
-            f"certify_smoothing: n={n} samples at sigma={sigma:g} prove radii up to {farthest:.3g}, and threat "
-            f"{threat.norm} {threat.eps:g} asks for {wanted:.3g} in L2: nothing could be certified; give threat=l2 "
-            "with a smaller threat.eps (the records hold every image's radius), or a larger sigma"
+            f"certify_smoothing: n={n} samples at sigma={sigma:g} prove radii up to "
+            f"{farthest:.3g}, and threat {threat.norm} {threat.eps:g} asks for {wanted:.3g} in L2: "
+            "nothing could be certified; give threat=l2 with a smaller threat.eps (the records "
+            "hold every image's radius), or a larger sigma"
         )
