@@ -1,4 +1,4 @@
-"""All benchmarks, or those named, as one table: python -m benchmarks [NAME …]
+"""Run all benchmarks, or those named, and print one table: python -m benchmarks [NAME …]
 
 Each is measured in a process of its own: threads, allocator and memory of one are not those of the
 next.
@@ -19,13 +19,13 @@ from benchmarks._rows import COLUMNS, rows_of
 
 
 def names() -> list[str]:
-    """Of the modules here that have ``run()``, which gives rows of these columns."""
-    found = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
-    return [name for name in found if not name.startswith("_")]
+    """Return the names of the modules here that have ``run()``."""
+    modules = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    return [name for name in modules if not name.startswith("_")]
 
 
 def measured(name: str) -> list[dict[str, Any]]:
-    """In a fresh process; one that fails is a row too, and the hours of the others are not lost."""
+    """Run a benchmark in a fresh process; one that fails is a row, and the others go on."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         try:
             return process.submit(rows_of, name).result()
@@ -41,10 +41,10 @@ def measured(name: str) -> list[dict[str, Any]]:
 
 
 def main(chosen: list[str]) -> int:
-    """Run them one after the other; how many failed.
+    """Run the benchmarks one after the other and return how many failed.
 
     Raises:
-        SystemExit: if a name is none of theirs.
+        SystemExit: if there is no benchmark of one of these names.
     """
     unknown = set(chosen) - set(names())
     if unknown:

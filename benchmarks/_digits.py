@@ -1,4 +1,4 @@
-"""Small residual networks on scanned digits: a thousand images attacked in whole, with no data set at hand."""
+"""Train small residual networks on scanned digits, which are at hand with no data set."""
 
 import copy
 from functools import cache, partial
@@ -23,7 +23,7 @@ TRADES = partial(trades, attack=partial(pgd, threat=Linf(0.1), steps=5, loss=kl,
 
 @cache
 def digits() -> tuple[Data, Data]:
-    """797 scans to train on and 1,000 others to attack, 8x8 pixels in [0, 1]."""
+    """Return 797 scans to train on and 1,000 others to attack, 8x8 pixels in [0, 1]."""
     scans = load_digits()
     order = torch.randperm(len(scans.target), generator=torch.Generator().manual_seed(0))
     x = torch.from_numpy(scans.images).float().unsqueeze(1)[order].to(DEVICE) / 16
@@ -32,13 +32,13 @@ def digits() -> tuple[Data, Data]:
 
 
 def images(count: int) -> Data:
-    """Of the 1,000 to attack."""
+    """Return the first ones of the 1,000 to attack."""
     x, y = digits()[1]
     return x[:count], y[:count]
 
 
 def trained(objective: partial[Tensor]) -> nn.Module:
-    """A ResNet-8 with BatchNorm, a few seconds' training."""
+    """Return a ResNet-8 with BatchNorm, after a few seconds' training."""
     torch.manual_seed(0)
     pixels = {"in_channels": 1, "image_size": 8, "mean": [0.305], "std": [0.376]}
     net = CifarResNet(depth=8, width=8, num_classes=10, **pixels).to(DEVICE).train()  # type: ignore[arg-type]
@@ -57,17 +57,17 @@ def trained(objective: partial[Tensor]) -> nn.Module:
 
 @cache
 def natural() -> nn.Module:
-    """Trained on clean images."""
+    """Return a network trained on clean images."""
     return trained(partial(plain))
 
 
 @cache
 def robust() -> nn.Module:
-    """Trained by TRADES."""
+    """Return a network trained by TRADES."""
     return trained(TRADES)
 
 
 @cache
 def pruned() -> nn.Module:
-    """The robust one without the smaller half of its weights."""
+    """Return the robust network without the smaller half of its weights."""
     return halved(copy.deepcopy(robust()))

@@ -7,7 +7,7 @@ COLUMNS = ("what", "against", "bar", "measured")
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:
-    """Measured here and now."""
+    """Run a benchmark in this process and return its rows."""
     rows: list[dict[str, Any]] = import_module(f"benchmarks.{name}").run()
     return [
         {c: f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS}

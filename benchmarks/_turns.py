@@ -1,4 +1,4 @@
-"""What the benchmarks share: whose seconds count, taking turns, and a CIFAR-10 network's constants."""
+"""Share what the benchmarks have in common: the clock, taking turns, a network's constants."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def place() -> str:
-    """Where this runs, for a row."""
+    """Return where this runs, for a row."""
     return (
         torch.cuda.get_device_name()
         if DEVICE == "cuda"
@@ -27,10 +27,10 @@ def place() -> str:
 
 
 def clock() -> float:
-    """Seconds that neighbours on the machine move least.
+    """Return the seconds that other processes on the machine disturb least.
 
-    With one thread the process's own; with several threads, which burn seconds waiting for each
-    other, and on a GPU, whose work is waited for, those of the wall.
+    With one thread these are the process's own. With several threads, which burn seconds waiting
+    for each other, and on a GPU, whose work is waited for, they are those of the wall clock.
     """
     if DEVICE == "cuda":
         torch.cuda.synchronize()
@@ -40,16 +40,22 @@ def clock() -> float:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Of one call."""
-    begun = clock()
+    """Return the seconds of one call."""
+    start = clock()
     call()
-    return clock() - begun
+    return clock() - start
 
 
 def in_turns(
     calls: Mapping[str, Callable[[], object]], rounds: int, warm: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each call in ``rounds`` rounds, so that a busy moment hits all alike; ``warm`` rounds come before."""
+    """Return the seconds of each call in ``rounds`` rounds, so that a busy moment hits all alike.
+
+    Args:
+        calls: by name.
+        rounds: how many are timed.
+        warm: how many come before, untimed.
+    """
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(warm + rounds):
         for name, call in calls.items():

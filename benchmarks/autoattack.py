@@ -1,7 +1,8 @@
-"""AutoAttack: pyautoattack against attack.engine=fast. Run: python -m benchmarks.autoattack [--whole] [--images N]
+"""Compare pyautoattack's speed with attack.engine=fast: python -m benchmarks.autoattack.
 
-Both engines take turns in one process, each part on the images that the parts before it left; what
-is compared is the seconds that ``_turns.clock`` counts.
+Options: ``--whole``, ``--images N``, ``--minutes M``. Both engines take turns in one process, each
+part on the images that the parts before it left; what is compared is the seconds that
+``_turns.clock`` counts.
 
 pyautoattack's adversarially trained ResNet-18 loses every image at 8/255 in a few steps, so there
 it is a natural network; at 1/255 many images stand, and then speed is arithmetic. An image that
@@ -49,14 +50,14 @@ STANDING = 1 / 255
 
 @cache
 def images(count: int) -> tuple[Tensor, Tensor]:
-    """Training images of CIFAR-10, lossless."""
+    """Return training images of CIFAR-10, lossless."""
     with np.load(SHARED / "data" / "cifar10_train_4k.npz") as file:
         x = torch.from_numpy(file["images"][:count]).permute(0, 3, 1, 2).float() / 255
         return x.contiguous().to(DEVICE), torch.from_numpy(file["labels"][:count]).long().to(DEVICE)
 
 
 def robust() -> nn.Module:
-    """The ResNet-18, trained adversarially, that is part of pyautoattack."""
+    """Return the adversarially trained ResNet-18 that is part of pyautoattack."""
     model = ResNet(
         depth=18,
         width=64,
@@ -71,7 +72,7 @@ def robust() -> nn.Module:
 
 
 def natural() -> nn.Module:
-    """The shared ResNet-20."""
+    """Return the shared ResNet-20."""
     constants = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     model = CifarResNet(
         depth=20, width=16, shortcut="A", num_classes=10, in_channels=3, image_size=32, **constants
@@ -81,12 +82,12 @@ def natural() -> nn.Module:
 
 
 def pruned() -> nn.Module:
-    """The same, pruned."""
+    """Return the shared ResNet-20, pruned."""
     return halved(natural())
 
 
 def halved(model: nn.Module) -> nn.Module:
-    """``model`` itself, without the smaller half of its weights."""
+    """Return ``model`` itself, without the smaller half of its weights."""
     apply(
         model,
         global_({name: weight.detach().abs() for name, weight in prunable(model).items()}, 0.5),
@@ -96,14 +97,14 @@ def halved(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def cut(share: float) -> Iterator[None]:
-    """Both engines at a share of their steps and queries."""
-    whole = adapter._package
+    """Run both engines with a share of their steps and queries."""
+    original = adapter._package
 
     def package(*args: Any) -> pyautoattack.AutoAttack:
-        made = whole(*args)
-        made.apgd.n_iter = made.apgd_targeted.n_iter = made.fab.n_iter = round(100 * share)
-        made.square.n_queries = round(5000 * share)
-        return made
+        attack = original(*args)
+        attack.apgd.n_iter = attack.apgd_targeted.n_iter = attack.fab.n_iter = round(100 * share)
+        attack.square.n_queries = round(5000 * share)
+        return attack
 
     with ExitStack() as stack:
         if share < 1:
@@ -117,7 +118,7 @@ def cut(share: float) -> Iterator[None]:
 def attacked(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, engine: Any, **options: Any
 ) -> tuple[float, Tensor]:
-    """Seconds, and who is still right."""
+    """Return the seconds of an attack, and which images are still right."""
     trail: list[tuple[str, Tensor]] = []
     start = clock()
     adapter.autoattack(model, x, y, threat=threat, engine=engine, trail=trail, **options)
@@ -127,7 +128,7 @@ def attacked(
 def ratio(
     model: nn.Module, count: int, share: float, eps: float, batch: int, limit: float = math.inf
 ) -> dict[str, Any]:
-    """Both engines in turns, batch by batch, until pyautoattack has had ``limit`` seconds."""
+    """Time both engines in turns, batch by batch, until pyautoattack has had ``limit`` seconds."""
     x, y = images(count)
     seconds, equal, right, done = {"theirs": 0.0, "ours": 0.0}, 0, {"theirs": 0, "ours": 0}, 0
     with cut(share):
@@ -151,7 +152,7 @@ def ratio(
 
 
 def peak(engine: str, batch: int = 256) -> float:
-    """GiB that two steps of APGD on one batch need at most, in a process of its own on a CPU."""
+    """Return the GiB that two steps of APGD on one batch need, on a CPU in a fresh process."""
     if DEVICE == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -182,7 +183,13 @@ def _two_steps(engine: str, batch: int) -> None:
 def run(
     count: int | None = None, share: float | None = None, minutes: float = math.inf
 ) -> list[dict[str, Any]]:
-    """Rows: how many times faster, and the share of memory; of at most so many minutes of pyautoattack a network."""
+    """Return rows: how many times faster, and the share of memory.
+
+    Args:
+        count: images of each network; None is a number that fits the device.
+        share: of the steps and queries; None is all on a GPU and a tenth on a CPU.
+        minutes: that pyautoattack may take for a network.
+    """
     if not (SHARED / "data").is_dir():
         return [
             {
@@ -202,17 +209,19 @@ def run(
         ("natural ResNet-20, 8/255", natural, many, EPS, 1.0, 10),
         ("ResNet-20 half pruned, 8/255", pruned, many, EPS, 1.0, 10),
     ):
-        found = ratio(make(), number, steps, eps, batch=250 if gpu else 32, limit=60 * minutes)
-        what = f"AutoAttack, {name}, {found['images']} images, {steps:.0%} of the steps; {place()}"
+        measured = ratio(make(), number, steps, eps, batch=250 if gpu else 32, limit=60 * minutes)
+        what = (
+            f"AutoAttack, {name}, {measured['images']} images, {steps:.0%} of the steps; {place()}"
+        )
         rows.append(
             {
                 "what": what,
                 "against": "pyautoattack",
                 "bar": f">= {bar}",
-                "measured": found["ratio"],
+                "measured": measured["ratio"],
             }
         )
-        print(f"  {what}: {found}", file=sys.stderr, flush=True)
+        print(f"  {what}: {measured}", file=sys.stderr, flush=True)
     batch = 256
     memory = peak("fast", batch) / peak("reference", batch)
     what = f"peak memory of AutoAttack's gradients, robust ResNet-18, batch {batch}; {place()}"
@@ -228,14 +237,15 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="that pyautoattack may take for a network"
     )
-    given = parser.parse_args()
-    if given.peak:
-        _two_steps(given.peak, given.images)
+    options = parser.parse_args()
+    if options.peak:
+        _two_steps(options.peak, options.images)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
-    for row in run(given.images, 1.0 if given.whole else None, given.minutes):
+    for row in run(options.images, 1.0 if options.whole else None, options.minutes):
         print(
-            f"{row['what']:90} {row['measured']:>8.3g}   bar {row['bar']}   against {row['against']}"
+            f"{row['what']:90} {row['measured']:>8.3g}   bar {row['bar']}   "
+            f"against {row['against']}"
         )
 
 

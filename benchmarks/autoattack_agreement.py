@@ -1,4 +1,6 @@
-"""Verdicts of attack.engine=fast beside pyautoattack's, image by image: python -m benchmarks.autoattack_agreement
+"""Compare the verdicts of attack.engine=fast with pyautoattack's, image by image.
+
+Run: python -m benchmarks.autoattack_agreement
 
 A robust, a natural, a pruned and a fake-quantized network, both norms, at radii where some images
 fall and some do not: small ones on 1,000 digits, which takes minutes (``pytest -m slow`` asks 24 of
@@ -25,12 +27,12 @@ from benchmarks.autoattack import attacked, images, natural, pruned, robust
 
 
 def int8() -> nn.Module:
-    """The shared ResNet-20, fake-quantized, as the quantizer stage has it."""
+    """Return the shared ResNet-20, fake-quantized as the quantizer stage does it."""
     return fake_quantized(natural(), images(64)[0])
 
 
 def fake_quantized(net: nn.Module, x: Tensor) -> nn.Module:
-    """Its activations' ranges are those of ``x``."""
+    """Return the network with its activations' ranges calibrated on ``x``."""
     twin = net.cpu()
     fake = quantize(twin)
     calibrate(fake, [x.cpu()])
@@ -67,11 +69,14 @@ CIFAR10 = {
 def verdicts(
     case: Case, norm: str, count: int, engine: Any = None, *, seed: int = 0, batch: int = 1000
 ) -> Tensor:
-    """Which of ``count`` images are still right after all of AutoAttack, (count,) bool; by pyautoattack or "fast".
+    """Return which of ``count`` images are still right after all of AutoAttack, (count,) bool.
 
     Args:
         case: the network.
         norm: ``linf`` or ``l2``.
+        count: number of images.
+        engine: None is pyautoattack, "fast" is ours.
+        seed: of the attack.
         batch: images attacked at once.
     """
     model, threat = case.make(), Linf(case.linf) if norm == "linf" else L2(case.l2)
@@ -82,29 +87,36 @@ def verdicts(
     )
 
 
-def run(count: int = 0, again: bool = False, named: str = "") -> list[dict[str, Any]]:
-    """One row for each network whose name begins so, and norm; ``count`` images of CIFAR-10, and 1,000 digits."""
+def run(count: int = 0, repeat: bool = False, named: str = "") -> list[dict[str, Any]]:
+    """Return a row for each network and norm.
+
+    Args:
+        count: images of CIFAR-10; 0 leaves its networks out.
+        repeat: also run pyautoattack with another seed, against itself.
+        named: how the names of the networks begin.
+    """
     measure = [(name, case, 1000) for name, case in DIGITS.items()]
     measure += [(name, case, count) for name, case in CIFAR10.items() if count]
     rows = []
     for name, case, number in measure:
         for norm in ("linf", "l2") if name.startswith(named) else ():
             theirs, ours = (verdicts(case, norm, number, engine) for engine in (None, "fast"))
-            said = (
+            measured = (
                 f"{_mean(theirs == ours):.1%}; robust {_mean(ours):.1%}, theirs {_mean(theirs):.1%}"
             )
-            if again:
-                said += f"; theirs and itself {_mean(theirs == verdicts(case, norm, number, seed=1)):.1%}"
+            if repeat:
+                repeated = verdicts(case, norm, number, seed=1)
+                measured += f"; theirs and itself {_mean(theirs == repeated):.1%}"
             what = f"verdicts, {name}, {norm}, {number} images"
             rows.append(
                 {
                     "what": what,
                     "against": "pyautoattack",
                     "bar": ">= 99.5 %, not 0.2 above",
-                    "measured": said,
+                    "measured": measured,
                 }
             )
-            print(f"{what:60} {said}", file=sys.stderr, flush=True)
+            print(f"{what:60} {measured}", file=sys.stderr, flush=True)
     return rows
 
 
@@ -119,5 +131,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--named", default="", help='how the names of networks begin: digits, "ResNet-20 natural"'
     )
-    given = parser.parse_args()
-    run(given.images, given.seeds, given.named)
+    options = parser.parse_args()
+    run(options.images, options.seeds, options.named)

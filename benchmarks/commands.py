@@ -1,4 +1,4 @@
-"""Seconds and memory of the default command, fresh and again, and of --help: python -m benchmarks commands"""
+"""Time the default command, first and second, and --help: python -m benchmarks commands"""
 
 import os
 import subprocess
@@ -13,20 +13,20 @@ DEFAULT = ("prune.py", "-m", "pruner=hydra", "ratio=0.99")
 
 
 def measure(*command: str) -> tuple[float, float]:
-    """Wall seconds of a command, and the most memory one of its processes held, in GiB.
+    """Return the wall seconds of a command, and the GiB that its largest process held.
 
     Raises:
         RuntimeError: if it fails.
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "offline"}
-    begun = time.perf_counter()
+    start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
     )
     _, status, used = os.wait4(
         process.pid, 0
     )  # of this child alone; RUSAGE_CHILDREN keeps the largest of all
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed with exit code {process.returncode}")
@@ -35,7 +35,7 @@ def measure(*command: str) -> tuple[float, float]:
 
 
 def run() -> list[dict[str, Any]]:
-    """The default command twice, in a store of its own, and its help."""
+    """Run the default command twice, in a store of its own, and its help, and return rows."""
     with tempfile.TemporaryDirectory() as folder:
         places = (f"store={folder}/stages", f"hydra.sweep.dir={folder}/grid")
         first, memory = measure(*DEFAULT, *places)

@@ -1,4 +1,4 @@
-"""How often the truth is inside of the intervals that the tables print: python -m benchmarks coverage
+"""Measure how often the truth is inside of the tables' intervals: python -m benchmarks coverage
 
 Simulated experiments with a known truth. Whether a network is right on an image is decided by how
 hard the image is, which all seeds share (``alike``: the share of the luck that is the image's), and
@@ -47,7 +47,7 @@ def correct(random: np.random.Generator, level: Array, images: int, alike: float
 def _levels(
     random: np.random.Generator, share: float, between: float, experiments: int, seeds: int
 ) -> Array:
-    """How good each seed's network is, such that the mean over all seeds is ``share``."""
+    """Draw how good each seed's network is, such that the mean over all seeds is ``share``."""
     middle = norm.ppf(share) * (1 + between**2) ** 0.5
     return np.asarray(middle + between * random.standard_normal((experiments, seeds)))
 
@@ -84,7 +84,10 @@ def difference_is_inside(
     better: float = 0.05,
     experiments: int = EXPERIMENTS,
 ) -> float:
-    """Return how often the interval of a difference holds the truth: one method is ``better``, in shares."""
+    """Return how often the interval of a difference holds the truth.
+
+    ``better`` says by how much the first method is better, in shares; the rest as for a share.
+    """
     a = _levels(random, share, between, experiments, seeds)
     b = _levels(random, max(share - better, 0.005), between, experiments, seeds)
     right = correct(random, np.concatenate([a, b], axis=1), images, alike)
@@ -108,27 +111,29 @@ def difference_is_inside(
 
 
 def settings() -> Iterator[dict[str, Any]]:
-    """All settings but their number of seeds; of 1,000 images, which take long, one kind of likeness."""
+    """Yield all settings but their number of seeds; of 1,000 images, only one likeness."""
     for images, share, between, alike in product(IMAGES, SHARES, BETWEEN, ALIKE):
         if images < max(IMAGES) or alike == ALIKE[1]:
             yield {"images": images, "share": share, "between": between, "alike": alike}
 
 
 def run() -> list[dict[str, Any]]:
-    """A row for each number of seeds: mean coverage over all settings, the least, and where that is."""
+    """Return a row for each number of seeds: mean coverage over all settings, and the least."""
     random, rows = np.random.default_rng(0), []
     for what, inside in (("share", share_is_inside), ("difference", difference_is_inside)):
         for seeds in SEEDS:
-            found = [(inside(random, seeds=seeds, **setting), setting) for setting in settings()]
-            worst, where = min(found, key=lambda one: one[0])
-            at = ", ".join(f"{name} {value:g}" for name, value in where.items())
-            middle = sum(coverage for coverage, _ in found) / len(found)
+            coverages = [
+                (inside(random, seeds=seeds, **setting), setting) for setting in settings()
+            ]
+            worst, where = min(coverages, key=lambda one: one[0])
+            setting_text = ", ".join(f"{name} {value:g}" for name, value in where.items())
+            middle = sum(coverage for coverage, _ in coverages) / len(coverages)
             rows.append(
                 {
                     "what": f"95 % interval of a {what}, seeds: {seeds}; the truth is inside",
-                    "against": f"{EXPERIMENTS} experiments in each of {len(found)} settings",
+                    "against": f"{EXPERIMENTS} experiments in each of {len(coverages)} settings",
                     "bar": f"≥ {100 * BAR:.0f} %",
-                    "measured": f"{100 * middle:.1f} %; least {100 * worst:.1f} % ({at})",
+                    "measured": f"{100 * middle:.1f} %; least {100 * worst:.1f} % ({setting_text})",
                 }
             )
     return rows

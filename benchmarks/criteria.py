@@ -1,4 +1,4 @@
-"""Seconds of one pass of every criterion over ResNet-56: OMP_NUM_THREADS=2 python -m benchmarks.criteria [images]
+"""Time one pass of every criterion over ResNet-56: python -m benchmarks.criteria [images]
 
 KL and CKA need a pass for each of 1,008 filters; on a CPU they look at 16 images here, and the time
 for 1,000 is extrapolated. HRank beside loops of one matrix at a time: benchmarks/hrank.py.
@@ -45,7 +45,7 @@ CRITERIA: dict[str, Callable[..., Any]] = {
 
 
 def run(images: int = IMAGES) -> list[dict[str, object]]:
-    """One row for each criterion and unit."""
+    """Return one row for each criterion and unit."""
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     model = network().to(device)
@@ -55,18 +55,18 @@ def run(images: int = IMAGES) -> list[dict[str, object]]:
     )
     rows: list[dict[str, object]] = []
     for name, criterion in CRITERIA.items():
-        looked = FEW if name in ("kl", "cka") and not gpu else images
+        used = FEW if name in ("kl", "cka") and not gpu else images
         batches = [
-            (x[i : min(i + BATCH, looked)].to(device), y[i : min(i + BATCH, looked)].to(device))
-            for i in range(0, looked, BATCH)
+            (x[i : min(i + BATCH, used)].to(device), y[i : min(i + BATCH, used)].to(device))
+            for i in range(0, used, BATCH)
         ]
         for unit, sites in (("filters", filter_sites(model)), ("blocks", block_sites(model))):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             criterion(model, batches, sites=sites)
             if gpu:
                 torch.cuda.synchronize()
-            taken = (time.perf_counter() - begun) * images / looked
-            note = place if looked == images else f"{place}, extrapolated from {looked}"
+            taken = (time.perf_counter() - start) * images / used
+            note = place if used == images else f"{place}, extrapolated from {used}"
             rows.append(
                 {
                     "what": f"{name}, {unit}",

@@ -1,4 +1,4 @@
-"""An evaluation on two ranks against one: python -m benchmarks.ddp_evaluation
+"""Compare an evaluation on two ranks with one: python -m benchmarks.ddp_evaluation
 
 Both attack the same images by the same network through the stage's own module and Lightning's
 Trainer, one thread a process, as a user's job does; what is timed is the evaluation itself, not the
@@ -65,23 +65,23 @@ def evaluate(folder: str, name: str) -> None:
 
 
 def arithmetic() -> None:
-    """What no data and no other rank can slow down."""
+    """Compute what no data and no other rank can slow down."""
     x = torch.rand(300, 300)
     for _ in range(300):
         x = (x @ x).clamp(0, 1)
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds until the last rank is done, all begun at once."""
+    """Return the seconds until the last rank is done, all started at once."""
     collectives.all_gather_object(None)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     work()
     collectives.all_gather_object(None)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def measure(folder: str) -> dict[str, list[float]]:
-    """In each rank: rounds of one rank alone and both together, in turns."""
+    """Time, on each rank, rounds of one rank alone and of both together, in turns."""
     devices.join(PLACE.trainer)
     PLACE.settle(8)
 
@@ -109,7 +109,7 @@ def measure(folder: str) -> dict[str, list[float]]:
 
 
 def run() -> list[dict[str, Any]]:
-    """Measure; one row per claim."""
+    """Return one row for each claim."""
     with tempfile.TemporaryDirectory(prefix="advprune_") as folder:
         seconds = on_ranks(2, measure, folder)[0]
         equal = all(

@@ -1,4 +1,4 @@
-"""Seconds to find the masks of a WideResNet-28-10 (36 million weights) on a CPU: python -m benchmarks.find_masks."""
+"""Time finding the masks of WideResNet-28-10 on a CPU: python -m benchmarks.find_masks"""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ REPEATS = 5
 
 
 def wide_resnet_28_10() -> Scores:
-    """Random importances in the shapes of a WRN-28-10 for ten classes: 29 tensors, 36,461,232 weights."""
+    """Return random scores in the shapes of a WRN-28-10: 29 tensors, 36,461,232 weights."""
     torch.manual_seed(0)
     shapes: list[tuple[int, ...]] = [(16, 3, 3, 3)]
     inside = 16
@@ -30,7 +30,7 @@ def wide_resnet_28_10() -> Scores:
 
 
 def by_sorting(scores: Scores, ratio: float) -> Scores:
-    """The same masks as published code finds them: sort each layer, cut."""
+    """Return the masks as published code finds them: sort each layer, cut."""
     masks = {}
     for name, score in scores.items():
         order = score.flatten().sort(descending=True, stable=True).indices
@@ -50,7 +50,7 @@ def median_seconds(call, *arguments) -> float:
 
 
 def run() -> list[dict]:
-    """Median seconds per pass, by scope; the layer scope has the bar. On one thread: selecting is serial anyway."""
+    """Return rows of median seconds by scope, on one thread: selecting is serial."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

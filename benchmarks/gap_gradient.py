@@ -1,4 +1,4 @@
-"""GAP's gradient pass against its forwards and backwards counted alone. Run: python -m benchmarks.gap_gradient
+"""Compare GAP's gradient pass with its forwards and backwards: python -m benchmarks.gap_gradient
 
 Counted alone is what cannot be left out: ten forwards and backwards to the pixels, one forward and
 backward to the weights, on the same batches, and nothing else. The pass adds the steps, the
@@ -26,7 +26,7 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 def gap(model: nn.Module, batches: Batches) -> None:
-    """The criterion, as conf/pruner/gap.yaml binds it."""
+    """Compute the criterion, as conf/pruner/gap.yaml binds it."""
     attack = partial(pgd, threat=Linf("8/255"), steps=STEPS, rel_step=0.25)
     gradient(
         model,
@@ -38,7 +38,7 @@ def gap(model: nn.Module, batches: Batches) -> None:
 
 
 def alone(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Forwards and backwards, nothing done with them."""
+    """Run its forwards and backwards and do nothing with them."""
     weights = list(eligible(model, biases=True, classifier=False).values())
     for x, y in batches:
         model.requires_grad_(False)
@@ -50,7 +50,7 @@ def alone(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
 
 
 def run() -> list[dict[str, str]]:
-    """The median of interleaved passes, each against the one beside it."""
+    """Return the median ratio of passes taken in turns, each against the one beside it."""
     torch.manual_seed(0)
     model = CifarResNet(**CIFAR, depth=20).eval().to(DEVICE)
     batches = [
@@ -62,7 +62,8 @@ def run() -> list[dict[str, str]]:
     return [
         {
             "what": f"GAP's gradient pass, ResNet-20, {IMAGES} images, PGD-{STEPS}, {place()}",
-            "against": f"its forwards and backwards alone: {statistics.median(b for _, b in pairs):.2f} s",
+            "against": "its forwards and backwards alone: "
+            f"{statistics.median(b for _, b in pairs):.2f} s",
             "bar": f"<= {BAR} x",
             "measured": f"{statistics.median(a / b for a, b in pairs):.3f} x, "
             f"{statistics.median(a for a, _ in pairs):.2f} s",

@@ -1,4 +1,4 @@
-"""A grid of 1,000 finished jobs given a second time: python -m benchmarks grid_again
+"""Repeat a grid of 1,000 finished jobs: python -m benchmarks grid_again
 
 One job is made in earnest. Its five stages then stand for those of all the others, written by the
 store itself under the keys that the grid asks for: to the second call there is no difference.
@@ -42,7 +42,7 @@ GRID = (
 
 
 def fill(root: Path) -> int:
-    """Finish every stage of the grid in the store at ``root``; how many jobs that is."""
+    """Finish every stage of the grid in the store at ``root`` and return the number of jobs."""
     from hydra import compose, initialize_config_dir
 
     import prune
@@ -52,7 +52,7 @@ def fill(root: Path) -> int:
 
     assert prune  # its import registers the schemas
     store = Store(root)
-    made = {path.parts[-2]: path for path in root.glob("*/*/")}
+    templates = {path.parts[-2]: path for path in root.glob("*/*/")}
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for pruner, attack in product(PRUNERS, ATTACKS):
             options = resolve(compose("prune", [*TINY, f"pruner={pruner}", f"attack={attack}"]))
@@ -60,7 +60,7 @@ def fill(root: Path) -> int:
                 for stage in plan_pruned(options | {"ratio": ratio, "seed": seed}).stages():
                     if not store.done(stage):
                         with store.claim(stage, waiting=lambda _: None) as folder:
-                            _like(made[stage.kind], folder)
+                            _like(templates[stage.kind], folder)
                             result = json.loads((folder / "result.json").read_text())
                             store.finish(stage, result | {"key": stage.key})
     return len(PRUNERS) * len(ATTACKS) * len(RATIOS) * len(SEEDS)
@@ -73,7 +73,7 @@ def _like(template: Path, folder: Path) -> None:
 
 
 def run() -> list[dict[str, Any]]:
-    """The grid's second call, and what it wrote into the journal: nothing."""
+    """Time the grid's second call, and check that it makes nothing."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         places = (f"store={folder}/stages", f"hydra.sweep.dir={folder}/grid")
@@ -82,10 +82,11 @@ def run() -> list[dict[str, Any]]:
         lines = (folder / "stages" / "journal.jsonl").read_text()
         seconds, memory = measure("prune.py", "-m", *GRID, *TINY, *places)
         rows = json.loads((folder / "grid" / "table.json").read_text())
-        found = sum(row["found"] for row in rows)
+        reused = sum(row["found"] for row in rows)
         if len(rows) != jobs or any(row["made"] for row in rows):
             raise RuntimeError(
-                f"{len(rows)} of {jobs} jobs have a row, and {sum(r['made'] for r in rows)} stages were made"
+                f"{len(rows)} of {jobs} jobs have a row, "
+                f"and {sum(r['made'] for r in rows)} stages were made"
             )
         if (folder / "stages" / "journal.jsonl").read_text() != lines:
             raise RuntimeError("the second call made stages")
@@ -94,7 +95,7 @@ def run() -> list[dict[str, Any]]:
     return [
         {
             "what": name,
-            "against": f"{found} stages found; {cores} cores",
+            "against": f"{reused} stages found; {cores} cores",
             "bar": "< 30 s",
             "measured": f"{seconds:.1f} s",
         },

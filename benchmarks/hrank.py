@@ -1,4 +1,4 @@
-"""HRank over ResNet-56 beside three loops, one matrix at a time: OMP_NUM_THREADS=2 python -m benchmarks hrank
+"""Compare HRank over ResNet-56 with three loops over single matrices: python -m benchmarks hrank
 
 * the ranks alone: numpy's ``matrix_rank`` of each image's map of each filter, the maps at hand;
 * as the authors' code has it (https://github.com/arturjordao/DeepPruning): for each layer a
@@ -36,17 +36,17 @@ class Reached(Exception):  # noqa: N818 - not an error: a sub-model ends here
 
 
 def network() -> nn.Module:
-    """A fresh ResNet-56 in eval mode."""
+    """Return a fresh ResNet-56 in eval mode."""
     torch.manual_seed(0)
     return CifarResNet(depth=56, **CIFAR).eval()
 
 
 def sub_model(model: nn.Module, x: Tensor, place: str) -> Tensor:
-    """The maps of one layer, by a pass that ends there."""
-    found: list[Tensor] = []
+    """Return the maps of one layer, by a pass that ends there."""
+    maps: list[Tensor] = []
 
     def end(module: nn.Module, args: object, out: Tensor) -> None:
-        found.append(out)
+        maps.append(out)
         raise Reached
 
     handle = model.get_submodule(place).register_forward_hook(end)
@@ -54,28 +54,28 @@ def sub_model(model: nn.Module, x: Tensor, place: str) -> Tensor:
         with torch.no_grad():
             model(x)
     except Reached:
-        return found[0]
+        return maps[0]
     finally:
         handle.remove()
     raise AssertionError(place)
 
 
 def one_by_one(maps: list[Tensor]) -> None:
-    """numpy's rank of each map of (N, C, H, W) tensors."""
+    """Compute numpy's rank of each map of (N, C, H, W) tensors."""
     for whole in maps:
         for map_ in whole.flatten(0, 1).numpy():
             np.linalg.matrix_rank(map_)
 
 
 def seconds(call: Callable[[], object], images: int) -> float:
-    """Of 1,000 images, from one call with these."""
-    begun = time.perf_counter()
+    """Return the seconds of 1,000 images, extrapolated from one call with ``images``."""
+    start = time.perf_counter()
     call()
-    return (time.perf_counter() - begun) * IMAGES / images
+    return (time.perf_counter() - start) * IMAGES / images
 
 
 def turn(model: nn.Module, x: Tensor, places: list[str]) -> dict[str, tuple[float, float]]:
-    """Ours and the loop's seconds, measured beside each other."""
+    """Return our seconds and each loop's, measured beside each other."""
     y = torch.zeros(OURS, dtype=torch.long)
     batches = [(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, OURS, BATCH)]
     maps = list(outputs(model, x[:BATCH], places).values())
@@ -98,7 +98,7 @@ def turn(model: nn.Module, x: Tensor, places: list[str]) -> dict[str, tuple[floa
 
 
 def run() -> list[dict[str, object]]:
-    """One row for each loop."""
+    """Return one row for each loop."""
     model = network()
     x, places = torch.rand(OURS, 3, 32, 32), [site.active for site in filter_sites(model)]
     turn(model, x, places)  # warms caches and threads

@@ -1,4 +1,4 @@
-"""HYDRA's 100 + 20 + 100 epochs on ResNet-18 at CIFAR-10's size, extrapolated: python -m benchmarks hydra_epochs
+"""Extrapolate HYDRA's 100 + 20 + 100 epochs on ResNet-18: python -m benchmarks hydra_epochs
 
 On a GPU three full epochs of each phase (45,000 random images of 32 x 32 pixels, crop and flip,
 TRADES-10, batch 256) through the stages' own modules and Lightning's Trainer, without validation,
@@ -41,7 +41,7 @@ RECIPE = Recipe(epochs=EPOCHS, learning_rate=1e-3, batch_size=BATCH)
 
 
 class Clock(pl.Callback):
-    """Seconds of each epoch, the device's work included."""
+    """Measures the seconds of each epoch, the device's work included."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -56,7 +56,7 @@ class Clock(pl.Callback):
 
 
 def module_of(phase: str, net: nn.Module) -> RobustTraining:
-    """What the stages train in this phase, at ratio 0.9."""
+    """Return what the stages train in this phase, at ratio 0.9."""
     scores = initial_scores(net, init="scaled", seed=0)
     if phase == "search":
         return MaskSearch(
@@ -70,12 +70,12 @@ def module_of(phase: str, net: nn.Module) -> RobustTraining:
             choose=partial(masks_of, scope="layer"),
             ratios=[0.9],
         )
-    seen = net if phase == "dense" else Subnet(net, masks_of(scores, 0.9, "layer"))
-    return RobustTraining(seen, OBJECTIVE, RECIPE, attack=None, seed=0)
+    trained = net if phase == "dense" else Subnet(net, masks_of(scores, 0.9, "layer"))
+    return RobustTraining(trained, OBJECTIVE, RECIPE, attack=None, seed=0)
 
 
 def epoch(phase: str) -> float:
-    """Median seconds of an epoch after the first."""
+    """Return the median seconds of an epoch after the first."""
     torch.manual_seed(0)
     module, clock, folder = module_of(phase, ResNet(**CIFAR)), Clock(), Path(tempfile.gettempdir())
     module.precision = "bf16"
@@ -97,7 +97,7 @@ def epoch(phase: str) -> float:
 
 
 def run() -> list[dict[str, Any]]:
-    """Measure; one row."""
+    """Return one row: the minutes of all phases."""
     scale = 45_000 / IMAGES
     taken = {phase: epoch(phase) * scale for phase in PHASES}
     minutes = sum(taken[phase] * epochs for phase, epochs in PHASES.items()) / 60
@@ -108,7 +108,10 @@ def run() -> list[dict[str, Any]]:
             "<= 30 min",
         )
     else:
-        against = f"needs a GPU; here {IMAGES // BATCH} steps a phase of batch {BATCH} on the processor, extrapolated"
+        against = (
+            f"needs a GPU; here {IMAGES // BATCH} steps a phase of batch {BATCH} "
+            "on the processor, extrapolated"
+        )
         bar = "<= 30 min on one H200"
     return [
         {

@@ -1,4 +1,4 @@
-"""A pruned ResNet-20 in int8 beside the dense float network, in one run: bytes, and milliseconds at batch 1 and 128.
+"""Compare a pruned ResNet-20 in int8 with the dense float network: bytes and milliseconds.
 
     python -m benchmarks int8
 
@@ -25,26 +25,26 @@ from advprune.surgery.apply import apply
 
 
 def milliseconds(call: Callable[[], object], *, seconds: float) -> float:
-    """The median of calls repeated for some seconds."""
+    """Return the median of calls repeated for some seconds."""
     call()
     taken, end = [], time.perf_counter() + seconds
     while len(taken) < 5 or time.perf_counter() < end:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         call()
-        taken.append(1e3 * (time.perf_counter() - begun))
+        taken.append(1e3 * (time.perf_counter() - start))
     return statistics.median(taken)
 
 
 def contestants(
     ratio: float, threads: int
 ) -> dict[str, tuple[Callable[[torch.Tensor], object], int]]:
-    """What runs, and the bytes of its file; the first is what the others are measured against."""
+    """Return each network's call and the bytes of its file; the first is the one compared with."""
     torch.manual_seed(0)
     pixels = {"image_size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     net = CifarResNet(num_classes=10, in_channels=3, depth=20, **pixels).eval()
     dense = written(quantize(net), quantized=False)
     dense_session = session(dense, threads=threads)
-    found: dict[str, tuple[Callable[[torch.Tensor], object], int]] = {
+    networks: dict[str, tuple[Callable[[torch.Tensor], object], int]] = {
         "dense float, torch": (torch.no_grad()(net), len(save(net.state_dict()))),
         "dense float, onnxruntime": (
             lambda batch: dense_session.run(None, {"x": batch.numpy()}),
@@ -57,12 +57,12 @@ def contestants(
         fake = quantize(pruned, ranges=ranges)
         calibrate(fake, [torch.rand(128, 3, 32, 32)])
         name = f"pruned int8 {ranges}, onnxruntime"
-        found[name] = torch.no_grad()(Int8(fake.eval())), len(written(fake))
-    return found
+        networks[name] = torch.no_grad()(Int8(fake.eval())), len(written(fake))
+    return networks
 
 
 def run(ratio: float = 0.9, threads: int = 1, seconds: float = 2.0) -> list[dict[str, Any]]:
-    """Measure; one row for each network beside the dense one in torch, with the keys what, against, bar, measured."""
+    """Return one row for each network, compared with the dense one in torch."""
     torch.set_num_threads(threads)
     x, measured = torch.rand(128, 3, 32, 32), {}
     for name, (call, size) in contestants(ratio, threads).items():
@@ -71,7 +71,8 @@ def run(ratio: float = 0.9, threads: int = 1, seconds: float = 2.0) -> list[dict
         ]
         measured[name] = (size, *times)
     first, *others = measured
-    against = f"{first}: {measured[first][0]} bytes, {measured[first][1]:.2f} and {measured[first][2]:.1f} ms"
+    size, single, batch = measured[first]
+    against = f"{first}: {size} bytes, {single:.2f} and {batch:.1f} ms"
     return [
         {
             "what": f"ResNet-20, {name}: bytes, time at batch 1, at batch 128",

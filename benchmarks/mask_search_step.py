@@ -1,4 +1,4 @@
-"""One HYDRA mask-search step on a CPU, as the authors' code does it and as ours: python -m benchmarks.mask_search_step.
+"""Time one HYDRA mask-search step, the authors' and ours: python -m benchmarks.mask_search_step
 
 Theirs is rendered from our reading notes of their code, not copied: every layer sorts |scores| in
 every forward, and a TRADES-10 step takes 24 forwards (the natural output anew in each attack step,
@@ -24,7 +24,7 @@ BATCH = 128
 
 
 class SortEachTime(torch.autograd.Function):
-    """Their mask: sort the whole layer, write ones over the tail; the gradient passes as through an identity."""
+    """Their mask: sort the whole layer, write ones over the tail; the gradient passes through."""
 
     @staticmethod
     def forward(ctx, scores: Tensor, keep: float) -> Tensor:
@@ -56,10 +56,10 @@ class AuthorsLinear(nn.Linear):
 
 
 def vgg16_bn(conv: type[nn.Conv2d], linear: type[nn.Linear], width: int) -> nn.Sequential:
-    """VGG-16-BN for 32x32 with the first stage ``width`` wide (the paper's is 64) and HYDRA's head; weights by seed.
+    """Return VGG-16-BN for 32x32 with HYDRA's head, its weights by seed.
 
-    Running statistics do not move (momentum 0), so that the extra logging forward does not change
-    the attack.
+    The first stage is ``width`` wide (64 in the paper). Running statistics do not move (momentum
+    0), so that the extra logging forward does not change the attack.
     """
     torch.manual_seed(0)
     layers: list[nn.Module] = []
@@ -93,7 +93,7 @@ def divergence(logits_adv: Tensor, probabilities: Tensor) -> Tensor:
 
 
 def authors_step(net: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Their step up to the gradients: 24 forwards."""
+    """Take their step up to the gradients: 24 forwards."""
     net.train()
     net(x)  # for logging
     net.eval()
@@ -110,7 +110,7 @@ def authors_step(net: nn.Module, x: Tensor, y: Tensor) -> None:
 
 
 def our_step(subnet: Subnet, x: Tensor, y: Tensor) -> None:
-    """Our step up to the gradients: masks once, 13 forwards."""
+    """Take our step up to the gradients: masks once, 13 forwards."""
     subnet.refresh()
     subnet.eval()
     with torch.no_grad():
@@ -134,7 +134,7 @@ def authors_masks(scores: Scores) -> Masks:
 
 
 def contestants(width: int) -> tuple[nn.Module, Subnet]:
-    """Both networks with equal weights and equal scaled scores; weights and biases frozen in both."""
+    """Return both networks with equal weights and scaled scores; weights and biases frozen."""
     theirs, ours = (
         vgg16_bn(AuthorsConv, AuthorsLinear, width),
         vgg16_bn(nn.Conv2d, nn.Linear, width),
@@ -162,7 +162,11 @@ def pairs(theirs: nn.Module, subnet: Subnet) -> Iterator[tuple[Tensor, Tensor]]:
 def compare(
     width: int, batch: int, repeats: int, dtype: torch.dtype
 ) -> tuple[float, float, float, float]:
-    """Medians of interleaved steps (theirs, ours), the median of their ratios, the largest relative difference."""
+    """Return the medians of steps taken in turns.
+
+    Returns:
+        Their seconds, ours, the median ratio, and the largest relative difference of gradients.
+    """
     theirs, subnet = (net.to(dtype) for net in contestants(width))
     x, y = torch.rand(batch, 3, 32, 32, dtype=dtype), torch.randint(0, 10, (batch,))
     times: list[list[float]] = []
@@ -182,11 +186,12 @@ def compare(
 
 
 def run() -> list[dict]:
-    """The step on VGG-16-BN at a quarter of its width (1 million weights) and at its own (15 million)."""
+    """Return rows of the step on VGG-16-BN at a quarter of its width and at its own."""
     *_, difference = compare(16, batch=16, repeats=1, dtype=torch.float64)
     rows = [
         {
-            "what": "gradients of the scores in double precision, largest difference over a layer's largest entry",
+            "what": "gradients of the scores in double precision, "
+            "largest difference over a layer's largest entry",
             "against": "the authors' step, rendered",
             "bar": "<= 1e-5",
             "measured": f"{difference:.1e}",
@@ -194,7 +199,8 @@ def run() -> list[dict]:
     ]
     for width, name, repeats in ((16, "VGG-16-BN of quarter width", 3), (64, "VGG-16-BN", 1)):
         theirs, ours, ratio, _ = compare(width, BATCH, repeats, torch.float32)
-        what = f"HYDRA search step, TRADES-10, {name}, batch {BATCH}, ratio 0.99, {torch.get_num_threads()} threads"
+        setting = f"batch {BATCH}, ratio 0.99, {torch.get_num_threads()} threads"
+        what = f"HYDRA search step, TRADES-10, {name}, {setting}"
         against = f"the authors' step, rendered: {theirs:.2f} s"
         rows.append(
             {

@@ -1,4 +1,4 @@
-"""Peak memory of a TRADES-10 training step of ResNet-18: python -m benchmarks peak_memory
+"""Compare the peak memory of a TRADES-10 step of ResNet-18: python -m benchmarks peak_memory
 
 The authors' step rendered literally and as a plain loop has it, and ours, each in a process of its
 own that takes two steps. On a processor the most memory the process ever had, less what it had with
@@ -20,13 +20,13 @@ STEPS = 2
 
 
 def resident(name: str) -> int:
-    """VmRSS or VmHWM of this process, in bytes."""
+    """Return VmRSS or VmHWM of this process, in bytes."""
     with open("/proc/self/status") as status:  # noqa: PTH123
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
 
 
 def measure(way: str) -> int:
-    """Bytes at the peak of two steps; ``way`` is theirs, fp32 or bf16."""
+    """Return the bytes at the peak of two steps; ``way`` is theirs, fp32 or bf16."""
     from advprune.runtime import malloc
     from advprune.stages.memory_layout import optimized_layout
     from benchmarks.training_step import ours, resnet18, theirs
@@ -48,21 +48,21 @@ def measure(way: str) -> int:
 
 
 def run() -> list[dict[str, Any]]:
-    """Measure; one row for each way of ours."""
-    found = {}
+    """Return one row for each way of ours."""
+    mebibytes = {}
     for way in ("theirs", "fp32", "bf16"):
         code = f"from benchmarks.peak_memory import measure; print(measure({way!r}))"
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
-        found[way] = int(done.stdout) / 2**20
+        mebibytes[way] = int(done.stdout) / 2**20
     where = torch.cuda.get_device_name() if ON_GPU else "processor"
     return [
         {
             "what": f"peak memory, TRADES-10 step, ResNet-18, batch {BATCH}, {way}, {where}",
-            "against": f"the authors' loop, rendered: {found['theirs']:.0f} MiB",
+            "against": f"the authors' loop, rendered: {mebibytes['theirs']:.0f} MiB",
             "bar": "<= 1.0x",
-            "measured": f"{found[way] / found['theirs']:.2f}x ({found[way]:.0f} MiB)",
+            "measured": f"{mebibytes[way] / mebibytes['theirs']:.2f}x ({mebibytes[way]:.0f} MiB)",
         }
         for way in ("fp32", "bf16")
     ]

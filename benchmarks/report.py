@@ -1,4 +1,4 @@
-"""Seconds and memory of the report over 1,000 runs with 10 million per-image rows: python -m benchmarks report
+"""Time the report over 1,000 runs with 10 million rows of images: python -m benchmarks report
 
 The store is synthetic and written by the code of the store: real options composed by Hydra, real
 keys, real records. What is drawn at random is which images each network has right, and which
@@ -43,7 +43,7 @@ SHAPES = {
 
 
 def options_of(*words: str) -> dict[str, Any]:
-    """The resolved options of ``prune.py`` with these words."""
+    """Return the resolved options of ``prune.py`` with these words."""
     schema.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -51,7 +51,7 @@ def options_of(*words: str) -> dict[str, Any]:
 
 
 class Synthetic:
-    """A store to write finished stages into, as if they had been made."""
+    """A store to write finished stages into, as if jobs had made them."""
 
     def __init__(self, root: Path, shapes: dict[str, tuple[int, ...]] = SHAPES) -> None:
         self.store, self.shapes, self.facts = (
@@ -68,7 +68,7 @@ class Synthetic:
         dense: Sequence[bool],
         draw: int = 0,
     ) -> Plan:
-        """Dense, pruned and fine-tuned networks and both evaluations, with these verdicts on the images."""
+        """Finish the networks and both evaluations of a job, with these outcomes on the images."""
         plan = plan_pruned(options)
         pruned, dense_stage = plan.final.parent, plan.dense
         assert pruned is not None
@@ -80,24 +80,24 @@ class Synthetic:
         kept = {
             n: torch.from_numpy(random.random(s) > options["ratio"]) for n, s in self.shapes.items()
         }
-        counted = mask_values.sparsity(kept)
-        told = {
-            "sparsity": counted.overall,
-            "zeros": counted.overall,
-            "layers": counted.layers,
+        measured = mask_values.sparsity(kept)
+        result = {
+            "sparsity": measured.overall,
+            "zeros": measured.overall,
+            "layers": measured.layers,
             "ratio": options["ratio"],
-            "compression": 1 / (1 - counted.overall),
+            "compression": 1 / (1 - measured.overall),
         }
-        if self.finish(pruned, told):
+        if self.finish(pruned, result):
             save_masks(kept, self.store.folder(pruned) / "masks.safetensors")
             write_manifest(self.store.folder(pruned))
-        self.finish(plan.final, told | {"kept": "best"})
+        self.finish(plan.final, result | {"kept": "best"})
         self.evaluate(plan.evaluated_dense, dense)
         self.evaluate(plan.evaluated, robust)
         return plan
 
     def evaluate(self, stage: Stage, robust: Sequence[bool]) -> None:
-        """Records of an attack: clean is right wherever robust is, and on a tenth of the rest."""
+        """Finish an evaluation: clean is right wherever robust is, and on a tenth of the rest."""
         right = np.asarray(robust, dtype=bool)
         clean = right | (np.arange(len(right)) % 10 == 0)
         columns = {
@@ -111,18 +111,18 @@ class Synthetic:
         }
         lists = {name: column.tolist() for name, column in columns.items()}
         threat = {"norm": "linf", "eps": 8 / 255}
-        told = evaluation_summary.summary(lists) | {
+        result = evaluation_summary.summary(lists) | {
             "of": len(right),
             "threat": threat,
             "perturbation": None,
             "doubts": [],
         }
-        if self.finish(stage, told):
+        if self.finish(stage, result):
             evaluated._write_records(self.store.folder(stage) / "records.parquet", lists)
             write_manifest(self.store.folder(stage))
 
     def finish(self, stage: Stage, result: dict[str, Any]) -> bool:
-        """Write config, result and mark; whether it was not there yet."""
+        """Write config, result and mark, and return whether the stage was not there yet."""
         if self.store.done(stage):
             return False
         folder = self.store.folder(stage)
@@ -141,8 +141,8 @@ class Synthetic:
 
 
 def synthesise(root: Path) -> int:
-    """1,000 pruned runs and their 50 dense parents' evaluations; returns how many rows were recorded."""
-    made, random = Synthetic(root), np.random.default_rng(0)
+    """Write 1,000 pruned runs and their parents' evaluations, and return the number of records."""
+    store, random = Synthetic(root), np.random.default_rng(0)
     for number, (model, attack, pruner) in enumerate(
         (m, a, p) for m in MODELS for a in ATTACKS for p in PRUNERS
     ):
@@ -158,14 +158,14 @@ def synthesise(root: Path) -> int:
                     + 0.01 * random.standard_normal()
                 )
                 right, dense = random.random(IMAGES) < share, random.random(IMAGES) < 0.5
-                made.job(
+                store.job(
                     options | {"ratio": ratio, "seed": seed}, robust=right, dense=dense, draw=number
                 )  # type: ignore[arg-type]
     return IMAGES * len(list((root / "evaluated").iterdir()))
 
 
 def run() -> list[dict[str, Any]]:
-    """The report from nothing, in a process of its own, as a user would call it."""
+    """Time the report from nothing, in a process of its own, as a user would call it."""
     from benchmarks.commands import measure
 
     with tempfile.TemporaryDirectory() as folder:

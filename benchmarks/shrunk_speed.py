@@ -1,4 +1,4 @@
-"""ResNet-56 without half of its MACs beside the dense one on a CPU.
+"""Compare ResNet-56 without half of its MACs with the dense one on a CPU.
 
 OMP_NUM_THREADS=2 python -m benchmarks shrunk_speed
 Filters (of every layer alike, and kept to multiples of 8) and blocks; measured in turns, medians.
@@ -26,7 +26,7 @@ RATIO = 0.5
 
 
 def networks() -> tuple[dict[str, nn.Module], dict[str, float]]:
-    """The dense network and smaller ones, and the share of its MACs that each has."""
+    """Return the dense network and smaller ones, and the share of its MACs that each has."""
     torch.manual_seed(0)
     net = CifarResNet(depth=56, **CIFAR).eval()
     whole = dense(net, filter_sites(net), block_sites(net), SHAPE)
@@ -62,7 +62,7 @@ def networks() -> tuple[dict[str, nn.Module], dict[str, float]]:
 
 
 def run(repeats: int = 15) -> list[dict[str, Any]]:
-    """Measure; one row for each smaller network and batch size, with the keys what, against, bar, measured."""
+    """Return one row for each smaller network and batch size."""
     models, left = networks()
     rows = []
     for batch in (1, 128):

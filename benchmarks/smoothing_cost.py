@@ -1,4 +1,4 @@
-"""Certified smoothing against as many plain forwards. Run: python -m benchmarks.smoothing_cost [device]
+"""Compare certified smoothing with as many plain forwards: python -m benchmarks.smoothing_cost
 
 Plain forwards: the same network, the same number of images, the same batches, on images that are
 there already. What certification adds is the noise, made on the device from each image's own seed,
@@ -23,7 +23,7 @@ from benchmarks._turns import CIFAR, DEVICE, in_turns
 
 
 def ratio(net: nn.Module, device: str, samples: int, forward_size: int, rounds: int) -> float:
-    """Median time of certifying two images over that of their samples' plain forwards."""
+    """Return the median time of certifying two images over that of as many plain forwards."""
     net = net.to(device).eval()
     x, y = torch.rand(2, 3, 32, 32, device=device), torch.zeros(2, dtype=torch.long, device=device)
     places, batch = torch.arange(2), torch.rand(forward_size, 3, 32, 32, device=device)
@@ -52,7 +52,7 @@ def ratio(net: nn.Module, device: str, samples: int, forward_size: int, rounds: 
 
 
 def run(rounds: int = 3, device: str | None = None) -> list[dict[str, Any]]:
-    """Measure; one row per network, with the keys what, against, bar, measured (times the cost)."""
+    """Return one row for each network: times the cost of plain forwards."""
     torch.set_num_threads(1)
     malloc.keep()  # as every command does
     device = device or DEVICE

@@ -1,6 +1,7 @@
-"""What the store adds to a stage: key, lock, sign of life, checks, marks, journal. python -m benchmarks store_overhead
+"""Measure what the store adds to a stage: python -m benchmarks store_overhead
 
-Stages of the sizes of real networks are found or made by the store as always; only the work inside
+That is key, lock, sign of life, checks, marks and journal. Stages of the sizes of real networks are
+found or made by the store as always; only the work inside
 of them is replaced by reading the parent's weights and writing one's own, which a stage does anyway
 and which is taken off.
 """
@@ -33,18 +34,18 @@ SECONDS = 10.0
 
 
 def measure(parameters: int) -> dict[str, float]:
-    """Seconds that the store itself takes for each kind of stage of a network, the imports of its own left out."""
+    """Return the store's own seconds for each kind of stage, its imports left out."""
     weights, masks = {"w": torch.ones(parameters)}, {"w": torch.ones(parameters, dtype=torch.bool)}
     inside: dict[str, float] = {}
     spent: dict[str, float] = {}
 
     def make(stage: Stage, folder: Path, parent: Path | None, where: Any) -> dict[str, Any]:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         if parent is not None:
             load_weights(parent / "model.safetensors")
         for name in FILES[stage.kind]:
             save_weights(folder / f"{name}.safetensors", masks if name == "masks" else weights)
-        inside[stage.kind] = time.perf_counter() - begun
+        inside[stage.kind] = time.perf_counter() - start
         return {}
 
     makers = {module: module.make for module in (dense, pruned, finetuned, evaluated)}
@@ -58,9 +59,9 @@ def measure(parameters: int) -> dict[str, float]:
                     Stage(kind, {"seed": 0, "dataset": {}}, stages[-1] if stages else None)
                 )
                 plan = Plan(stages[0], stages[-1], stages[-1], stages[-1])
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 ensure_stages(plan, Store(folder), RunContext({}, Logger(), Path(folder)))
-                spent[kind] = time.perf_counter() - begun - inside[kind]
+                spent[kind] = time.perf_counter() - start - inside[kind]
     finally:
         for module, original in makers.items():
             module.make = original  # type: ignore[assignment]
@@ -68,7 +69,7 @@ def measure(parameters: int) -> dict[str, float]:
 
 
 def run() -> list[dict[str, Any]]:
-    """The best of three for each network: what is measured is work and not the waiting of a shared machine."""
+    """Return the best of three for each network: work, and not the waiting of a shared machine."""
     measure(1000)  # imports
     rows = []
     for name, parameters in NETWORKS.items():

@@ -1,4 +1,4 @@
-"""One TRADES-10 training step: HYDRA's code, rendered literally, against ours. Run: python -m benchmarks.trades_step
+"""Compare one TRADES-10 training step with HYDRA's: python -m benchmarks.trades_step
 
 The literal step is that of the authors' trainer for adversarial training: a train-mode forward to
 log the accuracy, ten attack steps of two eval-mode forwards each (the natural prediction is
@@ -54,7 +54,7 @@ class SortingConv(nn.Conv2d):
 
 
 def literal(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """The authors' step, up to the gradients of the weights."""
+    """Take the authors' step, up to the gradients of the weights."""
     model.train()
     logged = model(x)  # its graph stays alive until the step is over
     (logged.argmax(1) == y).float().mean().item()
@@ -78,13 +78,13 @@ def literal(model: nn.Module, x: Tensor, y: Tensor) -> None:
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Our step without masks, up to the gradients of the weights."""
+    """Take our step without masks, up to the gradients of the weights."""
     model.zero_grad()
     OURS(model, x, y).backward()
 
 
 def ours_masked(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """Our step with the mask found once: weights masked before, gradients after."""
+    """Take our step with the mask found once: weights masked before, gradients after."""
     weights = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d)]
     masks = [sorted_mask(weight.detach().abs()) for weight in weights]
     for weight, mask in zip(weights, masks, strict=True):
@@ -96,7 +96,7 @@ def ours_masked(model: nn.Module, x: Tensor, y: Tensor) -> None:
 
 
 def network(conv: type[nn.Conv2d], width: int = 64) -> nn.Sequential:
-    """Three convolutions with BatchNorm on 32x32 colour images; the same weights whatever ``conv`` is."""
+    """Return three convolutions with BatchNorm; the weights do not depend on ``conv``."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for fan_in, fan_out, stride in (
@@ -113,7 +113,7 @@ def network(conv: type[nn.Conv2d], width: int = 64) -> nn.Sequential:
 
 
 def images(count: int) -> tuple[Tensor, Tensor]:
-    """Pixels off 0 and 1, where the literal start leaves [0, 1] for a step and ours does not."""
+    """Return pixels off 0 and 1, where the literal start leaves [0, 1] for a step, unlike ours."""
     return 0.1 + 0.8 * torch.rand(count, 3, 32, 32), torch.randint(10, (count,))
 
 
@@ -121,7 +121,7 @@ Step = Callable[[nn.Module, Tensor, Tensor], None]
 
 
 def ratio(theirs: tuple[nn.Module, Step], mine: tuple[nn.Module, Step], rounds: int) -> float:
-    """Median time of one over median time of the other, taken in turns."""
+    """Return the median time of one over the median time of the other, taken in turns."""
     x, y = images(16)
     calls = {
         name: partial(step, model, x, y)
@@ -132,7 +132,7 @@ def ratio(theirs: tuple[nn.Module, Step], mine: tuple[nn.Module, Step], rounds: 
 
 
 def gradient_gap(conv: type[nn.Conv2d], step: Step) -> float:
-    """Largest difference of a weight's gradient between the two steps, over the largest gradient; in float64."""
+    """Return the largest difference of both steps' gradients over the largest of them (float64)."""
     theirs, mine = network(conv, width=8).double(), network(nn.Conv2d, width=8).double()
     x, y = images(4)
     for model, run_step in ((theirs, literal), (mine, step)):
@@ -147,7 +147,7 @@ def gradient_gap(conv: type[nn.Conv2d], step: Step) -> float:
 
 
 def run(rounds: int = 7) -> list[dict[str, Any]]:
-    """Measure; one row per claim, with the keys what, against, bar, measured (times faster, or a relative gap)."""
+    """Return one row for each claim: times faster, or a relative gap."""
     torch.set_num_threads(2)
     masked = ratio((network(SortingConv), literal), (network(nn.Conv2d), ours_masked), rounds)
     plain = ratio((network(nn.Conv2d), literal), (network(nn.Conv2d), ours), rounds)
@@ -173,5 +173,6 @@ def run(rounds: int = 7) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     for row in run():
         print(
-            f"{row['what']:32} {row['measured']:10.3g}   bar {row['bar']}   against {row['against']}"
+            f"{row['what']:32} {row['measured']:10.3g}   bar {row['bar']}   "
+            f"against {row['against']}"
         )

@@ -1,4 +1,4 @@
-"""A whole TRADES-10 training step of ResNet-18, and HYDRA's mask search step: python -m benchmarks training_step
+"""Time a training step of ResNet-18 and HYDRA's mask search: python -m benchmarks training_step
 
 Ours against the authors' step rendered literally (``trades_step.py``, ``mask_search_step.py``),
 optimizer included, their network as torch makes it: fp32 and contiguous, TF32 where the device has
@@ -51,7 +51,7 @@ def optimizer(net: nn.Module, *, ours: bool) -> torch.optim.Optimizer:
 
 
 def theirs(net: nn.Module, x: Tensor, y: Tensor) -> Step:
-    """The authors' step."""
+    """Return the authors' step."""
     steps = optimizer(net, ours=False)
 
     def call() -> None:
@@ -62,7 +62,7 @@ def theirs(net: nn.Module, x: Tensor, y: Tensor) -> Step:
 
 
 def ours(net: nn.Module, x: Tensor, y: Tensor, precision: Any) -> Step:
-    """Our step: masks once if there are any, the objective on what the loop calls, the optimizer."""
+    """Return our step: masks once if there are any, the objective, the optimizer."""
     steps = optimizer(net, ours=True)
 
     def call() -> None:
@@ -78,19 +78,19 @@ def ours(net: nn.Module, x: Tensor, y: Tensor, precision: Any) -> Step:
 
 
 def resnet18() -> nn.Module:
-    """With the same weights each time."""
+    """Return a ResNet-18 with the same weights each time."""
     torch.manual_seed(0)
     return ResNet(**CIFAR).to(DEVICE)
 
 
 def searched(net: nn.Module) -> Subnet:
-    """Our mask search on a network."""
+    """Return our mask search on a network."""
     scores = initial_scores(net, init="scaled", seed=0)
     return Subnet(net, scores=scores, choose=authors_masks, through=straight_through).to(DEVICE)
 
 
 def sorting(net: nn.Module) -> nn.Module:
-    """The authors' mask search: every layer finds its mask anew in each forward; weights are frozen."""
+    """Return the authors' mask search: each forward finds each layer's mask anew."""
     scores = initial_scores(net, init="scaled", seed=0)
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.dim() == 1)  # BatchNorm learns
@@ -102,7 +102,7 @@ def sorting(net: nn.Module) -> nn.Module:
 
 
 def matrix_rate() -> float:
-    """Floating-point operations a second in products of large square bf16 matrices, the best of several."""
+    """Return the operations a second in products of large square bf16 matrices, at best."""
     side = 8192 if DEVICE == "cuda" else 2048
     a = torch.rand(side, side, device=DEVICE, dtype=torch.bfloat16)
 
@@ -113,7 +113,7 @@ def matrix_rate() -> float:
 
 
 def operations(x: Tensor) -> float:
-    """Floating-point operations of our step's products and convolutions: of a prediction, 10 attack steps, 2 losses."""
+    """Return the operations of our step: a prediction, ten attack steps and two losses."""
     net, one = resnet18(), x[:1].clone()
 
     def count(call: Callable[[], Any]) -> int:
@@ -128,7 +128,7 @@ def operations(x: Tensor) -> float:
 
 
 def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[dict[str, Any]]:
-    """Rows for one kind of step: default and bf16, against the authors'."""
+    """Return rows for one kind of step: default and bf16, against the authors'."""
     x = torch.rand(BATCH, 3, 32, 32, device=DEVICE)
     y = torch.randint(10, (BATCH,), device=DEVICE)
     nets = {"by default": make_ours(), "in bf16": make_ours()}
@@ -149,33 +149,33 @@ def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[di
     rows = []
     for name in calls:
         faster = taken["theirs"] / taken[name]
-        told = f"{faster:.2f}x ({taken['theirs']:.3g} s to {taken[name]:.3g} s)"
+        measured = f"{faster:.2f}x ({taken['theirs']:.3g} s to {taken[name]:.3g} s)"
         against = "the authors' loop, rendered"
         rows.append(
             {
                 "what": f"{what}, {name}",
                 "against": against,
                 "bar": bar if name == "in bf16" else "none",
-                "measured": told,
+                "measured": measured,
             }
         )
     count = operations(x)
     share = count / rate / taken["in bf16"]
     against = f"{rate / 1e12:.3g} TFLOP/s in bf16 products, measured"
-    told = f"{100 * share:.1f} % of it"
+    measured = f"{100 * share:.1f} % of it"
     return [
         *rows,
         {
             "what": f"{what}, in bf16: {count / 1e12:.2f} TFLOP",
             "against": against,
             "bar": "reported",
-            "measured": told,
+            "measured": measured,
         },
     ]
 
 
 def run() -> list[dict[str, Any]]:
-    """Measure; rows with the keys what, against, bar, measured."""
+    """Return the rows of both kinds of step."""
     malloc.keep()
     rate = matrix_rate()
     return [

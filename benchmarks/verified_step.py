@@ -1,4 +1,4 @@
-"""What verified training costs. Run: python -m benchmarks.verified_step [device]
+"""Measure what verified training costs: python -m benchmarks.verified_step [device]
 
 A step is forward and backward to the weights' gradients, without the optimizer's, the same for all;
 the natural one is cross-entropy on the same network and images. On a processor it is timed by its
@@ -40,7 +40,7 @@ def ratio(calls: tuple[Callable[[], Any], Callable[[], Any]], rounds: int) -> fl
 
 
 def step(net: nn.Module, goal: Goal, x: Tensor, y: Tensor, progress: float) -> Callable[[], None]:
-    """A training step up to the gradients."""
+    """Return a training step up to the gradients."""
 
     def call() -> None:
         net.zero_grad()
@@ -50,7 +50,7 @@ def step(net: nn.Module, goal: Goal, x: Tensor, y: Tensor, progress: float) -> C
 
 
 def run(rounds: int = 9, device: str | None = None) -> list[dict[str, Any]]:
-    """Measure; one row per claim, with the keys what, against, bar, measured (times the cost)."""
+    """Return one row for each claim: times the cost of a natural step."""
     torch.set_num_threads(1)
     malloc.keep()  # as every command does
     device = device or DEVICE
@@ -99,5 +99,6 @@ def run(rounds: int = 9, device: str | None = None) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     for row in run(device=sys.argv[1] if len(sys.argv) > 1 else None):
         print(
-            f"{row['what']:64} {row['measured']:8.2f}   bar {row['bar']:16} against {row['against']}"
+            f"{row['what']:64} {row['measured']:8.2f}   bar {row['bar']:16} "
+            f"against {row['against']}"
         )

@@ -1,4 +1,4 @@
-"""Build the report of a store: read its runs, compare them, draw plots, write files and one page."""
+"""Build a store's report: read its runs, compare them, draw plots, write files and a page."""
 
 from collections.abc import Iterable
 from pathlib import Path

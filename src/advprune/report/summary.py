@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass
 class ReportSummary:
-    """What was written as a report.
+    """Counts, and what a reader must know.
 
     Attributes:
         folder: where the report lies.

@@ -27,7 +27,7 @@ def write_report(
     plots: list[Plot],
     store: Path,
 ) -> None:
-    """Write all files into ``summary.folder``, and delete the plots that only an earlier report had.
+    """Write all files into ``summary.folder``, and delete plots that only an earlier report had.
 
     Args:
         summary: what the report holds.

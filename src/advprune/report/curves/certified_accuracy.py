@@ -52,7 +52,7 @@ class Line:
         )
 
     def mean_radius(self) -> float:
-        """Return the average certified radius, mean over seeds; an uncertified image counts 0."""
+        """Return the mean certified radius over images and seeds; uncertified ones count 0."""
         return mean(mean(max(r, 0.0) for r in radii) for radii in self.radii.values())
 
 

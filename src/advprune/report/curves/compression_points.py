@@ -1,4 +1,4 @@
-"""Compare networks at equal clean accuracy on their dense parent's adversarial examples, as GAP does."""
+"""Compare networks at equal clean accuracy on their dense parent's adversarial examples."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -92,7 +92,7 @@ def _points(rival: dict[float, dict[int, Point]], seed: int) -> list[Point]:
 
 
 def _difference(point: Point, rival: list[Point]) -> tuple[float, list[float]] | None:
-    """Return how much better ``point`` is on the parent's examples, with interval; None if unknown."""
+    """Return how much better ``point`` is on the parent's examples, and the interval, if known."""
     x = point["clean_acc"]
     theirs = [
         interpolated([(at["clean_acc"], at[f"target_acc{end}"]) for at in rival], x)

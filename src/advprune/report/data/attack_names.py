@@ -77,7 +77,7 @@ def _changes(
 
 
 def _resolved_default(default: Any, context: dict[str, Any]) -> Any:
-    """Return a default with its ``${...}`` resolved from this run's options, where that is possible."""
+    """Return a default with its ``${...}`` resolved from this run's options, where possible."""
     if not isinstance(default, str) or not default.startswith("${"):
         return default
     if default.startswith("${oc.select:"):

@@ -13,7 +13,7 @@ OVERSTATES = "PGD and its like overstate robustness: publish numbers made with a
 
 
 def doubts_of(row: Row) -> list[str]:
-    """List the evaluation's own doubts and those that hold for such numbers in general, each once."""
+    """List the evaluation's own doubts and those that hold for such numbers in general."""
     doubts = list(row.get("doubts") or [])
     if strength(row) == "upper bound":
         doubts.append(OVERSTATES)
@@ -29,9 +29,9 @@ def strength(row: Row) -> str:
     """Return how far a row's accuracy can be relied on.
 
     Returns:
-        ``proof``: certified, no perturbation in the ball does worse. ``AutoAttack``: all four parts
-        of its standard version ran. ``upper bound``: any other search of the ball. Empty where there
-        is no ball to search, or where another network's examples are evaluated.
+        ``proof``: certified, no perturbation in the ball does worse. ``AutoAttack``: all four
+        parts of its standard version ran. ``upper bound``: any other search of the ball. Empty
+        where no ball is searched, or where another network's examples are evaluated.
     """
     if row.get("certified_acc") is not None:
         return "proof"

@@ -35,8 +35,8 @@ def _score_interval(right: int, images: int) -> tuple[float, float]:
 def over_images(right: int, images: int) -> Interval:
     """Return the interval of the share of images that one network has right.
 
-    Wilson's with continuity correction (scipy). With one seed nothing else is known: the interval is
-    about this network, and not about its recipe.
+    Wilson's with continuity correction (scipy). With one seed nothing else is known: the interval
+    is about this network, and not about its recipe.
     """
     return list(_score_interval(right, images))
 

@@ -23,7 +23,7 @@ def read_table(path: Path, problems: list[str]) -> list[Row] | None:
 
 
 def measured_sizes(tables: list[list[Row]]) -> dict[str, dict[str, Any]]:
-    """Return what ``sizes=true`` measured, by the key of the network's stage; the last one counts."""
+    """Return what ``sizes=true`` measured, by the key of the network's stage; the last counts."""
     sizes: dict[str, dict[str, Any]] = {}
     for row in (row for rows in tables for row in rows if "sizes" in row):
         for kind, folder in row["files"].items():

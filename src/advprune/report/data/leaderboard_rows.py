@@ -40,8 +40,8 @@ def entries(
         sizes: what ``sizes=true`` measured of a network, by the key of its stage.
 
     Returns:
-        A row each; ``runs`` is {seed: key of the evaluation}, ``options`` what distinguishes it from
-        rows of the same name, ``costs`` the means over seeds of MACs and seconds, where known.
+        A row each; ``runs`` is {seed: key of the evaluation}, ``options`` what distinguishes it
+        from rows of the same name, ``costs`` the means over seeds of MACs and seconds, where known.
     """
     parents = {
         _evaluation_of_parent(run): run.evaluated.result for run in runs if len(run.line) == 2

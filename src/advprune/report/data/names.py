@@ -30,7 +30,7 @@ def group_options(run: Run, group: str) -> Any:
 
 
 def names_from_tables(runs: Iterable[Run], tables: Iterable[list[dict[str, Any]]]) -> Names:
-    """Return what commands called these options, from their jobs' tables; the shortest name wins."""
+    """Return what commands called these options, by their jobs' tables; the shortest wins."""
     rows = {row["files"]["evaluated"].rpartition("/")[2]: row for table in tables for row in table}
     names: Names = {}
     for run in runs:
@@ -88,8 +88,8 @@ def built_name(options: Any) -> str:
 def _targets(options: Any) -> list[str]:
     if not isinstance(options, dict):
         return []
-    own = [str(options["_target_"]).rpartition(".")[2]] if "_target_" in options else []
-    return own + [name for value in options.values() for name in _targets(value)]
+    outer = [str(options["_target_"]).rpartition(".")[2]] if "_target_" in options else []
+    return outer + [name for value in options.values() for name in _targets(value)]
 
 
 def _canonical_text(options: Any) -> str:
@@ -97,7 +97,7 @@ def _canonical_text(options: Any) -> str:
 
 
 def distinguishing_options(lines: list[tuple[StoredStage, ...]]) -> list[str]:
-    """Return for each line of stages ``stage.option=value`` of the options that differ among them."""
+    """Return, for each line of stages, ``stage.option=value`` of the options that differ."""
     flat = [
         {f"{s.kind}.{name}": value for s in line for name, value in _flat(s.identity)}
         for line in lines

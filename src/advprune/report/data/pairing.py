@@ -1,4 +1,4 @@
-"""Decide which runs may be compared: those that differ in their pruner alone, or their objective alone.
+"""Decide which runs may be compared: those that differ in their pruner or their objective alone.
 
 Data, recipe, training budget, ratio, attack and seed are the same. What differs in two things is
 not compared.

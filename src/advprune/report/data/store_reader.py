@@ -79,7 +79,7 @@ class Reader:
         return Run(line, source)
 
     def _line(self, kind: str, key: str) -> tuple[StoredStage, ...] | None:
-        """Return the stages from dense to this one; None, and a problem, if one of them is missing."""
+        """Return the stages from dense to this one; None, and a problem, if one is missing."""
         line: list[StoredStage] = []
         while True:
             stage = self._stage(kind, key)

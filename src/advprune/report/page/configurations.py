@@ -1,4 +1,4 @@
-"""Pack the configuration of every stage into the page, which shows it where a reader opens a run."""
+"""Pack every stage's configuration into the page, which shows it where a reader opens a run."""
 
 import base64
 import gzip

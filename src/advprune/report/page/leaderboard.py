@@ -1,4 +1,4 @@
-"""Define the leaderboard's columns: what each shows of a row, and in which leaderboards it is shown."""
+"""Define the leaderboard's columns: what each shows of a row, and which rows need it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Field:
     interval: bool = False
 
     def parts(self, row: Row) -> tuple[str, str]:
-        """Return the cell's text, and its interval for a smaller line; empty where there is nothing."""
+        """Return the cell's text, and its interval for a smaller line; empty without a value."""
         value = self.value(row)
         if value is None or value == "":
             return "", ""
@@ -124,7 +124,7 @@ OMITTED_IF_EQUAL = (
 
 
 def shown_fields(rows: list[Row]) -> tuple[list[Field], str]:
-    """Return the columns that these rows fill and differ in, and in words what they have in common."""
+    """Return the columns that these rows fill and differ in, and what they have in common."""
     filled = [field for field in FIELDS if any(field.cell(row) for row in rows)]
     same = [
         f

@@ -15,7 +15,7 @@ MISSING = 'the plots need a package that is not installed: pip install "advprune
 
 
 def draw(data: PlotData) -> tuple[list[Plot], list[str]]:
-    """Return every plot that has something to show, and a sentence for each kind that is cut or empty."""
+    """Return every plot that has something to show, and notes on kinds that are cut or empty."""
     try:
         import matplotlib  # noqa: F401
     except ModuleNotFoundError:

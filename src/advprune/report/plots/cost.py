@@ -1,4 +1,4 @@
-"""Plot what a network costs against its accuracy: MACs, and milliseconds where measured (sizes=true)."""
+"""Plot what a network costs against its accuracy: MACs, and milliseconds if sizes=true."""
 
 from collections.abc import Iterator
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PlotData:
-    """What the plots are drawn from.
+    """Everything that the plots are drawn from.
 
     Attributes:
         rows: of the leaderboard, pooled over seeds.

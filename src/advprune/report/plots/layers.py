@@ -1,4 +1,4 @@
-"""Plot per-layer sparsity: bars for each pruner at one ratio, counted from masks or tensor sizes."""
+"""Plot per-layer sparsity: bars for each pruner at one ratio, from masks or tensor sizes."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -51,7 +51,7 @@ def layer_sparsity(run: Run) -> dict[str, float]:
 
 @cache
 def _tensor_sizes(path: Path) -> dict[str, int]:
-    """Return the number of elements of each tensor of two or more dimensions, in the file's order."""
+    """Return the number of elements of each tensor of two or more dimensions, in file order."""
     from math import prod
 
     from safetensors import SafetensorError, safe_open

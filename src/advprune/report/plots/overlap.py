@@ -50,7 +50,10 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _plot(rows: list[Row], data: PlotData) -> Plot:
-    """Draw the matrix. Only masks of one dense parent and seed are compared: others have other weights."""
+    """Draw the matrix.
+
+    Only masks of one dense parent and seed are compared: another parent has other weights.
+    """
     shares: dict[tuple[str, str], list[float]] = defaultdict(list)
     names = sorted(method(row) for row in rows)
     for seed in sorted({seed for row in rows for seed in row["runs"]}):

@@ -1,4 +1,4 @@
-"""Plot the security curve: robust accuracy against eps, of a network or of a method trained at each eps."""
+"""Plot the security curve: robust accuracy against eps, of a network or a method."""
 
 import json
 from collections.abc import Iterator

@@ -27,7 +27,7 @@ LINES = ("-", "--", ":")
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing.
+    """One drawing.
 
     Attributes:
         name: of its file, without the suffix.
@@ -74,7 +74,7 @@ def _attribute(text: str) -> str:
 
 
 class Looks:
-    """Gives each name a colour, a marker and a line, in the order of first use; the same in all plots."""
+    """Gives each name one colour, marker and line in all plots, in the order of first use."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._order: dict[str, int] = {}

@@ -43,7 +43,7 @@ def _plot(rows: list[Row]) -> Plot:
                 sources,
             )
             axis.set(title=title, xlabel="examples of")
-        axes[0].set_ylabel("judged")
+        axes[0].set_ylabel("evaluated")
         title = f"{setting_text(rows[0] | {'model': None})}, eps {rows[0]['eps']:g}"
         return finish(
             figure,

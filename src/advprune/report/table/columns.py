@@ -1,4 +1,4 @@
-"""Define the columns of the job table: what each shows of a row, and in which tables it is shown."""
+"""Define the job table's columns: what each shows of a row, and which rows need it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Column:
 
 
 def accuracy(row: Row, name: str) -> str:
-    """Return a share in percent and, on the next line, its interval; a dash if it was not measured."""
+    """Return a share in percent and, on the next line, its interval; a dash if not measured."""
     if row.get(name) is None:
         return "–"
     low, high = row[f"{name}_interval"]
@@ -88,7 +88,7 @@ def _requested_ratio(record: dict[str, Any]) -> str:
 
 
 def _sparsity(row: Row) -> str:
-    """Return the share of zeros; of a smaller network, which share of parameters and MACs is left."""
+    """Return the share of zeros; of a smaller network, what is left of parameters and MACs."""
     if "macs" in row:
         return (
             ", ".join(
@@ -125,8 +125,8 @@ def _images(row: Row) -> str:
 def _share(name: str, heading: str, *, dense: bool = False) -> Column:
     """Return the column of an accuracy, shown if any row has it.
 
-    The dense parent's are shown only where jobs prune and attack it themselves. On another network's
-    examples, being right on the image and on its example is not shown as robust accuracy.
+    The dense parent's are shown only where jobs prune and attack it themselves. On another
+    network's examples, being right on the image and on its example is not robust accuracy.
     """
 
     def shown(rows: list[Row]) -> bool:

@@ -63,18 +63,23 @@ def _sizes(row: dict[str, Any]) -> str:
 
     def speed(of: dict[str, Any], batch: int) -> str:
         seconds, faster = of[f"seconds_{batch}"], dense[f"seconds_{batch}"] / of[f"seconds_{batch}"]
-        return f"batch {batch} {1000 * seconds:.3g} ms, {batch / seconds:.0f} images/s, {faster:.2f} x dense"
+        return (
+            f"batch {batch} {1000 * seconds:.3g} ms, {batch / seconds:.0f} images/s, "
+            f"{faster:.2f} x dense"
+        )
 
     kilobytes = {name: f"{size / 1e3:.0f} kB" for name, size in final["bytes"].items()}
     sentence = (
         f"{_network(row)}: {final['parameters']} parameters, {kilobytes['dense']} "
-        f"({kilobytes['sparse']} sparse-encoded; dense parent {dense['bytes']['dense'] / 1e3:.0f} kB), "
-        f"{final['effective_macs'] / 1e6:.3g}M MACs by non-zero weights; on this CPU {speed(final, 1)}; "
-        f"{speed(final, 128)}"
+        f"({kilobytes['sparse']} sparse-encoded; "
+        f"dense parent {dense['bytes']['dense'] / 1e3:.0f} kB), "
+        f"{final['effective_macs'] / 1e6:.3g}M MACs by non-zero weights; "
+        f"on this CPU {speed(final, 1)}; {speed(final, 128)}"
     )
     if int8 is None:
         return sentence
-    return f"{sentence}; in int8 {int8['bytes']['dense'] / 1e3:.0f} kB, {speed(int8, 1)}; {speed(int8, 128)}"
+    size = f"{int8['bytes']['dense'] / 1e3:.0f} kB"
+    return f"{sentence}; in int8 {size}, {speed(int8, 1)}; {speed(int8, 128)}"
 
 
 def _network(row: dict[str, Any]) -> str:
@@ -93,6 +98,7 @@ def _mean(row: dict[str, Any]) -> str:
         100 * row["dense_mean_acc"],
     )
     return (
-        f"{_network(row)}, {attack}: mean accuracy {mean:.1f} over {len(row['alone'])} kinds and severities, "
-        f"dense {dense:.1f}; robust means right under every one of them"
+        f"{_network(row)}, {attack}: mean accuracy {mean:.1f} "
+        f"over {len(row['alone'])} kinds and severities, dense {dense:.1f}; "
+        "robust means right under every one of them"
     )

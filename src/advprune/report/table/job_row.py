@@ -108,7 +108,7 @@ def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict
 
 
 def _source(plan: Plan, options: dict[str, Any], model: str | None) -> str:
-    """Return whose examples a transfer attack used: a file's, another model's, the dense parent's."""
+    """Return whose examples a transfer attack used: a file's, a model's, the dense parent's."""
     examples = plan.evaluated.examples
     assert examples is not None  # a transfer attack has examples, and they have a network
     assert examples.parent is not None

@@ -75,7 +75,7 @@ def _title(rows: list[dict[str, Any]]) -> str:
 
 
 def _training(rows: list[dict[str, Any]]) -> list[str]:
-    """Return what the networks were trained with; of a file's network, only the training after it."""
+    """Return the networks' objectives; of a network from a file, only of training after it."""
     here = sorted({row["objective"] for row in rows if row["objective"] and not row.get("foreign")})
     after = sorted({row["objective"] for row in rows if row["objective"] and row.get("foreign")})
     return ([f"trained with {', '.join(here)}"] if here else []) + (
