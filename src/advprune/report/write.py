@@ -3,11 +3,10 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 from advprune.errors import UserError
 from advprune.report.data.intervals import interval_notes
-from advprune.report.page.comparisons import without_runs
+from advprune.report.page.comparisons import ShownComparison, without_runs
 from advprune.report.page.export import as_json, latex, markdown, rows_and_stages, table
 from advprune.report.page.render import page
 from advprune.report.plots.data import PlotData
@@ -23,7 +22,7 @@ CAPTION = "Accuracy in percent on test images, with 95 % intervals."
 def write_report(
     summary: ReportSummary,
     data: PlotData,
-    compared: list[dict[str, Any]],
+    compared: list[ShownComparison],
     plots: list[Plot],
     store: Path,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from advprune.errors import UserError
 from advprune.report.data.intervals import over_images, over_seeds
+from advprune.report.data.row import Row
 
 #: What lines may differ in beside pruner and ratio; what all have in common is the title.
 WORDS = ("dataset", "model", "objective", "attack", "norm")
@@ -56,12 +57,12 @@ class Line:
         return mean(mean(max(r, 0.0) for r in radii) for radii in self.radii.values())
 
 
-def lines(rows: Iterable[dict[str, Any]]) -> list[Line]:
+def lines(rows: Iterable[Row]) -> list[Line]:
     """Return the networks of these jobs, dense parents first, with what the store has of each.
 
     Raises:
-        UserError: if none was certified, two evaluations have one name, or records are not where the
-            table says.
+        UserError: if none was certified, two evaluations have one name, or records are not where
+            the table says.
     """
     by_name: dict[tuple[Any, ...], Line] = {}
     for row in rows:

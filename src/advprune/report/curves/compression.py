@@ -10,7 +10,6 @@ import json
 import sys
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +18,7 @@ from advprune.errors import UserError
 from advprune.report.curves.compression_points import ENDS, QUANTITIES, Curves, curves, matched
 from advprune.report.curves.png import save, subplots
 from advprune.report.data.intervals import over_seeds
+from advprune.report.data.row import Row
 from advprune.runtime.atomic_write import write_atomically
 
 
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> None:
     _print(rows)
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def _print(rows: list[Row]) -> None:
     table = Table("of", "against", "compression", "clean", "transferred: points more", "seeds")
     for row in rows:
         interval = " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in row["interval"]))

@@ -6,6 +6,7 @@ from statistics import mean
 from typing import Any
 
 from advprune.report.data.intervals import of_unpaired, over_seeds
+from advprune.report.data.row import Row
 
 #: Column, the attack whose rows have it, title of its plot.
 QUANTITIES = (
@@ -21,12 +22,12 @@ Curves = dict[str, dict[float, dict[int, Point]]]
 ENDS = ("_low", "_high")
 
 
-def strategy(row: dict[str, Any]) -> str:
+def strategy(row: Row) -> str:
     """Return the pruner with its options, as the table names it."""
     return str(row["pruner"])
 
 
-def curves(rows: Iterable[dict[str, Any]]) -> Curves:
+def curves(rows: Iterable[Row]) -> Curves:
     """Sort jobs' rows by strategy, compression and seed; one network's attacks share a point."""
     sorted_rows: Curves = {}
     for row in rows:

@@ -4,9 +4,9 @@ The terminal, the report's page, its files and W&B all take their doubts from he
 """
 
 from collections.abc import Callable
-from typing import Any
 
-Row = dict[str, Any]
+from advprune.report.data.row import Row
+
 #: The parts of AutoAttack's standard version; an evaluation tells which parts it ran.
 AUTOATTACK = frozenset({"apgd-ce", "apgd-t", "fab-t", "square"})
 OVERSTATES = "PGD and its like overstate robustness: publish numbers made with attack=autoattack"

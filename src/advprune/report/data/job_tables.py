@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from advprune.report.data.row import Row
 
 
 def read_table(path: Path, problems: list[str]) -> list[Row] | None:

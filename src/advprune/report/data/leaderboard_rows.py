@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 from advprune.report.data.names import Names, distinguishing_options
+from advprune.report.data.row import Row
 from advprune.report.data.run_row import MEASURED, run_row
 from advprune.report.data.runs import Run
 from advprune.report.data.seeds import pool
@@ -29,9 +30,7 @@ NAMED_BY = (
 )
 
 
-def entries(
-    runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]
-) -> list[dict[str, Any]]:
+def entries(runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]) -> list[Row]:
     """Return the rows of all runs: seeds pooled, comparable rows together, the best first.
 
     Args:
@@ -96,9 +95,9 @@ def _mean_costs(costs: list[dict[str, float]]) -> dict[str, float]:
     return {name: mean(one[name] for one in costs if name in one) for name in names}
 
 
-def _add_options(rows: list[dict[str, Any]], groups: dict[str, list[Run]]) -> None:
+def _add_options(rows: list[Row], groups: dict[str, list[Run]]) -> None:
     """Give each row ``options``: what distinguishes it from the rows of the same name."""
-    rows_by_name: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    rows_by_name: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         rows_by_name[tuple(row[name] for name in NAMED_BY)].append(row)
     for namesakes in rows_by_name.values():
@@ -111,18 +110,18 @@ def _add_options(rows: list[dict[str, Any]], groups: dict[str, list[Run]]) -> No
             row["options"] = text
 
 
-def method(row: dict[str, Any]) -> str:
+def method(row: Row) -> str:
     """Return what is compared: the pruner, the file or ``dense``, with quantizer and options."""
     parts = (row["pruner"] or row.get("foreign") or "dense", row["quantizer"], row["options"])
     return " ".join(str(part) for part in parts if part)
 
 
-def main_metric(row: dict[str, Any]) -> str:
+def main_metric(row: Row) -> str:
     """Return the name of the accuracy that a row is about: certified if it has one, else robust."""
     return "certified_acc" if row.get("certified_acc") is not None else "robust_acc"
 
 
-def _rank(row: dict[str, Any]) -> tuple[Any, ...]:
+def _rank(row: Row) -> tuple[Any, ...]:
     comparable = (
         row["dataset"],
         row["model"],

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from advprune.report.data.attack_names import attack_label
+from advprune.report.data.row import Row
 from advprune.report.data.runs import Run, StoredStage
 from advprune.store.keys import canonical
 
@@ -29,19 +30,17 @@ def group_options(run: Run, group: str) -> Any:
     return None if stage is None else stage.options.get(group)
 
 
-def names_from_tables(runs: Iterable[Run], tables: Iterable[list[dict[str, Any]]]) -> Names:
+def names_from_tables(runs: Iterable[Run], tables: Iterable[list[Row]]) -> Names:
     """Return what commands called these options, by their jobs' tables; the shortest wins."""
     rows = {row["files"]["evaluated"].rpartition("/")[2]: row for table in tables for row in table}
     names: Names = {}
     for run in runs:
         row = rows.get(run.evaluated.key, {})
         for group in GROUPS:
-            options, name = group_options(run, group), row.get(group)
-            if options is not None and name:
-                name_key = (group, _canonical_text(options))
-                names[name_key] = min(
-                    names.get(name_key, name), str(name), key=lambda word: (len(word), word)
-                )
+            options = group_options(run, group)
+            if options is not None and row.get(group):
+                name, at = str(row[group]), (group, _canonical_text(options))
+                names[at] = min(names.get(at, name), name, key=lambda word: (len(word), word))
         if row.get("source"):
             names["source", run.evaluated.key] = row["source"]
     return names

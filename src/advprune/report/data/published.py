@@ -8,11 +8,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from advprune.report.data.row import Row
+
 MEASURES = {"clean": "clean_acc", "robust": "robust_acc", "certified": "certified_acc"}
 
 
 @cache
-def published() -> list[dict[str, Any]]:
+def published() -> list[Row]:
     """Return all published rows in the leaderboard's form: shares in [0, 1], without intervals."""
     data = json.loads((files("advprune.report") / "published.json").read_text())
     return [
@@ -21,7 +23,7 @@ def published() -> list[dict[str, Any]]:
     ]
 
 
-def _entry(row: dict[str, Any], protocols: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _entry(row: Row, protocols: dict[str, dict[str, Any]]) -> Row:
     protocol = protocols[row["protocol"]]
     shares = {to: None if row[name] is None else row[name] / 100 for name, to in MEASURES.items()}
     dense = row["method"] == "dense"
@@ -49,7 +51,7 @@ def _entry(row: dict[str, Any], protocols: dict[str, dict[str, Any]]) -> dict[st
     }
 
 
-def protocols(rows: list[dict[str, Any]]) -> dict[str, str]:
+def protocols(rows: list[Row]) -> dict[str, str]:
     """Return the protocols of the published ones among these rows, as sentences, by their ids."""
     return {
         row["protocol_id"]: f"{row['protocol']}: {row['note']}"
@@ -58,7 +60,7 @@ def protocols(rows: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def published_for(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def published_for(rows: list[Row]) -> list[Row]:
     """Return the published rows of the data sets and networks that occur in these rows."""
     ours = {(row["dataset"].split(" ")[0], row["model"].split(" ")[0]) for row in rows}
     return [row for row in published() if (row["dataset"], row["model"]) in ours]

@@ -1,10 +1,10 @@
 """Make the row of one run from the store, in the form that the table of its job has."""
 
 import json
-from typing import Any
 
 from advprune.report.data.doubts import doubts_of
 from advprune.report.data.names import Names, run_labels
+from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
 from advprune.report.table.job_row import SIZES, TRANSFER
 
@@ -12,12 +12,12 @@ from advprune.report.table.job_row import SIZES, TRANSFER
 MEASURED = ("clean_acc", "certified_acc", "robust_acc")
 
 
-def run_row(run: Run, names: Names) -> dict[str, Any]:
+def run_row(run: Run, names: Names) -> Row:
     """Return one run as a row of the table, from the store alone."""
     final, after, pruned = run.final.result, run.evaluated.result, run.stage("pruned")
     ratio = None if pruned is None else final.get("ratio", pruned.result["ratio"])
     perturbation = after.get("perturbation")
-    row: dict[str, Any] = run_labels(run, names) | {
+    row: Row = run_labels(run, names) | {
         "ratio": ratio,
         "seed": run.seed,
         "identity": run.identity,

@@ -5,6 +5,7 @@ from statistics import mean
 from typing import Any
 
 from advprune.report.data.intervals import over_seeds
+from advprune.report.data.row import Row
 
 SHARES = (
     *("dense_clean_acc", "dense_robust_acc", "dense_certified_acc", "dense_mean_acc"),
@@ -30,14 +31,12 @@ IDENTITY = (
 )
 
 
-def identity(row: dict[str, Any]) -> tuple[Any, ...]:
+def identity(row: Row) -> tuple[Any, ...]:
     """Return what a row has in common with those of other seeds."""
     return tuple(str(row.get(name)) for name in IDENTITY)
 
 
-def pool(
-    rows: list[dict[str, Any]], same: Callable[[dict[str, Any]], Hashable] = identity
-) -> list[dict[str, Any]]:
+def pool(rows: list[Row], same: Callable[[Row], Hashable] = identity) -> list[Row]:
     """Return one row for each group of seeds, in the order in which they come.
 
     Args:
@@ -47,7 +46,7 @@ def pool(
     Returns:
         The pooled rows, with ``seeds``; of a single seed, the row itself with its intervals.
     """
-    groups: dict[Hashable, list[dict[str, Any]]] = {}
+    groups: dict[Hashable, list[Row]] = {}
     for row in rows:
         groups.setdefault(same(row), []).append(row)
     return [
@@ -55,7 +54,7 @@ def pool(
     ]
 
 
-def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _pooled(rows: list[Row]) -> Row:
     if len(rows) == 1:
         return rows[0] | {"seeds": 1}
     row = dict(rows[0]) | {

@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from statistics import mean
-from typing import Any
+from typing import NotRequired, TypedDict
 
-from advprune.report.data.intervals import of_difference, over_seeds
+from advprune.report.data.intervals import Interval, of_difference, over_seeds
 from advprune.report.data.pairing import axes_of, pairing_keys
 from advprune.report.data.records import ImageOutcomes, discordant
 from advprune.report.data.runs import Run
@@ -25,17 +25,43 @@ LEVEL = 0.05
 Pair = tuple[Run, Run, int, int, int]
 
 
-def comparisons(runs: Iterable[tuple[Run, ImageOutcomes]]) -> list[dict[str, Any]]:
+class Comparison(TypedDict):
+    """Two methods on the same images.
+
+    Attributes:
+        axis: what they differ in: ``pruner`` or ``objective``.
+        of: the first method's runs, by seed.
+        against: the second method's.
+        difference: in shares, first minus second, mean over seeds.
+        interval: of the difference, 95 %, over images and seeds.
+        only_of: how many images only the first has right, over all seeds.
+        only_against: how many only the second.
+        images: how many there are.
+        seeds: how many there are.
+        p: of McNemar's exact test, on every seed.
+        q: p, corrected for all comparisons.
+        significant: whether q < 0.05.
+    """
+
+    axis: str
+    of: dict[int, Run]
+    against: dict[int, Run]
+    difference: float
+    interval: Interval
+    only_of: int
+    only_against: int
+    images: int
+    seeds: int
+    p: float
+    q: NotRequired[float]
+    significant: NotRequired[bool]
+
+
+def comparisons(runs: Iterable[tuple[Run, ImageOutcomes]]) -> list[Comparison]:
     """Compare every two methods that differ in one thing.
 
     Args:
         runs: each with which images it has right.
-
-    Returns:
-        A dict each: ``axis`` (what they differ in), ``of`` and ``against`` (the runs, by seed),
-        ``difference`` in shares (of minus against, mean over seeds) and its ``interval`` over
-        images and seeds, ``only_of`` and ``only_against`` (images, over all seeds), ``images``,
-        ``seeds``, ``p``, ``q``, ``significant``.
     """
     comparable: dict[str, list[tuple[Run, ImageOutcomes]]] = defaultdict(list)
     for run, outcomes in runs:
@@ -62,7 +88,7 @@ def _pairs(members: list[tuple[Run, ImageOutcomes]]) -> Iterator[Pair]:
             yield a, b, right_a.count, *discordant(right_a, right_b)
 
 
-def _compared(axis: str, seeds: list[Pair]) -> dict[str, Any]:
+def _compared(axis: str, seeds: list[Pair]) -> Comparison:
     """Return one comparison over its seeds, without q."""
     differences = [(only_a - only_b) / images for _, _, images, only_a, only_b in seeds]
     bounds = [of_difference(only_a, only_b, images) for _, _, images, only_a, only_b in seeds]
@@ -97,11 +123,11 @@ def on_every_seed(counts: list[tuple[int, int]]) -> float:
     return max(float(binomtest(a, a + b).pvalue) if a + b else 1.0 for a, b in counts)
 
 
-def _corrected(compared: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _corrected(compared: list[Comparison]) -> Iterator[Comparison]:
     if not compared:
         return
     from scipy.stats import false_discovery_control
 
     corrected = false_discovery_control([row["p"] for row in compared], method="by")
     for row, q in zip(compared, corrected, strict=True):
-        yield row | {"q": float(q), "significant": bool(q < LEVEL)}
+        yield {**row, "q": float(q), "significant": bool(q < LEVEL)}

@@ -3,27 +3,37 @@
 from typing import Any
 
 from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.row import Row
+from advprune.report.data.significance import Comparison
 from advprune.report.page.leaderboard import percent
 from advprune.report.table.columns import threat_text
 
-Row = dict[str, Any]
 #: What a cell is sorted by, None where there is nothing, and its text.
 Cell = tuple[Any, str]
 
 
-def with_cells(compared: list[Row], rows: list[Row]) -> list[Row]:
-    """Return each comparison with ``cells``: {heading: (value to sort by, text)}."""
+class ShownComparison(Comparison):
+    """A comparison with its cells: {heading: (value to sort by, text)}."""
+
+    cells: dict[str, Cell]
+
+
+def with_cells(compared: list[Comparison], rows: list[Row]) -> list[ShownComparison]:
+    """Return each comparison with its cells, the better method first."""
     by_identity = {row["identity"]: row for row in rows}
-    result = []
+    result: list[ShownComparison] = []
     for pair in compared:
-        a, b = (by_identity[next(iter(pair[side].values())).identity] for side in ("of", "against"))
+        a, b = (
+            by_identity[next(iter(runs.values())).identity]
+            for runs in (pair["of"], pair["against"])
+        )
         if pair["difference"] < 0:  # the better one first
             a, b = b, a
-        result.append(pair | {"cells": _cells(pair, a, b)})
+        result.append(ShownComparison(**pair, cells=_cells(pair, a, b)))
     return result
 
 
-def _cells(pair: Row, a: Row, b: Row) -> dict[str, Cell]:
+def _cells(pair: Comparison, a: Row, b: Row) -> dict[str, Cell]:
     better, worse = (pair["only_of"], pair["only_against"])[:: -1 if pair["difference"] < 0 else 1]
     attack = a["attack"] if a["eps"] is None else f"{a['attack']} {threat_text(a)}"
     attack += f" on {a['source']}" if a["source"] else ""
@@ -53,11 +63,11 @@ def _text_cell(text: str | None) -> Cell:
     return text or "", text or ""
 
 
-def _side(pair: Row, row: Row) -> str:
+def _side(pair: Comparison, row: Row) -> str:
     return str(row["objective"]) if pair["axis"] == "objective" else method(row)
 
 
-def _interval(pair: Row) -> str:
+def _interval(pair: Comparison) -> str:
     low, high = sorted(
         pair["interval"] if pair["difference"] >= 0 else [-end for end in pair["interval"]]
     )
@@ -68,13 +78,13 @@ def _probability(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
 
 
-def without_runs(compared: list[Row]) -> list[Row]:
+def without_runs(compared: list[ShownComparison]) -> list[dict[str, Any]]:
     """Return the comparisons for JSON: shares, probabilities, and evaluations' keys by seed."""
     result = []
     for pair in compared:
         sides = {
-            side: {s: run.evaluated.key for s, run in pair[side].items()}
-            for side in ("of", "against")
+            name: {seed: run.evaluated.key for seed, run in runs.items()}
+            for name, runs in (("of", pair["of"]), ("against", pair["against"]))
         }
         words = {
             name: pair["cells"][name][0]

@@ -6,6 +6,7 @@ from typing import Any
 from advprune.report.data.doubts import strength
 from advprune.report.data.escaping import csv_text, latex_cell, markdown_cell
 from advprune.report.data.published import protocols
+from advprune.report.data.row import Row
 from advprune.report.data.runs import Run, StoredStage
 from advprune.report.page.leaderboard import FIELDS, shown_fields
 
@@ -14,7 +15,7 @@ INTERNAL = frozenset({"identity", "network", "evaluation", "run", "seed", "comma
 NUMBERS = ("ratio", "sparsity", "macs", "seconds_128", "images", "of", "seeds")
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def markdown(rows: list[Row]) -> str:
     """Return a Markdown table, and under it the commands that make its rows again."""
     fields, same = shown_fields(rows)
     lines = [[field.heading for field in fields], ["---"] * len(fields)]
@@ -37,7 +38,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """Return all columns as values in CSV: shares in [0, 1], the ends of intervals in columns."""
     lines = []
     for row in rows:
@@ -62,7 +63,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return csv_text([name for name in lines[0] if name in filled], lines)
 
 
-def latex(rows: list[dict[str, Any]], caption: str) -> str:
+def latex(rows: list[Row], caption: str) -> str:
     """Return a LaTeX table with booktabs rules; every cell is escaped, doubts may break lines."""
     fields, same = shown_fields(rows)
     fields = [field for field in fields if field.name != "protocol"]
@@ -99,7 +100,7 @@ def latex(rows: list[dict[str, Any]], caption: str) -> str:
     )
 
 
-def rows_and_stages(rows: list[dict[str, Any]], runs: dict[str, Run]) -> dict[str, Any]:
+def rows_and_stages(rows: list[Row], runs: dict[str, Run]) -> dict[str, Any]:
     """Return what ``leaderboard.json`` says of the rows and the stages behind them.
 
     Returns:

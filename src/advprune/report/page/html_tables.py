@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from advprune.report.data.row import Row
+from advprune.report.page.comparisons import ShownComparison
 from advprune.report.page.leaderboard import Field, shown_fields
 
-Row = dict[str, Any]
 #: Columns whose values a reader picks from a list.
 FILTERED = (
     *("dataset", "model", "objective", "method", "attack"),
@@ -41,7 +42,7 @@ def leaderboard_table(rows: list[Row]) -> dict[str, Any]:
     return {"headings": headings, "rows": lines, "filters": filters, "same": same}
 
 
-def comparison_table(compared: list[Row]) -> dict[str, Any]:
+def comparison_table(compared: list[ShownComparison]) -> dict[str, Any]:
     """Return the comparisons as the template wants them: significant ones first, then by size."""
     rows = sorted(compared, key=lambda row: (not row["significant"], -abs(row["difference"])))
     names = list(rows[0]["cells"]) if rows else []
@@ -85,7 +86,7 @@ def _cell(field: Field, row: Row, *, number: bool) -> dict[str, Any]:
     }
 
 
-def _comparison_cell(row: Row, name: str, *, number: bool) -> dict[str, Any]:
+def _comparison_cell(row: ShownComparison, name: str, *, number: bool) -> dict[str, Any]:
     value, text = row["cells"][name]
     kind = "number" if number else ""
     if name == "significant" and row["significant"]:

@@ -6,9 +6,8 @@ from typing import Any
 
 from advprune.report.data.doubts import strength
 from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.row import Row
 from advprune.report.table.columns import threat_text
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from typing import Any
 
 from advprune.report.data.leaderboard_rows import main_metric
+from advprune.report.data.row import Row
+from advprune.report.data.significance import Comparison
 
-Row = dict[str, Any]
 #: What two rows must have in common for their accuracies to be compared at all.
 COMPARABLE = (
     *("dataset", "model", "foreign", "objective", "attack", "norm", "eps", "source", "images"),
@@ -12,17 +13,19 @@ COMPARABLE = (
 )
 
 
-def rank(rows: list[Row], compared: list[dict[str, Any]]) -> None:
+def rank(rows: list[Row], compared: list[Comparison]) -> None:
     """Write ``versus`` into each pruned row: how it compares with the best comparable row.
 
     Args:
         rows: pooled over seeds, from ``entries``.
         compared: from ``significance.comparisons``; no difference is tested here.
     """
-    tested: dict[tuple[str, ...], dict[str, Any]] = {}
+    tested: dict[tuple[str, str], Comparison] = {}
     for comparison in compared:
-        sides = [next(iter(comparison[side].values())).identity for side in ("of", "against")]
-        tested[tuple(sides)] = tested[tuple(sides[::-1])] = comparison
+        a, b = (
+            next(iter(runs.values())).identity for runs in (comparison["of"], comparison["against"])
+        )
+        tested[a, b] = tested[b, a] = comparison
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["ratio"] is not None:
@@ -36,7 +39,7 @@ def rank(rows: list[Row], compared: list[dict[str, Any]]) -> None:
             row["versus"] = "best" if row is best else _versus(row, best, against_best)
 
 
-def _versus(row: Row, best: Row, comparison: dict[str, Any] | None) -> str:
+def _versus(row: Row, best: Row, comparison: Comparison | None) -> str:
     points = f"{100 * (row[main_metric(row)] - best[main_metric(best)]):+.1f}"
     if comparison is None:
         return f"{points}, not compared"

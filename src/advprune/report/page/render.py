@@ -9,19 +9,20 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from advprune.report.data.published import protocols, published
+from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
+from advprune.report.page.comparisons import ShownComparison
 from advprune.report.page.configurations import packed_configurations
 from advprune.report.page.html_tables import comparison_table, leaderboard_table
 from advprune.report.plots.style import Plot, slug
 from advprune.report.summary import ReportSummary
 
 HERE = files("advprune.report.page")
-Row = dict[str, Any]
 
 
 def page(
     rows: list[Row],
-    compared: list[Row],
+    compared: list[ShownComparison],
     plots: list[Plot],
     runs: dict[str, Run],
     *,

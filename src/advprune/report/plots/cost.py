@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from advprune.report.data.leaderboard_rows import main_metric, method
+from advprune.report.data.row import Row
 from advprune.report.plots.data import (
     PlotData,
-    Row,
     attack_text,
     bars_note,
     error_bar,

@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 from advprune.report.data.intervals import interval_notes
 from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
 from advprune.report.plots.style import Looks
 from advprune.report.table.columns import threat_text
 
-Row = dict[str, Any]
 T = TypeVar("T")
 
 

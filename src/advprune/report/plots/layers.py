@@ -7,8 +7,9 @@ from statistics import mean
 from typing import Any
 
 from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
-from advprune.report.plots.data import PlotData, Row, group_rows
+from advprune.report.plots.data import PlotData, group_rows
 from advprune.report.plots.figure import drawing, finish, legend
 from advprune.report.plots.style import Plot
 

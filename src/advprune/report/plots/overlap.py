@@ -9,7 +9,8 @@ from statistics import mean
 import numpy as np
 
 from advprune.report.data.leaderboard_rows import method
-from advprune.report.plots.data import PlotData, Row, group_rows
+from advprune.report.data.row import Row
+from advprune.report.plots.data import PlotData, group_rows
 from advprune.report.plots.figure import drawing, finish, heat
 from advprune.report.plots.style import Plot
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from advprune.report.data.leaderboard_rows import method
-from advprune.report.plots.data import PlotData, Row, attack_text, group_rows, setting_text
+from advprune.report.data.row import Row
+from advprune.report.plots.data import PlotData, attack_text, group_rows, setting_text
 from advprune.report.plots.figure import LEGEND, drawing, finish, legend
 from advprune.report.plots.sparsity import SHARES
 from advprune.report.plots.style import MUTED, Plot

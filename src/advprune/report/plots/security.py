@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from advprune.report.data.leaderboard_rows import main_metric, method
-from advprune.report.plots.data import PlotData, Row, bars_note, error_bar, group_rows, setting_text
+from advprune.report.data.row import Row
+from advprune.report.plots.data import PlotData, bars_note, error_bar, group_rows, setting_text
 from advprune.report.plots.figure import drawing, finish, legend
 from advprune.report.plots.sparsity import SHARES
 from advprune.report.plots.style import Plot

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from statistics import mean
 
 from advprune.report.data.leaderboard_rows import method
-from advprune.report.plots.data import PlotData, Row, group_rows, setting_text
+from advprune.report.data.row import Row
+from advprune.report.plots.data import PlotData, group_rows, setting_text
 from advprune.report.plots.figure import drawing, finish, heat
 from advprune.report.plots.style import Plot
 

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from advprune.report.data.row import JobRecord, Row
 from advprune.report.table.job_row import TRANSFER
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Column:
     heading: str
     cell: Callable[[Row], str]
     shown: Callable[[list[Row]], bool] = bool
-    failed: Callable[[dict[str, Any]], str] = lambda record: ""
+    failed: Callable[[JobRecord], str] = lambda record: ""
     words: bool = False
 
 
@@ -79,11 +77,11 @@ def any_quantized(rows: list[Row]) -> bool:
     return any(quantizer(row) for row in rows)
 
 
-def _group_name(group: str) -> Callable[[dict[str, Any]], str]:
+def _group_name(group: str) -> Callable[[JobRecord], str]:
     return lambda record: str(record["names"].get(group, ""))
 
 
-def _requested_ratio(record: dict[str, Any]) -> str:
+def _requested_ratio(record: JobRecord) -> str:
     return "" if record["ratio"] is None else f"{record['ratio']:g}"
 
 

@@ -4,10 +4,11 @@ from typing import Any
 
 from advprune.report.data.doubts import doubt_notes
 from advprune.report.data.intervals import interval_notes
+from advprune.report.data.row import Row
 from advprune.report.table.columns import any_structured, any_transfer, threat_text
 
 
-def notes(rows: list[dict[str, Any]]) -> list[str]:
+def notes(rows: list[Row]) -> list[str]:
     """Return what a reader of these pooled rows must know, a sentence each."""
     seeds = {row["seeds"] for row in rows}
     kept = " and ".join(sorted({row["checkpoint"] for row in rows if row["checkpoint"]}))
@@ -53,11 +54,11 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
     return [sentence for holds, sentence in sentences if holds] + doubt_notes(rows, _with_attack)
 
 
-def _with_attack(row: dict[str, Any]) -> str:
+def _with_attack(row: Row) -> str:
     return f"{_network(row)}, {row['attack'].split(' ')[0]} {threat_text(row)}"
 
 
-def _sizes(row: dict[str, Any]) -> str:
+def _sizes(row: Row) -> str:
     """Return what the network costs, measured beside its dense parent in the same job."""
     dense, final, int8 = (row["sizes"].get(name) for name in ("dense", "final", "int8"))
 
@@ -82,7 +83,7 @@ def _sizes(row: dict[str, Any]) -> str:
     return f"{sentence}; in int8 {size}, {speed(int8, 1)}; {speed(int8, 128)}"
 
 
-def _network(row: dict[str, Any]) -> str:
+def _network(row: Row) -> str:
     """Return the network of a row: its model, pruner and ratio, where it has them."""
     ratio = None if row.get("ratio") is None else f"{row['ratio']:g}"
     return " ".join(
@@ -90,7 +91,7 @@ def _network(row: dict[str, Any]) -> str:
     )
 
 
-def _mean(row: dict[str, Any]) -> str:
+def _mean(row: Row) -> str:
     """Return the mean accuracy over the kinds of an attack that tries each alone."""
     attack, mean, dense = (
         row["attack"].split(" ")[0],

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune.report.data.doubts import doubts_of, strength
+from advprune.report.data.row import Row
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 
@@ -36,7 +37,7 @@ def row_of(
         {} if plan.final.key == plan.dense.key else results[plan.evaluated_dense.key]
     )  # a lone network has no parent
     metric = options["select"]["metric"]
-    row: dict[str, Any] = {
+    row: Row = {
         **names,
         "objective": names.get("objective"),
         "pruner": names.get("pruner"),

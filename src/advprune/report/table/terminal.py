@@ -3,7 +3,6 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -12,13 +11,14 @@ from rich.text import Text
 
 from advprune.report.data.escaping import csv_text
 from advprune.report.data.failures import cause
+from advprune.report.data.row import JobRecord, Row
 from advprune.report.data.seeds import pool
 from advprune.report.table.columns import COLUMNS
 from advprune.report.table.footnotes import notes
 from advprune.runtime.atomic_write import write_atomically
 
 
-def show(records: list[dict[str, Any]], folder: Path) -> None:
+def show(records: list[JobRecord], folder: Path) -> None:
     """Print the jobs' table and write ``table.csv`` and ``table.json``.
 
     Args:
@@ -52,7 +52,7 @@ def show(records: list[dict[str, Any]], folder: Path) -> None:
         _print_summary(console, rows, folder)
 
 
-def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
+def _table(rows: list[Row], failed: list[JobRecord]) -> Table:
     table = Table(title=_title(rows), title_justify="left", caption_justify="left")
     columns = [column for column in COLUMNS if column.shown(rows)]
     for column in columns:
@@ -69,12 +69,12 @@ def _table(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _title(rows: list[dict[str, Any]]) -> str:
+def _title(rows: list[Row]) -> str:
     sets = {row["dataset"] for row in rows}
     return f"{', '.join([*sorted(sets), *_training(rows)])}; accuracy in % on test images"
 
 
-def _training(rows: list[dict[str, Any]]) -> list[str]:
+def _training(rows: list[Row]) -> list[str]:
     """Return the networks' objectives; of a network from a file, only of training after it."""
     here = sorted({row["objective"] for row in rows if row["objective"] and not row.get("foreign")})
     after = sorted({row["objective"] for row in rows if row["objective"] and row.get("foreign")})
@@ -83,7 +83,7 @@ def _training(rows: list[dict[str, Any]]) -> list[str]:
     )
 
 
-def _write(rows: list[dict[str, Any]], folder: Path) -> None:
+def _write(rows: list[Row], folder: Path) -> None:
     """Replace both files. A link in their place is replaced, too, and not written through."""
     write_atomically(folder / "table.json", json.dumps(rows, indent=1))
     flat = [
@@ -95,7 +95,7 @@ def _write(rows: list[dict[str, Any]], folder: Path) -> None:
     )
 
 
-def _print_summary(console: Console, rows: list[dict[str, Any]], folder: Path) -> None:
+def _print_summary(console: Console, rows: list[Row], folder: Path) -> None:
     took = sum(row["this_command"] for row in rows)
     made, reused = sum(row["made"] for row in rows), sum(row["found"] for row in rows)
     console.print(f"made {made} stages and found {reused} in {took:.1f} s; files:", highlight=False)
