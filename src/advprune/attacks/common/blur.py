@@ -1,4 +1,7 @@
-"""The five blurs of CIFAR-10-C (Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261), its constants.
+"""The five blurs of CIFAR-10-C, with the published constants.
+
+From Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261. Images are float64
+(N, C, H, W) in [0, 1]; severities are 1 to 5.
 
 Gaussian, defocus, glass and zoom blur follow the published code; motion blur re-derives
 ImageMagick's, which that code calls. Lengths grow with the image.
@@ -20,20 +23,28 @@ from advprune.attacks.common.pixels import (
 
 
 def gaussian_blur(x: Array, severity: int, draws: Draws) -> Array:
-    """A Gaussian; nothing is random."""
+    """Blur with a Gaussian; nothing is random."""
     del draws
     return smooth(x, (0.4, 0.6, 0.7, 0.8, 1.0)[severity - 1] * scale(x))
 
 
 def defocus_blur(x: Array, severity: int, draws: Draws) -> Array:
-    """A disk softened by a Gaussian, on small images CIFAR's, or no pixel would move; nothing is random."""
+    """Blur with a disk softened by a Gaussian; nothing is random.
+
+    Images smaller than CIFAR's get CIFAR's disk, or no pixel would change.
+    """
     del draws
     radius, soft = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))[severity - 1]
     return filtered(x, disk(radius * max(1.0, scale(x)), soft))
 
 
 def disk(radius: float, soft: float) -> Array:
-    """The kernel: whole pixels within ``radius``, smoothed over 3 x 3 (5 x 5 above radius 8) by ``soft``."""
+    """Return the kernel of ``defocus_blur``, (K, K), of sum 1.
+
+    Args:
+        radius: of the disk of whole pixels.
+        soft: standard deviation of the Gaussian, cut to 3 x 3 pixels, or 5 x 5 above radius 8.
+    """
     reach, taps = int(radius), (1 if radius <= 8 else 2)
     side = np.arange(-reach - taps, reach + taps + 1)
     kernel = (side[:, None] ** 2 + side**2 <= radius**2).astype(np.float64)
@@ -48,7 +59,7 @@ def disk(radius: float, soft: float) -> Array:
 
 
 def glass_blur(x: Array, severity: int, draws: Draws) -> Array:
-    """Neighbours change places between two Gaussians.
+    """Replace pixels by random neighbours between two Gaussian blurs.
 
     The published loop means to swap two pixels; as they are views of one array, it copies the
     neighbour above or to the left. It goes from the last pixel to the first, so no copy is copied
@@ -73,14 +84,14 @@ def glass_blur(x: Array, severity: int, draws: Draws) -> Array:
 
 
 def motion_blur(x: Array, severity: int, draws: Draws) -> Array:
-    """A streak, within 45 degrees of the horizontal."""
+    """Blur along a streak, within 45 degrees of the horizontal."""
     radius, sigma = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))[severity - 1]
     angles = per_image(draws, lambda g: g.uniform(-45, 45))
     return streaked(x, radius * scale(x), sigma * scale(x), angles)
 
 
 def zoom_blur(x: Array, severity: int, draws: Draws) -> Array:
-    """The mean of the image and of enlargements; nothing is random."""
+    """Average the image and its enlargements; nothing is random."""
     del draws
     factors = np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1], 0.01)
     total = x.copy()

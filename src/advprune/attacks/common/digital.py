@@ -1,7 +1,10 @@
-"""Contrast, elastic transform, pixelation, JPEG and saturation of CIFAR-10-C (https://arxiv.org/abs/1903.12261).
+"""Contrast, elastic transform, pixelation, JPEG and saturation of CIFAR-10-C.
 
-With the published constants. JPEG's bytes depend on Pillow's libjpeg; the elastic transform samples
-exactly, where OpenCV, which the published code calls, samples at 32nds of a pixel.
+From Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261, with the published constants.
+Images are float64 (N, C, H, W) in [0, 1]; severities are 1 to 5.
+
+JPEG's bytes depend on Pillow's libjpeg; the elastic transform samples exactly, where OpenCV, which
+the published code calls, samples at 32nds of a pixel.
 """
 
 from io import BytesIO
@@ -21,14 +24,17 @@ from advprune.attacks.common.pixels import (
 
 
 def contrast(x: Array, severity: int, draws: Draws) -> Array:
-    """Less of what departs from the channel's mean; nothing is random."""
+    """Shrink the differences from the channel's mean; nothing is random."""
     del draws
     mean = x.mean(axis=(2, 3), keepdims=True)
     return (x - mean) * (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1] + mean
 
 
 def saturate(x: Array, severity: int, draws: Draws) -> Array:
-    """Less colour (severities 1 and 2) or more; grey images stay as they are. Nothing is random."""
+    """Reduce the saturation (severities 1 and 2) or raise it; nothing is random.
+
+    Grey images stay as they are.
+    """
     del draws
     if x.shape[1] != 3:
         return x
@@ -37,12 +43,12 @@ def saturate(x: Array, severity: int, draws: Draws) -> Array:
     before = np.divide(value - least, value, out=np.zeros_like(value), where=value > 0)
     after = np.clip(before * factor + more, 0, 1)
     share = np.divide(value - x, value * before, out=np.zeros_like(x), where=before > 0)
-    red = np.asarray((0.0, 1.0, 1.0))[:, None, None]  # the hue that a grey pixel is said to have
+    red = np.asarray((0.0, 1.0, 1.0))[:, None, None]  # by convention the hue of a grey pixel
     return value - np.where(before > 0, share, red) * value * after
 
 
 def jpeg_compression(x: Array, severity: int, draws: Draws) -> Array:
-    """Through JPEG and back; nothing is random."""
+    """Compress with JPEG and decode again; nothing is random."""
     del draws
     return unpictured(
         [_through_jpeg(image, (80, 65, 58, 50, 40)[severity - 1]) for image in pictures(x)]
@@ -56,7 +62,7 @@ def _through_jpeg(image: Image.Image, quality: int) -> Image.Image:
 
 
 def pixelate(x: Array, severity: int, draws: Draws) -> Array:
-    """Fewer pixels and back; nothing is random."""
+    """Resize to fewer pixels and back; nothing is random."""
     del draws
     height, width = x.shape[-2:]
     share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
@@ -67,7 +73,7 @@ def pixelate(x: Array, severity: int, draws: Draws) -> Array:
 
 
 def elastic_transform(x: Array, severity: int, draws: Draws) -> Array:
-    """Three points pulled apart, then each pixel moved with its neighbours."""
+    """Pull three points apart, then move each pixel together with its neighbours."""
     side = min(x.shape[-2:])
     strength, sigma, pull = (
         (0.0, 0.0, 0.08),

@@ -1,7 +1,6 @@
-"""What spatter's water is made of: edges (Canny 1986), distances from them, and the light on one side of a drop.
+"""Image processing for spatter's water: edges (Canny 1986), distances from them, lit relief.
 
-After the documentation of OpenCV, which the published code calls. Arrays are one image each, (H,
-W).
+After the documentation of OpenCV, which the published code calls. An array is one image, (H, W).
 """
 
 import numpy as np
@@ -14,13 +13,19 @@ from advprune.attacks.common.pixels import Array, filtered
 #: exact.
 DIAGONAL, KNIGHT = round(1.4 * 65536) / 65536, round(2.1969 * 65536) / 65536
 STEPS = {(0, 1): 1.0, (1, 0): 1.0, (1, 1): DIAGONAL, (1, 2): KNIGHT, (2, 1): KNIGHT}
-#: Distances from here on are one.
+#: The largest distance; all larger ones are cut to it.
 FARTHEST = 20.0
 _NINE = np.ones((3, 3))
 
 
 def canny(levels: NDArray[np.uint8], low: float, high: float) -> NDArray[np.bool_]:
-    """Edges: crests of the gradient above ``low`` that hang together with one above ``high``; L1 of 3 x 3 Sobel."""
+    """Find edges: crests of the gradient above ``low`` that are connected to one above ``high``.
+
+    Args:
+        levels: grey levels (H, W), 0 to 255.
+        low: least gradient of an edge, as the L1 norm of 3 x 3 Sobel filters.
+        high: least gradient of at least one pixel of each edge.
+    """
     padded = np.pad(levels.astype(np.int64), 1, mode="edge")
     height, width = levels.shape
 
@@ -51,7 +56,7 @@ def canny(levels: NDArray[np.uint8], low: float, high: float) -> NDArray[np.bool
 
 
 def distance(edges: NDArray[np.bool_]) -> Array:
-    """How far the nearest edge is in steps of ``STEPS``, at most ``FARTHEST``."""
+    """Return the distance to the nearest edge in steps of ``STEPS``, at most ``FARTHEST``."""
     height, width = edges.shape
     far = np.where(edges, 0.0, FARTHEST)
     moves = {
@@ -71,7 +76,10 @@ def distance(edges: NDArray[np.bool_]) -> Array:
 
 
 def equalised(values: NDArray[np.int64]) -> Array:
-    """Grey levels spread evenly: of a level, the share of pixels above the lowest one that are at most as bright."""
+    """Equalise grey levels, so that they are spread evenly over 0 to 255.
+
+    A level becomes the share of pixels above the lowest level that are at most as bright.
+    """
     counts = np.bincount(values.ravel(), minlength=256)
     first = int(np.flatnonzero(counts)[0])
     rest = values.size - counts[first]
@@ -82,7 +90,10 @@ def equalised(values: NDArray[np.int64]) -> Array:
 
 
 def ridges(levels: NDArray[np.uint8]) -> Array:
-    """Light on one side of the drops: distance from their outlines, blurred, equalised, embossed and blurred."""
+    """Return the light on one side of drops, in grey levels.
+
+    It is the distance from their outlines, blurred, equalised, embossed and blurred again.
+    """
     emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=np.float64)
     blurred = np.floor(filtered(distance(canny(levels, 50, 150)), _NINE) / 9).astype(np.int64)
     relief = np.clip(filtered(equalised(blurred), emboss), 0, 255)

@@ -1,7 +1,7 @@
-"""What the corruptions share: whole grey levels, sizes relative to CIFAR's 32 pixels, filters, shifts and samples.
+"""Image operations shared by the corruptions: grey levels, filters, zooms, shifts and samples.
 
-Arrays are float64 (N, C, H, W) in [0, 1]. Nothing mixes images, so an image's result is the same in
-any batch.
+Arrays are float64 (N, C, H, W) in [0, 1]. No operation mixes images, so an image's result is the
+same in any batch.
 """
 
 from collections.abc import Callable
@@ -14,35 +14,34 @@ from scipy.ndimage import gaussian_filter, zoom
 Array = NDArray[np.float64]
 Draws = list[np.random.Generator]
 
-#: Of a grey level: what float rounding may take from a value that is a whole level, before it is
-#: cut down to one.
+#: The error, in grey levels, that float rounding may cause before a value is cut to a whole level.
 ROUNDING = 1e-4
 
 
 def scale(x: Array) -> float:
-    """How much larger than CIFAR's 32 pixels the images are: lengths of the published constants are times this."""
+    """Return the images' side over CIFAR's 32 pixels, by which published lengths are multiplied."""
     return min(x.shape[-2:]) / 32
 
 
 def levels(x: Array) -> NDArray[np.uint8]:
-    """Pixels as whole grey levels, cut down as the published set's are."""
+    """Round pixels down to whole grey levels, as in the published set."""
     return np.floor(np.clip(x, 0, 1) * 255 + ROUNDING).astype(np.uint8)
 
 
 def per_image(draws: Draws, draw: Callable[[np.random.Generator], Array | float]) -> Array:
-    """One draw an image, stacked (N, …)."""
+    """Draw once for each image, and stack the results (N, …)."""
     return np.stack([np.asarray(draw(g), dtype=np.float64) for g in draws])
 
 
 def smooth(x: Array, sigma: float, *, mode: str = "nearest", truncate: float = 4.0) -> Array:
-    """Gaussian blur of the last two axes, as scikit-image does it."""
+    """Blur the last two axes with a Gaussian, as scikit-image does."""
     return gaussian_filter(
         x, sigma=(*[0.0] * (x.ndim - 2), sigma, sigma), mode=mode, truncate=truncate
     )
 
 
 def filtered(x: Array, kernel: Array) -> Array:
-    """Correlation of (…, H, W) with a kernel of odd side (K, K), mirrored at the border without repeating it."""
+    """Correlate (…, H, W) with a kernel of odd side (K, K); the border is mirrored."""
     reach = len(kernel) // 2
     height, width = x.shape[-2:]
     padded = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(reach, reach)] * 2, mode="reflect")
@@ -53,23 +52,28 @@ def filtered(x: Array, kernel: Array) -> Array:
 
 
 def clipped_zoom(x: Array, factor: float) -> Array:
-    """The middle of (…, H, W), square, enlarged to the whole by scipy's linear zoom."""
+    """Enlarge the middle of square images (…, H, W) to the whole, by scipy's linear zoom."""
     side = x.shape[-1]
     kept = int(np.ceil(side / factor))
     top = (side - kept) // 2
-    enlarge = zoom(
-        np.eye(kept), (factor, 1), order=1
-    )  # linear and separable: the same matrix on both axes
+    # linear and separable: the same matrix on both axes
+    enlarge = zoom(np.eye(kept), (factor, 1), order=1)
     trim = (len(enlarge) - side) // 2
     enlarge = enlarge[trim : trim + side]
     return enlarge @ x[..., top : top + kept, top : top + kept] @ enlarge.T
 
 
 def streaked(x: Array, radius: float, sigma: float, degrees: Array) -> Array:
-    """Motion blur of (N, C, H, W), each image along its own angle, after ImageMagick's documented algorithm.
+    """Blur images (N, C, H, W) along one angle each, after ImageMagick's documented algorithm.
 
-    A one-sided Gaussian of ``2 * ceil(radius) + 1`` taps at the nearest whole pixels; the border is
-    repeated.
+    The kernel is a one-sided Gaussian of ``2 * ceil(radius) + 1`` taps at the nearest whole pixels;
+    the border is repeated.
+
+    Args:
+        x: images (N, C, H, W).
+        radius: length of the streak, in pixels.
+        sigma: standard deviation of the Gaussian, in pixels.
+        degrees: angle of each image, (N,).
     """
     taps = np.arange(2 * int(np.ceil(radius)) + 1)
     weights = np.exp(-(taps**2) / (2 * sigma**2))
@@ -88,7 +92,14 @@ def streaked(x: Array, radius: float, sigma: float, degrees: Array) -> Array:
 
 
 def sampled(x: Array, rows: Array, columns: Array, *, border: str) -> Array:
-    """(N, C, H, W) at the places (N, H, W), bilinearly; borders mirrored with themselves (symmetric) or not."""
+    """Sample images (N, C, H, W) bilinearly at the places (N, H, W).
+
+    Args:
+        x: images (N, C, H, W).
+        rows: row of each sample, (N, H, W).
+        columns: column of each sample, (N, H, W).
+        border: ``symmetric`` to mirror at the border and repeat it, ``reflect`` to not repeat it.
+    """
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
     image, last = np.arange(len(x))[:, None, None], np.moveaxis(x, 1, -1)
@@ -104,7 +115,7 @@ def sampled(x: Array, rows: Array, columns: Array, *, border: str) -> Array:
 
 
 def _mirrored(index: NDArray[np.int_], size: int, border: str) -> NDArray[np.int_]:
-    """Indices outside [0, size) brought inside by mirrors at both ends."""
+    """Bring indices into [0, size) by mirrors at both ends."""
     if border == "symmetric":
         index = np.mod(index, 2 * size)
         return np.minimum(index, 2 * size - 1 - index)
@@ -114,12 +125,12 @@ def _mirrored(index: NDArray[np.int_], size: int, border: str) -> NDArray[np.int
 
 
 def pictures(x: Array) -> list[Image.Image]:
-    """The images as PIL's, grey or colour."""
+    """Convert images (N, C, H, W) to PIL's, grey or colour."""
     stacked = np.moveaxis(levels(x), 1, -1)
     return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in stacked]
 
 
 def unpictured(images: list[Image.Image]) -> Array:
-    """PIL's images as an array (N, C, H, W) in [0, 1]."""
+    """Convert PIL's images to an array (N, C, H, W) in [0, 1]."""
     stacked = np.stack([np.atleast_3d(np.asarray(image)) for image in images])
     return np.moveaxis(stacked, -1, 1) / 255.0

@@ -1,7 +1,10 @@
-"""Snow, frost, fog, brightness and spatter of CIFAR-10-C (https://arxiv.org/abs/1903.12261), its constants.
+"""Snow, frost, fog, brightness and spatter of CIFAR-10-C, with the published constants.
+
+From Hendrycks and Dietterich 2019, https://arxiv.org/abs/1903.12261. Images are float64
+(N, C, H, W) in [0, 1]; severities are 1 to 5.
 
 Fog, brightness and spatter follow the published code. Snow re-derives ImageMagick's streaks. Frost
-has no photographs, which are not ours to ship: a fractal with their statistics stands in for them.
+has no photographs, which are not ours to ship: a fractal with their statistics replaces them.
 """
 
 import numpy as np
@@ -24,12 +27,15 @@ MUD = (63 / 255, 42 / 255, 20 / 255)
 
 
 def grey(x: Array) -> Array:
-    """The luminance (N, 1, H, W)."""
+    """Return the luminance (N, 1, H, W) of images (N, C, H, W)."""
     return x if x.shape[1] == 1 else np.tensordot(np.asarray(LUMA), x, axes=(0, 1))[:, None]
 
 
 def plasma(side: int, decay: float, draws: Draws) -> Array:
-    """Diamond-square fractals (N, side, side) in [0, 1], of which the published set takes the corner."""
+    """Return diamond-square fractals (N, side, side) in [0, 1].
+
+    As in the published set, they are the corner of larger ones, whose side is a power of two.
+    """
     size = 1 << (side - 1).bit_length()
     cells, step, wobble = np.zeros((len(draws), size, size)), size, 100.0
 
@@ -53,7 +59,7 @@ def plasma(side: int, decay: float, draws: Draws) -> Array:
 
 
 def fog(x: Array, severity: int, draws: Draws) -> Array:
-    """A fractal haze, and the contrast that it takes."""
+    """Add a fractal haze, and reduce the contrast by it."""
     thick, decay = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))[severity - 1]
     brightest = x.max(axis=(1, 2, 3), keepdims=True)
     return (
@@ -73,7 +79,7 @@ ICE = (
 
 
 def frost(x: Array, severity: int, draws: Draws) -> Array:
-    """Ice on the lens: a fractal as bright, as blue and as rough as one of the published set's five photographs."""
+    """Add ice: a fractal as bright, as blue and as rough as one of the published photographs."""
     kept, ice = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
     which = per_image(draws, lambda g: float(g.integers(len(ICE)))).astype(int)
     place = per_image(draws, lambda g: g.standard_normal())[:, None, None, None]
@@ -89,7 +95,7 @@ def frost(x: Array, severity: int, draws: Draws) -> Array:
 
 
 def snow(x: Array, severity: int, draws: Draws) -> Array:
-    """Flakes that fall as streaks, twice, before a whitened image."""
+    """Add two layers of flakes that fall as streaks before a whitened image."""
     centre, spread, larger, least, radius, sigma, kept = (
         (0.1, 0.2, 1.0, 0.6, 8, 3, 0.95),
         (0.1, 0.2, 1.0, 0.5, 10, 4, 0.9),
@@ -108,7 +114,7 @@ def snow(x: Array, severity: int, draws: Draws) -> Array:
 
 
 def brightness(x: Array, severity: int, draws: Draws) -> Array:
-    """More value (of hue, saturation, value); nothing is random."""
+    """Raise the value (of hue, saturation, value); nothing is random."""
     del draws
     value = x.max(axis=1, keepdims=True)
     more = np.clip(value + (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1], 0, 1)
@@ -116,7 +122,7 @@ def brightness(x: Array, severity: int, draws: Draws) -> Array:
 
 
 def spatter(x: Array, severity: int, draws: Draws) -> Array:
-    """Drops of water on the lens, or of mud from severity 4."""
+    """Add drops of water on the lens, or of mud from severity 4."""
     centre, spread, sigma, least, strength = (
         (0.62, 0.1, 0.7, 0.7, 0.5),
         (0.65, 0.1, 0.8, 0.7, 0.5),
@@ -140,6 +146,6 @@ def spatter(x: Array, severity: int, draws: Draws) -> Array:
 
 
 def _tint(colour: tuple[float, ...], x: Array) -> Array:
-    """The colour, (C, 1, 1); its luminance on grey images."""
+    """Return the colour, (C, 1, 1), or its luminance for grey images."""
     values = np.asarray(colour) if x.shape[1] == 3 else np.full(x.shape[1], np.dot(LUMA, colour))
     return values[:, None, None]

@@ -1,7 +1,7 @@
-"""Auto-PGD (Croce and Hein 2020, https://arxiv.org/abs/2003.01690, algorithm 1), of many images and turns at once.
+"""Auto-PGD (Croce and Hein 2020, https://arxiv.org/abs/2003.01690, algorithm 1).
 
-Differs from the paper as pyautoattack does: a step's first comparison of losses is with zero;
-random starts reach the ball's surface.
+Runs many images and turns at once. Differs from the paper as pyautoattack does: a step's first
+comparison of losses is with zero; random starts reach the ball's surface.
 """
 
 from collections.abc import Callable
@@ -21,27 +21,27 @@ from advprune.threat import Threat
 STEPS = 100
 MOMENTUM = 0.75  # share of the new step, the paper's alpha
 ENOUGH = 0.75  # share of steps that must improve for the step size to stay, the paper's rho
-#: Steps to the first look at the step size, what each next period is shorter by, and the shortest.
+#: Steps to the first check of the step size, what each next period is shorter by, the shortest.
 FIRST, SHORTER, SHORTEST = (int(share * STEPS) for share in (0.22, 0.03, 0.06))
 
-#: (logits (R, K), labels (R,), targets (R,)) -> what to climb, (R,).
+#: (logits (R, K), labels (R,), targets (R,)) -> the loss to climb, (R,).
 Climbed = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Of the right label."""
+    """Return the cross-entropy at the right label, (R,)."""
     return F.cross_entropy(logits, y, reduction="none")
 
 
 def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Difference of logits ratio, the paper's eq. 6."""
+    """Return the difference of logits ratio, the paper's eq. 6, (R,)."""
     top = logits.topk(3, dim=1).values
     rival = torch.where(logits.argmax(1) == y, top[:, 1], top[:, 0])
     return -(pick(logits, y) - rival) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
 def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Difference of logits ratio towards a target, the paper's eq. 7."""
+    """Return the difference of logits ratio towards a target, the paper's eq. 7, (R,)."""
     top = logits.topk(4, dim=1).values
     return -(pick(logits, y) - pick(logits, target)) / (
         top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12
@@ -49,32 +49,26 @@ def dlr_targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 
 
 class APGD:
-    """The search.
+    """The search by gradient steps with momentum and an adaptive step size.
 
     Args:
-        name: of the part; its random numbers belong to it.
-        net: the copy that searches.
-        board: the images.
-        loss: what to climb.
-        turns: restarts; or targets, the best wrong class first.
-        seed: of the random starts.
+        name: name of the part, which decides its random numbers.
+        net: the copy of the network that searches.
+        board: the images and what is known of them.
+        loss: the loss to climb.
+        turns: number of restarts, or of targets, the best wrong class first.
+        seed: seed of the random starts.
     """
 
     def __init__(
         self, name: str, net: Searcher, board: Board, loss: Climbed, *, turns: int, seed: int
     ) -> None:
-        self.name, self.net, self.board, self.loss, self.turns, self.seed = (
-            name,
-            net,
-            board,
-            loss,
-            turns,
-            seed,
-        )
+        self.name, self.net, self.board = name, net, board
+        self.loss, self.turns, self.seed = loss, turns, seed
         self.order = board.clean_logits.argsort(1, descending=True)
 
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
-        """Rows at their random starts."""
+        """Make rows at their random starts."""
         x, threat = self.board.x[image], self.board.threat
         start = (x + threat.eps * unit(self._noise(image, turn, x), threat.norm)).clamp(0, 1)
         rows, zeros = len(x), torch.zeros(len(x), device=x.device)
@@ -101,7 +95,7 @@ class APGD:
         }
 
     def step(self, state: dict[str, Tensor]) -> Tensor:
-        """Look at the loss where the rows are, and move on."""
+        """Evaluate the loss at the rows' points, and move each by one step."""
         logits, graph, point = self._forward(state)
         propose(self.board, state, logits.detach(), point.detach(), self.net.slack)
         done = (state["made"] == STEPS) | ~self.board.standing[state["image"]]
@@ -114,24 +108,25 @@ class APGD:
         put(state, value > state["loss"], best=state["point"], best_grad=grad, loss=value)
         put(state, first, checked_loss=value)
         state["since"] = torch.where(first, 0, state["since"] + 1)
-        grad = look_at_step(state, grad)
+        grad = adapt_step_size(state, grad)
         move(state, grad, self.board.threat)
         return done
 
     def _forward(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, what is climbed with its graph, and the points it hangs on."""
+        """Return the logits, the loss with its graph, and the points it is a function of."""
         point = state["point"].detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self.net(point)
             value = self.loss(logits, state["y"], state["target"])
         if not value.requires_grad:
             raise UserError(
-                "autoattack: the output has no gradient (int8 model? inference mode?); use attack=square"
+                "autoattack: the output has no gradient (int8 model? inference mode?); "
+                "use attack=square"
             )
         return logits, value, point
 
     def _noise(self, image: Tensor, turn: Tensor, x: Tensor) -> Tensor:
-        """Of each row, by its image's place and its turn."""
+        """Draw the start of each row, by its image's place and its turn."""
         out = torch.empty(x.shape)
         for value in turn.unique().tolist():
             rows = (turn == value).nonzero().squeeze(1)
@@ -145,8 +140,8 @@ class APGD:
         return out.to(x.device)
 
 
-def look_at_step(state: dict[str, Tensor], grad: Tensor) -> Tensor:
-    """Halve the step of rows that rose too seldom since the last look, and send them back to their best point.
+def adapt_step_size(state: dict[str, Tensor], grad: Tensor) -> Tensor:
+    """Halve the step of rows whose loss rose too seldom, and send them back to their best point.
 
     Returns:
         The gradient at each row's point.
@@ -169,7 +164,7 @@ def look_at_step(state: dict[str, Tensor], grad: Tensor) -> Tensor:
 
 
 def move(state: dict[str, Tensor], grad: Tensor, threat: Threat) -> None:
-    """A step along the gradient, and some of the last one."""
+    """Take a step along the gradient, plus a share of the last step, and project."""
     x, point = state["x"], state["point"]
     direction = grad.sign() if threat.norm == "linf" else unit(grad, "l2")
     ahead = threat.project(point + wide(state["step"]) * direction, x)

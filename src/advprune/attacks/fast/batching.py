@@ -1,7 +1,7 @@
-"""Many searches at once, each a row of the same tensors: who is done leaves, who waits comes in, one step for all.
+"""Many searches in one batch: finished rows leave, waiting tasks take their place.
 
-A task is one image with one turn: a target, or a restart. When an image falls, its other tasks are
-dropped.
+A task is one image with one turn: a target, or a restart. When an image is fooled, its other tasks
+are dropped.
 """
 
 from collections.abc import Callable
@@ -12,30 +12,32 @@ from torch import Tensor
 
 from advprune.attacks.fast.results import Board
 
-#: Tensors whose first dimension is the rows at work. ``image`` and ``turn``, int64, say whose row
-#: it is.
+#: Tensors whose first dimension is the active rows. ``image`` and ``turn``, int64, name the task.
 State = dict[str, Tensor]
 
 
 class Search(Protocol):
-    """One of AutoAttack's parts."""
+    """One of AutoAttack's parts; ``turns`` is the number of targets or restarts per image."""
 
     turns: int
 
     def begin(self, image: Tensor, turn: Tensor) -> State:
-        """The rows of the tasks that come in, before their first step."""
+        """Return the rows of new tasks, before their first step."""
 
     def step(self, state: State) -> Tensor:
-        """One step of every row; points that may fool go to the board. Which rows have made their last step, bool."""
+        """Take one step of every row, and offer points that may fool to the board.
+
+        Returns:
+            bool (R,): which rows have taken their last step.
+        """
 
 
 class Pool:
-    """The rows at work on one part, and the tasks that wait: the first turns of all images, then their second turns.
+    """The active rows of one part, and the tasks that wait: all images' first turns, then second.
 
     Args:
         search: the part.
-        board: the images. There are never more rows than images, so never more memory than one
-            image each takes.
+        board: the images. There are never more rows than images, which bounds the memory.
     """
 
     def __init__(self, search: Search, board: Board) -> None:
@@ -43,7 +45,7 @@ class Pool:
         self.state: State = {}
 
     def run(self, tick: Callable[[], None]) -> None:
-        """Go on until no task is left; ``tick`` is called after each step."""
+        """Run until no task is left; ``tick`` is called after each step."""
         self._refill()
         while self.state:
             done = self.search.step(self.state)

@@ -1,4 +1,4 @@
-"""Which points the plain network is asked about: those that fool the search copy, and those that nearly do."""
+"""The points that the plain network checks: those that fool the search copy, or nearly do."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from advprune.prediction import finite, lead
 
 
 def fresh(rows: int, device: torch.device) -> Tensor:
-    """Nothing was proposed yet: (R,)."""
+    """Return the best margin offered so far of ``rows`` rows that offered nothing: (R,)."""
     return torch.full((rows,), -torch.inf, device=device)
 
 
@@ -21,13 +21,15 @@ def propose(
     slack: float,
     among: Tensor | None = None,
 ) -> None:
-    """Offer each row's point whose margin is above ``-slack`` spreads, if none as good of that row was offered before.
+    """Offer the points of rows that may fool the network, if they beat that row's earlier offers.
 
     Args:
-        state: with ``image``, ``y`` and ``offered``, the best margin offered so far.
-        logits: of the search copy at the points, (R, K).
+        board: takes the points and checks them.
+        state: rows with ``image``, ``y`` and ``offered``, the best margin offered so far.
+        logits: logits of the search copy at the points, (R, K).
         point: (R, C, H, W).
-        among: rows that may be offered, (R,) bool; all if None.
+        slack: points whose margin is above ``-slack`` times the spread of the logits may fool.
+        among: rows that may be offered, (R,) bool; None for all.
     """
     ahead = lead(logits, state["y"])
     near = (ahead > state["offered"]) & ~(ahead <= -slack * spread(logits))

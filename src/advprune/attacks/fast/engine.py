@@ -1,9 +1,9 @@
-"""AutoAttack by our own engine: the parts, steps, restarts, losses and order of pyautoattack 0.2.0, sooner.
+"""AutoAttack by our own, faster engine, with the parts, steps and losses of pyautoattack 0.2.0.
 
-Croce and Hein 2020, https://arxiv.org/abs/2003.01690. Verdicts are pyautoattack's up to random
-numbers: an image leaves as soon as it falls, another takes its place, and the search runs on a
-faster copy of the network; each point that counts is judged by the plain one in float32. Random
-numbers belong to an image's place in its test set, a part and a turn, so a verdict depends on no
+Croce and Hein 2020, https://arxiv.org/abs/2003.01690. Results are pyautoattack's up to random
+numbers: an image leaves as soon as it is fooled, another takes its place, and the search runs on a
+faster copy of the network; each point that counts is checked by the plain one in float32. Random
+numbers belong to an image's place in its test set, a part and a turn, so a result depends on no
 other image, nor on the size of the batch, but for rounding.
 """
 
@@ -22,7 +22,7 @@ from advprune.attacks.fast.results import Board
 from advprune.attacks.fast.square import Square
 from advprune.threat import Threat
 
-#: Raised when verdicts may change.
+#: To be raised with every change that may change results.
 VERSION = 1
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
@@ -38,12 +38,12 @@ class Engine:
         model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); frozen, in eval mode.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
-        places: of the images in their test set.
+        places: places of the images in their test set, which decide their random numbers.
         threat: the ball.
-        restarts: of apgd-ce and apgd-dlr.
-        seed: of every part.
-        precision: of the search; None for what the device is fast at.
-        work: file of the state while the attack runs; one that is there is gone on with.
+        restarts: restarts of apgd-ce and apgd-dlr.
+        seed: seed of every part.
+        precision: precision of the search; None for the fastest on the device.
+        work: file of the state while the attack runs, from which it resumes if the file exists.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Engine:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the search is made with."""
+        """Return the engine's version, the search's precision and whether BatchNorm is folded."""
         net = self.net
         return {
             "engine": f"fast {VERSION}",
@@ -78,38 +78,40 @@ class Engine:
 
     @torch.no_grad()
     def run(self, parts: tuple[str, ...] = STANDARD) -> tuple[Tensor, list[tuple[str, Tensor]]]:
-        """Attack with each part in turn the images that the parts before it left right.
+        """Attack in turn with each part the images that the parts before it left right.
 
         Returns:
-            x_adv (N, C, H, W); an image that stands, or was wrong from the start, comes back clean.
-            And the trail: ("clean", flags) and (part, flags), flags (N,) bool saying who is still
-                right.
+            x_adv (N, C, H, W), where an image that is still right, or was wrong before, is clean;
+            and the trail ("clean", flags), (part, flags), …, flags (N,) bool saying which images
+            are still right.
         """
-        kept, trail = self.journal.load(), [("clean", self.board.standing.clone())]
-        if kept:
-            self.board.x_adv, self.board.standing = kept.pop("x_adv"), kept.pop("standing")
+        saved, trail = self.journal.load(), [("clean", self.board.standing.clone())]
+        if saved:
+            self.board.x_adv, self.board.standing = saved.pop("x_adv"), saved.pop("standing")
         for part in parts:
             done = f"after.{part}"
-            if done not in kept:
-                self._part(part, kept, trail)
-            trail.append((part, kept.pop(done, self.board.standing).clone()))
+            if done not in saved:
+                self._run_part(part, saved, trail)
+            trail.append((part, saved.pop(done, self.board.standing).clone()))
         self.journal.clear()
         return self.board.x_adv, trail
 
-    def _part(self, part: str, kept: dict[str, Tensor], trail: list[tuple[str, Tensor]]) -> None:
-        """Run a part, from where it was left if it was."""
+    def _run_part(
+        self, part: str, saved: dict[str, Tensor], trail: list[tuple[str, Tensor]]
+    ) -> None:
+        """Run a part, and resume it if ``saved`` holds its state."""
         pool = Pool(self._search(part), self.board)
-        if "ahead" in kept:
-            pool.ahead = int(kept.pop("ahead"))
+        if "ahead" in saved:
+            pool.ahead = int(saved.pop("ahead"))
             pool.state = {
-                name.removeprefix("state."): kept.pop(name)
-                for name in list(kept)
+                name.removeprefix("state."): saved.pop(name)
+                for name in list(saved)
                 if name[:6] == "state."
             }
-        pool.run(lambda: self._note(pool, trail) if self.journal.due() else None)
+        pool.run(lambda: self._save(pool, trail) if self.journal.due() else None)
 
-    def _note(self, pool: Pool, trail: list[tuple[str, Tensor]]) -> None:
-        """Write down how far the attack is."""
+    def _save(self, pool: Pool, trail: list[tuple[str, Tensor]]) -> None:
+        """Write the state of the attack to disk."""
         state = {f"state.{name}": tensor for name, tensor in pool.state.items()}
         done = {f"after.{part}": flags for part, flags in trail[1:]}
         board = {

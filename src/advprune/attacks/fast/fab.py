@@ -1,7 +1,7 @@
-"""Targeted FAB (Croce and Hein 2020, https://arxiv.org/abs/1907.02044, algorithm 1), of many images at once.
+"""Targeted FAB (Croce and Hein 2020, https://arxiv.org/abs/1907.02044, algorithm 1).
 
-FAB seeks the nearest point that is lost. Here it ends for an image with the first such point inside
-the ball.
+Runs many images at once. FAB seeks the nearest point that fools the network; here it ends for an
+image with the first such point inside the ball.
 """
 
 import torch
@@ -21,12 +21,12 @@ BACK = 0.9  # beta
 
 
 class FAB:
-    """The search.
+    """The search along the linearised decision boundary.
 
     Args:
-        net: the copy that searches.
-        board: the images.
-        turns: targets, the best wrong class first.
+        net: the copy of the network that searches.
+        board: the images and what is known of them.
+        turns: number of targets, the best wrong class first.
     """
 
     def __init__(self, net: Searcher, board: Board, *, turns: int) -> None:
@@ -34,7 +34,7 @@ class FAB:
         self.order = board.clean_logits.argsort(1, descending=True)
 
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
-        """Rows at their clean images: the first restart is not random."""
+        """Make rows at their clean images, for the first restart is not random."""
         x = self.board.x[image]
         return {
             "image": image,
@@ -48,7 +48,7 @@ class FAB:
         }
 
     def step(self, state: dict[str, Tensor]) -> Tensor:
-        """Step onto the boundary as the gradient draws it; from beyond it, step back."""
+        """Step onto the linearised boundary; from beyond the true one, step back."""
         lead, grad = self._boundary(state)
         x, threat = state["x"], self.board.threat
         point = towards(state["point"], x, grad, lead, threat.norm)
@@ -61,7 +61,10 @@ class FAB:
         return state["made"] == STEPS
 
     def _boundary(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """By how much the target's logit leads, (R,), negative while the image stands; and its gradient."""
+        """Return by how much the target's logit leads, (R,), and the gradient of that.
+
+        The lead is negative while the image is right.
+        """
         point = state["point"].detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self.net(point)
@@ -71,12 +74,17 @@ class FAB:
 
 
 def towards(point: Tensor, x: Tensor, grad: Tensor, lead: Tensor, norm: str) -> Tensor:
-    """Just beyond where the linearised lead is zero: between the projections of ``point`` and of ``x``.
+    """Move just beyond where the linearised lead is zero, between two projections onto it.
 
     Args:
-        point, x: (R, C, H, W).
-        grad: of the lead at ``point``, (R, C, H, W).
-        lead: at ``point``, (R,).
+        point: present points (R, C, H, W), which are projected.
+        x: clean images (R, C, H, W), which are projected too.
+        grad: gradient of the lead at ``point``, (R, C, H, W).
+        lead: the lead at ``point``, (R,).
+        norm: ``linf`` or ``l2``.
+
+    Returns:
+        (R, C, H, W) in [0, 1].
     """
     normal = grad.flatten(1)
     gap_here = -lead
@@ -88,6 +96,6 @@ def towards(point: Tensor, x: Tensor, grad: Tensor, lead: Tensor, norm: str) -> 
         norm,
     )
     here, there = both.view(2, *x.shape)
-    mine, other = length(both, norm).clamp_min(1e-8).chunk(2)
-    share = wide((mine / (mine + other)).clamp_max(BIAS))
+    length_here, length_there = length(both, norm).clamp_min(1e-8).chunk(2)
+    share = wide((length_here / (length_here + length_there)).clamp_max(BIAS))
     return ((point + OVERSHOOT * here) * (1 - share) + (x + OVERSHOOT * there) * share).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""A batch's attack on disk, so that a killed run goes on within it: written whole, every so often."""
+"""The state of a batch's attack on disk, written once a minute, so that a killed run resumes."""
 
 import time
 from pathlib import Path
@@ -9,35 +9,35 @@ from torch import Tensor
 
 from advprune.runtime.atomic_write import write_atomically
 
-#: Seconds between two writings; a killed run loses no more.
+#: Seconds between two saves; a killed run loses no more.
 EVERY = 60.0
 
 
 class Journal:
-    """The tensors that say how far an attack is.
+    """A file with the tensors that are the state of an attack.
 
     Args:
-        path: of a safetensors file; None keeps nothing.
-        device: where its tensors are wanted.
+        path: path of a safetensors file; None saves nothing.
+        device: device to which the tensors are loaded.
     """
 
     def __init__(self, path: Path | None, device: torch.device) -> None:
         self.path, self.device, self.written = path, device, time.monotonic()
 
     def load(self) -> dict[str, Tensor]:
-        """What was written; nothing if there is no file."""
+        """Return what was saved; nothing if there is no file."""
         if self.path is None or not self.path.exists():
             return {}
         return {name: tensor.to(self.device) for name, tensor in load_file(self.path).items()}
 
     def due(self) -> bool:
-        """Whether it is time to write again."""
+        """Return whether it is time to save again."""
         return self.path is not None and time.monotonic() - self.written >= EVERY
 
     def save(self, tensors: dict[str, Tensor]) -> None:
-        """Write; what was there before stays until this is whole."""
+        """Write the tensors; the file of before is replaced once the new one is complete."""
         if self.path is not None:
-            # Cloned, for tensors may be the same at first, and safetensors wants each its own.
+            # Cloned, for two names may share a tensor at first, which safetensors refuses.
             write_atomically(
                 self.path,
                 save({name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}),
@@ -45,6 +45,6 @@ class Journal:
             self.written = time.monotonic()
 
     def clear(self) -> None:
-        """The attack is over."""
+        """Remove the file at the end of the attack."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)

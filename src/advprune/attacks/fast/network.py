@@ -1,7 +1,6 @@
-"""The network that searches: a frozen copy with BatchNorm folded, channels last, in bfloat16 where that is faster.
+"""The network that searches: a copy with BatchNorm folded, in bfloat16 where that is faster.
 
-It only proposes. What counts is what the plain network says in float32 about the points it
-proposes.
+It only proposes points. What counts is the plain network's output on them in float32.
 """
 
 import copy
@@ -19,28 +18,26 @@ from advprune.threat import Threat
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("fp32", "bf16")
-#: How far a logit of the copy may be off, as a share of the spread of the image's logits, for it to
-#: be used at all.
+#: The largest error of a copy's logit, as a share of the spread of the image's logits, for the copy
+#: to be used.
 TRUSTED = {"fp32": 1e-3, "bf16": 0.05}
-#: By how much of the radius bf16 may move the boundary, the mean over the images: what is near
-#: enough for a verdict.
+#: The largest mean shift of the decision boundary by bf16, as a share of the radius.
 MOVED = 0.003
-#: Points whose lead over the best wrong class is below this share of the spread are shown to the
-#: plain network.
+#: The plain network checks points whose lead over the best wrong class is below this share of the
+#: spread.
 SLACK = {"fp32": 1e-4, "bf16": 1 / 64}
-#: Mean output channels of the convolutions from which on a CPU is faster in bf16; narrower ones pay
-#: more for casts.
+#: Mean output channels from which a CPU is faster in bf16; narrower networks pay more for casts.
 WIDE = 64
 log = logging.getLogger(__name__)
 
 
 class Searcher(nn.Module):
-    """The copy, or the network itself where it has none.
+    """The copy that searches, or the network itself where it cannot be copied.
 
     Args:
         net: pixels (N, C, H, W) -> logits (N, K).
-        precision: of its convolutions.
-        folded: whether it is a folded copy.
+        precision: precision of its convolutions.
+        folded: whether it is a copy with BatchNorm folded.
     """
 
     def __init__(self, net: nn.Module, precision: Precision, *, folded: bool) -> None:
@@ -49,13 +46,16 @@ class Searcher(nn.Module):
         self.slack = SLACK[precision]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) pixels in [0, 1] -> (N, K) logits, float32."""
+        """Return the logits (N, K), float32, of pixels (N, C, H, W) in [0, 1]."""
         if self.folded:
             x = x.contiguous(memory_format=torch.channels_last)
         return self.net(x).float()
 
     def ask(self, x: Tensor) -> Tensor:
-        """The same without a graph; a foreign network may keep tensors, so it sees no inference mode."""
+        """Return the logits without a graph.
+
+        A network that is not a copy may keep tensors, so it does not run in inference mode.
+        """
         with torch.inference_mode(self.folded), torch.no_grad():
             logits = self(x)
         return logits.clone()
@@ -69,14 +69,18 @@ def searcher(
     threat: Threat,
     precision: Precision | None = None,
 ) -> Searcher:
-    """The fastest copy of ``model`` that answers as it does on ``x``; the model itself if it cannot be copied.
+    """Make the fastest copy of ``model`` whose logits on ``x`` agree with the model's.
 
     Args:
-        model: frozen, in eval mode; left as found.
-        x, y: some images (N, C, H, W) and labels (N,) to compare on.
+        model: pixels -> logits, frozen, in eval mode; not changed.
+        x: images (N, C, H, W) in [0, 1] to compare on.
+        y: their labels (N,).
         expected: the model's logits at them (N, K).
-        threat: the ball: bf16 is not used where its rounding counts beside the radius.
-        precision: what to search in; None for what the device is fast at.
+        threat: the ball: bf16 is not used where its rounding matters beside the radius.
+        precision: precision of the search; None for the fastest on the device.
+
+    Returns:
+        The copy, or the model itself if no copy agrees.
     """
     plain = Searcher(model, "fp32", folded=False)
     folded = _folded(model) if len(x) else None
@@ -84,7 +88,7 @@ def searcher(
         return plain
     copied = Searcher(folded, "fp32", folded=True)
     if not _agrees(copied, x, expected):
-        log.info("the network is searched unfolded and in fp32: its folded copy answers otherwise")
+        log.info("the search uses the network itself in fp32: its folded copy gives other logits")
         return plain
     half = _in_bf16(folded) if (precision or fastest(folded, x.device)) == "bf16" else None
     if half is None:
@@ -98,7 +102,10 @@ def searcher(
 
 
 def fastest(net: nn.Module, device: torch.device) -> Precision:
-    """bf16 where the processor multiplies in it and the network is wide; docs/decisions.md has the figures."""
+    """Return bf16 where the processor multiplies in it and the network is wide, else fp32.
+
+    docs/decisions.md has the measurements.
+    """
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -108,7 +115,7 @@ def fastest(net: nn.Module, device: torch.device) -> Precision:
 
 
 def moved(rounded: Searcher, exact: Searcher, x: Tensor, y: Tensor, threat: Threat) -> float:
-    """How far rounding moves the linearised boundary, as a share of the radius: the mean over the images."""
+    """Return how far rounding moves the linearised boundary, as a mean share of the radius."""
     with torch.enable_grad():
         point = x.detach().requires_grad_(True)
         lead = margin(exact(point), y)
@@ -119,7 +126,7 @@ def moved(rounded: Searcher, exact: Searcher, x: Tensor, y: Tensor, threat: Thre
 
 
 def _folded(model: nn.Module) -> nn.Module | None:
-    """BatchNorm folded into the convolution before it, masks into weights; None if the network cannot be traced."""
+    """Fold BatchNorm and masks into the convolutions; None if the network cannot be traced."""
     with effective_network(model) as net, torch.no_grad():
         try:
             folded: nn.Module = fuse(net)
@@ -131,7 +138,7 @@ def _folded(model: nn.Module) -> nn.Module | None:
 
 
 def _in_bf16(net: nn.Module) -> nn.Module | None:
-    """A copy whose layers between the first and the last are in bf16; pixels and logits stay float32."""
+    """Return a copy with all layers but the first and the last in bf16; None if it has too few."""
     net = copy.deepcopy(net)
     if not isinstance(net, fx.GraphModule):
         return None
@@ -154,7 +161,7 @@ def _in_bf16(net: nn.Module) -> nn.Module | None:
 
 
 def _cast(graph: fx.Graph, node: fx.Node, dtype: torch.dtype) -> None:
-    """Whoever uses what ``node`` gives gets it as ``dtype``."""
+    """Convert the output of ``node`` to ``dtype`` for all its users."""
     with graph.inserting_after(node):
         cast = graph.call_method("to", (node, dtype))
     node.replace_all_uses_with(cast, delete_user_cb=lambda user: user is not cast)
@@ -162,7 +169,7 @@ def _cast(graph: fx.Graph, node: fx.Node, dtype: torch.dtype) -> None:
 
 @torch.no_grad()
 def _agrees(copied: Searcher, x: Tensor, expected: Tensor) -> bool:
-    """Whether the copy says what the network says."""
+    """Return whether the copy's logits at ``x`` are near the network's."""
     try:
         off = (copied(x) - expected).abs().amax(1)
     except RuntimeError as error:  # types that do not meet

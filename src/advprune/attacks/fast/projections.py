@@ -1,4 +1,4 @@
-"""The nearest point of a hyperplane inside the box [0, 1], for many points at once: FAB's only geometry.
+"""Projection onto a hyperplane inside the box [0, 1], for many points at once, as FAB needs it.
 
 Croce and Hein 2020, https://arxiv.org/abs/1907.02044, eq. 4 to 6. Their algorithm sorts the
 breakpoints of a piecewise linear function. This one walks up it by Newton's method: it rises and is
@@ -9,19 +9,19 @@ without sorting.
 import torch
 from torch import Tensor
 
-#: Far more than was ever needed: five to ten are usual.
+#: The most passes of Newton's method: five to ten are usual.
 PASSES = 60
 
 
 def to_hyperplane(point: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Tensor:
-    """The shortest displacement d with ``normal · d = gap`` and point + d in [0, 1].
+    """Return the shortest displacement d with ``normal · d = gap`` and point + d in [0, 1].
 
     Args:
         point: (R, D) in [0, 1].
         normal: (R, D).
-        gap: (R,), what ``normal · d`` must be. Where the box does not reach that far, d goes as far
+        gap: the wanted ``normal · d``, (R,). Where the box does not reach that far, d goes as far
             as it can.
-        norm: in which d is short, ``linf`` or ``l2``.
+        norm: norm in which d is shortest, ``linf`` or ``l2``.
 
     Returns:
         d (R, D); zero where the normal is.
@@ -35,13 +35,13 @@ def to_hyperplane(point: Tensor, normal: Tensor, gap: Tensor, norm: str) -> Tens
 
 
 def _length(weight: Tensor, speed: Tensor, room: Tensor, target: Tensor) -> Tensor:
-    """How long to move, (R,): the least t with sum(weight * min(t * speed, room)) = target."""
+    """Return the least t with sum(weight * min(t * speed, room)) = target, (R,)."""
     rate = weight * speed
     t = torch.zeros_like(target)
     for _ in range(PASSES):
-        wish = t[:, None] * speed
-        missing = target - (weight * torch.minimum(wish, room)).sum(1)
-        slope = (rate * (wish < room)).sum(1)
+        unbounded = t[:, None] * speed
+        missing = target - (weight * torch.minimum(unbounded, room)).sum(1)
+        slope = (rate * (unbounded < room)).sum(1)
         step = torch.where(slope > 0, missing / slope, 0.0).clamp_min(0)
         t = t + step
         if bool((step <= 1e-6 * t).all()):

@@ -1,6 +1,6 @@
-"""What is known of each image of a batch: whether it still stands, and the point that made it fall.
+"""What is known of each image of a batch: whether it is still right, and the point that fooled it.
 
-The only judge of a point is the plain network.
+Only the plain network in float32 decides about a point.
 """
 
 import torch
@@ -11,14 +11,19 @@ from advprune.threat import Threat
 
 
 class Board:
-    """The images of a batch.
+    """The images of a batch and the best points found for them.
 
     Args:
         model: the plain network, frozen, in eval mode.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
-        places: of the images in their test set, (N,); their random numbers belong to these.
+        places: places of the images in their test set, (N,), which decide their random numbers.
         threat: the ball.
+
+    Attributes:
+        x_adv: (N, C, H, W): the point that fooled the network, or the clean image.
+        standing: (N,) bool: images that are still right.
+        clean_logits: (N, K).
     """
 
     def __init__(
@@ -31,17 +36,18 @@ class Board:
         self.standing = is_right(self.clean_logits, y)
 
     def places_of(self, image: Tensor) -> list[int]:
-        """Where the images ``image`` (R,) of the batch are in their test set."""
+        """Return the places in the test set of the images ``image`` (R,) of the batch."""
         return [self.places[i] for i in image.tolist()]
 
     @torch.no_grad()
     def offer(self, image: Tensor, point: Tensor) -> None:
-        """Let each image ``image`` (R,) fall whose point (R, C, H, W), brought into the ball, fools the network."""
+        """Record for each image ``image`` (R,) its point (R, C, H, W) if it fools the network.
+
+        Points are first projected into the ball.
+        """
         point = self.threat.project(point, self.x[image])
-        real = (
-            point.flatten(1).isfinite().all(1)
-        )  # a search that lost its way may offer what is no image
-        lost = (real & ~is_right(self.model(point), self.y[image])).nonzero().squeeze(1)
+        finite = point.flatten(1).isfinite().all(1)  # NaN gradients may lead to NaN pixels
+        lost = (finite & ~is_right(self.model(point), self.y[image])).nonzero().squeeze(1)
         # Of several points of one image the first: written at once, they would mix on a GPU.
         first = torch.full_like(self.y, len(point)).scatter_reduce(0, image[lost], lost, "amin")
         fallen = (first < len(point)).nonzero().squeeze(1)

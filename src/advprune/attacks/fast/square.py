@@ -1,11 +1,11 @@
-"""Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049), of many images at once.
+"""Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049), in batches.
 
-Each image has squares of its own and its own count of queries. A square that changes no pixel is a
-query too, but the network is not asked again what it has just said.
+Each image has its own squares and its own count of queries. A square that changes no pixel counts
+as a query, but the network does not run again on the same point.
 
-Where few images are left, the next queries of each are asked together with this one, as if it were
-refused, which most are; those after the first that is not are asked anew. So nothing differs from
-one query after the other.
+Where few images are left, several queries of each run at once, as if each were rejected, which most
+are; those after the first that is accepted are repeated. So the result is that of one query after
+the other.
 """
 
 import torch
@@ -23,26 +23,30 @@ FIRST_SHARE = 0.8  # of the image's pixels in the first squares, the paper's p
 #: After how many queries the share is halved, for 10,000 queries; pyautoattack does not rescale it
 #: to its 5,000.
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-#: Queries whose random numbers are drawn together.
+#: Queries whose random numbers are drawn at once.
 CHUNK = 500
-#: Points that a network is asked about at once, if there are fewer images. A ResNet-18 on a
-#: processor needs 5.5 ms for each of 24, 9.2 for each of three and 13.6 for a single one.
+#: Points evaluated at once where there are fewer images. A ResNet-18 on a CPU needs 5.5 ms for each
+#: of 24, 9.2 for each of three and 13.6 for a single one.
 AT_ONCE = 24
 
 
 def share(query: Tensor) -> Tensor:
-    """The share of pixels in the square of each row's query, counted from zero: (R,) int64 -> (R,) float64."""
+    """Return the share of pixels in the square of each row's query, (R,) float64.
+
+    Args:
+        query: number of the query, from zero, (R,) int64.
+    """
     after = torch.tensor(HALVED_AFTER, device=query.device)
     return FIRST_SHARE * 0.5 ** (query[:, None] > after).sum(1).double()
 
 
 class Square:
-    """The search.
+    """The random search with squares.
 
     Args:
-        net: the copy that searches.
-        board: the images.
-        seed: of the squares.
+        net: the copy of the network that searches.
+        board: the images and what is known of them.
+        seed: seed of the squares.
     """
 
     turns = 1
@@ -54,7 +58,7 @@ class Square:
         )
 
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
-        """Rows at their random starts, stripes or tiles, which are the first query."""
+        """Make rows at their random starts, stripes or tiles, which are the first query."""
         x, y = self.board.x[image], self.board.y[image]
         shares = self._shares("start", image, *self.windows.draws_at_start(x))
         state = {
@@ -75,7 +79,7 @@ class Square:
         return state
 
     def step(self, state: dict[str, Tensor]) -> Tensor:
-        """A query of each row or several; it stays where it is unless a square made its margin larger."""
+        """Try one or several squares on each row, and move it where its margin grew."""
         self._draw(state)
         made, best = state["made"], state["best"]
         ahead = self._ahead(state)
@@ -93,7 +97,7 @@ class Square:
         return state["made"] == QUERIES
 
     def _ahead(self, state: dict[str, Tensor]) -> Tensor:
-        """How many queries of each row are asked at once, (R,): no more than were just refused, and one."""
+        """Return how many queries of each row run at once, (R,): one more than just failed."""
         made = state["made"]
         most = torch.minimum(CHUNK - made % CHUNK, QUERIES - made).clamp_max(
             max(AT_ONCE // len(made), 1)
@@ -103,7 +107,11 @@ class Square:
     def _query(
         self, state: dict[str, Tensor], point: Tensor, row: Tensor, offset: Tensor, ahead: Tensor
     ) -> Tensor:
-        """Ask about points, take each row's first that is better; how many queries came before it, or ``ahead``."""
+        """Evaluate points, and move each row to its first that is better.
+
+        Returns:
+            How many queries of each row came before it, or ``ahead`` if there is none, (R,).
+        """
         if len(point) == 0:
             return ahead
         logits = self.net.ask(point)
@@ -121,7 +129,7 @@ class Square:
         return taken
 
     def _draw(self, state: dict[str, Tensor]) -> None:
-        """Random numbers for the next queries of rows that have used theirs up."""
+        """Draw random numbers for the next queries of rows that have used theirs up."""
         due = (state["made"] % CHUNK == 0).nonzero().squeeze(1)
         if len(due) == 0:
             return

@@ -1,4 +1,4 @@
-"""The squares of the Square Attack: what a start and a query do to the pixels, in either norm.
+"""The squares of the Square Attack: how a start and a query change the pixels, in either norm.
 
 Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049, sections 3.3 and 3.4, with the choices
 of pyautoattack: a side is rounded, at least 1 (linf) or odd and at least 3 (l2), and no square
@@ -15,71 +15,76 @@ from advprune.attacks.fast.row_ops import unit, wide
 
 
 class Windows(Protocol):
-    """What the norms differ in. Shares are random numbers in [0, 1)."""
+    """What differs between the norms. Shares are random numbers in [0, 1)."""
 
     def draws_at_start(self, x: Tensor) -> tuple[int, ...]:
-        """How many random numbers the start of an image takes, as a shape."""
+        """Return how many random numbers the start of an image needs, as a shape."""
 
     def draws(self, x: Tensor) -> int:
-        """How many random numbers a query takes."""
+        """Return how many random numbers a query needs."""
 
     def start(self, x: Tensor, shares: Tensor) -> Tensor:
-        """The first points (R, C, H, W); ``shares`` (R, *draws_at_start)."""
+        """Return the first points (R, C, H, W), from ``shares`` (R, *draws_at_start)."""
 
     def change(self, x: Tensor, best: Tensor, share: Tensor, shares: Tensor) -> Tensor:
-        """The next points: ``best`` changed in squares of ``share`` (R,) of the pixels; ``shares`` (R, draws)."""
+        """Return the next points: ``best`` changed in a square of each image.
+
+        Args:
+            x: clean images (R, C, H, W).
+            best: the best points so far, (R, C, H, W).
+            share: share of the pixels in the square, (R,).
+            shares: random numbers (R, draws).
+        """
 
 
 def sign(shares: Tensor) -> Tensor:
-    """-1 or 1, each as often."""
+    """Turn shares into -1 or 1, each equally often."""
     return torch.where(shares < 0.5, -1.0, 1.0)
 
 
 def corner(shares: Tensor, free: Tensor) -> Tensor:
-    """Where a window starts: uniform in [0, free), 0 if nothing is free; int64 (R,)."""
+    """Return where a window starts: uniform in [0, free), 0 if nothing is free; int64 (R,)."""
     return (shares * free).long()
 
 
 def sides(share: Tensor, x: Tensor) -> Tensor:
-    """The side of a square with this share of the pixels, rounded: int64 (R,)."""
+    """Return the side of a square with this share of the pixels, rounded: int64 (R,)."""
     return (share * x.shape[2] * x.shape[3]).sqrt().round().long()
 
 
 def inside(top: Tensor, left: Tensor, side: Tensor, x: Tensor) -> Tensor:
-    """Which pixels are in each row's window: bool (R, 1, H, W)."""
-    down, along = (
-        torch.arange(x.shape[2], device=x.device),
-        torch.arange(x.shape[3], device=x.device),
-    )
+    """Mark the pixels in each row's window: bool (R, 1, H, W)."""
+    down = torch.arange(x.shape[2], device=x.device)
+    along = torch.arange(x.shape[3], device=x.device)
     vertical = (down >= top[:, None]) & (down < (top + side)[:, None])
     horizontal = (along >= left[:, None]) & (along < (left + side)[:, None])
     return (vertical[:, :, None] & horizontal[:, None, :])[:, None]
 
 
 class LinfWindows:
-    """Every pixel at plus or minus eps: vertical stripes at first, then squares of one sign a channel.
+    """Every pixel at plus or minus eps: vertical stripes, then squares of one sign per channel.
 
     Args:
-        eps: radius.
+        eps: radius, in pixel units.
     """
 
     def __init__(self, eps: float) -> None:
         self.eps = eps
 
     def draws_at_start(self, x: Tensor) -> tuple[int, ...]:
-        """A sign for each channel and column."""
+        """Count a sign for each channel and column."""
         return (x.shape[1], 1, x.shape[3])
 
     def draws(self, x: Tensor) -> int:
-        """A corner, and a sign for each channel."""
+        """Count a corner, and a sign for each channel."""
         return 2 + x.shape[1]
 
     def start(self, x: Tensor, shares: Tensor) -> Tensor:
-        """Stripes."""
+        """Return vertical stripes."""
         return (x + self.eps * sign(shares)).clamp(0, 1)
 
     def change(self, x: Tensor, best: Tensor, share: Tensor, shares: Tensor) -> Tensor:
-        """A square of one sign a channel."""
+        """Set a square to one sign per channel."""
         side = sides(share, x).clamp(1, min(x.shape[2:]))
         top, left = corner(shares[:, 0], x.shape[2] - side), corner(shares[:, 1], x.shape[3] - side)
         edge = x + self.eps * sign(shares[:, 2:])[:, :, None, None]
@@ -87,25 +92,25 @@ class LinfWindows:
 
 
 class L2Windows:
-    """The perturbation's length spent on few bumps: a query moves the mass of one window into another.
+    """A perturbation of few bumps: a query moves the mass of one window into another.
 
     Args:
-        eps: radius.
+        eps: radius, in pixel units.
     """
 
     def __init__(self, eps: float) -> None:
         self.eps = eps
 
     def draws_at_start(self, x: Tensor) -> tuple[int, ...]:
-        """For each tile whether it is turned, and a sign for each channel."""
+        """Count for each tile whether it is turned, and a sign for each channel."""
         return (len(tiles(x)), 1 + x.shape[1])
 
     def draws(self, x: Tensor) -> int:
-        """Two corners, whether the bump is turned, and a sign for each channel."""
+        """Count two corners, whether the bump is turned, and a sign for each channel."""
         return 5 + x.shape[1]
 
     def start(self, x: Tensor, shares: Tensor) -> Tensor:
-        """A bump in each tile of a grid."""
+        """Return a bump in each tile of a grid."""
         delta, side = torch.zeros_like(x), max(x.shape[2] // 5, 1)
         for number, (top, left) in enumerate(tiles(x)):
             bumps = bump(side, shares[:, number, 0]) * sign(shares[:, number, 1:])[:, :, None, None]
@@ -113,7 +118,7 @@ class L2Windows:
         return (x + self.eps * unit(delta, "l2")).clamp(0, 1)
 
     def change(self, x: Tensor, best: Tensor, share: Tensor, shares: Tensor) -> Tensor:
-        """A bump onto one window, paid for with another's mass and with what clipping had left over."""
+        """Add a bump to one window, with another's mass and what clipping had left over."""
         side = sides(share, x).clamp_min(3)
         side = (side + (side % 2 == 0)).clamp_max(min(x.shape[2:]))
         point = torch.empty_like(x)
@@ -142,12 +147,12 @@ class L2Windows:
 
 
 def mass(delta: Tensor) -> Tensor:
-    """Sum of squares of each channel, (R, C, 1, 1)."""
+    """Return the sum of squares of each channel, (R, C, 1, 1)."""
     return (delta**2).sum((2, 3), keepdim=True)
 
 
 def tiles(x: Tensor) -> list[tuple[int, int]]:
-    """Corners of the tiles of the start that lie in the image."""
+    """List the corners of the start's tiles that lie in the image."""
     height, width = x.shape[2:]
     side = max(height // 5, 1)
     begin = max(height - 5 * side, 0) // 2
@@ -157,21 +162,21 @@ def tiles(x: Tensor) -> list[tuple[int, int]]:
 
 
 def bump(side: int, shares: Tensor) -> Tensor:
-    """The paper's eta for each row, half of them turned by 90 degrees: (R, 1, side, side)."""
+    """Return the paper's eta for each row, half of them turned: (R, 1, side, side)."""
     shape = _bump(side).to(shares.device)
     return torch.where(wide(shares > 0.5), shape.T, shape)
 
 
 @lru_cache(maxsize=64)
 def _bump(side: int) -> Tensor:
-    """Two pyramids beside each other, one up and one down, of Euclidean length 1: (side, side)."""
+    """Return two pyramids side by side, one up and one down, of length 1: (side, side)."""
     half = side // 2
     shape = torch.cat([_pyramid(half, side), -_pyramid(side - half, side)])
     return shape / shape.norm()
 
 
 def _pyramid(height: int, width: int) -> Tensor:
-    """Nested rectangles around the middle, the k-th adding 1 / k^2; of length 1. (height, width)."""
+    """Return nested rectangles around the middle, the k-th adding 1 / k^2, of length 1."""
     out = torch.zeros(height, width)
     middle, centre = height // 2, width // 2
     for k in range(max(middle, centre) + 1):
