@@ -68,9 +68,8 @@ def find_damage(folder: Path, *, read: bool, unread: Collection[str] = ()) -> st
                 return f"{path} is damaged: it is no file"
             if status.st_size != facts["bytes"]:
                 return f"{path} is damaged: it has {status.st_size} bytes and not {facts['bytes']}"
-            if (name == RESULT or (read and name not in unread)) and _checksum(path) != facts[
-                "crc32"
-            ]:
+            whole = name == RESULT or (read and name not in unread)
+            if whole and _checksum(path) != facts["crc32"]:
                 return f"{path} is damaged: its checksum is another one than when it was written"
     except FileNotFoundError as error:
         return f"{error.filename} is gone"

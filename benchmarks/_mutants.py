@@ -1,0 +1,347 @@
+"""Faults to make on purpose: one place of the source each, and the tests that must notice."""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """Text that stands once in a file, what replaces it, and the tests that know better."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def _of(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(name, f"src/advprune/{file}", old, new, tuple(f"tests/{test}" for test in tests))
+
+
+JUDGING = (
+    _of(
+        "judge: room of 1 around the ball",
+        "modules/attack_checks.py",
+        "SLACK = 1e-5",
+        "SLACK = 1.0",
+        "test_guards.py",
+    ),
+    _of(
+        "judge: stale statistics are not doubted",
+        "modules/attack_checks.py",
+        "if any(_never_set(module) for module in net.modules()):",
+        "if False:",
+        "test_guards.py",
+    ),
+    _of(
+        "evaluation: robust though wrong on x",
+        "modules/evaluation.py",
+        '"robust_ok": clean_ok & (after == y)',
+        '"robust_ok": after == y',
+        "test_guards.py",
+    ),
+    _of(
+        "prediction: logits that are not finite are right",
+        "prediction.py",
+        "logits.isfinite().all(1)",
+        "logits.isfinite().any(1) | True",
+        "test_not_finite.py",
+    ),
+    _of(
+        "seed_step: every step alike",
+        "modules/seeding.py",
+        "{seed}/{purpose}/{index}",
+        "{seed}/{purpose}",
+        "test_guards.py",
+    ),
+    _of(
+        "frozen: the mode does not come back",
+        "frozen.py",
+        "module.training = mode",
+        "pass",
+        "test_threat.py",
+    ),
+)
+DATA = (
+    _of(
+        "loader: every epoch alike",
+        "datasets/loader.py",
+        "mixed_seed(self.seed, self.epoch)",
+        "mixed_seed(self.seed, 0)",
+        "test_dataset_loaders.py",
+        "test_datasets.py",
+    ),
+    _of(
+        "hold_out: validation images train, too",
+        "datasets/splits.py",
+        "np.flatnonzero(~held)",
+        "np.flatnonzero(held | ~held)",
+        "test_datasets.py",
+    ),
+    _of(
+        "select.images is not looked at",
+        "stages/factories.py",
+        "val_images=seen",
+        "val_images=None",
+        "test_guards.py",
+    ),
+    _of(
+        "augment: the whole batch moves alike",
+        "datasets/augment.py",
+        "(count, 2), generator=generator)",
+        "(1, 2), generator=generator).expand(count, 2)",
+        "test_dataset_loaders.py",
+        "test_datasets.py",
+    ),
+)
+ATTACKS = (
+    _of(
+        "linf: twice the radius",
+        "threat.py",
+        "delta.clamp(-self.eps, self.eps)",
+        "delta.clamp(-2 * self.eps, 2 * self.eps)",
+        "test_threat.py",
+    ),
+    _of(
+        "l2: always on the sphere",
+        "threat.py",
+        "length.clamp_min(self.eps)",
+        "length",
+        "test_threat.py",
+    ),
+    _of(
+        "l2: the direction is longer than 1",
+        "threat.py",
+        "return scaled / torch.where(length > 0, length, 1)",
+        "return scaled",
+        "test_threat.py",
+    ),
+    _of(
+        "pgd: a later restart always wins",
+        "attacks/pgd.py",
+        "fooled[left] | (value > worst[left])",
+        "value > -torch.inf",
+        "test_attacks.py",
+    ),
+    _of(
+        "pgd: one step too few",
+        "attacks/pgd.py",
+        "in range(steps)",
+        "in range(steps - 1)",
+        "test_attacks.py",
+    ),
+    _of(
+        "pgd: its step does not follow the number of steps",
+        "attacks/pgd.py",
+        "REACH / steps",
+        "0.05",
+        "test_attacks.py",
+    ),
+    _of(
+        "apgd: the step is never halved",
+        "attacks/fast/apgd.py",
+        'step=state["step"] / 2',
+        'step=state["step"]',
+        "test_fast_autoattack.py",
+    ),
+    _of(
+        "apgd: no momentum",
+        "attacks/fast/apgd.py",
+        "MOMENTUM = 0.75",
+        "MOMENTUM = 1.0",
+        "test_fast_autoattack.py",
+    ),
+    _of(
+        "fast engine: a fallen image stands up",
+        "attacks/fast/results.py",
+        "self.standing[fallen] = False",
+        "self.standing[fallen] = True",
+        "test_fast_autoattack.py",
+    ),
+)
+LOSSES = (
+    _of(
+        "kl: the other way round",
+        "losses.py",
+        "(probs * (log_probs - F.log_softmax(logits, dim=1)))",
+        "(F.softmax(logits, 1) * (F.log_softmax(logits, dim=1) - log_probs))",
+        "test_threat.py",
+        "test_objectives.py",
+    ),
+    _of(
+        "trades: the natural side is cut off",
+        "objectives/trades.py",
+        "logits.softmax(1)).mean()",
+        "logits.softmax(1).detach()).mean()",
+        "test_objectives.py",
+    ),
+    _of(
+        "mart: the confident weigh more",
+        "objectives/mart.py",
+        "= 1 - probs.gather",
+        "= probs.gather",
+        "test_objectives.py",
+    ),
+)
+PRUNING = (
+    _of(
+        "keep_count: in binary floats",
+        "masks.py",
+        "round((1 - decimal(ratio)) * n)",
+        "int((1 - ratio) * n)",
+        "test_masks.py",
+    ),
+    _of(
+        "top_k: the last of equals",
+        "masks.py",
+        "ties[-surplus:]",
+        "ties[:surplus]",
+        "test_masks.py",
+    ),
+    _of(
+        "a pruned weight may live",
+        "masks.py",
+        "        if alive:\n",
+        "        if alive > 1:\n",
+        "test_masks.py",
+    ),
+    _of(
+        "global: a layer may be emptied",
+        "pruners/scopes.py",
+        "part.new_ones(1)",
+        "part.new_zeros(1)",
+        "test_pruners.py",
+    ),
+    _of(
+        "exponential: one round behind",
+        "pruners/schedule.py",
+        "(1 - ratio) ** (i / rounds)",
+        "(1 - ratio) ** ((i - 1) / rounds)",
+        "test_pruners.py",
+    ),
+    _of(
+        "rounds: the last forgets the earlier",
+        "stages/pruned.py",
+        "ratios[-1], earlier)",
+        "ratios[-1], None)",
+        "test_guards.py",
+    ),
+    _of(
+        "rewinding starts the schedule at 0",
+        "stages/finetuned.py",
+        "load_weights(_early(stage, folder)))\n        start = _rewound(options)\n",
+        "load_weights(_early(stage, folder)))\n        start = 0.0\n",
+        "test_guards.py",
+    ),
+    _of(
+        "finetuned: masks are not checked",
+        "stages/finetuned.py",
+        "    mask_values.check(net, masks)\n",
+        "",
+        "test_guards.py",
+    ),
+    _of("a wrong count passes", "stages/masking.py", "> len(names)", "> total", "test_guards.py"),
+    _of(
+        "hydra: scores at another scale",
+        "pruners/hydra.py",
+        "math.sqrt(6 / fan_in)",
+        "math.sqrt(3 / fan_in)",
+        "test_hydra_facts.py",
+    ),
+    _of(
+        "hydra: a pruned weight's score never learns",
+        "pruners/hydra.py",
+        "ctx.save_for_backward(weight, scores)",
+        "ctx.save_for_backward(weight * mask, scores)",
+        "test_hydra_facts.py",
+    ),
+    _of(
+        "subnet: an export that is not pruned",
+        "surgery/subnet.py",
+        "state[alias].masked_fill_(~of_weight[id(parameter)], 0)",
+        "pass",
+        "test_hydra_facts.py",
+        "test_subnet.py",
+    ),
+    _of(
+        "keep best: the first of equals",
+        "modules/callbacks.py",
+        ">= self.best[self.metric]",
+        "> self.best[self.metric]",
+        "test_guards.py",
+    ),
+    _of(
+        "filters: their readers keep their inputs",
+        "surgery/filters.py",
+        'dim = 1 if follower.side == "in" else 0',
+        "dim = 0",
+        "test_surgery.py",
+    ),
+)
+NUMBERS = (
+    _of(
+        "int8: cut off instead of rounded",
+        "quantizers/fake_quant.py",
+        "x.round() - x",
+        "x.trunc() - x",
+        "test_quantizers.py",
+    ),
+    _of(
+        "int8: one step for all channels",
+        "quantizers/fake_quant.py",
+        "largest = weight.detach().flatten(1).abs().amax(1)",
+        "largest = weight.detach().abs().amax().expand(len(weight))",
+        "test_quantizers.py",
+    ),
+    _of(
+        "smoothing: a radius of sigma alone",
+        "bounds/smoothing.py",
+        "return sigma * NormalDist().inv_cdf(probability)",
+        "return sigma * 1.0",
+        "test_certify.py",
+    ),
+    _of(
+        "ibp: bounds of the centre alone",
+        "bounds/boxes.py",
+        "return self.centre - self.radius",
+        "return self.centre",
+        "test_bounds.py",
+    ),
+    _of(
+        "intervals: narrower than the images allow",
+        "report/data/intervals.py",
+        "middle - math.hypot(below, seeds)",
+        "middle - seeds",
+        "test_intervals.py",
+    ),
+    _of(
+        "differences are not corrected for dependence",
+        "report/data/significance.py",
+        'method="by"',
+        'method="bh"',
+        "test_report.py",
+    ),
+)
+STORE = (
+    _of(
+        "key: the parent does not count",
+        "store/keys.py",
+        '"parent": parent,',
+        '"parent": None,',
+        "test_keys.py",
+    ),
+    _of(
+        "store: checksums are not compared",
+        "store/checksums.py",
+        "_checksum(path) != facts",
+        "None is facts",
+        "test_store_faults.py",
+    ),
+    _of(
+        "store: a lock that excludes nobody",
+        "store/lock.py",
+        "FileLock(folder / LOCK)",
+        'FileLock(folder / f"{LOCK}.{os.getpid()}")',
+        "test_store.py",
+    ),
+)
+MUTANTS = (*JUDGING, *DATA, *ATTACKS, *LOSSES, *PRUNING, *NUMBERS, *STORE)

@@ -1,0 +1,92 @@
+"""Break the source on purpose, one place at a time, and see that the tests notice.
+
+Run: python -m benchmarks.mutations [NAME ...]. Each fault of ``_mutants.MUTANTS`` is made in a copy
+of the checkout, and the tests that know the right answer are run there; the copy is thrown away. A
+fault that they let pass is printed as SURVIVED, and the exit code is 1. Minutes, on one core.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks._mutants import MUTANTS, Mutant
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = (
+    *("src", "conf", "tests", "benchmarks", "docs"),
+    *("train.py", "prune.py", "attack.py", "pyproject.toml", "README.md", "CONTRIBUTING.md"),
+)
+
+
+def copy_checkout(place: Path) -> Path:
+    """Copy what the tests need into ``place``, with the real data beside it where there is some."""
+    checkout = place / "checkout"
+    checkout.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, checkout / name)
+    shared = Path(os.environ.get("ADVPRUNE_SHARED", ROOT.parent / "shared"))
+    if shared.is_dir():
+        (place / "shared").symlink_to(shared.resolve())
+    return checkout
+
+
+def run_tests(checkout: Path, tests: Iterable[str]) -> int:
+    """Run tests of the copy and return pytest's exit code: 0 all passed, 1 some failed, else an error."""
+    paths = f"{checkout / 'src'}{os.pathsep}{checkout}"
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-n", "0", *tests]
+    done = subprocess.run(
+        command, cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode > 1:
+        print(done.stdout[-2000:], done.stderr[-2000:])
+    return done.returncode
+
+
+def try_mutant(checkout: Path, mutant: Mutant) -> str:
+    """Make the fault, test it and unmake it; return ``killed``, ``SURVIVED``, or what prevented it."""
+    path = checkout / mutant.file
+    text = path.read_text() if path.exists() else ""
+    if text.count(mutant.old) != 1:
+        return f"CANNOT BE MADE: its line is {text.count(mutant.old)} times in {mutant.file}"
+    path.write_text(text.replace(mutant.old, mutant.new))
+    try:
+        code = run_tests(checkout, mutant.tests)
+    finally:
+        path.write_text(text)
+    return {0: "SURVIVED", 1: "killed"}.get(code, f"CANNOT BE TESTED: pytest ended with {code}")
+
+
+def main(names: list[str]) -> int:
+    """Try the named faults, or all; return 1 if one was not killed, or the tests fail without any."""
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    unknown = set(names) - {mutant.name for mutant in chosen}
+    if unknown:
+        print(f"no fault is called {', '.join(sorted(unknown))}; see benchmarks/_mutants.py")
+        return 2
+    with tempfile.TemporaryDirectory() as place:
+        checkout = copy_checkout(Path(place))
+        if code := run_tests(checkout, sorted({test for one in chosen for test in one.tests})):
+            print(f"without any fault the tests end with {code}: nothing can be said")
+            return 1
+        alive = 0
+        for mutant in chosen:
+            begun = time.monotonic()
+            outcome = try_mutant(checkout, mutant)
+            alive += outcome != "killed"
+            print(f"{mutant.name:50} {outcome} ({time.monotonic() - begun:.0f} s)", flush=True)
+    print(f"{len(chosen) - alive} of {len(chosen)} faults killed")
+    return int(alive > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
