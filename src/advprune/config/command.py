@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from advprune.config import command_line, refusals
 from advprune.config.vocabulary import Vocabulary
+from advprune.distributed import environment
 from advprune.errors import UserError, system_sentence
 
 #: With these the words are somebody else's: a shell's that completes them, or none.
@@ -43,7 +44,8 @@ def understand(arguments: list[str], main: Any) -> tuple[list[str], list[str]]:
         refusals.check_added(overrides, vocabulary)
     except UserError as error:
         _end(str(error))
-    for sentence in command_line.given_twice(overrides):
+    first_rank = environment.launched_world()[0] == 0  # the others would say it again
+    for sentence in command_line.given_twice(overrides) if first_rank else ():
         print(f"note: {sentence}", file=sys.stderr)  # noqa: T201
     return flags, words
 
