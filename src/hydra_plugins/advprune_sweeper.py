@@ -42,7 +42,8 @@ class Optuna(Sweeper):
             from advprune.launch import search
         except ModuleNotFoundError:
             raise UserError(
-                'hydra/sweeper=optuna needs a package that is not installed: pip install "advprune[optuna]"'
+                "hydra/sweeper=optuna needs a package that is not installed: "
+                'pip install "advprune[optuna]"'
             ) from None
         if self.config.hydra.launcher.get("wait") is False:
             raise UserError(

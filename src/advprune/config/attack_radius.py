@@ -12,14 +12,14 @@ def with_attack_eps(options: dict[str, Any]) -> dict[str, Any]:
     if attack.get("eps") is None:
         return options
 
-    def moved(node: Any) -> Any:
+    def with_eps(node: Any) -> Any:
         if node == options["threat"]:
             return evaluation_threat(options)
         if isinstance(node, dict):
-            return {name: moved(value) for name, value in node.items()}
-        return [moved(value) for value in node] if isinstance(node, list) else node
+            return {name: with_eps(value) for name, value in node.items()}
+        return [with_eps(value) for value in node] if isinstance(node, list) else node
 
-    return options | {"attack": moved(attack)}
+    return options | {"attack": with_eps(attack)}
 
 
 def evaluation_threat(options: dict[str, Any]) -> dict[str, Any]:

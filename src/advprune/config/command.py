@@ -56,28 +56,28 @@ def explained(words: list[str], main: Any) -> Iterator[None]:
 
     A defect passes, with its traceback.
     """
-    wanted = os.environ.get(RAISES)
+    before = os.environ.get(RAISES)
     os.environ[RAISES] = "1"
     try:
         yield
     except Exception as error:
-        said = _sentence(error, words, main)
-        if said is None or wanted == "1":
+        message = _sentence(error, words, main)
+        if message is None or before == "1":
             raise
-        _end(said)
+        _end(message)
     finally:
-        os.environ[RAISES] = wanted or "0"
+        os.environ[RAISES] = before or "0"
 
 
 def _sentence(error: Exception, words: list[str], main: Any) -> str | None:
     # Hydra's of a missing file is an OSError
-    said = refusals.sentence(error, words, _vocabulary(main, sys.argv[1:]))
-    return system_sentence(error) if said is None and isinstance(error, OSError) else said
+    message = refusals.sentence(error, words, _vocabulary(main, sys.argv[1:]))
+    return system_sentence(error) if message is None and isinstance(error, OSError) else message
 
 
 def _vocabulary(main: Any, flags: list[str]) -> Vocabulary:
     script = Path(inspect.getfile(inspect.unwrap(main))).resolve()
-    added = [Path(given) for flag in ("--config-dir", "-cd") if (given := _value(flags, flag))]
+    added = [Path(folder) for flag in ("--config-dir", "-cd") if (folder := _value(flags, flag))]
     return Vocabulary((script.parent / "conf", *added), script.stem)
 
 

@@ -27,34 +27,34 @@ def in_order(arguments: list[str]) -> tuple[list[str], list[str]]:
         if argument.startswith("-") and argument.partition("=")[0] not in flags:
             raise UserError(_no_flag(argument, arguments[at + 1 :], list(flags)))
     try:
-        given = parser.parse_intermixed_args(arguments)
+        parsed = parser.parse_intermixed_args(arguments)
     except (argparse.ArgumentError, SystemExit) as error:
         raise UserError(
             f"the flags of this command cannot be read: {error}; --help shows them"
         ) from None
-    if given.multirun and given.cfg:
+    if parsed.multirun and parsed.cfg:
         raise UserError(
             "--cfg prints the options of one job, and -m asks for a grid: leave out -m, with one "
             "value each"
         )
-    if given.resolve and not given.cfg:
+    if parsed.resolve and not parsed.cfg:
         raise UserError(
             "--resolve fills in the references of what --cfg prints: write --cfg job --resolve"
         )
     if (
         sum(
             [
-                given.run,
-                given.multirun,
-                given.shell_completion,
-                given.cfg is not None,
-                given.info is not None,
+                parsed.run,
+                parsed.multirun,
+                parsed.shell_completion,
+                parsed.cfg is not None,
+                parsed.info is not None,
             ]
         )
         > 1
     ):
         raise UserError("-m, --run, --cfg, --info and -sc exclude each other: give one of them")
-    words = list(given.overrides)
+    words = list(parsed.overrides)
     left = list(arguments)
     for word in words:
         left.remove(word)
@@ -72,8 +72,8 @@ def _no_flag(argument: str, after: list[str], flags: list[str]) -> str:
         PEERS.get(name.replace("-", "_"), name),
         after[0] if after and "=" not in after[0] else "…",
     )
-    told = f"there is no flag {argument}: options are written without dashes and with ="
-    return f"{told}, as {ours or 'ratio'}={value or follows}"
+    message = f"there is no flag {argument}: options are written without dashes and with ="
+    return f"{message}, as {ours or 'ratio'}={value or follows}"
 
 
 def read(words: list[str], vocabulary: Vocabulary, *, multirun: bool) -> list[Override]:

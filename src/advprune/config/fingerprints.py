@@ -14,7 +14,7 @@ from advprune.datasets.manifest import Checksums, checksum
 from advprune.datasets.published_checksums import changed_files
 from advprune.errors import UserError
 
-_SEEN: ContextVar[dict[tuple[str, ...], Any] | None] = ContextVar("seen", default=None)
+_CACHE: ContextVar[dict[tuple[str, ...], Any] | None] = ContextVar("cache", default=None)
 #: In the store: the checksums of the user's data, see ``datasets/manifest.py``.
 MANIFESTS = "manifests"
 
@@ -22,20 +22,20 @@ MANIFESTS = "manifests"
 @contextmanager
 def fingerprint_cache() -> Iterator[None]:
     """Inside, read each of the user's files and folders once, however many jobs ask for it."""
-    token = _SEEN.set({})
+    token = _CACHE.set({})
     try:
         yield
     finally:
-        _SEEN.reset(token)
+        _CACHE.reset(token)
 
 
-def _seen(what: tuple[str, ...], look: Callable[..., Any], *arguments: Any) -> Any:
-    seen = _SEEN.get()
-    if seen is None:
+def _cached(key: tuple[str, ...], look: Callable[..., Any], *arguments: Any) -> Any:
+    cache = _CACHE.get()
+    if cache is None:
         return look(*arguments)
-    if what not in seen:
-        seen[what] = look(*arguments)
-    return seen[what]
+    if key not in cache:
+        cache[key] = look(*arguments)
+    return cache[key]
 
 
 def manifests(store: str | Path) -> Path:
@@ -49,15 +49,19 @@ def weights_identity(path: str) -> dict[str, Any]:
     Raises:
         UserError: if it cannot be read.
     """
-    beside = Path(path).with_name("structure.json")
-    structure = _seen(("file", str(beside)), checksum, beside) if beside.is_file() else None
+    structure_file = Path(path).with_name("structure.json")
+    structure = (
+        _cached(("file", str(structure_file)), checksum, structure_file)
+        if structure_file.is_file()
+        else None
+    )
     if not Path(path).is_file():
         raise UserError(
             f"weights cannot be read from {path}: there is no such file; give the path of a file"
         )
     return {
         "weights": path,
-        "sha256": _seen(("file", path), checksum, Path(path)),
+        "sha256": _cached(("file", path), checksum, Path(path)),
         "structure_sha256": structure,
     }
 
@@ -69,7 +73,7 @@ def classes_of(dataset: dict[str, Any]) -> int | None:
     """
     if dataset["num_classes"] is not None or dataset.get("content") is None:
         return dataset["num_classes"]
-    return len(_seen(("classes", dataset["content"]), class_names, dataset["content"]))
+    return len(_cached(("classes", dataset["content"]), class_names, dataset["content"]))
 
 
 def network_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -86,13 +90,13 @@ def network_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def with_fingerprints(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options with the checksums of the user's own data in them."""
-    kept, whole = manifests(options["store"]), bool(options["dataset"].get("verify"))
-    dataset = options["dataset"] | _data(options["dataset"], kept, whole=whole)
+    folder, whole = manifests(options["store"]), bool(options["dataset"].get("verify"))
+    dataset = options["dataset"] | _data(options["dataset"], folder, whole=whole)
     if dataset.get("content") is not None and dataset["num_classes"] is None:
         dataset["num_classes"] = len(
-            _seen(("classes", dataset["content"]), class_names, dataset["content"])
+            _cached(("classes", dataset["content"]), class_names, dataset["content"])
         )
-    return options | {"dataset": dataset, "attack": _attack(options["attack"], kept, whole=whole)}
+    return options | {"dataset": dataset, "attack": _attack(options["attack"], folder, whole=whole)}
 
 
 def refuse_changed(options: dict[str, Any], store: Path) -> None:
@@ -105,17 +109,17 @@ def refuse_changed(options: dict[str, Any], store: Path) -> None:
     Raises:
         UserError: naming the option whose data have changed.
     """
-    kept, then, now = manifests(store), dict[str, Any](), dict[str, Any]()
+    folder, then, now = manifests(store), dict[str, Any](), dict[str, Any]()
     if "dataset" in options:
         dataset = options["dataset"]
         then |= {f"dataset.{name}": dataset.get(name) for name in IDENTITIES}
         now |= {
-            f"dataset.{name}": value for name, value in _data(dataset, kept, whole=False).items()
+            f"dataset.{name}": value for name, value in _data(dataset, folder, whole=False).items()
         }
     if "attack" in options:
         then["attack.content_id"], now["attack.content_id"] = (
             options["attack"],
-            _attack(options["attack"], kept),
+            _attack(options["attack"], folder),
         )
     if "weights" in options:
         then |= {name: options[name] for name in ("sha256", "structure_sha256")}
@@ -145,35 +149,35 @@ TOLD = {
 }
 
 
-def _data(dataset: dict[str, Any], kept: Path, *, whole: bool) -> dict[str, Any]:
+def _data(dataset: dict[str, Any], folder: Path, *, whole: bool) -> dict[str, Any]:
     """Return what a data set is by its files, training and test images apart where they are.
 
     ``dataset.content`` is the folder or file to look into, of data sets that are the user's;
     ``dataset.files`` names, under ``dataset.root``, those of a published set.
     """
-    sums, found = Checksums(kept, whole=whole), dict[str, Any]()
+    sums, identities = Checksums(folder, whole=whole), dict[str, Any]()
     content, files = dataset.get("content"), dataset.get("files") or {}
     if content is not None and Path(content).expanduser().is_file():
-        found["content_id"] = _one(content, sums)
+        identities["content_id"] = _one(content, sums)
     elif content is not None:
         class_names(content)  # first, as the clearer message for a wrong path
         for name, split in (("train_id", "train"), ("test_id", test_folder(content))):
-            found[name] = _seen(("tree", content, split), fingerprint, content, split, sums)
-    md5 = Checksums(kept, whole=whole, algorithm="md5")  # which is what was published
+            identities[name] = _cached(("tree", content, split), fingerprint, content, split, sums)
+    md5 = Checksums(folder, whole=whole, algorithm="md5")  # which is what was published
     for part, names in files.items():
-        changed = _seen((dataset["root"], *names), changed_files, dataset["root"], names, md5)
-        found |= {f"{part}_id": changed} if changed else {}
+        changed = _cached((dataset["root"], *names), changed_files, dataset["root"], names, md5)
+        identities |= {f"{part}_id": changed} if changed else {}
     if dataset.get("extra") is not None:
-        found["extra_id"] = _one(dataset["extra"], sums)
+        identities["extra_id"] = _one(dataset["extra"], sums)
     if dataset.get("test") is not None:
-        found["test_id"] = _other_test(dataset["test"], sums)
-    return found
+        identities["test_id"] = _other_test(dataset["test"], sums)
+    return identities
 
 
 def _one(path: str, sums: Checksums) -> str:
     """Return the checksum of one file of the user's, which may be large."""
     whole = Path(path).expanduser()
-    return _seen(("file", path), sums.of, whole.parent, [whole.name])[0]
+    return _cached(("file", path), sums.of, whole.parent, [whole.name])[0]
 
 
 def _other_test(path: str, sums: Checksums) -> list[str]:
@@ -185,15 +189,17 @@ def _other_test(path: str, sums: Checksums) -> list[str]:
     return [_one(str(images), sums), *([_one(str(labels), sums)] if labels.is_file() else [])]
 
 
-def _attack(node: Any, kept: Path, *, whole: bool = False) -> Any:
+def _attack(node: Any, folder: Path, *, whole: bool = False) -> Any:
     """Return the attack's options with the content of each folder ``root`` beside it."""
     if isinstance(node, list):
-        return [_attack(inner, kept, whole=whole) for inner in node]
+        return [_attack(inner, folder, whole=whole) for inner in node]
     if not isinstance(node, dict):
         return node
-    told = {name: _attack(inner, kept, whole=whole) for name, inner in node.items()}
+    described = {name: _attack(inner, folder, whole=whole) for name, inner in node.items()}
     root = node.get("root")
     if root is None:
-        return told
-    found = _seen(("arrays", root), arrays_fingerprint, root, Checksums(kept, whole=whole))
-    return told | {"content_id": found}
+        return described
+    fingerprint = _cached(
+        ("arrays", root), arrays_fingerprint, root, Checksums(folder, whole=whole)
+    )
+    return described | {"content_id": fingerprint}

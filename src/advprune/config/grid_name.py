@@ -32,16 +32,16 @@ def grid_name(output: Path) -> str | None:
     """
     hydra = HydraConfig.get()
     words = next(
-        (found for folder in output.parents[:2] if (found := _words(folder / "multirun.yaml"))), ()
+        (read for folder in output.parents[:2] if (read := _words(folder / "multirun.yaml"))), ()
     )
     if not words:
         return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
-    told = [
+    naming = [
         word
         for word in words
         if word.lstrip("+~").split("=")[0].replace("/", ".").split(".")[0] not in ASIDE
     ]
-    whole = " ".join([str(hydra.job.name), *sorted(told)])
+    whole = " ".join([str(hydra.job.name), *sorted(naming)])
     if len(whole) <= LONGEST:
         return whole
     number = hashlib.sha256(whole.encode()).hexdigest()[:8]

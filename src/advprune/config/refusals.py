@@ -26,9 +26,9 @@ def sentence(error: BaseException, words: list[str], vocabulary: Vocabulary) -> 
         vocabulary: of the command.
     """
     chain = list(_chain(error))
-    own = next((cause for cause in chain if isinstance(cause, UserError)), None)
-    if own is not None:
-        return str(own)
+    user_error = next((cause for cause in chain if isinstance(cause, UserError)), None)
+    if user_error is not None:
+        return str(user_error)
     missing = next((cause for cause in chain if isinstance(cause, MissingConfigException)), None)
     if missing is not None:
         return _missing(missing, vocabulary)
@@ -37,9 +37,9 @@ def sentence(error: BaseException, words: list[str], vocabulary: Vocabulary) -> 
     ]
     if not library:
         return None
-    said = str(library[0])
-    if said.startswith("error: "):  # a launcher's or sweeper's, of ours
-        return said.removeprefix("error: ")
+    text = str(library[0])
+    if text.startswith("error: "):  # a launcher's or sweeper's, of ours
+        return text.removeprefix("error: ")
     return wrong_word(words, vocabulary) or _in_short(library)
 
 
@@ -75,9 +75,9 @@ def _missing(error: MissingConfigException, vocabulary: Vocabulary) -> str:
             f"--config-name={member} is not known: {hint}this command's own is "
             f"{vocabulary.command}; leave the flag out"
         )
-    said = vocabulary.wrong_member(group, member)
-    if said:
-        return said
+    message = vocabulary.wrong_member(group, member)
+    if message:
+        return message
     options = [str(option) for option in error.options or ()]
     meant = nearest(member, options)
     hint = f"did you mean {group}={meant}? " if meant else ""
@@ -90,9 +90,9 @@ def wrong_word(words: list[str], vocabulary: Vocabulary) -> str | None:
     overrides = [parse(word) for word in words]
     known = known_options(vocabulary, overrides)
     for override in overrides:
-        said = _misplaced(override, known, vocabulary)
-        if said:
-            return said
+        message = _misplaced(override, known, vocabulary)
+        if message:
+            return message
     return None
 
 
@@ -126,11 +126,11 @@ def known_options(vocabulary: Vocabulary, overrides: list[Override]) -> dict[str
     """
     chosen = [o for o in overrides if o.key_or_group in vocabulary.groups and not o.is_delete()]
     singles = [f"{o.get_key_element().lstrip('+')}={_first(o)}" for o in chosen]
-    for given in (singles, []):
+    for words in (singles, []):
         GlobalHydra.instance().clear()
         try:
             with initialize_config_dir(str(vocabulary.folders[0]), version_base="1.3"):
-                cfg = compose(vocabulary.command, given)
+                cfg = compose(vocabulary.command, words)
             return dict(_flat(OmegaConf.to_container(cfg, resolve=False), ""))
         except (HydraException, OmegaConfBaseException):
             continue
@@ -182,9 +182,9 @@ def _misplaced(override: Override, known: dict[str, Any], vocabulary: Vocabulary
     for value in (
         override.sweep_string_iterator() if override.is_discrete_sweep() else [_first(override)]
     ):
-        said = needs(name, value, annotation)
-        if said:
-            return said
+        message = needs(name, value, annotation)
+        if message:
+            return message
     return None
 
 
@@ -212,17 +212,17 @@ def unknown_option(name: str, known: dict[str, Any], vocabulary: Vocabulary) -> 
             if meant
             else f"{place}; --help shows them all"
         )
-    own = [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == outer]
-    same = [n for n in known if n.rpartition(".")[2] == last and n != name]
-    meant = nearest(last, [*own, *(vocabulary.groups if not outer else ())])
+    siblings = [n.rpartition(".")[2] for n in known if n.rpartition(".")[0] == outer]
+    elsewhere = [n for n in known if n.rpartition(".")[2] == last and n != name]
+    meant = nearest(last, [*siblings, *(vocabulary.groups if not outer else ())])
     if meant:
         return f"{place}: did you mean {f'{outer}.{meant}' if outer else meant}?"
-    if same:
-        return f"{place}: did you mean {' or '.join(same[:3])}?"
+    if elsewhere:
+        return f"{place}: did you mean {' or '.join(elsewhere[:3])}?"
     if outer:
         return (
-            f"{place}: {outer} has {', '.join(own)}"
-            if own
+            f"{place}: {outer} has {', '.join(siblings)}"
+            if siblings
             else f"{place}: {outer} has no options inside it"
         )
     return f"{place}; --help shows them all"

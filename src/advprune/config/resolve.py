@@ -83,15 +83,15 @@ def _one_budget(options: dict[str, Any]) -> dict[str, Any]:
     """
     if options.get("compression") is None:
         return options
-    said = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    given = {override.lstrip("+").partition("=")[0] for override in said}
-    if {"ratio", "compression"} <= given and options["ratio"] is not None:
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    typed_options = {override.lstrip("+").partition("=")[0] for override in overrides}
+    if {"ratio", "compression"} <= typed_options and options["ratio"] is not None:
         raise UserError(
             f"ratio={options['ratio']:g} and compression={options['compression']:g} are two "
             "answers to one question: give the share removed, or how many times smaller the "
             "network becomes"
         )
-    return options | {"compression" if "ratio" in given else "ratio": None}
+    return options | {"compression" if "ratio" in typed_options else "ratio": None}
 
 
 def names() -> dict[str, str]:

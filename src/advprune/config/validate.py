@@ -52,7 +52,7 @@ def check_numbers(options: dict[str, Any]) -> None:
     Raises:
         UserError: naming the option, its value and what is allowed.
     """
-    known: Any
+    declared: Any
     command = "attack" if "checkpoint" in options else "prune" if "pruner" in options else "train"
     ratio = options.get("ratio")
     if isinstance(ratio, int | float) and 1 < ratio < 100:
@@ -61,19 +61,19 @@ def check_numbers(options: dict[str, Any]) -> None:
             f"for {ratio:g} % write ratio={ratio / 100:g}"
         )
     _check_fields("", options, schema.COMMANDS[command])
-    for group, known in (
+    for group, declared in (
         ("select", schema.Select),
         ("trainer", schema.Trainer),
         ("pruner", schema.Pruner),
     ):
         if options.get(group) is not None or group in ("select", "trainer"):
-            _check_fields(group, options.get(group), known)
-    for group, known in schema.HARNESS.items():
+            _check_fields(group, options.get(group), declared)
+    for group, declared in schema.HARNESS.items():
         node = options.get(group) or {}
         if group != "quantizer" or node.get("_target_") is not None:
-            own = {field.name for field in fields(known)}
+            names = {field.name for field in fields(declared)}
             _check_fields(
-                group, {name: value for name, value in node.items() if name in own}, known
+                group, {name: value for name, value in node.items() if name in names}, declared
             )
     if options.get("export") not in (None, "safetensors", "onnx"):
         raise UserError(
@@ -93,7 +93,7 @@ def check_numbers(options: dict[str, Any]) -> None:
     _check_quantizer(options.get("quantizer") or {})
 
 
-def _check_fields(path: str, node: Any, known: Any) -> None:
+def _check_fields(path: str, node: Any, declared: Any) -> None:
     """Compare the values of a node, and of nodes inside it, with a dataclass's annotations."""
     place = f"{path}." if path else ""
     if not isinstance(node, dict):
@@ -101,7 +101,7 @@ def _check_fields(path: str, node: Any, known: Any) -> None:
             f"{path}={shown(node)} is not possible: it is a group of options, {place}NAME=VALUE "
             "each"
         )
-    hints = schema.hints(known)
+    hints = schema.hints(declared)
     for name, value in node.items():
         if name in RESERVED:
             continue
@@ -112,10 +112,10 @@ def _check_fields(path: str, node: Any, known: Any) -> None:
             if value is not None or type(None) not in members(hints[name]):
                 _check_fields(f"{place}{name}", value, inner)
         elif hints[name] is not Any:
-            said = needs(f"{place}{name}", value, hints[name])
-            if said:
-                raise UserError(said)
-    for field in fields(known):
+            message = needs(f"{place}{name}", value, hints[name])
+            if message:
+                raise UserError(message)
+    for field in fields(declared):
         if field.name not in node and field.default is MISSING and field.default_factory is MISSING:
             raise UserError(f"{place}{field.name} is missing: give {place}{field.name}=…")
 
@@ -171,13 +171,13 @@ def _check_recipe(phase: str, recipe: dict[str, Any]) -> None:
 
 def _check_quantizer(quantizer: dict[str, Any]) -> None:
     if quantizer.get("_target_") is None:
-        given = [
+        set_options = [
             f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None
         ]
-        if given:
+        if set_options:
             raise UserError(
-                f"{given[0]} says how to quantize, but nothing is: give quantizer=ptq_static or "
-                "another"
+                f"{set_options[0]} says how to quantize, but nothing is: give quantizer=ptq_static "
+                "or another"
             )
 
 
@@ -216,11 +216,11 @@ def _check_attack_eps(options: dict[str, Any]) -> None:
     if eps is None:
         return
     norm = _import("threat", options["threat"]["_target_"])
-    said = needs(
+    message = needs(
         "attack.eps", eps, typing.get_type_hints(norm.__init__, include_extras=True)["eps"]
     )
-    if said:
-        raise UserError(said)
+    if message:
+        raise UserError(message)
 
 
 def _check_node(path: str, node: Any) -> None:
@@ -240,12 +240,14 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
     parameters = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    called = {
+    positional = {
         name
         for name, p in parameters.items()
         if node.get("_partial_") and p.kind is not p.KEYWORD_ONLY
     }
-    allowed = [name for name in parameters if name not in (INJECTED_ARGS | called) or name in node]
+    allowed = [
+        name for name in parameters if name not in (INJECTED_ARGS | positional) or name in node
+    ]
     for name in node.keys() - RESERVED - parameters.keys():
         raise UserError(_no_option(path, name, allowed))
     for name, parameter in parameters.items():  # (model, x, y) come with the call
@@ -253,7 +255,7 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
             name not in node
             and parameter.default is parameter.empty
             and name not in INJECTED_ARGS
-            and name not in called
+            and name not in positional
         ):
             raise UserError(
                 f"{path}.{name} is missing; {target.__name__} needs it: give {path}.{name}=…"
@@ -264,9 +266,9 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
     for name in node.keys() - RESERVED:
         filled_in = name in INJECTED_ARGS and node[name] is None  # null leaves it to the frame
         if name in hints and not filled_in and not _holds_target(node[name]):
-            said = needs(f"{path}.{name}", node[name], hints[name])
-            if said:
-                raise UserError(said)
+            message = needs(f"{path}.{name}", node[name], hints[name])
+            if message:
+                raise UserError(message)
 
 
 def _import(path: str, dotted: str) -> Any:

@@ -108,16 +108,21 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that is probably meant, by its letters or its beginning; else None."""
     known = list(candidates)
     plain = {name.lower().replace("-", "_"): name for name in known}
-    given = word.lower().replace("-", "_")
-    for found in difflib.get_close_matches(given, plain, n=1, cutoff=0.6):
-        return plain[found]
-    if len(given) < 2:
+    plain_word = word.lower().replace("-", "_")
+    for close in difflib.get_close_matches(plain_word, plain, n=1, cutoff=0.6):
+        return plain[close]
+    if len(plain_word) < 2:
         return None
-    for name, own in plain.items():
-        if name.startswith(given) or given.startswith(name):
-            return own
+    for name, candidate in plain.items():
+        if name.startswith(plain_word) or plain_word.startswith(name):
+            return candidate
     return next(
-        (own for name, own in plain.items() if name[0] == given[0] and _in_order(given, name)), None
+        (
+            candidate
+            for name, candidate in plain.items()
+            if name[0] == plain_word[0] and _in_order(plain_word, name)
+        ),
+        None,
     )
 
 
@@ -141,7 +146,7 @@ class Vocabulary:
     @cached_property
     def groups(self) -> dict[str, list[str]]:
         """Return each group's members, without ``hydra``'s, to which other packages may add."""
-        found: dict[str, set[str]] = {}
+        groups: dict[str, set[str]] = {}
         for folder in self.folders:
             for path in folder.rglob("*.yaml"):
                 group = path.parent.relative_to(folder).as_posix()
@@ -150,8 +155,8 @@ class Vocabulary:
                     and not group.startswith("hydra")
                     and (group, path.stem) not in PARTIAL
                 ):
-                    found.setdefault(group, set()).add(path.stem)
-        return {group: sorted(members) for group, members in sorted(found.items())}
+                    groups.setdefault(group, set()).add(path.stem)
+        return {group: sorted(members) for group, members in sorted(groups.items())}
 
     @property
     def usable_groups(self) -> dict[str, list[str]]:

@@ -129,7 +129,7 @@ def agree(what: str, value: Any, cure: str) -> None:
         UserError: on every rank, naming those that have another value than rank 0.
     """
     values = all_gather_object(value)
-    others = [str(number) for number, found in enumerate(values) if found != values[0]]
+    others = [str(number) for number, other in enumerate(values) if other != values[0]]
     if others:
         who = f"rank {others[0]} has" if len(others) == 1 else f"ranks {', '.join(others)} have"
         raise UserError(f"{who} not the {what} that rank 0 has (their check-sums differ): {cure}")
@@ -161,12 +161,12 @@ def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def checksum(tensors: Iterable[Tensor]) -> int:
     """Return the CRC-32 of the bytes of these tensors, in their order."""
-    found = 0
+    crc = 0
     for tensor in tensors:
-        found = zlib.crc32(
-            tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data, found
+        crc = zlib.crc32(
+            tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data, crc
         )
-    return found
+    return crc
 
 
 def broadcast_masks(masks: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -192,5 +192,5 @@ def broadcast_masks(masks: dict[str, Tensor]) -> dict[str, Tensor]:
         "their connection or memory is faulty; the same command starts from a checkpoint",
     )
     parts = here.split([mask.numel() for mask in masks.values()])
-    found = zip(masks.items(), parts, strict=True)
-    return {name: part.view(mask.shape).to(mask.device) for (name, mask), part in found}
+    received = zip(masks.items(), parts, strict=True)
+    return {name: part.view(mask.shape).to(mask.device) for (name, mask), part in received}

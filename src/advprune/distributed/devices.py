@@ -17,8 +17,8 @@ from advprune.runtime.processors import usable_processors
 
 def on_gpu(trainer: dict[str, Any]) -> bool:
     """Return whether the job runs on CUDA devices."""
-    wanted = trainer["accelerator"]
-    return wanted in ("cuda", "gpu") or (wanted == "auto" and torch.cuda.is_available())
+    accelerator = trainer["accelerator"]
+    return accelerator in ("cuda", "gpu") or (accelerator == "auto" and torch.cuda.is_available())
 
 
 def settled(trainer: dict[str, Any]) -> dict[str, Any]:
@@ -27,31 +27,31 @@ def settled(trainer: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: if there are fewer GPUs than asked for, or none to count.
     """
-    there, wanted = torch.cuda.device_count(), trainer["devices"]
+    available, devices = torch.cuda.device_count(), trainer["devices"]
     if not on_gpu(trainer):
-        if wanted is None:
+        if devices is None:
             raise UserError(
                 "trainer.devices is not given, and there is no GPU to count: give the number of "
                 "processes, such as trainer.devices=2"
             )
-        if wanted > 1 and trainer["accelerator"] not in ("cpu", "auto"):
+        if devices > 1 and trainer["accelerator"] not in ("cpu", "auto"):
             raise UserError(
                 f"trainer.accelerator={trainer['accelerator']} has one device: give "
                 "trainer.devices=1, or cuda or cpu"
             )
-        return trainer | {"accelerator": "cpu"} if wanted > 1 else trainer
-    if not there:
+        return trainer | {"accelerator": "cpu"} if devices > 1 else trainer
+    if not available:
         raise UserError(
             f"trainer.accelerator={trainer['accelerator']} needs a GPU that torch can use, and "
             "there is none: give trainer=cpu, or trainer.accelerator=cpu"
         )
-    if wanted is not None and wanted > there:
-        found = "one GPU" if there == 1 else f"{there} GPUs"
+    if devices is not None and devices > available:
+        gpus = "one GPU" if available == 1 else f"{available} GPUs"
         raise UserError(
-            f"trainer.devices={wanted} is not possible: this machine has {found}; give at most "
-            f"{there}, or trainer.accelerator=cpu for processes of the processor"
+            f"trainer.devices={devices} is not possible: this machine has {gpus}; give at most "
+            f"{available}, or trainer.accelerator=cpu for processes of the processor"
         )
-    return trainer | {"devices": there if wanted is None else wanted}
+    return trainer | {"devices": available if devices is None else devices}
 
 
 def environment() -> ClusterEnvironment:

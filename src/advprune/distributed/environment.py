@@ -21,7 +21,7 @@ def launched_world() -> tuple[int, int]:
     return 0, 1
 
 
-def asked(trainer: dict[str, Any]) -> int | None:
+def requested_ranks(trainer: dict[str, Any]) -> int | None:
     """Return how many ranks the options ask for; None if that depends on the machine."""
     devices = trainer.get("devices", 1)
     return None if devices is None else int(devices) * int(trainer.get("nodes") or 1)
@@ -34,7 +34,7 @@ def identity(trainer: dict[str, Any] | None) -> dict[str, Any]:
     changes no more than the last bits of a sum is not among them.
     """
     trainer = trainer or {}
-    mode, ranks = trainer.get("batch_norm") or SYNCHRONISED, asked(trainer)
+    mode, ranks = trainer.get("batch_norm") or SYNCHRONISED, requested_ranks(trainer)
     spread = (
         {} if mode == SYNCHRONISED or ranks == 1 else {"batch_norm": {"mode": mode, "ranks": ranks}}
     )
@@ -48,20 +48,20 @@ def check(trainer: dict[str, Any]) -> None:
     Raises:
         UserError: naming the option.
     """
-    mode, ranks = trainer.get("batch_norm", SYNCHRONISED), asked(trainer)
+    mode, ranks = trainer.get("batch_norm", SYNCHRONISED), requested_ranks(trainer)
     if ranks is None and mode != SYNCHRONISED:
         raise UserError(
             f"trainer.batch_norm={mode} makes the result depend on the number of ranks: give "
             "trainer.devices=…, too"
         )
-    beside = launched_world()[1]
-    if beside > 1 and ranks not in (beside, None):
+    started = launched_world()[1]
+    if started > 1 and ranks not in (started, None):
         raise UserError(
-            f"{beside} processes were started for this job, but "
+            f"{started} processes were started for this job, but "
             f"trainer.devices={trainer['devices']} and trainer.nodes={trainer.get('nodes', 1)} ask "
-            f"for {ranks}: give trainer=ddp and numbers that multiply to {beside}"
+            f"for {ranks}: give trainer=ddp and numbers that multiply to {started}"
         )
-    if beside == 1 and int(trainer.get("nodes") or 1) > 1:
+    if started == 1 and int(trainer.get("nodes") or 1) > 1:
         raise UserError(
             f"trainer.nodes={trainer['nodes']}, but only one process was started: give "
             "hydra/launcher=slurm, or start the same command on each node with torchrun or srun, "

@@ -35,8 +35,8 @@ class Shard:
         Where a batch has fewer rows than ranks, a rank without any borrows one, with weight 0: a
         step that all ranks take needs something to work on.
         """
-        mine = torch.arange(whole)[self.rank :: self.ranks]
-        return mine if len(mine) else torch.tensor([self.rank % whole])
+        rows = torch.arange(whole)[self.rank :: self.ranks]
+        return rows if len(rows) else torch.tensor([self.rank % whole])
 
     def weight(self, whole: int) -> float:
         """Return the factor of a mean over this rank's rows.

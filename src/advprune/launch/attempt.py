@@ -64,11 +64,11 @@ def run_script(command: list[str]) -> int:
 
 def still_running() -> bool:
     """Return whether SLURM still runs this job: a cancelled one must not queue itself again."""
-    told = subprocess.run(
+    answer = subprocess.run(
         ["scontrol", "show", "job", "--oneliner", os.environ["SLURM_JOB_ID"]],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    return "JobState=RUNNING" in told.stdout
+    return "JobState=RUNNING" in answer.stdout

@@ -53,13 +53,13 @@ class Grid(Callback):
             return
         folder = Path(config.hydra.sweep.dir)
         with failing_aloud(folder):
-            found = records(folder)
-            tell(found, folder)
-            _count(found, folder)
+            jobs = records(folder)
+            tell(jobs, folder)
+            _count(jobs, folder)
             logger = OmegaConf.to_container(config.logger, resolve=True)
             assert isinstance(logger, dict)
-            own = {str(name): value for name, value in logger.items()}
-            tell_logger(found, folder, own, Path(config.store).expanduser().parent)
+            options = {str(name): value for name, value in logger.items()}
+            tell_logger(jobs, folder, options, Path(config.store).expanduser().parent)
             if config.get("report", True):
                 refresh_report(Path(config.store).expanduser(), folder / "table.json")
 
@@ -94,18 +94,18 @@ def _sentence(error: Exception, folder: Path) -> str:
     return f"{what}; the results are in the store, and the same command tells them again"
 
 
-def _count(found: list[dict[str, Any]], folder: Path) -> None:
+def _count(jobs: list[dict[str, Any]], folder: Path) -> None:
     """Fail if jobs left no record: a table with fewer rows than jobs must not look whole."""
     path = folder / JOBS
-    asked = len(read_json(path)) if path.exists() else 0
-    if len(found) < asked:
+    expected = len(read_json(path)) if path.exists() else 0
+    if len(jobs) < expected:
         EXIT["code"] = 1
-        gone = (
-            f"{asked - len(found)} of {asked} jobs left no {RECORD} under {folder}: they are not "
-            "in the table"
+        lost = (
+            f"{expected - len(jobs)} of {expected} jobs left no {RECORD} under {folder}: they are "
+            "not in the table"
         )
         print(  # noqa: T201
-            f"error: {gone}; leave hydra.sweep.subdir out, or give each job a folder of its own",
+            f"error: {lost}; leave hydra.sweep.subdir out, or give each job a folder of its own",
             file=sys.stderr,
         )
 
@@ -118,8 +118,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
     launched = folder / LAUNCHED
     waiting = read_json(launched) if launched.exists() else []
     begun = [read_json(path) for path in sorted(folder.rglob(RECORD))]
-    found = {record["number"]: record for record in [*waiting, *begun]}
-    return sorted(found.values(), key=grid_order(folder))
+    by_number = {record["number"]: record for record in [*waiting, *begun]}
+    return sorted(by_number.values(), key=grid_order(folder))
 
 
 def tell(records: list[dict[str, Any]], folder: Path) -> None:
@@ -144,19 +144,19 @@ def launch(main: Any) -> None:
     The code is 0, 1 if a job failed, 130 after Ctrl-C, and 128 + signal if asked to stop.
     """
     preemption.listen()
-    flags, own = understand(sys.argv[1:], main)
+    flags, words = understand(sys.argv[1:], main)
     # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
     if environment.launched_world()[0]:
         folder = tempfile.mkdtemp(prefix="advprune_rank_")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        own += [
+        words += [
             f"hydra.run.dir={folder}",
             f"hydra.sweep.dir={folder}",
             "hydra.job_logging.root.level=WARNING",
         ]
-    sys.argv[1:] = overrides.defer_group_overrides([*own, *flags])
+    sys.argv[1:] = overrides.defer_group_overrides([*words, *flags])
     try:
-        with explained(own, main):
+        with explained(words, main):
             main()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201

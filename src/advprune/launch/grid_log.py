@@ -24,15 +24,15 @@ def log_grid(
         shared: the folder beside the store.
     """
     rows = [record["row"] for record in records if "row" in record]
-    told = next((record for record in records if "row" in record and record.get("group")), None)
-    if told is None:
+    first = next((record for record in records if "row" in record and record.get("group")), None)
+    if first is None:
         return
-    identity = hashlib.sha256(told["group"].encode()).hexdigest()[:16]
+    identity = hashlib.sha256(first["group"].encode()).hexdigest()[:16]
     logger = Guarded(build(node))
     grid = Job(
         id=identity,
-        name=f"table: {told['group']}",
-        group=told["group"],
+        name=f"table: {first['group']}",
+        group=first["group"],
         kind="grid",
         tags=["table"],
         stages=[],

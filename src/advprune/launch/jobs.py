@@ -94,9 +94,11 @@ def job_of(config: Any, number: int, overrides: Sequence[str], folder: Path) -> 
         overrides: of the job, from the sweeper.
         folder: of the job.
     """
-    own = [word for word in config.hydra.overrides.hydra if not _named(word, OF_THE_GRID)]
+    hydra_words = [word for word in config.hydra.overrides.hydra if not _named(word, OF_THE_GRID)]
     words = [word for word in overrides if not word.lstrip("+~").startswith("hydra.")]
-    own += [word for word in overrides if word not in words and not _named(word, OF_THE_GRID)]
+    hydra_words += [
+        word for word in overrides if word not in words and not _named(word, OF_THE_GRID)
+    ]
     places = [f"hydra.run.dir={quoted(str(folder))}", f"hydra.job.num={number}", "hydra.mode=RUN"]
     flags = ["--config-name", str(config.hydra.job.config_name)]
     for source in config.hydra.runtime.config_sources:
@@ -104,17 +106,20 @@ def job_of(config: Any, number: int, overrides: Sequence[str], folder: Path) -> 
             flags += ["--config-dir", str(source.path)]
     script = str(Path(sys.argv[0]).resolve())
     return Job(
-        number, words, folder, [script, *flags, *words, *own, *places, "~hydra.callbacks.grid"]
+        number,
+        words,
+        folder,
+        [script, *flags, *words, *hydra_words, *places, "~hydra.callbacks.grid"],
     )
 
 
 def titled(jobs: list[Job]) -> list[Job]:
     """Return the jobs, each with a title of the words that not all of them share."""
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    own = [" ".join(word for word in job.overrides if word not in shared) for job in jobs]
+    differing = [" ".join(word for word in job.overrides if word not in shared) for job in jobs]
     return [
         replace(job, title=f"job {job.number}: {words}")
-        for job, words in zip(jobs, own, strict=True)
+        for job, words in zip(jobs, differing, strict=True)
     ]
 
 
@@ -139,6 +144,6 @@ def announce(jobs: list[Job], folder: Path) -> None:
     """
     path = folder / LAUNCHED
     before = read_json(path) if path.exists() else []
-    told = [job.announced() | {"command": job.command} for job in jobs]
+    records = [job.announced() | {"command": job.command} for job in jobs]
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write.write_atomically(path, json.dumps([*before, *told], indent=1))
+    atomic_write.write_atomically(path, json.dumps([*before, *records], indent=1))

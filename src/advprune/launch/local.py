@@ -53,29 +53,29 @@ def shares(
         )
     count = at_once or most
     each = max(len(cores) // count, 1)
-    own = [
+    core_shares = [
         [cores[(place * each + step) % len(cores)] for step in range(each)]
         for place in range(count)
     ]
     return [
-        (own[place], gpus[place * gpus_per_job : (place + 1) * gpus_per_job])
+        (core_shares[place], gpus[place * gpus_per_job : (place + 1) * gpus_per_job])
         for place in range(count)
     ]
 
 
-def visible_gpus(given: list[Any] | None) -> list[str]:
+def visible_gpus(names: list[Any] | None) -> list[str]:
     """Return the GPUs this process may use, by ``CUDA_VISIBLE_DEVICES`` or NVIDIA's own tool."""
-    if given is not None:
-        return [str(gpu) for gpu in given]
+    if names is not None:
+        return [str(gpu) for gpu in names]
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu.strip()]
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    return [str(place) for place in range(len(told.stdout.splitlines()))]
+    return [str(place) for place in range(len(answer.stdout.splitlines()))]
 
 
 class Runner:
@@ -116,8 +116,8 @@ class Runner:
             return
         if not job.ended:
             job.died(f"{ending(code)}; {log_of(job)} has its last words")
-        told = job.record()
-        how = f"failed, {brief(told['failed'])}" if "failed" in told else "done"
+        record = job.record()
+        how = f"failed, {brief(record['failed'])}" if "failed" in record else "done"
         say(f"{job.title}; {how} ({time.monotonic() - begun:.0f} s)")
 
     def _process(self, job: Job, cores: list[int], gpus: list[str]) -> int:
@@ -151,8 +151,8 @@ class Runner:
 def ending(code: int) -> str:
     """Describe how a process ended that wrote no record."""
     if code < 0:
-        told = f"killed by signal {-code} ({Signals(-code).name})"
-        return f"{told}, as the system does when memory is short" if code == -9 else told
+        death = f"killed by signal {-code} ({Signals(-code).name})"
+        return f"{death}, as the system does when memory is short" if code == -9 else death
     if code > 128 and code - 128 in set(Signals):
         return f"stopped by signal {code - 128} ({Signals(code - 128).name})"
     return f"ended with code {code} and no result"

@@ -38,17 +38,17 @@ def space(overrides: list[Override]) -> dict[str, BaseDistribution]:
     Raises:
         UserError: if none has.
     """
-    found = {
+    searched = {
         override.get_key_element(): _distribution(override)
         for override in overrides
         if override.is_sweep_override()
     }
-    if not found:
+    if not searched:
         raise UserError(
             "hydra/sweeper=optuna has nothing to search: give an option several values, such as "
             "'training.learning_rate=tag(log,interval(0.01,0.3))' or objective=trades,pgd"
         )
-    return found
+    return searched
 
 
 def _distribution(override: Override) -> BaseDistribution:
@@ -127,16 +127,16 @@ class Search:
         self.study.sampler = build(
             node, **({"seed": 10_000 * int(self.options["seed"]) + number} if seeded else {})
         )
-        asked = self.study.ask(self.searched).number
-        return self.study.get_trials()[asked]
+        number_of_trial = self.study.ask(self.searched).number
+        return self.study.get_trials()[number_of_trial]
 
     def words(self, trial: FrozenTrial) -> list[str]:
         """Return the overrides of a trial's job."""
-        told = described(self.storage, self.name, trial._trial_id, self.options["pruner"])
+        trial_variable = described(self.storage, self.name, trial._trial_id, self.options["pruner"])
         tried = [f"{name}={value}" for name, value in trial.params.items()]
         places = [
             f"hydra.sweep.dir={quoted(str(self.folder))}",
-            f"++hydra.job.env_set.{VARIABLE}={quoted(told)}",
+            f"++hydra.job.env_set.{VARIABLE}={quoted(trial_variable)}",
         ]
         return [*self.fixed, *tried, *places]
 
@@ -200,6 +200,6 @@ def _in_a_row(trials: list[FrozenTrial], most: int) -> Iterator[list[FrozenTrial
         yield batch
 
 
-def study_name(given: str | None, command: str, words: list[str]) -> str:
+def study_name(name: str | None, command: str, words: list[str]) -> str:
     """Return the study's name; by default one that is the same for the same command and search."""
-    return given or hashlib.sha256(json.dumps([command, sorted(words)]).encode()).hexdigest()[:12]
+    return name or hashlib.sha256(json.dumps([command, sorted(words)]).encode()).hexdigest()[:12]

@@ -66,11 +66,11 @@ class SkipFinishedLauncher(Launcher):
             sys.exit(f"error: {error}")
         with fingerprint_cache():
             for place, overrides in enumerate(job_overrides):
-                found = self._look(
+                result = self._look(
                     composer, folder, list(overrides), initial_job_idx + len(returns)
                 )
-                if found is not None:
-                    returns[place] = found
+                if result is not None:
+                    returns[place] = result
         rest = [place for place in range(len(job_overrides)) if place not in returns]
         if rest:
             launched = self.launcher.launch(
@@ -93,8 +93,8 @@ class SkipFinishedLauncher(Launcher):
         subdir = str(self._subdir())
         if jobs > 1 and "${" not in subdir:
             raise UserError(
-                f"hydra.sweep.subdir={subdir} is one folder for all {jobs} jobs: leave it out, or name the job in it, "
-                "as 'hydra.sweep.subdir=${hydra.job.num}' does"
+                f"hydra.sweep.subdir={subdir} is one folder for all {jobs} jobs: leave it out, or "
+                "name the job in it, as 'hydra.sweep.subdir=${hydra.job.num}' does"
             )
 
     def _subdir(self) -> Any:

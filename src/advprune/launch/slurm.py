@@ -40,8 +40,8 @@ def run(jobs: list[Job], folder: Path, options: dict[str, Any]) -> None:
         f"{folder / 'slurm'}"
     )
     later = (
-        f"squeue --me shows the jobs, scancel {array} ends them, and their table so far is printed by\n  "
-        f"python -m advprune.launch.grid {folder}"
+        f"squeue --me shows the jobs, scancel {array} ends them, and their table so far is printed "
+        f"by\n  python -m advprune.launch.grid {folder}"
     )
     if not options["wait"]:
         say(later)
@@ -87,7 +87,8 @@ def submit(jobs: list[Job], logs: Path, options: dict[str, Any]) -> dict[str, Jo
         import submitit
     except ModuleNotFoundError:
         raise UserError(
-            'hydra/launcher=slurm needs a package that is not installed: pip install "advprune[slurm]"'
+            "hydra/launcher=slurm needs a package that is not installed: "
+            'pip install "advprune[slurm]"'
         ) from None
     try:
         executor = submitit.SlurmExecutor(
@@ -98,21 +99,21 @@ def submit(jobs: list[Job], logs: Path, options: dict[str, Any]) -> dict[str, Jo
             "hydra/launcher=slurm needs SLURM's commands, and srun is not here: run it on a "
             "machine of the cluster, or use hydra/launcher=local"
         ) from None
-    given = {
+    parameters = {
         SBATCH.get(name, name): value
         for name, value in options.items()
         if name not in OURS and value is not None
     }
-    if "mem" in given:
-        given["mem"] = f"{given['mem']}GB"
-    executor.update_parameters(job_name=Path(jobs[0].command[0]).stem, **given)
+    if "mem" in parameters:
+        parameters["mem"] = f"{parameters['mem']}GB"
+    executor.update_parameters(job_name=Path(jobs[0].command[0]).stem, **parameters)
     try:
         with executor.batch():
-            made = [executor.submit(Attempt(job.command)) for job in jobs]
+            submitted = [executor.submit(Attempt(job.command)) for job in jobs]
     except submitit.core.utils.FailedJobError as refused:
-        told = [line for line in str(refused).splitlines() if line.startswith("sbatch:")]
-        raise UserError(f"SLURM refused the jobs: {' '.join(told) or refused}") from None
-    return {job.job_id: own for job, own in zip(made, jobs, strict=True)}
+        refusals = [line for line in str(refused).splitlines() if line.startswith("sbatch:")]
+        raise UserError(f"SLURM refused the jobs: {' '.join(refusals) or refused}") from None
+    return {slurm_job.job_id: job for slurm_job, job in zip(submitted, jobs, strict=True)}
 
 
 def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
@@ -126,7 +127,7 @@ def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
     Raises:
         UserError: if squeue has not answered for ``SILENCE`` seconds.
     """
-    waiting, missed, said = dict(submitted), set[str](), set[str]()
+    waiting, missed, reported = dict(submitted), set[str](), set[str]()
     heard = time.monotonic()
     while waiting:
         time.sleep(every)
@@ -138,26 +139,25 @@ def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
                 )
             continue
         heard = time.monotonic()
-        for why in sorted({queued[name] for name in waiting if name in queued} - USUAL - said):
+        for why in sorted({queued[name] for name in waiting if name in queued} - USUAL - reported):
             say(f"SLURM holds jobs back: {why}")
-            said.add(why)
-        gone = {name for name in waiting if name not in queued}
+            reported.add(why)
+        absent = {name for name in waiting if name not in queued}
         # twice: a job that is requeued may be in no state for an instant
-        for name in sorted(gone & missed):
+        for name in sorted(absent & missed):
             job = waiting.pop(name)
             if not job.ended:
                 job.died(f"{reason(name)}; {logs}/{name}_0_log.err has its last words")
-            told = job.record()
-            say(
-                f"{job.title}; {'failed, ' + brief(told['failed']) if 'failed' in told else 'done'}"
-            )
-        missed = gone
+            record = job.record()
+            how = f"failed, {brief(record['failed'])}" if "failed" in record else "done"
+            say(f"{job.title}; {how}")
+        missed = absent
 
 
 def in_queue() -> dict[str, str] | None:
     """Return why each of this user's jobs waits, by SLURM's name; None if squeue fails."""
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             ["squeue", "--me", "--array", "--noheader", "--format=%i %r"],
             capture_output=True,
             text=True,
@@ -166,12 +166,12 @@ def in_queue() -> dict[str, str] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return dict(line.split(maxsplit=1) for line in told.stdout.splitlines())
+    return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
 
 
 def reason(name: str) -> str:
     """Return how SLURM says that a job ended, by its accounting or by what it remembers."""
-    asked = (
+    commands = (
         [
             "sacct",
             "--allocations",
@@ -182,17 +182,17 @@ def reason(name: str) -> str:
         ],
         ["scontrol", "show", "job", "--oneliner", name],
     )
-    for command in asked:
+    for command in commands:
         try:
-            told = subprocess.run(
+            answer = subprocess.run(
                 command, capture_output=True, text=True, timeout=120, check=True
             ).stdout.strip()
         except (OSError, subprocess.SubprocessError):
             continue
-        if not told:
+        if not answer:
             continue
-        words = dict(word.split("=", 1) for word in told.split() if "=" in word)
-        state, _, code = told.splitlines()[-1].partition("|")
+        words = dict(word.split("=", 1) for word in answer.split() if "=" in word)
+        state, _, code = answer.splitlines()[-1].partition("|")
         return _sentence(words.get("JobState", state), words.get("ExitCode", code))
     return "SLURM has no job of this name any more, and it left no result"
 

@@ -55,28 +55,30 @@ def evaluation_warnings(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
         x: some test images, float (N, C, H, W) in [0, 1].
         y: their labels (N,).
     """
-    found = []
+    reasons = []
     with torch.enable_grad():
         probe = x.clone().requires_grad_(True)
         logits = net(probe)
         (grad,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), probe)
     with torch.no_grad():
         if not torch.equal(net(x).nan_to_num(), net(x).nan_to_num()):
-            found.append("the network's outputs are random: two passes over the same images differ")
+            reasons.append(
+                "the network's outputs are random: two passes over the same images differ"
+            )
     logits = logits.detach()
     if bool((logits.min() >= 0) & ((logits.sum(1) - 1).abs().max() < 1e-3)):
-        found.append(
+        reasons.append(
             "the outputs look like probabilities, not logits: gradient attacks are weak on them"
         )
     flat = (grad.flatten(1).abs().amax(1) == 0).float().mean().item()
     if flat > 0.01:
-        found.append(
+        reasons.append(
             f"the input gradient is exactly zero on {flat:.0%} of the images: gradient attacks see "
             "nothing there"
         )
     if any(_never_set(module) for module in net.modules()):
-        found.append("a BatchNorm layer has never seen a batch: its statistics are stale")
-    return found
+        reasons.append("a BatchNorm layer has never seen a batch: its statistics are stale")
+    return reasons
 
 
 def _never_set(module: nn.Module) -> bool:

@@ -70,13 +70,13 @@ def _normalised(norm: Norm, x: Tensor) -> Tensor:
     mean = (share * means).sum(0)
     var = (share * (variances + (means - mean) ** 2)).sum(0)
     if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
-        seen = counts.sum().detach()
+        images = counts.sum().detach()
         with torch.no_grad():
             assert norm.num_batches_tracked is not None
             norm.num_batches_tracked.add_(1)
             rate = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
             norm.running_mean.lerp_(mean.detach(), rate)
-            norm.running_var.lerp_(var.detach() * seen / (seen - 1).clamp_min(1), rate)
+            norm.running_var.lerp_(var.detach() * images / (images - 1).clamp_min(1), rate)
     scale = torch.rsqrt(var + norm.eps)
     if norm.affine:
         scale = scale * norm.weight
@@ -121,11 +121,11 @@ def agree(net: nn.Module, mode: str) -> None:
     for norm in norms:
         for statistic in (norm.running_mean, norm.running_var):
             assert statistic is not None
-            mine = (
+            part = (
                 statistic
                 if mode == "local" or collectives.is_rank_zero()
                 else torch.zeros_like(statistic)
             )
             statistic.copy_(
-                collectives.all_reduce_sum(mine) / (collectives.size() if mode == "local" else 1)
+                collectives.all_reduce_sum(part) / (collectives.size() if mode == "local" else 1)
             )

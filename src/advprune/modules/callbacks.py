@@ -87,7 +87,8 @@ class PlainProgress(pl.Callback):
         measured = {k: float(v) for k, v in trainer.callback_metrics.items()}
         shown = f"loss {measured.get('loss', float('nan')):.3f}"
         if "val/clean_acc" in measured:
-            shown += f", val clean {measured['val/clean_acc']:.1%} robust {measured['val/robust_acc']:.1%}"
+            clean, robust = measured["val/clean_acc"], measured["val/robust_acc"]
+            shown += f", val clean {clean:.1%} robust {robust:.1%}"
         log.info(
             "%s: epoch %d/%d, %s, %.1f s an epoch, %.0f s left",
             self.title,

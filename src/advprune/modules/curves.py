@@ -51,8 +51,8 @@ class Curves(pl.Callback):
         log_row: called with each row; a resumed run begins with the earlier ones.
     """
 
-    def __init__(self, path: Path, phase: str, told: Callable[[Row], None]) -> None:
-        self.path, self.phase, self.told = path, phase, told
+    def __init__(self, path: Path, phase: str, log_row: Callable[[Row], None]) -> None:
+        self.path, self.phase, self.log_row = path, phase, log_row
         earlier = [row for rows in _before(phase, path).values() for row in rows][-1:]
         self.start: Row = earlier[0] if earlier else {"epoch": 0, "step": 0}
         self.rows: list[Row] = []
@@ -63,7 +63,7 @@ class Curves(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Log what the checkpoint remembers."""
         for row in self.rows:
-            self.told(row)
+            self.log_row(row)
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Remember the masks that the first epoch starts from."""
@@ -115,7 +115,7 @@ class Curves(pl.Callback):
                 "step": self.start["step"] + trainer.global_step,
             }
             self.rows.append(at | row)
-            self.told(self.rows[-1])
+            self.log_row(self.rows[-1])
 
     def save(self) -> None:
         """Write the file, without rows of later phases, which are to come again."""

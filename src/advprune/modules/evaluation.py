@@ -91,9 +91,7 @@ class RobustEvaluation(pl.LightningModule):
         """Wait for the ranks whose images take longer."""
         collectives.all_gather_object(None)
 
-    def _records(
-        self, x: Tensor, y: Tensor, positions: Tensor, beside: Path
-    ) -> dict[str, list[Any]]:
+    def _records(self, x: Tensor, y: Tensor, positions: Tensor, part: Path) -> dict[str, list[Any]]:
         """Attack and check the answer; return columns with one row an image."""
         if self.certifies:
             return self._certified(x, y, positions)
@@ -101,24 +99,24 @@ class RobustEvaluation(pl.LightningModule):
             trail: list[tuple[str, Tensor]] = []
             answers: dict[str, Tensor] = {}
             facts: dict[str, Any] = {}
-            given = {
+            offered = {
                 "trail": trail,
                 "verdicts": answers,
                 "positions": positions,
                 "facts": facts,
-                "work": beside.with_suffix(".state"),
+                "work": part.with_suffix(".state"),
             }
-            taken = inspect.signature(self.attack).parameters
-            given = {name: value for name, value in given.items() if name in taken}
-            found = self.examples.at(positions) if self.examples else {}
-            x_adv = found["x_adv"] if found else self.attack(self.net, x, y, **given).detach()
+            parameters = inspect.signature(self.attack).parameters
+            offered = {name: value for name, value in offered.items() if name in parameters}
+            source = self.examples.at(positions) if self.examples else {}
+            x_adv = source["x_adv"] if source else self.attack(self.net, x, y, **offered).detach()
             distance = check_adversarial(x_adv, x, self.threat, self.attack_name)
             with torch.no_grad():
                 clean, after = predict(self.net(x)), predict(self.net(x_adv))
         if facts:
             write_atomically(self.parts / "facts.json", json.dumps(facts))
         clean_ok = clean == y
-        if self.gallery is not None and beside.stem == FIRST:
+        if self.gallery is not None and part.stem == FIRST:
             example_grid.save(self.gallery, x, x_adv, y, clean, after)
         columns = {
             "image": positions,
@@ -130,9 +128,11 @@ class RobustEvaluation(pl.LightningModule):
             "distance": distance,
         }
         if self.keep:
-            kept = {"x_adv": x_adv, "image": positions, "clean_pred": clean, "adv_pred": after}
-            save_weights(beside, {name: tensor.cpu().contiguous() for name, tensor in kept.items()})
-        columns |= verdicts(found, y) if found else {}
+            tensors = {"x_adv": x_adv, "image": positions, "clean_pred": clean, "adv_pred": after}
+            save_weights(
+                part, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+            )
+        columns |= verdicts(source, y) if source else {}
         for inner, robust in trail:
             columns[f"robust_ok.{inner}"] = robust
         columns |= {f"ok.{inner}": right for inner, right in answers.items()}

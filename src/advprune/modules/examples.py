@@ -49,9 +49,12 @@ class Examples:
         return {name: field[rows].to(positions.device) for name, field in self.fields.items()}
 
 
-def verdicts(found: dict[str, Tensor], y: Tensor) -> dict[str, Tensor]:
+def verdicts(entries: dict[str, Tensor], y: Tensor) -> dict[str, Tensor]:
     """Return whether the source was right on each image, and on its example."""
-    return {"source_clean_ok": found["clean_pred"] == y, "source_adv_ok": found["adv_pred"] == y}
+    return {
+        "source_clean_ok": entries["clean_pred"] == y,
+        "source_adv_ok": entries["adv_pred"] == y,
+    }
 
 
 def cells(columns: dict[str, list[Any]]) -> dict[str, tuple[int, int]]:

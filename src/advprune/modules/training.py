@@ -64,7 +64,7 @@ class RobustTraining(pl.LightningModule):
         self.net, self.objective, self.recipe = net, objective, recipe
         self.attack, self.run_seed, self.start = attack, seed, start
         self._finite = Finite()
-        self._seen: list[Tensor] = []
+        self._counts: list[Tensor] = []
         self._validated: dict[str, float] = {}
 
     @property
@@ -99,9 +99,9 @@ class RobustTraining(pl.LightningModule):
         # the ranks' gradients are averaged, and their parts may differ by a row
         if not share.whole:
             loss = loss * share.weight(whole)
-        seen = collectives.all_reduce_sum(loss.detach()) / share.ranks
-        self._finite.see(seen, epoch=self.current_epoch + 1, step=self.global_step + 1)
-        self.log("loss", seen, prog_bar=True)
+        mean_loss = collectives.all_reduce_sum(loss.detach()) / share.ranks
+        self._finite.see(mean_loss, epoch=self.current_epoch + 1, step=self.global_step + 1)
+        self.log("loss", mean_loss, prog_bar=True)
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -132,7 +132,7 @@ class RobustTraining(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's counts."""
-        self._seen = []
+        self._counts = []
 
     def validation_step(self, batch: tuple[Any, ...], index: int) -> None:
         """Count the images right on x, and right on x_adv."""
@@ -140,30 +140,31 @@ class RobustTraining(pl.LightningModule):
         if index == 0 and isinstance(self.net, Subnet):
             self.net.refresh()
         x, y, whole, share = _dealt(batch)
-        mine = torch.arange(len(y), device=y.device) < share.count(whole)  # none of a borrowed row
-        clean = is_right(self.net(x), y) & mine
+        # none of a borrowed row
+        counted = torch.arange(len(y), device=y.device) < share.count(whole)
+        clean = is_right(self.net(x), y) & counted
         robust = clean
         if self.attack is not None:
             with of_batch(share, whole):
                 x_adv = self.attack(self.net, x, y)
             robust = clean & is_right(self.net(x_adv), y)
-        self._seen.append(torch.stack([mine.sum(), clean.sum(), robust.sum()]))
+        self._counts.append(torch.stack([counted.sum(), clean.sum(), robust.sum()]))
 
     def validated(self) -> dict[str, float]:
         """Return clean and robust accuracy over the validation images of the epoch just measured.
 
         The first call of an epoch counts over all ranks, so all of them have to make it.
         """
-        if self._seen:
+        if self._counts:
             count, clean, robust = collectives.all_reduce_sum(
-                torch.stack(self._seen).sum(0)
+                torch.stack(self._counts).sum(0)
             ).tolist()
             self._validated = {
                 "clean_acc": clean / count,
                 "robust_acc": robust / count,
                 "images": count,
             }
-            self._seen = []
+            self._counts = []
         return self._validated
 
     def on_validation_epoch_end(self) -> None:
@@ -178,7 +179,7 @@ class RobustTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the recipe's optimizer, its learning rate set before each step."""
-        made = optim.optimizer(
+        optimizer = optim.optimizer(
             self.recipe, self.trained(), fused=self.device.type == "cuda" or None
         )
         whole = int(self.trainer.estimated_stepping_batches)
@@ -188,5 +189,5 @@ class RobustTraining(pl.LightningModule):
         at = optim.factor(
             self.recipe, steps_per_epoch=per_epoch, epochs=epochs + round(skipped / per_epoch)
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda step: at(step + skipped))
-        return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: at(step + skipped))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

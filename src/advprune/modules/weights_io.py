@@ -53,10 +53,10 @@ NEEDED = {
 def broken_checkpoint(path: Path) -> str | None:
     """Return why training cannot go on from this file; None if it can."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except BROKEN as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-    missing = NEEDED - found.keys() if isinstance(found, dict) else NEEDED
+    missing = NEEDED - content.keys() if isinstance(content, dict) else NEEDED
     return f"it has no {sorted(missing)[0]}" if missing else None
 
 

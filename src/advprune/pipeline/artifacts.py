@@ -19,12 +19,12 @@ def export_artifacts(
     plan: Plan, store: Store, output: Path, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return entries for the row: sizes beside the dense parent's, and the exported file."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     if options["export"] is not None:
-        found["exported"] = _export(plan, store, output, options["export"])
+        entries["exported"] = _export(plan, store, output, options["export"])
     if options["sizes"]:
-        found["sizes"] = _sizes(plan, store)
-    return found
+        entries["sizes"] = _sizes(plan, store)
+    return entries
 
 
 def _export(plan: Plan, store: Store, output: Path, kind: str) -> str:

@@ -41,19 +41,19 @@ def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
     """
     from advprune.distributed import collectives
 
-    called, origins = names(plan), _origins(plan, store)
-    made = 0
+    stage_names, origins = names(plan), _origins(plan, store)
+    count = 0
     for stage in plan.stages():
-        mine = replace(where, stage=called[stage.key], folder=store.folder(stage))
+        context = replace(where, stage=stage_names[stage.key], folder=store.folder(stage))
         if not collectives.is_rank_zero():
-            _follow_leader(stage, store, mine)
-        elif _make_as_leader(stage, store, mine, read=stage.key in origins):
+            _follow_leader(stage, store, context)
+        elif _make_as_leader(stage, store, context, read=stage.key in origins):
             where.logger.finished(finished(stage, plan, store))
-            made += 1
+            count += 1
         else:
             replay(finished(stage, plan, store), where.logger)
     collectives.all_gather_object(None)  # nobody reads what rank 0 is still writing
-    return made
+    return count
 
 
 def _make_as_leader(stage: Stage, store: Store, where: "RunContext", *, read: bool) -> bool:

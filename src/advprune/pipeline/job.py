@@ -89,13 +89,13 @@ def run(
         record["failed"] = system_sentence(error) or traceback.format_exc()
     except Exception:  # noqa: BLE001 - a defect, ours or a library's: kept whole in the job's folder, the grid goes on
         record["failed"] = traceback.format_exc()
-    beside = environment.launched_world()[1] > 1
-    if "failed" in record and (is_grid() or beside or record["failed"].startswith("Traceback")):
+    in_ranks = environment.launched_world()[1] > 1
+    if "failed" in record and (is_grid() or in_ranks or record["failed"].startswith("Traceback")):
         log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
     record["value"] = record.get("row", {}).get(value)
     if environment.launched_world()[0] == 0:
         _write(output, record)
-    if "failed" in record and beside:
+    if "failed" in record and in_ranks:
         os._exit(1)  # whoever started the ranks stops the others, which may be waiting for this one
     return float("nan") if record["value"] is None else float(record["value"])
 
@@ -127,15 +127,19 @@ def _finish(
         dry_run(options)
         check_place(store.root)
     with job_logger(options, plan, output, record["names"]) as logger:
-        made = _make(plan, store, options, output, logger) if making else 0
+        made_count = _make(plan, store, options, output, logger) if making else 0
         row = _row(plan, store, output, record["names"], options, delivers=delivers)
         if not making and not logger.knows(row):
             for stage in finished_stages(plan, store):
                 replay(stage, logger)
         if making or not logger.knows(row):
             logger.result(row, finished_stages(plan, store))
-    found = len(plan.stages()) - made
-    return row | {"made": made, "found": found, "this_command": time.monotonic() - begun}
+    found_count = len(plan.stages()) - made_count
+    return row | {
+        "made": made_count,
+        "found": found_count,
+        "this_command": time.monotonic() - begun,
+    }
 
 
 def _make(plan: Plan, store: Store, options: dict[str, Any], output: Path, logger: Logger) -> int:
@@ -177,7 +181,8 @@ def check_place(store: Path) -> None:
     except OSError as error:
         raise UserError(
             system_sentence(error)
-            or f"store={store} cannot be a folder ({error.strerror}): give another place, store=FOLDER"
+            or f"store={store} cannot be a folder ({error.strerror}): give another place, "
+            "store=FOLDER"
         ) from None
 
 

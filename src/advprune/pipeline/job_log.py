@@ -68,12 +68,12 @@ def names(plan: Plan) -> dict[str, str]:
     It is its kind, with ``source_`` before those of a transfer attack's source, and
     ``evaluated_dense`` for the parent's evaluation.
     """
-    own = {stage.key for stage in [plan.final, *plan.final.line()]}
-    called = {
-        stage.key: stage.kind if stage.key in own else f"source_{stage.kind}"
+    line = {stage.key for stage in [plan.final, *plan.final.line()]}
+    named = {
+        stage.key: stage.kind if stage.key in line else f"source_{stage.kind}"
         for stage in plan.stages()
     }
-    return called | {plan.evaluated_dense.key: "evaluated_dense", plan.evaluated.key: "evaluated"}
+    return named | {plan.evaluated_dense.key: "evaluated_dense", plan.evaluated.key: "evaluated"}
 
 
 def finished_stages(plan: Plan, store: Store) -> list[Finished]:
@@ -86,9 +86,9 @@ def finished(stage: Stage, plan: Plan, store: Store) -> Finished:
     return Finished(names(plan)[stage.key], store.folder(stage), store.result(stage))
 
 
-def replay(found: Finished, logger: Logger) -> None:
+def replay(stage: Finished, logger: Logger) -> None:
     """Log a stage that was found: its curves, if they were kept, and what it says of itself."""
-    path = found.folder / CURVES
+    path = stage.folder / CURVES
     try:
         phases = read_json(path) if path.exists() else {}
     except (OSError, ValueError) as error:
@@ -98,21 +98,21 @@ def replay(found: Finished, logger: Logger) -> None:
         phases = {}
     for rows in phases.values():
         for row in rows:
-            logger.point(found.stage, row)
-    logger.finished(found)
+            logger.point(stage.stage, row)
+    logger.finished(stage)
 
 
 def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Job:
     shown, options = described(shown, plan), used(options, plan)
     ratio, file = options.get("ratio"), file_of(plan.dense)
-    what = [
+    subject = [
         shown.get("pruner") or file or "dense",
         *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"]),
     ]
     threat = evaluation_threat(options)
     norm = str(threat.get("_target_", "")).rpartition(".")[2].lower()
-    own = options["attack"].get("perturbation") is not None or threat.get("eps") is None
-    budget = [] if own else [threat_text({"norm": norm, "eps": fraction(threat["eps"])})]
+    no_budget = options["attack"].get("perturbation") is not None or threat.get("eps") is None
+    budget = [] if no_budget else [threat_text({"norm": norm, "eps": fraction(threat["eps"])})]
     where = [shown["attack"], *budget, shown["model"], shown["dataset"], f"seed {options['seed']}"]
     named = names(plan)
     config = {
@@ -136,12 +136,12 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
     }
     return Job(
         id=plan.evaluated.key,
-        name=" ".join([*what, "·", *where])[:LONGEST],
+        name=" ".join([*subject, "·", *where])[:LONGEST],
         group=grid_name(output),
         config=config,
         output=output,
         kind=command_name(),
-        tags=[word[:64] for word in (*what, *where)],
+        tags=[word[:64] for word in (*subject, *where)],
         shared=Path(options["store"]).parent,
         stages=list(dict.fromkeys(named.values())),
     )

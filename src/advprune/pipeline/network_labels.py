@@ -18,18 +18,18 @@ TRAINING = ("objective", "training", "finetune", "select")
 def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
     """Return the chosen members of the groups with a part in the network, and the attack's name."""
     line = plan.final.line()
-    gone = {"pruner"} if not _pruned(line) else set()
-    gone |= set() if _trained(line) else {"objective"}
+    unused = {"pruner"} if not _pruned(line) else set()
+    unused |= set() if _trained(line) else {"objective"}
     attack = attack_label(plan.evaluated.options, names["attack"].split(" ")[0])
-    kept = {group: name for group, name in names.items() if group not in gone}
-    return kept | ({} if attack is None else {"attack": attack})
+    used_names = {group: name for group, name in names.items() if group not in unused}
+    return used_names | ({} if attack is None else {"attack": attack})
 
 
 def used(options: dict[str, Any], plan: Plan) -> dict[str, Any]:
     """Return the options without those that had no part in the network."""
     line = plan.final.line()
-    gone = [*(() if _pruned(line) else PRUNING), *(() if _trained(line) else TRAINING)]
-    return {name: value for name, value in options.items() if name not in gone}
+    unused = [*(() if _pruned(line) else PRUNING), *(() if _trained(line) else TRAINING)]
+    return {name: value for name, value in options.items() if name not in unused}
 
 
 def before_planning(names: dict[str, str], checkpoint: str | None) -> dict[str, str]:

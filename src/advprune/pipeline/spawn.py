@@ -73,10 +73,13 @@ def make_on_ranks(
     retries = int(where.trainer.get("retries", 0))
     for attempt in range(retries + 1):
         try:
-            given = (plan, store.root.absolute(), where, image_size, logs)
+            arguments = (plan, store.root.absolute(), where, image_size, logs)
             return int(
                 on_ranks(
-                    where.trainer["devices"], worker.work, *given, gpu=devices.on_gpu(where.trainer)
+                    where.trainer["devices"],
+                    worker.work,
+                    *arguments,
+                    gpu=devices.on_gpu(where.trainer),
                 )[0]
             )
         except RankDiedError as death:
@@ -134,7 +137,7 @@ def on_ranks(
         try:
             return elastic_launch(config, worker.delay_secondary_failure)(function, *arguments)
         except ChildFailedError as error:
-            _tell(*error.get_first_failure(), size)
+            _raise_failure(*error.get_first_failure(), size)
         except SignalException as caught:
             received = caught.sigval
     if received == signal.SIGINT:
@@ -144,23 +147,25 @@ def on_ranks(
     raise KeyboardInterrupt
 
 
-def _tell(number: int, failure: ProcessFailure, size: int) -> None:
+def _raise_failure(number: int, failure: ProcessFailure, size: int) -> None:
     """Raise what ended the first rank that failed.
 
     Raises:
         UserError: if the rank gave a sentence for the user.
         RankDiedError: otherwise.
     """
-    said = failure.error_file_data.get("message", {})
-    if isinstance(said, dict) and str(said.get("message", "")).startswith(SENTENCE):
-        raise UserError(str(said["message"]).removeprefix(SENTENCE))
+    message = failure.error_file_data.get("message", {})
+    if isinstance(message, dict) and str(message.get("message", "")).startswith(SENTENCE):
+        raise UserError(str(message["message"]).removeprefix(SENTENCE))
     if failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
         raise RankDiedError(
             f"rank {number} of {size} was killed ({name}) and the others were stopped"
         )
     text = (
-        said.get("extraInfo", {}).get("py_callstack", "") if isinstance(said, dict) else str(said)
+        message.get("extraInfo", {}).get("py_callstack", "")
+        if isinstance(message, dict)
+        else str(message)
     )
     raise RankDiedError(
         f"rank {number} of {size} failed and the others were stopped; it said:\n{text}"

@@ -41,12 +41,12 @@ def check(options: dict[str, Any], fresh: Callable[[dict[str, Any]], nn.Module])
 
 def _check_units(pruner: dict[str, Any]) -> None:
     unit = pruner["unit"]
-    given = [name for name in OF_UNITS if pruner[name] is not None]
-    if unit is None and given:
+    unit_options = [name for name in OF_UNITS if pruner[name] is not None]
+    if unit is None and unit_options:
         raise UserError(
-            f"pruner.{given[0]}={pruner[given[0]]} is not looked at: it is for pruners that remove "
-            "filters or blocks, such as pruner=filters, and this one removes single weights; "
-            "leave it null"
+            f"pruner.{unit_options[0]}={pruner[unit_options[0]]} is not looked at: it is for "
+            "pruners that remove filters or blocks, such as pruner=filters, and this one removes "
+            "single weights; leave it null"
         )
     extra = [name for name in OF_WEIGHTS if pruner[name] is not None]
     if unit is not None and extra:

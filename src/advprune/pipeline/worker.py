@@ -58,14 +58,14 @@ def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: dict[
     where.settle(image_size)
     devices.join(where.trainer)
     try:
-        made = ensure_stages(plan, Store(root), where)
+        count = ensure_stages(plan, Store(root), where)
     except OSError as error:
         sentence = system_sentence(error)
         if sentence is None:
             raise
         raise UserError(sentence) from None
     collectives.leave()
-    return made
+    return count
 
 
 def _end_with_parent() -> None:

@@ -78,11 +78,11 @@ def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(DEEPEST):
         inner = (
-            own.values() if isinstance(own, dict) else own
-            for own in level
-            if isinstance(own, dict | list)
+            child.values() if isinstance(child, dict) else child
+            for child in level
+            if isinstance(child, dict | list)
         )
-        level = [own for values in inner for own in values if isinstance(own, dict | list)]
+        level = [child for values in inner for child in values if isinstance(child, dict | list)]
         if not level:
             return
     raise ValueError(TOO_DEEP)

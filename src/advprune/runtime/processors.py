@@ -50,8 +50,8 @@ def _groups(root: Path, membership: Path, controller: str) -> list[Path]:
     for line in _read(membership).splitlines():
         _, names, path = line.split(":", 2)
         if controller in names.split(","):
-            own = root / path.lstrip("/")
-            return [own, *(folder for folder in own.parents if folder.is_relative_to(root))]
+            group = root / path.lstrip("/")
+            return [group, *(folder for folder in group.parents if folder.is_relative_to(root))]
     return [root]
 
 

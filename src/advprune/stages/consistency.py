@@ -39,7 +39,7 @@ def refuse_contradictions(
     import pandas as pd
 
     assert stage.parent is not None
-    mine = {
+    new = {
         "name": _name(stage.options["attack"]),
         "threat": threat,
         "records": pd.DataFrame(columns),
@@ -73,12 +73,12 @@ def refuse_contradictions(
             )
             unseal(path.parent)
             continue
-        theirs = {
+        old = {
             "name": _name(options["attack"]),
             "threat": other["threat"],
             "records": pd.read_parquet(path.parent / RECORDS),
         }
-        for proof, attack in ((mine, theirs), (theirs, mine)):
+        for proof, attack in ((new, old), (old, new)):
             _compare(proof, attack, stage.parent)
 
 

@@ -34,13 +34,13 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
         net = factories.network(options, seed=0)
         loaded = _foreign(net, Path(options["weights"]), folder)
         save_weights(folder / "model.safetensors", plain_weights(net))
-        counted = sparsity(prunable(net)).overall
+        share = sparsity(prunable(net)).overall
         # of the weights as they came: nobody else knows it
-        told = {
-            "sparsity": counted,
-            "zeros": counted,
+        result = {
+            "sparsity": share,
+            "zeros": share,
         }
-        return told | {
+        return result | {
             "foreign": Path(options["weights"]).name,
             "sha256": options["sha256"],
             **asdict(loaded),

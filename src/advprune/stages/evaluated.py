@@ -23,20 +23,20 @@ from advprune.store.stage import Stage
 def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
     """Attack the parent stage's network, or try another's examples on it; write the records."""
     assert parent is not None
-    given = None
+    examples = None
     if stage.examples is not None:
-        given = Examples(
+        examples = Examples(
             folder.parents[1] / "examples" / stage.examples.key / "examples.safetensors"
         )
-    columns, told = judged(
-        stage, parent, folder, where, examples=given, gallery=folder / "examples.png"
+    columns, result = evaluate_network(
+        stage, parent, folder, where, examples=examples, gallery=folder / "examples.png"
     )
-    refuse_contradictions(columns, stage, folder, told["threat"])
+    refuse_contradictions(columns, stage, folder, result["threat"])
     _write_records(folder / "records.parquet", columns)
-    return told
+    return result
 
 
-def judged(
+def evaluate_network(
     stage: Stage, parent: Path, folder: Path, where: RunContext, **options: Any
 ) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """Evaluate the parent stage's network; return the records' columns, and the result.
@@ -44,8 +44,8 @@ def judged(
     Rank 0 alone returns from it.
     """
     attack = stage.options["attack"]
-    size, own = int(attack["batch_size"]), attack.get("perturbation")
-    ball = None if own else factories.threat(stage.options)
+    size, perturbation = int(attack["batch_size"]), attack.get("perturbation")
+    ball = None if perturbation else factories.threat(stage.options)
     module = RobustEvaluation(
         _network(stage, parent),
         factories.attack(stage.options),
@@ -74,7 +74,7 @@ def judged(
         "doubts": module.doubts + sanity_warnings(result) + too_short(attack),
         "of": whole,
         "batch_size": size,
-        "perturbation": own,
+        "perturbation": perturbation,
         "threat": {"norm": None, "eps": None}
         if ball is None
         else {"norm": ball.norm, "eps": ball.eps},

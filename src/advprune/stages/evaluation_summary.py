@@ -17,10 +17,10 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {"images": images}
     if "clean_pred" in columns:
         result["classes_predicted"] = len(set(columns["clean_pred"]) - {NO_CLASS})
-        given = zip(
+        pairs = zip(
             columns["clean_pred"], columns.get("adv_pred", columns["clean_pred"]), strict=True
         )
-        result["not_finite"] = sum(NO_CLASS in pair for pair in given)
+        result["not_finite"] = sum(NO_CLASS in pair for pair in pairs)
     # an attack has no certified images, a certifier no attacked ones
     for name in (
         "clean",
@@ -60,22 +60,22 @@ def sanity_warnings(result: dict[str, Any]) -> list[str]:
 
     They are about outputs that are no logits, one class for all images, and masked gradients.
     """
-    found, after = [], result.get("after_each", {})
+    warnings, after = [], result.get("after_each", {})
     if result.get("not_finite"):
-        found.append(
+        warnings.append(
             f"{result['not_finite']} of {result['images']} images have logits that are not finite "
             "(NaN or infinite): counted as wrong, and as not robust"
         )
     if result.get("classes_predicted") == 1:
-        found.append(
+        warnings.append(
             "the network gives every image the same class: its training collapsed; lower the "
             "learning rate"
         )
     before = [share for name, share in after.items() if name != "square"]
     if "square" in after and before and before[-1] - after["square"] > MASKED:
-        found.append(
+        warnings.append(
             f"Square, which needs no gradient, took {100 * (before[-1] - after['square']):.0f} "
             "points off what gradient attacks left: gradients are masked, and validation under "
             "PGD saw too much robustness"
         )
-    return found
+    return warnings

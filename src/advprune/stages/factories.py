@@ -20,14 +20,14 @@ def data(options: dict[str, Any], *, batch_size: int, repeats: int = 1) -> Any:
         batch_size: images a step.
         repeats: how often each batch is trained on in one pass.
     """
-    dataset, seen = options["dataset"], options.get("select", {}).get("images")
-    known = {name: dataset[name] for name in ("num_classes", "channels", "image_size")}
+    dataset, val_images = options["dataset"], options.get("select", {}).get("images")
+    image_facts = {name: dataset[name] for name in ("num_classes", "channels", "image_size")}
     return build(
         method_options("dataset", dataset),
-        **known,
+        **image_facts,
         seed=options["seed"],
         batch_size=batch_size,
-        val_images=seen,
+        val_images=val_images,
         repeats=repeats,
     )
 

@@ -39,7 +39,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
     elif options["recovery"] == "rewind":
         net.load_state_dict(load_weights(_early(stage, folder)))
         start = _rewound(options)
-    told = train(
+    result = train(
         Subnet(net, masks),
         stage,
         folder,
@@ -55,7 +55,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
     save_masks(masks, folder / "masks.safetensors")
     ratio = masking.target_ratio(net, stage.parent.options)
     return (
-        told
+        result
         | masking.measure_sparsity(net, masks, ratio, stage.parent.options["pruner"])
         | {"zeros": zeros(net)}
     )
@@ -65,7 +65,7 @@ def _smaller(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dic
     """Train the network that lost filters or blocks: as it was left, or with other weights."""
     assert stage.parent is not None
     options, start = stage.options, 0.0
-    found = structure.load(parent / structure.FILE)
+    removed = structure.load(parent / structure.FILE)
     if options["recovery"] == "finetune":
         net = checkpoint.load_network(stage, parent, seed=options["seed"])
     else:
@@ -74,9 +74,9 @@ def _smaller(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dic
             net.load_state_dict(load_weights(_early(stage, folder)))
             start = _rewound(options)
         whole = dense(net, filter_sites(net), block_sites(net), checkpoint.image_shape(stage))
-        structure.shrink(net, found, groups=whole.groups, sites=whole.blocks)
-    found.save(folder / structure.FILE)
-    told = train(
+        structure.shrink(net, removed, groups=whole.groups, sites=whole.blocks)
+    removed.save(folder / structure.FILE)
+    result = train(
         net, stage, folder, where, "finetuned", options["recipe"], callbacks=[], start=start
     )
     measured = counts(stage, folder)
@@ -86,7 +86,7 @@ def _smaller(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dic
         "zeros": share,
         "compression": measured["dense_params"] / measured["params"],
     }
-    return told | measured | smaller | {"ratio": masking.target_ratio(net, stage.parent.options)}
+    return result | measured | smaller | {"ratio": masking.target_ratio(net, stage.parent.options)}
 
 
 def counts(stage: Stage, folder: Path) -> dict[str, Any]:

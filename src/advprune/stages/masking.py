@@ -56,8 +56,8 @@ def scores_of(
     """
     shapes = {name: parameter.shape for name, parameter in removable(model, pruner).items()}
     takes = "eligible" in inspect.signature(criterion).parameters
-    given = {"eligible": _eligible(pruner)} if takes else {}
-    return criterion_contract.ask(criterion, model, batches, shapes=shapes, **given)
+    extra = {"eligible": _eligible(pruner)} if takes else {}
+    return criterion_contract.ask(criterion, model, batches, shapes=shapes, **extra)
 
 
 def compute_masks(

@@ -17,10 +17,10 @@ TINY_IMAGE = 16
 
 def layout(trainer: dict[str, Any], image_size: int) -> torch.memory_format:
     """Return the memory format of weights: the one asked for, or the one measured faster."""
-    asked = trainer.get("memory_format") or (
+    chosen = trainer.get("memory_format") or (
         "contiguous" if image_size <= TINY_IMAGE else "channels_last"
     )
-    return torch.channels_last if asked == "channels_last" else torch.contiguous_format
+    return torch.channels_last if chosen == "channels_last" else torch.contiguous_format
 
 
 @contextmanager

@@ -59,12 +59,12 @@ def pruner_of(node: dict[str, Any]) -> Any:
 
     module, _, name = str(node["_target_"]).rpartition(".")
     if module != "optuna.pruners" or name not in optuna.pruners.__all__:
-        known = ", ".join(
+        names = ", ".join(
             n for n in optuna.pruners.__all__ if n.endswith("Pruner") and n != "BasePruner"
         )
         raise UserError(
             f"hydra.sweeper.pruner={node['_target_']} is none of Optuna's: give optuna.pruners. "
-            f"and {known}"
+            f"and {names}"
         )
     return build(node)
 

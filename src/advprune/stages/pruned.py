@@ -40,7 +40,7 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
         )
     net = checkpoint.load_network(stage, parent, seed=options["seed"])
     ratio = masking.target_ratio(net, options)
-    had, within = sparse_parent.zeros_of(net), sparse_parent.masks_of(net, pruner)
+    parent_zeros, within = sparse_parent.zeros_of(net), sparse_parent.masks_of(net, pruner)
     start = sparse_parent.gone(net, pruner, within, ratio)
     ratios = cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"], start=start)
     decide = _search if pruner["search"] else _score
@@ -48,9 +48,9 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
     apply(net, masks)
     save_weights(folder / "model.safetensors", plain_weights(net))
     save_masks(masks, folder / "masks.safetensors")
-    told = masking.measure_sparsity(net, masks, ratio, pruner)
-    told |= sparse_parent.told(had, unit=None)
-    return facts | told | {"checksum": mask_values.checksum(masks)} | rounds
+    result = masking.measure_sparsity(net, masks, ratio, pruner)
+    result |= sparse_parent.parent_facts(parent_zeros, unit=None)
+    return facts | result | {"checksum": mask_values.checksum(masks)} | rounds
 
 
 def _search(

@@ -41,7 +41,7 @@ class Removed:
     """
 
     kept: dict[str, list[int]]
-    gone: list[str] = field(default_factory=list)
+    blocks: list[str] = field(default_factory=list)
 
     def removed(self, widths: dict[str, int]) -> dict[str, int]:
         """Return how many filters are gone at each site."""
@@ -54,10 +54,10 @@ def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[st
     net = checkpoint.load_network(stage, parent, seed=options["seed"])
     shape = checkpoint.image_shape(stage)
     whole = dense(net, filter_sites(net), block_sites(net), shape)
-    taken = Removed({site: list(range(width)) for site, width in whole.widths.items()})
-    asked = masking.target_ratio(net, options)
-    ratios = cumulative(asked, schedule=pruner["schedule"], rounds=pruner["rounds"])
-    had, kept, rounds = sparse_parent.zeros_of(net), list[int](), {"rounds": ratios}
+    progress = Removed({site: list(range(width)) for site, width in whole.widths.items()})
+    ratio_in_all = masking.target_ratio(net, options)
+    ratios = cumulative(ratio_in_all, schedule=pruner["schedule"], rounds=pruner["rounds"])
+    parent_zeros, kept, rounds = sparse_parent.zeros_of(net), list[int](), {"rounds": ratios}
     if pruner["search"]:
         learned = search(stage, net, ratios, folder, where).net
         scores = {
@@ -67,9 +67,9 @@ def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[st
         _cut(
             net,
             whole,
-            taken,
+            progress,
             filter_choice.of_weight_scores(scores, list(whole.widths)),
-            asked,
+            ratio_in_all,
             pruner,
         )
     else:
@@ -77,41 +77,47 @@ def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[st
         for number, ratio in enumerate(ratios):
             if number and passes:
                 net = _between(stage, net, folder / "work" / f"round_{number}", where, passes)
-            _cut(net, whole, taken, _score(stage, net, whole, taken, where), ratio, pruner)
-            kept.append(total(whole.left(taken.removed(whole.widths), taken.gone))[0])
+            _cut(net, whole, progress, _score(stage, net, whole, progress, where), ratio, pruner)
+            kept.append(total(whole.left(progress.removed(whole.widths), progress.blocks))[0])
         rounds = made(ratios, kept, [*[passes] * (len(ratios) - 1), 0])
     facts = where.facts(training=True)
     collectives.agree(
-        "filters and blocks to remove", (taken.kept, taken.gone), "report this as a defect"
+        "filters and blocks to remove", (progress.kept, progress.blocks), "report this as a defect"
     )
     collectives.rank_zero_continues()
-    cut = {site: kept for site, kept in taken.kept.items() if len(kept) < whole.widths[site]}
+    cut = {site: kept for site, kept in progress.kept.items() if len(kept) < whole.widths[site]}
     earlier = parent / structure.FILE
-    found = Structure(cut, taken.gone, shapes(net))
-    (structure.load(earlier).then(found) if earlier.exists() else found).save(
+    removed = Structure(cut, progress.blocks, shapes(net))
+    (structure.load(earlier).then(removed) if earlier.exists() else removed).save(
         folder / structure.FILE
     )
     save_weights(folder / "model.safetensors", plain_weights(net))
-    told = sparse_parent.told(had, unit=pruner["unit"])
+    result = sparse_parent.parent_facts(parent_zeros, unit=pruner["unit"])
     return (
-        facts | _counted(net, whole, taken, shape, asked, pruner) | rounds | {"ratio": asked} | told
+        facts
+        | _counted(net, whole, progress, shape, ratio_in_all, pruner)
+        | rounds
+        | {"ratio": ratio_in_all}
+        | result
     )
 
 
-def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Removed, where: RunContext) -> Scores:
+def _score(
+    stage: Stage, net: nn.Module, whole: Dense, progress: Removed, where: RunContext
+) -> Scores:
     """Score what is left, on the device that trains."""
     pruner = stage.options["pruner"]
     if pruner["unit"] == "filters":
         sites: list[Any] = whole.filters
     else:
-        sites = [site for site in whole.blocks if site.name not in taken.gone]
+        sites = [site for site in whole.blocks if site.name not in progress.blocks]
     if not sites:
         return {}
     device = trainer(where, "score", enable_checkpointing=False).strategy.root_device
     images = ScoringBatches(factories.data(stage.options, batch_size=128), device)
     # each rank scores on the same images; what differs by rounding is averaged
     with collectives.without_communication():
-        shapes = {site.name: _score_shape(site, taken) for site in sites}
+        shapes = {site.name: _score_shape(site, progress) for site in sites}
         scores = criterion_contract.ask(
             build(pruner["criterion"]), net.to(device), images, shapes=shapes, sites=sites
         )
@@ -120,17 +126,19 @@ def _score(stage: Stage, net: nn.Module, whole: Dense, taken: Removed, where: Ru
     return {name: score.cpu() for name, score in scores.items()}
 
 
-def _score_shape(site: FilterSite | BlockSite, taken: Removed) -> torch.Size:
+def _score_shape(site: FilterSite | BlockSite, progress: Removed) -> torch.Size:
     """Return the shape of a site's scores: one for each filter left, a scalar for a block."""
     return (
-        torch.Size([len(taken.kept[site.name])]) if isinstance(site, FilterSite) else torch.Size([])
+        torch.Size([len(progress.kept[site.name])])
+        if isinstance(site, FilterSite)
+        else torch.Size([])
     )
 
 
 def _cut(
     net: nn.Module,
     whole: Dense,
-    taken: Removed,
+    progress: Removed,
     scores: Scores,
     ratio: float,
     pruner: dict[str, Any],
@@ -144,13 +152,13 @@ def _cut(
             ratio,
             sites=whole.blocks,
             share=lambda gone: whole.share(pruner["budget"], {}, gone),
-            gone=taken.gone,
+            gone=progress.blocks,
             floor=pruner.get("floor") or block_choice.FLOOR,
         )
         shrink(net, Structure({}, new, {}), groups=whole.groups, sites=whole.blocks)
-        taken.gone += new
+        progress.blocks += new
         return
-    multiple, before = pruner.get("round_to") or 1, taken.removed(whole.widths)
+    multiple, before = pruner.get("round_to") or 1, progress.removed(whole.widths)
     if pruner["budget"] == "filters" and pruner["scope"] == "layer":
         kept = filter_choice.uniform(scores, ratio, original=whole.widths, round_to=multiple)
     else:
@@ -166,7 +174,9 @@ def _cut(
             ),
         )
     shrink(net, Structure(kept, [], {}), groups=whole.groups, sites=whole.blocks)
-    taken.kept = {site: [taken.kept[site][index] for index in stay] for site, stay in kept.items()}
+    progress.kept = {
+        site: [progress.kept[site][index] for index in stay] for site, stay in kept.items()
+    }
 
 
 def _between(stage: Stage, net: nn.Module, work: Path, where: RunContext, passes: int) -> nn.Module:
@@ -186,20 +196,20 @@ def _between(stage: Stage, net: nn.Module, work: Path, where: RunContext, passes
 def _counted(
     net: nn.Module,
     whole: Dense,
-    taken: Removed,
+    progress: Removed,
     shape: tuple[int, int, int],
     ratio: float,
     pruner: dict[str, Any],
 ) -> dict[str, Any]:
     """Count what is left; raise if it is not what the choice promised."""
-    removed = taken.removed(whole.widths)
-    promised, measured = total(whole.left(removed, taken.gone)), total(layers(net, shape))
+    removed = progress.removed(whole.widths)
+    promised, measured = total(whole.left(removed, progress.blocks)), total(layers(net, shape))
     parameters = sum(parameter.numel() for parameter in net.parameters())
     if measured != promised or parameters != promised[0]:
         raise UserError(
             f"pruning left {parameters} parameters and {measured[1]} MACs, not {promised}: a defect"
         )
-    achieved = whole.share(pruner["budget"], removed, taken.gone)
+    achieved = whole.share(pruner["budget"], removed, progress.blocks)
     uniform = pruner["budget"] == "filters" and pruner["scope"] == "layer"
     rounded = pruner["budget"] == "blocks" or uniform
     if not rounded and achieved < ratio - 1e-9:
@@ -217,10 +227,10 @@ def _counted(
         "dense_params": dense_parameters,
         "macs": measured[1],
         "dense_macs": dense_macs,
-        "filters": sum(map(len, taken.kept.values())),
+        "filters": sum(map(len, progress.kept.values())),
         "dense_filters": sum(whole.widths.values()),
-        "blocks": len(whole.blocks) - len(taken.gone),
+        "blocks": len(whole.blocks) - len(progress.blocks),
         "dense_blocks": len(whole.blocks),
-        "blocks_removed": taken.gone,
-        "widths": {site: len(kept) for site, kept in taken.kept.items()},
+        "blocks_removed": progress.blocks,
+        "widths": {site: len(kept) for site, kept in progress.kept.items()},
     }

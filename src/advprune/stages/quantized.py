@@ -42,15 +42,15 @@ INHERITED = (
 def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
     """Quantize the parent's network; write its fake-quantized and its int8 weights."""
     assert parent is not None
-    told = json.loads((parent / "result.json").read_text())
-    told = {name: told[name] for name in INHERITED if name in told}
+    result = json.loads((parent / "result.json").read_text())
+    result = {name: result[name] for name in INHERITED if name in result}
     net = fresh(stage, parent)
     before = {name: weight == 0 for name, weight in prunable(net).items()}
     with collectives.without_communication():
-        found = calibrate(net, _images(stage))
+        quantizers = calibrate(net, _images(stage))
     if "recipe" in stage.options:
         masks = {name: ~zero for name, zero in before.items()}
-        told |= train(
+        result |= train(
             Subnet(net, masks),
             stage,
             folder,
@@ -70,12 +70,12 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
         "int8_bytes": (folder / "int8.safetensors").stat().st_size,
     }
     return (
-        told
+        result
         | sizes
         | {
             "zeros": sparsity(prunable(net)).overall,
             "int8_zeros": sparsity({name: whole[name] for name in prunable(net)}).overall,
-            "quantizers": found,
+            "quantizers": quantizers,
         }
     )
 
@@ -83,10 +83,10 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
 def fresh(stage: Stage, parent: Path) -> fx.GraphModule:
     """Return the parent's network with quantizers that are not calibrated yet."""
     assert stage.parent is not None
-    made: fx.GraphModule = build(method_options("quantizer", stage.options["quantizer"]))(
+    net: fx.GraphModule = build(method_options("quantizer", stage.options["quantizer"]))(
         checkpoint.load_network(stage.parent, parent)
     )
-    return made
+    return net
 
 
 def load(stage: Stage, folder: Path, *, runs: str) -> Quantized:
@@ -102,9 +102,9 @@ def load(stage: Stage, folder: Path, *, runs: str) -> Quantized:
     fake = fresh(stage, parent)
     fake.load_state_dict(load_weights(folder / "model.safetensors"))
     fake.eval()
-    judged = Int8(fake) if runs == "int8" else fake
+    evaluated = Int8(fake) if runs == "int8" else fake
     return Quantized(
-        judged, float_twin=checkpoint.load_network(stage.parent, parent), fake_quant=fake
+        evaluated, float_twin=checkpoint.load_network(stage.parent, parent), fake_quant=fake
     ).eval()
 
 

@@ -30,12 +30,12 @@ def masks_of(net: nn.Module, pruner: dict[str, Any]) -> Masks | None:
     if not zeros_of(net):
         return None
     weights = prunable(net)
-    beside = {
+    biases = {
         n: torch.ones_like(p, dtype=torch.bool)
         for n, p in masking.removable(net, pruner).items()
         if n not in weights
     }
-    return {name: weight.detach() != 0 for name, weight in weights.items()} | beside
+    return {name: weight.detach() != 0 for name, weight in weights.items()} | biases
 
 
 def gone(net: nn.Module, pruner: dict[str, Any], masks: Masks | None, ratio: float) -> float:
@@ -79,7 +79,7 @@ def check(net: nn.Module, pruner: dict[str, Any], ratio: float) -> None:
             scopes.spend(flat, cumulated, scope=pruner["scope"], within=within)
 
 
-def told(share: float, *, unit: str | None) -> dict[str, Any]:
+def parent_facts(share: float, *, unit: str | None) -> dict[str, Any]:
     """Return a sparse parent's zeros, and a sentence on them, for the result; {} of a dense one."""
     if not share:
         return {}

@@ -68,11 +68,11 @@ class RunContext:
 
     def facts(self, *, training: bool) -> dict[str, Any]:
         """Return, for the result, the number of ranks and a precision other than fp32."""
-        found = {"precision": self.precision} if training and self.precision != "fp32" else {}
+        facts = {"precision": self.precision} if training and self.precision != "fp32" else {}
         if collectives.size() == 1:
-            return found
+            return facts
         return (
-            found
+            facts
             | {"ranks": collectives.size()}
             | ({"batch_norm": self.batch_norm} if training else {})
         )
@@ -164,8 +164,8 @@ def fit(
         enable_version_counter=False,
         auto_insert_metric_name=False,
     )
-    told = partial((where.logger if collectives.is_rank_zero() else Logger()).point, where.stage)
-    curves = Curves((where.folder or where.output) / CURVES, work.name, told)
+    log_row = partial((where.logger if collectives.is_rank_zero() else Logger()).point, where.stage)
+    curves = Curves((where.folder or where.output) / CURVES, work.name, log_row)
     trial = current() if where.reported is not None and where.reported in title else None
     reports = [] if trial is None else [ReportEpochs(trial)]
     last = work / "last.ckpt"

@@ -23,8 +23,9 @@ class ReportEpochs(pl.Callback):
         Raises:
             TrialPruned: the epoch's checkpoint is not written then; the one before it is there.
         """
-        (kept,) = (callback for callback in trainer.callbacks if isinstance(callback, KeepBest))  # type: ignore[attr-defined]
-        epoch, value = trainer.current_epoch + 1, float(kept.last[kept.metric])
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        (best,) = (callback for callback in callbacks if isinstance(callback, KeepBest))
+        epoch, value = trainer.current_epoch + 1, float(best.last[best.metric])
         bad = trainer.is_global_zero and self.trial.report(value, epoch)
         if trainer.strategy.reduce_boolean_decision(bad, all=False):
             raise TrialPruned(

@@ -91,8 +91,8 @@ def _facts(path: Path) -> dict[str, int]:
 
 
 def _checksum(path: Path) -> int:
-    found = 0
+    checksum = 0
     with path.open("rb") as file:
         while chunk := file.read(2**20):
-            found = zlib.crc32(chunk, found)
-    return found
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

@@ -85,10 +85,10 @@ def canonical(value: Any) -> Any:
     out.
     """
     if isinstance(value, dict):
-        said = {k: v for k, v in sorted(value.items()) if TARGET in value or v is not None}
+        kept = {k: v for k, v in sorted(value.items()) if TARGET in value or v is not None}
         return {
             str(k): canonical(v)
-            for k, v in said.items()
+            for k, v in kept.items()
             if v is None or not (k in IDLE and IDLE[k](value))
         }
     if isinstance(value, list | tuple):
@@ -114,14 +114,14 @@ def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, An
 def identity(kind: str, options: dict[str, Any]) -> Any:
     """Return the canonical options of a stage: those that determine its result."""
     # their checksum is beside them
-    own = {name: value for name, value in options.items() if name != "weights"}
-    if "attack" in own:
-        own["attack"] = without(own["attack"], "root")  # its content_id is beside it
-    if "dataset" in own:
-        own["dataset"] = dataset_identity(
-            own["dataset"], training=kind not in ("evaluated", "examples")
+    kept = {name: value for name, value in options.items() if name != "weights"}
+    if "attack" in kept:
+        kept["attack"] = without(kept["attack"], "root")  # its content_id is beside it
+    if "dataset" in kept:
+        kept["dataset"] = dataset_identity(
+            kept["dataset"], training=kind not in ("evaluated", "examples")
         )
-    return canonical(own)
+    return canonical(kept)
 
 
 def without(node: Any, name: str) -> Any:

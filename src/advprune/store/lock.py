@@ -55,9 +55,9 @@ class Held:
         if self.ours:
             return
         raise UserError(
-            f"{self.folder} was taken over by {told(holder(self.folder))}, for this process gave "
-            f"no sign of life for {PATIENCE:.0f} s; nothing was marked as finished here: give the "
-            "same command again"
+            f"{self.folder} was taken over by {describe_holder(holder(self.folder))}, for this "
+            f"process gave no sign of life for {PATIENCE:.0f} s; nothing was marked as finished "
+            "here: give the same command again"
         )
 
 
@@ -110,13 +110,13 @@ def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
 def holder(folder: Path) -> dict[str, Any]:
     """Return who wrote its name beside the lock (``host``, ``pid``, ``since``); empty if nobody."""
     try:
-        found = read_json(folder / HOLDER)
+        record = read_json(folder / HOLDER)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
-def told(who: dict[str, Any]) -> str:
+def describe_holder(who: dict[str, Any]) -> str:
     """Describe a holder for a message."""
     return (
         f"process {who['pid']} on {who['host']}"
@@ -130,7 +130,7 @@ class _Watch:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.seen, self.since = self._sign(), time.monotonic()
+        self.last_sign, self.since = self._sign(), time.monotonic()
 
     def _sign(self) -> tuple[int, ...]:
         try:
@@ -138,20 +138,20 @@ class _Watch:
         except FileNotFoundError:
             return ()
         try:
-            beside = (self.folder / HOLDER).stat()
+            name = (self.folder / HOLDER).stat()
         except FileNotFoundError:  # a holder that ended between its lock and its name
             return (lock.st_ino,)
-        return lock.st_ino, beside.st_ino, beside.st_mtime_ns
+        return lock.st_ino, name.st_ino, name.st_mtime_ns
 
     def look(self) -> None:
         """Take the lock's file away if its holder has given no sign for too long."""
         sign = self._sign()
-        if sign != self.seen:
-            self.seen, self.since = sign, time.monotonic()
+        if sign != self.last_sign:
+            self.last_sign, self.since = sign, time.monotonic()
         elif sign and time.monotonic() - self.since > PATIENCE:
             log.warning(
                 "%s gave no sign of life for %.0f s: it is replaced",
-                told(holder(self.folder)),
+                describe_holder(holder(self.folder)),
                 PATIENCE,
             )
             (self.folder / LOCK).unlink(missing_ok=True)
@@ -160,7 +160,7 @@ class _Watch:
 @contextmanager
 def _beating(path: Path) -> Iterator[None]:
     # not what another process puts in its place
-    stop, own = (
+    stop, descriptor = (
         threading.Event(),
         os.open(path, os.O_RDONLY),
     )
@@ -168,7 +168,7 @@ def _beating(path: Path) -> Iterator[None]:
     def beat() -> None:
         while not stop.wait(BEAT):
             with suppress(OSError):  # a sign that is lost is no reason to stop making
-                os.utime(own)
+                os.utime(descriptor)
 
     thread = threading.Thread(target=beat, name="sign of life", daemon=True)
     thread.start()
@@ -177,7 +177,7 @@ def _beating(path: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        os.close(own)
+        os.close(descriptor)
 
 
 def _us() -> dict[str, Any]:

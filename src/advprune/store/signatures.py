@@ -32,17 +32,19 @@ def bound(node: Any) -> Any:
         return [bound(inner) for inner in node]
     if not isinstance(node, dict):
         return node
-    own = {name: bound(value) for name, value in node.items()}
+    arguments = {name: bound(value) for name, value in node.items()}
     if TARGET not in node:
-        return own
-    known = defaults(str(node[TARGET]))
-    given = {
+        return arguments
+    known_defaults = defaults(str(node[TARGET]))
+    explicit = {
         name: value
-        for name, value in own.items()
-        if value is not None or known.get(name) is not None
+        for name, value in arguments.items()
+        if value is not None or known_defaults.get(name) is not None
     }
-    return given | {
-        name: value for name, value in known.items() if name not in own and _plain(value)
+    return explicit | {
+        name: value
+        for name, value in known_defaults.items()
+        if name not in arguments and _plain(value)
     }
 
 
@@ -61,7 +63,7 @@ def defaults(dotted: str) -> Defaults:
         dotted: path of a function or class, such as ``advprune.attacks.pgd.pgd``.
     """
     try:
-        return _told(*_parsed(dotted))
+        return _read(*_parsed(dotted))
     except UntoldError:
         return _imported(dotted)
 
@@ -78,7 +80,7 @@ def _parsed(dotted: str) -> tuple[ast.Module, str]:
     return ast.parse(Path(spec.origin).read_text()), name
 
 
-def _told(module: ast.Module, name: str) -> Defaults:
+def _read(module: ast.Module, name: str) -> Defaults:
     for node in module.body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return _of_function(module, node)
@@ -108,7 +110,7 @@ def _of_class(module: ast.Module, node: ast.ClassDef) -> Defaults:
         ]
         return {ast.unparse(field.target): _value(module, field.value) for field in fields}
     if len(node.bases) == 1 and isinstance(node.bases[0], ast.Name):
-        return _told(module, node.bases[0].id)
+        return _read(module, node.bases[0].id)
     raise UntoldError(node.name)
 
 
@@ -135,13 +137,13 @@ def _value(module: ast.Module, node: ast.expr | None) -> Any:
             and ast.unparse(node).rpartition(".")[2].islower()
         ):
             return node
-        for own in module.body:
+        for statement in module.body:
             if (
-                isinstance(own, ast.Assign)
+                isinstance(statement, ast.Assign)
                 and isinstance(node, ast.Name)
-                and node.id in map(ast.unparse, own.targets)
+                and node.id in map(ast.unparse, statement.targets)
             ):
-                return _value(module, own.value)
+                return _value(module, statement.value)
         raise UntoldError(ast.unparse(node)) from None
 
 
@@ -149,9 +151,13 @@ def _imported(dotted: str) -> Defaults:
     """Ask the imported object; a path that names nothing is refused later, by ``validate``."""
     module, _, name = dotted.rpartition(".")
     try:
-        found = inspect.signature(
+        parameters = inspect.signature(
             getattr(importlib.import_module(module), name)
         ).parameters.values()
     except (ImportError, AttributeError, TypeError, ValueError):
         return {}
-    return {own.name: own.default for own in found if own.default is not own.empty}
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.default is not parameter.empty
+    }

@@ -35,11 +35,11 @@ class Stage:
     def __post_init__(self) -> None:
         options = bound(self.options)
         if "dataset" in options:  # what the job gives it is in the stage's own options
-            said = self.options["dataset"].keys()
+            explicit = self.options["dataset"].keys()
             data = {
                 name: value
                 for name, value in options["dataset"].items()
-                if name in said or name not in JOBS
+                if name in explicit or name not in JOBS
             }
             options["dataset"] = data
         object.__setattr__(self, "options", options)

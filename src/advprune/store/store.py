@@ -38,7 +38,7 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.held: dict[str, Held] = {}
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
 
     def folder(self, stage: "Stage") -> Path:
         """Return where this stage is, or will be."""
@@ -56,8 +56,8 @@ class Store:
             return False
         wrong = find_damage(folder, read=read, unread=UNREAD)
         # else somebody just began to make it again
-        if wrong and is_complete(folder) and wrong not in self.told:
-            self.told.add(wrong)
+        if wrong and is_complete(folder) and wrong not in self.reported:
+            self.reported.add(wrong)
             log.warning("%s: %s %s is made again", wrong, stage.kind, stage.key)
         return wrong is None
 

@@ -36,11 +36,10 @@ class CsvFile(Logger):
             if name not in ("epoch", "step")
         )
 
-    def finished(self, found: Finished) -> None:
+    def finished(self, done: Finished) -> None:
         """Write per-layer sparsity."""
         self._write(
-            (f"sparsity/{found.stage}/{name}", "", "", share)
-            for name, share in found.layers.items()
+            (f"sparsity/{done.stage}/{name}", "", "", share) for name, share in done.layers.items()
         )
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:

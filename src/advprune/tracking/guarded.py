@@ -46,9 +46,9 @@ class Guarded(Logger):
         """Return whether this result is logged already; True once the logger has failed."""
         return self.inner is None or bool(self._tell("knows", row))
 
-    def finished(self, found: Finished) -> None:
+    def finished(self, done: Finished) -> None:
         """Log a finished stage; see ``Logger.finished``."""
-        self._tell("finished", found)
+        self._tell("finished", done)
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
         """Log the job's row; see ``Logger.result``."""

@@ -94,7 +94,7 @@ class Logger:
         """Return whether exactly this result of this job was logged before."""
         return False
 
-    def finished(self, found: Finished) -> None:
+    def finished(self, done: Finished) -> None:
         """Log what a finished stage says of itself."""
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
@@ -114,11 +114,11 @@ def numbers(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
         row: of the table, or a ``result.json``.
         prefix: put before each name.
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for name, value in row.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{prefix}{name}"] = value
+            values[f"{prefix}{name}"] = value
         elif name.endswith("_interval") and value is not None:
             bare = f"{prefix}{name.removesuffix('_interval')}"
-            found |= {f"{bare}_low": value[0], f"{bare}_high": value[1]}
-    return found
+            values |= {f"{bare}_low": value[0], f"{bare}_high": value[1]}
+    return values

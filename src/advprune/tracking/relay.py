@@ -28,9 +28,9 @@ class Relay(Logger):
         """Forward one point of a curve."""
         self._say("point", stage, row)
 
-    def finished(self, found: Finished) -> None:
+    def finished(self, done: Finished) -> None:
         """Forward a finished stage."""
-        self._say("finished", found)
+        self._say("finished", done)
 
     def _say(self, event: str, *args: Any) -> None:
         if self.line is None:

@@ -20,7 +20,8 @@ class TensorBoardEvents(Logger):
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError:
             raise UserError(
-                'logger=tensorboard needs a package that is not installed: pip install "advprune[tensorboard]"'
+                "logger=tensorboard needs a package that is not installed: "
+                'pip install "advprune[tensorboard]"'
             ) from None
         self.writer: Any = SummaryWriter(
             str(job.output / "tensorboard"), purge_step=0, flush_secs=10
@@ -33,16 +34,16 @@ class TensorBoardEvents(Logger):
             if name != "step":
                 self.writer.add_scalar(f"{stage}/{name}", value, int(row["step"]))
 
-    def finished(self, found: Finished) -> None:
+    def finished(self, done: Finished) -> None:
         """Write per-layer sparsity and attacked images."""
-        for name, share in found.layers.items():
-            self.writer.add_scalar(f"sparsity/{found.stage}/{name}", share, 0)
-        if found.examples is not None:
+        for name, share in done.layers.items():
+            self.writer.add_scalar(f"sparsity/{done.stage}/{name}", share, 0)
+        if done.examples is not None:
             import numpy as np
             from PIL import Image
 
-            pixels = np.asarray(Image.open(found.examples).convert("RGB"))
-            self.writer.add_image(f"examples/{found.stage}", pixels, dataformats="HWC")
+            pixels = np.asarray(Image.open(done.examples).convert("RGB"))
+            self.writer.add_image(f"examples/{done.stage}", pixels, dataformats="HWC")
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
         """Write the table's numbers, and the whole row as text."""

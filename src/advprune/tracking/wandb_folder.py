@@ -80,24 +80,24 @@ class Folder:
         (self.root / REPLACED).mkdir(exist_ok=True)
         run.rename(self.root / REPLACED / run.name)
 
-    def told(self, content: Any) -> bool:
+    def has_logged(self, content: Any) -> bool:
         """Return whether exactly this content was logged already, and is still on disk."""
         try:
-            known = json.loads(self._note.read_text())
+            note = json.loads(self._note_path.read_text())
         except (OSError, ValueError):
             return False
-        files = (self.root / known["run"]).glob("*.wandb")
-        return known["digest"] == _digest(content) and any(not _empty(file) for file in files)
+        files = (self.root / note["run"]).glob("*.wandb")
+        return note["digest"] == _digest(content) and any(not _empty(file) for file in files)
 
     def remember(self, content: Any, run: Path) -> None:
         """Note that this content was logged, in this folder."""
-        self._note.parent.mkdir(exist_ok=True)
-        part = self._note.with_suffix(f".{os.getpid()}.part")
+        self._note_path.parent.mkdir(exist_ok=True)
+        part = self._note_path.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps({"digest": _digest(content), "run": run.name}))
-        part.replace(self._note)
+        part.replace(self._note_path)
 
     @property
-    def _note(self) -> Path:
+    def _note_path(self) -> Path:
         return self.root / "told" / f"{self.id}.json"
 
 

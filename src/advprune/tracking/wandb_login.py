@@ -22,10 +22,12 @@ def logged_in(url: str) -> bool:
     host = urlsplit(url).netloc
     path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     try:
-        known = netrc.netrc(path)
+        credentials = netrc.netrc(path)
     except (OSError, netrc.NetrcParseError):
         return False
-    return any(known.authenticators(name) for name in {host, *(CLOUD if host in CLOUD else ())})
+    return any(
+        credentials.authenticators(name) for name in {host, *(CLOUD if host in CLOUD else ())}
+    )
 
 
 def reachable(url: str) -> bool:
@@ -57,9 +59,9 @@ def mode(wanted: str | None, url: str) -> tuple[str, str | None]:
             API key.
         url: of the server.
     """
-    asked = wanted or os.environ.get("WANDB_MODE") or ("online" if logged_in(url) else "offline")
-    if asked != "online":
-        return asked, None
+    chosen = wanted or os.environ.get("WANDB_MODE") or ("online" if logged_in(url) else "offline")
+    if chosen != "online":
+        return chosen, None
     if not logged_in(url):
         return "offline", "W&B has no API key here (`wandb login`, or WANDB_API_KEY)"
     return ("online", None) if reachable(url) else ("offline", f"W&B at {url} does not answer")

@@ -15,9 +15,9 @@ def lasting(row: dict[str, Any]) -> dict[str, Any]:
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a row that fits into table cells, an interval as two."""
-    kept = lasting(row)
-    words = {name: value for name, value in kept.items() if isinstance(value, str | bool)}
-    return words | {"doubts": "; ".join(kept.get("doubts") or [])} | numbers(kept)
+    cells = lasting(row)
+    words = {name: value for name, value in cells.items() if isinstance(value, str | bool)}
+    return words | {"doubts": "; ".join(cells.get("doubts") or [])} | numbers(cells)
 
 
 def add(artifact: Any, stage: Finished, *names: str) -> None:

@@ -42,7 +42,7 @@ class WandbRun(Logger):
         self.place, self.checkpoints = folder, checkpoints
         self.run: Any = None
         self.folder: Folder | None = None
-        self.told: list[Any] | None = None
+        self.logged: list[Any] | None = None
 
     def open(self, job: Job) -> None:
         """Become the only writer of the job's run; the run begins with the first thing to log."""
@@ -68,29 +68,29 @@ class WandbRun(Logger):
 
     def knows(self, row: dict[str, Any]) -> bool:
         """Return whether a run that ended with this row is on disk, or another process's to log."""
-        return self.folder is None or self.folder.told(self._content(row))
+        return self.folder is None or self.folder.has_logged(self._content(row))
 
-    def finished(self, found: Finished) -> None:
+    def finished(self, done: Finished) -> None:
         """Log per-layer sparsity, attacked images, and an evaluation's numbers."""
         if not self._begun():
             return
         import wandb
 
         shown: dict[str, Any] = {}
-        if found.layers:
-            for name, share in found.layers.items():
-                self.run.summary[f"sparsity/{found.stage}/{name}"] = share
+        if done.layers:
+            for name, share in done.layers.items():
+                self.run.summary[f"sparsity/{done.stage}/{name}"] = share
             table = wandb.Table(
-                columns=["layer", "sparsity"], data=[list(item) for item in found.layers.items()]
+                columns=["layer", "sparsity"], data=[list(item) for item in done.layers.items()]
             )
-            title = f"share of zeros in each layer, {found.stage}"
-            shown[f"layers/{found.stage}"] = wandb.plot.bar(table, "layer", "sparsity", title=title)
-        if found.examples is not None:
-            shown[f"examples/{found.stage}"] = wandb.Image(str(found.examples), caption=found.stage)
+            title = f"share of zeros in each layer, {done.stage}"
+            shown[f"layers/{done.stage}"] = wandb.plot.bar(table, "layer", "sparsity", title=title)
+        if done.examples is not None:
+            shown[f"examples/{done.stage}"] = wandb.Image(str(done.examples), caption=done.stage)
         if shown:
             self.run.log(shown)
-        if "images" in found.result:
-            self.run.summary.update(numbers(found.result, f"{found.stage}/"))
+        if "images" in done.result:
+            self.run.summary.update(numbers(done.result, f"{done.stage}/"))
 
     def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
         """Log the row as summary, table and artifact with the records; the weights too if asked."""
@@ -114,12 +114,12 @@ class WandbRun(Logger):
         self.run.log_artifact(artifact)
         if self.checkpoints:
             self._send_weights(stages)
-        self.told = self._content(row)
+        self.logged = self._content(row)
 
     def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
         """Log a grid's table as a run of type ``grid``, and its files as an artifact."""
-        told = [self._content(row) for row in rows]
-        if self.folder is None or self.folder.told(told) or not self._begun():
+        content = [self._content(row) for row in rows]
+        if self.folder is None or self.folder.has_logged(content) or not self._begun():
             return
         import wandb
 
@@ -136,15 +136,15 @@ class WandbRun(Logger):
         for file in files:
             artifact.add_file(str(file), policy="immutable")
         self.run.log_artifact(artifact)
-        self.told = told
+        self.logged = content
 
     def close(self, *, failed: bool) -> None:
         """End the run, waiting no longer than ``END`` seconds for the network."""
         if self.run is not None:
             self.run.finish(exit_code=int(failed))
         if self.folder is not None:
-            if self.told is not None:
-                self.folder.remember(self.told, Path(self.run.settings.sync_dir))
+            if self.logged is not None:
+                self.folder.remember(self.logged, Path(self.run.settings.sync_dir))
             self.folder.release()
             self.folder.set_empty_aside()
 
