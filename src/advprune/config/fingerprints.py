@@ -14,6 +14,7 @@ from advprune.datasets.manifest import Checksums, checksum
 from advprune.datasets.published_checksums import changed_files
 from advprune.errors import UserError
 
+#: Files may change between grids, so the cache lives as long as one look at a grid.
 _CACHE: ContextVar[dict[tuple[str, ...], Any] | None] = ContextVar("cache", default=None)
 #: In the store: the checksums of the user's data, see ``datasets/manifest.py``.
 MANIFESTS = "manifests"

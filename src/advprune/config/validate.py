@@ -264,7 +264,7 @@ def _check_call(path: str, node: dict[str, Any]) -> None:
         target.__init__ if inspect.isclass(target) else target, include_extras=True
     )
     for name in node.keys() - RESERVED:
-        filled_in = name in INJECTED_ARGS and node[name] is None  # null leaves it to the frame
+        filled_in = name in INJECTED_ARGS and node[name] is None  # null leaves it to the harness
         if name in hints and not filled_in and not _holds_target(node[name]):
             message = needs(f"{path}.{name}", node[name], hints[name])
             if message:

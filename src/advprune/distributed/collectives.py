@@ -29,6 +29,8 @@ class Over(Exception):  # noqa: N818 - not an error
 
 
 class _State:
+    """Hold the process's groups, as ``torch.distributed`` itself does: a process has one world."""
+
     talk: Any = None  # the group that values travel over
     apart = False
 

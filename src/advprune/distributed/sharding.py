@@ -57,6 +57,8 @@ class _Batch:
 
 
 class _State:
+    """Hold the batch for the process: every attack draws, and none has an argument for ranks."""
+
     batch: _Batch | None = None
 
 

@@ -31,6 +31,7 @@ from advprune.runtime import preemption
 from advprune.runtime.plain_files import read_json
 
 log = logging.getLogger(__name__)
+#: Hydra calls ``Grid`` and drops what it returns, so the process's exit code is kept here.
 EXIT = {"code": 0}
 #: What a launcher writes beside the jobs: one record each, before they run.
 LAUNCHED = "launched.json"

@@ -28,7 +28,7 @@ def refresh_report(store: Path, table: Path) -> None:
             build(store, out, dict.fromkeys([*tables_of(store), table]))
     except UserError as error:
         log.warning("no report: %s", error)
-    except Exception as error:  # noqa: BLE001 - the grid's results are safe and told; a picture must not undo that
+    except Exception as error:  # noqa: BLE001 - the grid's results are safe and printed; a picture must not undo that
         log.warning(
             "no report (%s: %s); python -m advprune.report tries again", type(error).__name__, error
         )

@@ -33,6 +33,7 @@ from advprune.tracking.logger import Logger
 
 log = logging.getLogger(__name__)
 RECORD = "job.json"
+#: Hydra calls the script's ``main`` in between, which has no argument for it.
 _LOOKING = ContextVar("looking", default=False)
 
 
@@ -78,7 +79,7 @@ def run(
             "store": typed_path(cfg.store),
             "group": grid_name(output),
         }
-        record["row"] = _finish(cfg, plan_of, output, record)
+        record["row"] = _find_or_make(cfg, plan_of, output, record)
     except NotFoundError:
         return float("nan")
     except TrialPruned as trial:
@@ -91,7 +92,7 @@ def run(
         record["failed"] = traceback.format_exc()
     in_ranks = environment.launched_world()[1] > 1
     if "failed" in record and (is_grid() or in_ranks or record["failed"].startswith("Traceback")):
-        log.error("%s", record["failed"])  # a lone job's sentence stands under its table already
+        log.error("%s", record["failed"])  # a lone job's sentence is under its table already
     record["value"] = record.get("row", {}).get(value)
     if environment.launched_world()[0] == 0:
         _write(output, record)
@@ -100,9 +101,10 @@ def run(
     return float("nan") if record["value"] is None else float(record["value"])
 
 
-def _finish(
+def _find_or_make(
     cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], output: Path, record: dict[str, Any]
 ) -> dict[str, Any]:
+    """Check, plan, find or make, and log one job; return its row of the table."""
     begun = time.monotonic()
     options = resolve(cfg)
     validate.check_numbers(options)
@@ -117,15 +119,7 @@ def _finish(
     # ranks that others started ask the store together
     making = bool(todo) or environment.launched_world()[1] > 1
     if making:
-        # without a row: so others see that it has begun, should it be killed
-        if environment.launched_world()[0] == 0:
-            _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
-        validate.check_signatures(options, GROUPS)
-        # torch and Lightning take seconds to import: only where there is work
-        from advprune.pipeline.dry_run import dry_run
-
-        dry_run(options)
-        check_place(store.root)
+        _prepare(options, store, output, record)
     with job_logger(options, plan, output, record["names"]) as logger:
         made_count = _make(plan, store, options, output, logger) if making else 0
         row = _row(plan, store, output, record["names"], options, delivers=delivers)
@@ -135,11 +129,21 @@ def _finish(
         if making or not logger.knows(row):
             logger.result(row, finished_stages(plan, store))
     found_count = len(plan.stages()) - made_count
-    return row | {
-        "made": made_count,
-        "found": found_count,
-        "this_command": time.monotonic() - begun,
-    }
+    seconds = time.monotonic() - begun
+    return row | {"made": made_count, "found": found_count, "this_command": seconds}
+
+
+def _prepare(options: dict[str, Any], store: Store, output: Path, record: dict[str, Any]) -> None:
+    """Record that the job has begun, and check all that can be checked before it makes a stage."""
+    # without a row: so others see that it has begun, should it be killed
+    if environment.launched_world()[0] == 0:
+        _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
+    validate.check_signatures(options, GROUPS)
+    # torch and Lightning take seconds to import: only where there is work
+    from advprune.pipeline.dry_run import dry_run
+
+    dry_run(options)
+    check_place(store.root)
 
 
 def _make(plan: Plan, store: Store, options: dict[str, Any], output: Path, logger: Logger) -> int:

@@ -115,7 +115,7 @@ def on_ranks(
     # they are forked off a process that has imported what they need, once for all jobs of a grid
     if not gpu:
         multiprocessing.set_forkserver_preload([worker.__name__, *PRELOADED])
-    # what they report is told below
+    # what they report is raised below
     for name in (
         "torch.distributed.elastic",
         "torch.multiprocessing",

@@ -100,7 +100,7 @@ def evaluated(options: Options, parent: Stage) -> Stage:
     """Attack every test image; a transfer attack takes the examples of another network."""
     attack = options["attack"]
     stage = {name: options[name] for name in ("dataset", "attack", "threat", "seed")}
-    if attack.get("eps") is not None:  # said once, and in one way: the threat is in the key
+    if attack.get("eps") is not None:  # in one place only: the threat is in the key
         others = {name: value for name, value in attack.items() if name != "eps"}
         stage |= {"threat": evaluation_threat(options), "attack": others}
     if attack.get("_target_") != TRANSFER:

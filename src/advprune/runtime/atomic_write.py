@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
+#: Libraries that write in between pass nothing through; a context belongs to one claim of a stage.
 _FENCE: ContextVar[Callable[[Path], None] | None] = ContextVar("fence", default=None)
 #: How the name of a file that is still being written ends; it starts with a dot, and a killed
 #: writer leaves it.

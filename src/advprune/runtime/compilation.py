@@ -11,6 +11,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _State:
+    """Hold the mode for the process: attacks inside an objective ask, without an argument."""
+
     mode: str | None = None
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 
 class _State:
+    """Hold it for the process: an objective asks, and its network has no argument for it."""
+
     depth = 0
 
 

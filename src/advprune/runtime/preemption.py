@@ -48,6 +48,7 @@ class _Listener:
             raise Stopped(self.signum)
 
 
+#: A process has one handler for each signal.
 _listener = _Listener()
 
 

@@ -112,7 +112,7 @@ def trainer(
         # batches have one size, so it pays to try the kernels once
         benchmark=devices.on_gpu(where.trainer),
         # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and
-        # ranks.handed_out
+        # collectives.broadcast_masks
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
         logger=False,  # a job has one logger for all of its phases, which ``Curves`` tells
         callbacks=[*(callbacks or [StopWhenAsked()]), shown],

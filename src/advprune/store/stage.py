@@ -30,7 +30,7 @@ class Stage:
     kind: str
     options: dict[str, Any]
     parent: "Stage | None" = None
-    examples: "Stage | None" = None  # that are judged, of a transfer attack
+    examples: "Stage | None" = None
 
     def __post_init__(self) -> None:
         options = bound(self.options)

@@ -73,7 +73,7 @@ class Guarded(Logger):
             if event == "open":
                 raise
             self._leave(event)
-        except Exception:  # noqa: BLE001 - whatever a library, a disk or a network does; it is said, and the job goes on
+        except Exception:  # noqa: BLE001 - whatever a library, a disk or a network does, the job goes on
             self._leave(event)
         return None
 
