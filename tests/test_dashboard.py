@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from advprune.report.__main__ import main as report_main
 from advprune.report.wandb_report import build
 
 pytest.importorskip("wandb_workspaces")
@@ -72,4 +73,13 @@ def test_a_folder_that_cannot_be_is_one_sentence(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert build.main(["--entity", "me", "--offline", "--out", str(tmp_path / "file")]) == 1
+    assert "give another --out FOLDER" in capsys.readouterr().err
+
+
+def test_the_reports_command_leads_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["wandb", "--entity", "me", "--offline", "--out", str(tmp_path / "file")]
+    assert report_main(words) == 1
     assert "give another --out FOLDER" in capsys.readouterr().err

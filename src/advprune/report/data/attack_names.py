@@ -4,7 +4,7 @@ The name is the member of ``conf/attack`` that has the same function, and after 
 differs from the member's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ CONF = Path(__file__).resolve().parents[4] / "conf" / "attack"
 UNNAMED = frozenset({"_partial_", "_target_", "perturbation", "content_id", "eps"}) | WHERE
 
 
-def attack_label(evaluated: dict[str, Any], chosen: str | None = None) -> str | None:
+def attack_label(evaluated: Mapping[str, Any], chosen: str | None = None) -> str | None:
     """Return the attack's name and its changed options: ``autoattack images=50 engine=fast``.
 
     Args:
@@ -54,7 +54,7 @@ def members() -> dict[str, dict[str, Any]]:
     return {name: bound(_merged(name, files)) for name in files if name != "frame"}
 
 
-def _merged(name: str, files: dict[str, Any]) -> dict[str, Any]:
+def _merged(name: str, files: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return one attack's options, those of its defaults list included."""
     merged: dict[str, Any] = {}
     for other in files[name].get("defaults", ["_self_"]):
@@ -63,7 +63,10 @@ def _merged(name: str, files: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changes(
-    node: dict[str, Any], member: dict[str, Any], context: dict[str, Any], at: str = ""
+    node: Mapping[str, object],
+    member: Mapping[str, object],
+    context: Mapping[str, object],
+    at: str = "",
 ) -> Iterator[str]:
     """Yield ``option=value`` for each option that differs from the member's; null is a value."""
     for name, value in node.items():
@@ -76,7 +79,7 @@ def _changes(
             yield f"{at}{name}={_text(value)}"
 
 
-def _resolved_default(default: Any, context: dict[str, Any]) -> Any:
+def _resolved_default(default: object, context: Mapping[str, object]) -> object:
     """Return a default with its ``${...}`` resolved from this run's options, where possible."""
     if not isinstance(default, str) or not default.startswith("${"):
         return default
@@ -85,7 +88,7 @@ def _resolved_default(default: Any, context: dict[str, Any]) -> Any:
     return context.get(default[2:-1], default)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return "null"
     return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")

@@ -16,7 +16,7 @@ LATEX = {
 }
 
 
-def csv_cell(value: Any) -> Any:
+def csv_cell(value: object) -> object:
     """Put an apostrophe before a text that a spreadsheet would compute; numbers stay numbers."""
     if isinstance(value, str) and value.startswith(FORMULA_STARTS) and not _is_number(value):
         return f"'{value}"

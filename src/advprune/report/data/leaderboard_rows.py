@@ -1,6 +1,6 @@
 """Make the leaderboard's rows from the store's runs.
 
-Seeds are pooled, the dense parent's numbers stand beside a pruned network's, the best come first.
+Seeds are pooled, the dense parent's numbers are beside a pruned network's, the best come first.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Name the parts of a run: as the command that made it did, or else by what its options build."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from advprune.report.data.attack_names import attack_label
@@ -75,7 +75,7 @@ def network_label(line: tuple[StoredStage, ...], names: Names) -> str:
     return f"{pruner} {run.final.result.get('ratio', pruned.result['ratio']):g}"
 
 
-def built_name(options: Any) -> str:
+def built_name(options: object) -> str:
     """Return a name for options: a data set's own, or the outermost function that they build."""
     if isinstance(options, dict) and isinstance(options.get("name"), str):
         return str(options["name"])
@@ -84,14 +84,14 @@ def built_name(options: Any) -> str:
     return " ".join(_targets(options)[:1]) or "unnamed"
 
 
-def _targets(options: Any) -> list[str]:
+def _targets(options: object) -> list[str]:
     if not isinstance(options, dict):
         return []
     outer = [str(options["_target_"]).rpartition(".")[2]] if "_target_" in options else []
     return outer + [name for value in options.values() for name in _targets(value)]
 
 
-def _canonical_text(options: Any) -> str:
+def _canonical_text(options: object) -> str:
     return json.dumps(canonical(options), sort_keys=True)
 
 
@@ -111,7 +111,7 @@ def distinguishing_options(lines: list[tuple[StoredStage, ...]]) -> list[str]:
     ]
 
 
-def _flat(options: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _flat(options: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
     for name, value in options.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
@@ -119,7 +119,7 @@ def _flat(options: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return (

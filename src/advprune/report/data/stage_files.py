@@ -69,7 +69,7 @@ def options_in(text: str) -> dict[str, Any]:
     return options
 
 
-def _is_share(value: Any) -> bool:
+def _is_share(value: object) -> bool:
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)

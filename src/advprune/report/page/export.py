@@ -131,6 +131,6 @@ def _stage(stage: StoredStage) -> dict[str, Any]:
     return entry | {name: stage.result.get(name) for name in ("seconds", "provenance")}
 
 
-def as_json(document: Any) -> str:
+def as_json(document: object) -> str:
     """Return indented JSON; NaN and infinity are refused, as JSON has none."""
     return json.dumps(document, indent=1, allow_nan=False)

@@ -66,7 +66,7 @@ def comparison_table(compared: list[ShownComparison]) -> dict[str, Any]:
     }
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return value is None or isinstance(value, int | float)
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from advprune.report.data.leaderboard_rows import main_metric, method
 from advprune.report.data.row import Row
@@ -60,7 +59,7 @@ def _without_eps(identity: str) -> str:
     return json.dumps(_dropped(json.loads(identity)))
 
 
-def _dropped(value: Any) -> Any:
+def _dropped(value: object) -> object:
     if isinstance(value, dict):
         return {name: _dropped(inner) for name, inner in value.items() if name != "eps"}
     return [_dropped(inner) for inner in value] if isinstance(value, list) else value

@@ -9,7 +9,8 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol
 
 from advprune.errors import UserError
 from advprune.report.wandb_report import panels
@@ -19,6 +20,18 @@ from advprune.tracking import wandb_login
 FILE = "wandb_report.json"
 TITLE = "Adversarial pruning: what robustness costs"
 PINNED = ("pruner", "ratio", "model", "objective", "attack", "norm", "eps", "seed")
+
+
+class WandbReport(Protocol):
+    """What is used of ``wandb_workspaces.reports.v2.Report``."""
+
+    id: str
+    url: str
+
+    def save(self) -> None:
+        """Create the report online, or update the one of this id."""
+
+    def _to_model(self) -> Any: ...
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,7 +79,7 @@ def publish(entity: str, project: str, folder: Path, *, send: bool) -> list[str]
     return lines
 
 
-def report(entity: str, project: str) -> Any:
+def report(entity: str, project: str) -> WandbReport:
     """Return the report as a ``wandb_workspaces.reports.v2.Report``; no network is needed.
 
     Raises:
@@ -113,12 +126,12 @@ def report(entity: str, project: str) -> Any:
     )
 
 
-def specification(document: Any) -> dict[str, Any]:
+def specification(document: WandbReport) -> dict[str, Any]:
     """Return what ``Report.save`` sends, as plain values."""
     return json.loads(document._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
 
 
-def _send(document: Any, state: dict[str, Any]) -> list[str]:
+def _send(document: WandbReport, state: dict[str, str]) -> list[str]:
     """Save the report online; ``state`` remembers its id, so that there is only one."""
     import wandb
 
@@ -144,7 +157,7 @@ def _saved_state(path: Path, entity: str, project: str) -> dict[str, Any]:
     return known if {name: known.get(name) for name in fresh} == fresh else fresh
 
 
-def _library() -> Any:
+def _library() -> ModuleType:
     try:
         import wandb_workspaces.reports.v2 as wr
     except ModuleNotFoundError:

@@ -1,5 +1,6 @@
 """Define the panels of the W&B report; ``wr`` is ``wandb_workspaces.reports.v2``."""
 
+from types import ModuleType
 from typing import Any
 
 TRAINED = ("dense", "pruned", "finetuned")
@@ -19,12 +20,12 @@ ACCURACIES = {
 }
 
 
-def at(wr: Any, column: int, row: int, width: int = 12, height: int = 9) -> Any:
+def at(wr: ModuleType, column: int, row: int, width: int = 12, height: int = 9) -> Any:
     """Return a place in W&B's grid of 24 columns."""
     return wr.Layout(x=column, y=row, w=width, h=height)
 
 
-def outcomes(wr: Any) -> list[Any]:
+def outcomes(wr: ModuleType) -> list[Any]:
     """Return plots of accuracies against sparsity and against each other."""
     places = [at(wr, 12 * (n % 2), 9 * (n // 2)) for n in range(len(ACCURACIES) + 2)]
     scatters = [
@@ -54,7 +55,7 @@ def outcomes(wr: Any) -> list[Any]:
     return [*scatters, front, lines]
 
 
-def bars(wr: Any) -> list[Any]:
+def bars(wr: ModuleType) -> list[Any]:
     """Return bars of accuracies by pruner, over seeds."""
     return [
         wr.BarPlot(
@@ -69,7 +70,7 @@ def bars(wr: Any) -> list[Any]:
     ]
 
 
-def curves(wr: Any) -> list[Any]:
+def curves(wr: ModuleType) -> list[Any]:
     """Return training curves: a row a quantity, a column a stage."""
     return [
         wr.LinePlot(
@@ -84,7 +85,7 @@ def curves(wr: Any) -> list[Any]:
     ]
 
 
-def pictures(wr: Any) -> list[Any]:
+def pictures(wr: ModuleType) -> list[Any]:
     """Return attacked images, and the layers' sparsity."""
     keys = ["examples/evaluated", "examples/evaluated_dense"]
     layers = [
@@ -99,6 +100,6 @@ def pictures(wr: Any) -> list[Any]:
     ]
 
 
-def differences(wr: Any) -> list[Any]:
+def differences(wr: ModuleType) -> list[Any]:
     """Return a table of the options and results in which runs differ."""
     return [wr.RunComparer(diff_only="split", layout=at(wr, 0, 0, 24, 16))]
