@@ -12,5 +12,5 @@ from typing import Any
 #:   them the dense parent's;
 #: * what a reader must know: doubts, checkpoint, code, precision, ranks, batch_norm.
 Row = dict[str, Any]
-#: A job's ``job.json``: ``row``, or ``failed`` with the failure's text; ``names`` and ``overrides``.
+#: A job's ``job.json``: ``row``, or the text of its failure as ``failed``; names and overrides.
 JobRecord = dict[str, Any]

@@ -17,7 +17,7 @@ from advprune.report.plots.style import MUTED, Plot
 
 KIND = "Accuracy against sparsity"
 NEEDS = "a pruned network, evaluated"
-#: Published rows are drawn beside ours if their budget differs by no more: 0.031 is meant to be 8/255.
+#: Published rows are drawn beside ours if eps differs by no more: 0.031 is meant to be 8/255.
 SAME_EPS = 1e-3
 SHARES = {
     "clean_acc": "clean accuracy, %",
