@@ -121,9 +121,9 @@ def _three(study: Any) -> Any:
 
 def test_two_commands_are_not_at_one_search(tmp_path: Path) -> None:
     with (
-        search.alone(tmp_path / "study"),
+        search.hold_study(tmp_path / "study"),
         pytest.raises(UserError, match="another command is at this search"),
-        search.alone(tmp_path / "study"),
+        search.hold_study(tmp_path / "study"),
     ):
         pass
 

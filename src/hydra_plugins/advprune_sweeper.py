@@ -65,7 +65,7 @@ class Optuna(Sweeper):
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
         )
-        with search.alone(folder):
+        with search.hold_study(folder):
             study = search.Search(folder, fixed, searched, self.options)
             for batch in study.batches():
                 returned = launcher.launch(

@@ -21,7 +21,7 @@ from advprune.config import overrides
 from advprune.config.command import explained, understand
 from advprune.distributed import environment
 from advprune.errors import UserError
-from advprune.launch.grid_log import log_grid as tell_logger
+from advprune.launch.grid_log import log_grid
 from advprune.launch.refresh_report import refresh_report
 from advprune.launch.skip_finished import JOBS, grid_order
 from advprune.pipeline.job import RECORD
@@ -45,7 +45,7 @@ class Grid(Callback):
         if environment.launched_world()[0]:
             return
         path = Path(config.hydra.runtime.output_dir) / RECORD
-        with failing_aloud(path.parent):
+        with report_failure(path.parent):
             tell([read_json(path)] if path.exists() else [], path.parent)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -53,20 +53,20 @@ class Grid(Callback):
         if environment.launched_world()[0]:
             return
         folder = Path(config.hydra.sweep.dir)
-        with failing_aloud(folder):
+        with report_failure(folder):
             jobs = records(folder)
             tell(jobs, folder)
             _count(jobs, folder)
             logger = OmegaConf.to_container(config.logger, resolve=True)
             assert isinstance(logger, dict)
             options = {str(name): value for name, value in logger.items()}
-            tell_logger(jobs, folder, options, Path(config.store).expanduser().parent)
+            log_grid(jobs, folder, options, Path(config.store).expanduser().parent)
             if config.get("report", True):
                 refresh_report(Path(config.store).expanduser(), folder / "table.json")
 
 
 @contextmanager
-def failing_aloud(folder: Path) -> Iterator[None]:
+def report_failure(folder: Path) -> Iterator[None]:
     """Inside, turn whatever is raised into one sentence on stderr and exit code 1.
 
     Hydra swallows what a callback raises, and exits with 0.

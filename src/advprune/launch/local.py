@@ -92,7 +92,7 @@ class Runner:
     def run(self, jobs: list[Job]) -> None:
         """Run all jobs; when asked to stop, let those under way save what they have."""
         try:
-            under_way: set[Future[Any]] = {self.pool.submit(self._one, job) for job in jobs}
+            under_way: set[Future[Any]] = {self.pool.submit(self._run_job, job) for job in jobs}
             done, _ = wait(under_way)
             for future in done:
                 future.result()  # a defect of ours is not to be silent
@@ -102,14 +102,14 @@ class Runner:
                 process.terminate()
             self.pool.shutdown(cancel_futures=True)
 
-    def _one(self, job: Job) -> None:
+    def _run_job(self, job: Job) -> None:
         share = self.free.get()
         try:
             begun = time.monotonic()
-            code = self._process(job, *share)
+            code = self._run_process(job, *share)
             while code in GOES_ON and not self.stopping:
                 say(f"{job.title}; asked to make room, and goes on")
-                code = self._process(job, *share)
+                code = self._run_process(job, *share)
         finally:
             self.free.put(share)
         if self.stopping:
@@ -120,7 +120,7 @@ class Runner:
         how = f"failed, {brief(record['failed'])}" if "failed" in record else "done"
         say(f"{job.title}; {how} ({time.monotonic() - begun:.0f} s)")
 
-    def _process(self, job: Job, cores: list[int], gpus: list[str]) -> int:
+    def _run_process(self, job: Job, cores: list[int], gpus: list[str]) -> int:
         environment = os.environ | {
             "OMP_NUM_THREADS": str(min(len(cores), usable_processors())),
             "CUDA_VISIBLE_DEVICES": ",".join(gpus),

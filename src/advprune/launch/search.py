@@ -114,9 +114,9 @@ class Search:
         while (
             left := int(self.options["trials"]) - len(self.study.get_trials(deepcopy=False))
         ) > 0:
-            yield [self._asked() for _ in range(min(left, at_once))]
+            yield [self._new_trial() for _ in range(min(left, at_once))]
 
-    def _asked(self) -> FrozenTrial:
+    def _new_trial(self) -> FrozenTrial:
         """Ask for a new trial.
 
         What it tries depends on the trials before it, and not on how often the search was killed.
@@ -169,7 +169,7 @@ class Search:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def hold_study(folder: Path) -> Iterator[None]:
     """Hold the study alone: then an open trial is one whose search was killed.
 
     Raises:

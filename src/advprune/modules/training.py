@@ -21,7 +21,7 @@ from advprune.surgery.subnet import Subnet
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-def _dealt(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Shard]:
+def _unpack_batch(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Shard]:
     """Return (x, y, rows of the whole batch, this rank's shard of them)."""
     x, y, *whole = batch
     return (
@@ -93,7 +93,7 @@ class RobustTraining(pl.LightningModule):
         if self.batch_norm == "rank0":
             batch_norm.agree(self.net, self.batch_norm)
         self.before_step()
-        x, y, whole, share = _dealt(batch)
+        x, y, whole, share = _unpack_batch(batch)
         with of_batch(share, whole):
             loss = self.objective(autocast(self.net, self.precision), x, y, progress=self.progress)
         # the ranks' gradients are averaged, and their parts may differ by a row
@@ -139,7 +139,7 @@ class RobustTraining(pl.LightningModule):
         seed_step(self.run_seed, "validate", index)
         if index == 0 and isinstance(self.net, Subnet):
             self.net.refresh()
-        x, y, whole, share = _dealt(batch)
+        x, y, whole, share = _unpack_batch(batch)
         # none of a borrowed row
         counted = torch.arange(len(y), device=y.device) < share.count(whole)
         clean = is_right(self.net(x), y) & counted

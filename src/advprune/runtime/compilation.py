@@ -32,7 +32,7 @@ def compiling(mode: str | None) -> Iterator[None]:
         _State.mode = before
         # the next phase has another network, and torch.compile gives up on too many of them
         if mode is not None:
-            _made.cache_clear()
+            _compile_once.cache_clear()
             torch.compiler.reset()
 
 
@@ -49,9 +49,9 @@ def compiled(function: F) -> F:
     """
     if _State.mode is None:
         raise ValueError("nothing is compiled here")
-    return _made(function, _State.mode)
+    return _compile_once(function, _State.mode)
 
 
 @cache
-def _made(function: F, mode: str) -> F:
+def _compile_once(function: F, mode: str) -> F:
     return cast(F, torch.compile(function, mode=mode))

@@ -15,7 +15,13 @@ from advprune.modules.seeding import seed_step
 from advprune.modules.weights_io import save_masks, save_weights
 from advprune.pruners.schedule import cumulative
 from advprune.stages import checkpoint, factories, masking, pruned_structured, sparse_parent
-from advprune.stages.pruning_phases import ScoringBatches, between, made, search, train
+from advprune.stages.pruning_phases import (
+    ScoringBatches,
+    describe_rounds,
+    passes_between_rounds,
+    search,
+    train,
+)
 from advprune.stages.training_phase import RunContext, trainer
 from advprune.store.stage import Stage
 from advprune.surgery import structure
@@ -27,7 +33,11 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
     assert parent is not None
     options = stage.options
     pruner = options["pruner"]
-    if pruner["search"] is None and not between(options) and pruner.get("unit") is None:
+    if (
+        pruner["search"] is None
+        and not passes_between_rounds(options)
+        and pruner.get("unit") is None
+    ):
         collectives.rank_zero_continues()  # scoring alone takes seconds
     facts = where.facts(training=True)
     if pruner.get("unit") is not None:
@@ -89,7 +99,7 @@ def _score(
         return collectives.broadcast_masks(masks)
 
     names = list(masking.removable(net, pruner))
-    passes = between(options)
+    passes = passes_between_rounds(options)
     if passes == 0:
         run = trainer(where, f"pruned {stage.key}", enable_checkpointing=False)
         net, kept = net.to(run.strategy.root_device), []
@@ -98,7 +108,7 @@ def _score(
             kept.append(sum(int(within[name].sum()) for name in names))
         assert within is not None
         masks = {name: mask.cpu() for name, mask in within.items()}
-        return net.cpu(), masks, made(ratios, kept, [0] * len(ratios))
+        return net.cpu(), masks, describe_rounds(ratios, kept, [0] * len(ratios))
     recipe = factories.recipe(options["between"])
     module = PruningRounds(
         net,
@@ -119,4 +129,4 @@ def _score(
     apply(net, earlier)
     masks = decide(net, ratios[-1], earlier)
     kept.append(sum(int(masks[name].sum()) for name in names))
-    return net, masks, made(ratios, kept, [*[passes] * (len(ratios) - 1), 0])
+    return net, masks, describe_rounds(ratios, kept, [*[passes] * (len(ratios) - 1), 0])

@@ -21,7 +21,13 @@ from advprune.pruners import filters as filter_choice
 from advprune.pruners.schedule import cumulative
 from advprune.sites import BlockSite, FilterSite
 from advprune.stages import checkpoint, factories, masking, sparse_parent
-from advprune.stages.pruning_phases import ScoringBatches, between, made, search, train
+from advprune.stages.pruning_phases import (
+    ScoringBatches,
+    describe_rounds,
+    passes_between_rounds,
+    search,
+    train,
+)
 from advprune.stages.training_phase import RunContext, trainer
 from advprune.store.stage import Stage
 from advprune.surgery import structure
@@ -73,13 +79,13 @@ def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[st
             pruner,
         )
     else:
-        passes = between(options)
+        passes = passes_between_rounds(options)
         for number, ratio in enumerate(ratios):
             if number and passes:
                 net = _between(stage, net, folder / "work" / f"round_{number}", where, passes)
             _cut(net, whole, progress, _score(stage, net, whole, progress, where), ratio, pruner)
             kept.append(total(whole.left(progress.removed(whole.widths), progress.blocks))[0])
-        rounds = made(ratios, kept, [*[passes] * (len(ratios) - 1), 0])
+        rounds = describe_rounds(ratios, kept, [*[passes] * (len(ratios) - 1), 0])
     facts = where.facts(training=True)
     collectives.agree(
         "filters and blocks to remove", (progress.kept, progress.blocks), "report this as a defect"

@@ -53,7 +53,7 @@ def search(
         seed=options["seed"],
         scores=hydra.initial_scores(net, init=pruner["search"]["init"], seed=options["seed"]),
         choose=lambda scores, ratio: hydra.masks_of(
-            scores, ratio, pruner["scope"], _beside(within, scores)
+            scores, ratio, pruner["scope"], _to_device_of(within, scores)
         ),
         through=hydra.straight_through,
         ratios=ratios,
@@ -65,7 +65,7 @@ def search(
     return module
 
 
-def _beside(masks: Masks | None, scores: Scores) -> Masks | None:
+def _to_device_of(masks: Masks | None, scores: Scores) -> Masks | None:
     """Move the masks to the scores' device."""
     return (
         None
@@ -93,14 +93,14 @@ def passes(epochs: int, objective: Any) -> int:
     return round(epochs / replays(objective))
 
 
-def between(options: dict[str, Any]) -> int:
+def passes_between_rounds(options: dict[str, Any]) -> int:
     """Return the passes over the images between two rounds of this stage; 0 of one round alone."""
     if options["pruner"]["schedule"] == "one_shot" or not options["pruner"]["epochs_per_round"]:
         return 0
     return passes(options["pruner"]["epochs_per_round"], factories.objective(options))
 
 
-def made(ratios: list[float], kept: list[int], epochs: list[int]) -> dict[str, Any]:
+def describe_rounds(ratios: list[float], kept: list[int], epochs: list[int]) -> dict[str, Any]:
     """Describe the rounds that were made, for the result.
 
     Args:
@@ -142,7 +142,7 @@ def check(options: dict[str, Any], objective: Any) -> None:
         low, high = epochs - epochs % times, epochs + times - epochs % times
         raise UserError(
             f"pruner.epochs_per_round={epochs} is no whole number of passes{_replayed(times)}: "
-            f"give {low}{', which trains nothing between rounds,' if not low else ''} or {high}"
+            f"give {low}{', which trains nothing passes_between_rounds rounds,' if not low else ''} or {high}"
         )
 
 

@@ -42,7 +42,9 @@ class Held:
     def ours(self) -> bool:
         """Return whether no other process has taken the lock over."""
         try:
-            return (self.folder / LOCK).stat().st_ino == self.inode and _is_us(holder(self.folder))
+            return (self.folder / LOCK).stat().st_ino == self.inode and _is_this_process(
+                holder(self.folder)
+            )
         except FileNotFoundError:
             return False
 
@@ -93,12 +95,12 @@ def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
     try:
         write_atomically(
             folder / HOLDER,
-            json.dumps({**_us(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}),
+            json.dumps({**_this_process(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}),
             durable=False,
         )
         held = Held(folder, (folder / LOCK).stat().st_ino)
         try:
-            with _beating(folder / HOLDER):
+            with _giving_signs(folder / HOLDER):
                 yield held
         finally:
             if held.ours:
@@ -158,7 +160,7 @@ class _Watch:
 
 
 @contextmanager
-def _beating(path: Path) -> Iterator[None]:
+def _giving_signs(path: Path) -> Iterator[None]:
     # not what another process puts in its place
     stop, descriptor = (
         threading.Event(),
@@ -180,9 +182,9 @@ def _beating(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _us() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def _is_us(who: dict[str, Any]) -> bool:
-    return {name: who.get(name) for name in ("host", "pid")} == _us()
+def _is_this_process(who: dict[str, Any]) -> bool:
+    return {name: who.get(name) for name in ("host", "pid")} == _this_process()
