@@ -26,7 +26,7 @@ from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
 from advprune.attacks.fast.network import Searcher, searcher
 from advprune.attacks.fast.projections import to_hyperplane
-from advprune.attacks.fast.results import Board
+from advprune.attacks.fast.results import BatchResults
 from advprune.errors import UserError
 from advprune.masks import prunable, top_k
 from advprune.modules.evaluation import RobustEvaluation
@@ -155,8 +155,8 @@ def line() -> tuple[Line, Tensor, Tensor]:
     )
 
 
-def board(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2) -> Board:
-    return Board(model, x, y, list(range(len(x))), threat)
+def board(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2) -> BatchResults:
+    return BatchResults(model, x, y, list(range(len(x))), threat)
 
 
 @pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
@@ -173,7 +173,7 @@ def test_fab_finds_the_nearest_point_of_a_linear_model(norm: str, dual: int) -> 
             one = slice(image, image + 1)
             at = board(model, x[one], y[one], ball(room * distance))
             Pool(FAB(Searcher(model, "fp32", folded=False), at, turns=1), at).run(lambda: None)
-            assert bool(at.standing) is not falls
+            assert bool(at.still_right) is not falls
             if falls:
                 assert at.threat.distance(at.x_adv, x[one]).item() <= room * distance * (1 + 1e-5)
 
@@ -228,7 +228,7 @@ def test_apgd_climbs_as_pyautoattack_does_step_for_step(contested, loss: str) ->
         search = apgd.APGD(
             "apgd", Searcher(model, "fp32", folded=False), at, climbed, turns=1, seed=0
         )
-        rows = at.standing.nonzero().squeeze(1)
+        rows = at.still_right.nonzero().squeeze(1)
         with torch.no_grad():
             state = search.begin(rows, torch.zeros_like(rows))
             start, reference.loss = state["point"], loss
@@ -237,8 +237,8 @@ def test_apgd_climbs_as_pyautoattack_does_step_for_step(contested, loss: str) ->
             _, right, best, _ = reference.attack_single_run(x[rows], y[rows], x_init=start)
             for _ in range(101):
                 search.step(state)
-        stays = right & at.standing[rows]
-        assert torch.equal(right, at.standing[rows])
+        stays = right & at.still_right[rows]
+        assert torch.equal(right, at.still_right[rows])
         assert stays.sum() >= 4
         torch.testing.assert_close(state["loss"][stays], best[stays], rtol=1e-4, atol=1e-5)
 
@@ -259,7 +259,7 @@ def test_fab_comes_as_near_as_pyautoattacks_does(contested, norm: str) -> None: 
             at = board(model, x[one], y[one], ball(radius))
             with torch.no_grad():
                 Pool(FAB(Searcher(model, "fp32", folded=False), at, turns=1), at).run(lambda: None)
-            assert bool(at.standing) is stands
+            assert bool(at.still_right) is stands
 
 
 class Tiny(nn.Module):
@@ -361,7 +361,7 @@ def test_squares_asked_together_are_those_asked_one_by_one(contested, monkeypatc
 
     def searched(image: int, at_once: int) -> tuple[int, dict[str, Tensor]]:
         monkeypatch.setattr(square, "AT_ONCE", at_once)
-        board = Board(net, x.double(), y, places, threat)
+        board = BatchResults(net, x.double(), y, places, threat)
         search = square.Square(Searcher(net, "fp32", folded=False), board, seed=0)
         state, steps = search.begin(torch.tensor([image]), torch.tensor([0])), 1
         while not search.step(state).all():
@@ -396,7 +396,7 @@ def test_a_verdict_does_not_depend_on_the_other_images(contested, short) -> None
 
 def test_random_numbers_belong_to_a_place_and_a_seed(contested) -> None:  # type: ignore[no-untyped-def]
     model, x, y = contested
-    at = Board(model, x, y, list(range(100, 132)), Linf(0.1))
+    at = BatchResults(model, x, y, list(range(100, 132)), Linf(0.1))
     one, other = (
         apgd.APGD(
             "apgd-ce",

@@ -13,7 +13,7 @@ from torch import Tensor
 from advprune.attacks.fast import noise
 from advprune.attacks.fast.candidates import fresh, propose
 from advprune.attacks.fast.network import Searcher
-from advprune.attacks.fast.results import Board
+from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.row_ops import pick, put, unit, wide
 from advprune.errors import UserError
 from advprune.threat import Threat
@@ -54,29 +54,36 @@ class APGD:
     Args:
         name: name of the part, which decides its random numbers.
         net: the copy of the network that searches.
-        board: the images and what is known of them.
+        results: the images and what is known of them.
         loss: the loss to climb.
         turns: number of restarts, or of targets, the best wrong class first.
         seed: seed of the random starts.
     """
 
     def __init__(
-        self, name: str, net: Searcher, board: Board, loss: Climbed, *, turns: int, seed: int
+        self,
+        name: str,
+        net: Searcher,
+        results: BatchResults,
+        loss: Climbed,
+        *,
+        turns: int,
+        seed: int,
     ) -> None:
-        self.name, self.net, self.board = name, net, board
+        self.name, self.net, self.results = name, net, results
         self.loss, self.turns, self.seed = loss, turns, seed
-        self.order = board.clean_logits.argsort(1, descending=True)
+        self.order = results.clean_logits.argsort(1, descending=True)
 
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
         """Make rows at their random starts."""
-        x, threat = self.board.x[image], self.board.threat
+        x, threat = self.results.x[image], self.results.threat
         start = (x + threat.eps * unit(self._noise(image, turn, x), threat.norm)).clamp(0, 1)
         rows, zeros = len(x), torch.zeros(len(x), device=x.device)
         return {
             "image": image,
             "turn": turn,
             "x": x,
-            "y": self.board.y[image],
+            "y": self.results.y[image],
             "target": self.order[image, (turn + 1).clamp_max(self.order.shape[1] - 1)],
             "point": start,
             "before": start,
@@ -97,8 +104,8 @@ class APGD:
     def step(self, state: dict[str, Tensor]) -> Tensor:
         """Evaluate the loss at the rows' points, and move each by one step."""
         logits, graph, point = self._forward(state)
-        propose(self.board, state, logits.detach(), point.detach(), self.net.slack)
-        done = (state["made"] == STEPS) | ~self.board.standing[state["image"]]
+        propose(self.results, state, logits.detach(), point.detach(), self.net.slack)
+        done = (state["made"] == STEPS) | ~self.results.still_right[state["image"]]
         if bool(done.all()):
             return done  # no gradient is wanted any more
         (grad,) = torch.autograd.grad(graph, point, torch.ones_like(graph))
@@ -109,7 +116,7 @@ class APGD:
         put(state, first, checked_loss=value)
         state["since"] = torch.where(first, 0, state["since"] + 1)
         grad = adapt_step_size(state, grad)
-        move(state, grad, self.board.threat)
+        move(state, grad, self.results.threat)
         return done
 
     def _forward(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,9 +137,9 @@ class APGD:
         out = torch.empty(x.shape)
         for value in turn.unique().tolist():
             rows = (turn == value).nonzero().squeeze(1)
-            places = self.board.places_of(image[rows])
+            places = self.results.places_of(image[rows])
             name = f"autoattack/{self.seed}/{self.name}/{value}"
-            if self.board.threat.norm == "linf":
+            if self.results.threat.norm == "linf":
                 drawn = 2 * noise.uniform(name, places, *x.shape[1:]) - 1
             else:
                 drawn = noise.normal(name, places, *x.shape[1:])

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from advprune.attacks.fast.results import Board
+from advprune.attacks.fast.results import BatchResults
 
 #: Tensors whose first dimension is the active rows. ``image`` and ``turn``, int64, name the task.
 State = dict[str, Tensor]
@@ -25,7 +25,7 @@ class Search(Protocol):
         """Return the rows of new tasks, before their first step."""
 
     def step(self, state: State) -> Tensor:
-        """Take one step of every row, and offer points that may fool to the board.
+        """Take one step of every row, and offer points that may fool to ``results``.
 
         Returns:
             bool (R,): which rows have taken their last step.
@@ -37,11 +37,11 @@ class Pool:
 
     Args:
         search: the part.
-        board: the images. There are never more rows than images, which bounds the memory.
+        results: the images. There are never more rows than images, which bounds the memory.
     """
 
-    def __init__(self, search: Search, board: Board) -> None:
-        self.search, self.board, self.ahead = search, board, 0
+    def __init__(self, search: Search, results: BatchResults) -> None:
+        self.search, self.results, self.ahead = search, results, 0
         self.state: State = {}
 
     def run(self, tick: Callable[[], None]) -> None:
@@ -49,7 +49,7 @@ class Pool:
         self._refill()
         while self.state:
             done = self.search.step(self.state)
-            self._keep(self.board.standing[self.state["image"]] & ~done)
+            self._keep(self.results.still_right[self.state["image"]] & ~done)
             self._refill()
             tick()
 
@@ -62,20 +62,20 @@ class Pool:
         )
 
     def _refill(self) -> None:
-        images = len(self.board.x)
+        images = len(self.results.x)
         room = images - (len(self.state["image"]) if self.state else 0)
         last = images * self.search.turns
         if room == 0 or self.ahead == last:
             return
-        standing: list[bool] = self.board.standing.tolist()
+        still_right: list[bool] = self.results.still_right.tolist()
         coming: list[int] = []
         while len(coming) < room and self.ahead < last:
-            if standing[self.ahead % images]:
+            if still_right[self.ahead % images]:
                 coming.append(self.ahead)
             self.ahead += 1
         if not coming:
             return
-        task = torch.tensor(coming, device=self.board.x.device)
+        task = torch.tensor(coming, device=self.results.x.device)
         fresh = self.search.begin(task % images, task // images)
         self.state = (
             {k: torch.cat([self.state[k], v]) for k, v in fresh.items()} if self.state else fresh

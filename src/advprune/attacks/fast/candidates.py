@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from advprune.attacks.fast.results import Board
+from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.row_ops import put, spread
 from advprune.prediction import finite, lead
 
@@ -14,7 +14,7 @@ def fresh(rows: int, device: torch.device) -> Tensor:
 
 
 def propose(
-    board: Board,
+    results: BatchResults,
     state: dict[str, Tensor],
     logits: Tensor,
     point: Tensor,
@@ -24,7 +24,7 @@ def propose(
     """Offer the points of rows that may fool the network, if they beat that row's earlier offers.
 
     Args:
-        board: takes the points and checks them.
+        results: takes the points and checks them.
         state: rows with ``image``, ``y`` and ``offered``, the best margin offered so far.
         logits: logits of the search copy at the points, (R, K).
         point: (R, C, H, W).
@@ -37,4 +37,4 @@ def propose(
     put(state, near & finite(logits), offered=ahead)
     rows = near.nonzero().squeeze(1)
     if len(rows):
-        board.offer(state["image"][rows], point[rows])
+        results.offer(state["image"][rows], point[rows])

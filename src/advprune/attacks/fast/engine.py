@@ -18,7 +18,7 @@ from advprune.attacks.fast.batching import Pool, Search
 from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
 from advprune.attacks.fast.network import Precision, searcher
-from advprune.attacks.fast.results import Board
+from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.square import Square
 from advprune.threat import Threat
 
@@ -59,9 +59,9 @@ class Engine:
         precision: Precision | None = None,
         work: Path | None = None,
     ) -> None:
-        self.board = Board(model, x, y, places, threat)
+        self.results = BatchResults(model, x, y, places, threat)
         self.net = searcher(
-            model, x[:PROBED], y[:PROBED], self.board.clean_logits[:PROBED], threat, precision
+            model, x[:PROBED], y[:PROBED], self.results.clean_logits[:PROBED], threat, precision
         )
         self.restarts, self.seed = restarts, seed
         self.journal = Journal(work, x.device)
@@ -85,22 +85,22 @@ class Engine:
             and the trail ("clean", flags), (part, flags), …, flags (N,) bool saying which images
             are still right.
         """
-        saved, trail = self.journal.load(), [("clean", self.board.standing.clone())]
+        saved, trail = self.journal.load(), [("clean", self.results.still_right.clone())]
         if saved:
-            self.board.x_adv, self.board.standing = saved.pop("x_adv"), saved.pop("standing")
+            self.results.x_adv, self.results.still_right = saved.pop("x_adv"), saved.pop("standing")
         for part in parts:
             done = f"after.{part}"
             if done not in saved:
                 self._run_part(part, saved, trail)
-            trail.append((part, saved.pop(done, self.board.standing).clone()))
+            trail.append((part, saved.pop(done, self.results.still_right).clone()))
         self.journal.clear()
-        return self.board.x_adv, trail
+        return self.results.x_adv, trail
 
     def _run_part(
         self, part: str, saved: dict[str, Tensor], trail: list[tuple[str, Tensor]]
     ) -> None:
         """Run a part, and resume it if ``saved`` holds its state."""
-        pool = Pool(self._search(part), self.board)
+        pool = Pool(self._search(part), self.results)
         if "ahead" in saved:
             pool.ahead = int(saved.pop("ahead"))
             pool.state = {
@@ -114,21 +114,21 @@ class Engine:
         """Write the state of the attack to disk."""
         state = {f"state.{name}": tensor for name, tensor in pool.state.items()}
         done = {f"after.{part}": flags for part, flags in trail[1:]}
-        board = {
-            "x_adv": self.board.x_adv,
-            "standing": self.board.standing,
+        images = {
+            "x_adv": self.results.x_adv,
+            "standing": self.results.still_right,
             "ahead": torch.tensor(pool.ahead),
         }
-        self.journal.save(state | done | board)
+        self.journal.save(state | done | images)
 
     def _search(self, part: str) -> Search:
-        net, board, seed = self.net, self.board, self.seed
-        targets = min(TARGETS, board.clean_logits.shape[1] - 1)
+        net, results, seed = self.net, self.results, self.seed
+        targets = min(TARGETS, results.clean_logits.shape[1] - 1)
         if part == "fab-t":
-            return FAB(net, board, turns=targets)
+            return FAB(net, results, turns=targets)
         if part == "square":
-            return Square(net, board, seed=seed)
+            return Square(net, results, seed=seed)
         if part == "apgd-t":
-            return APGD(part, net, board, dlr_targeted, turns=targets, seed=seed)
+            return APGD(part, net, results, dlr_targeted, turns=targets, seed=seed)
         loss = cross_entropy if part == "apgd-ce" else dlr
-        return APGD(part, net, board, loss, turns=self.restarts, seed=seed)
+        return APGD(part, net, results, loss, turns=self.restarts, seed=seed)

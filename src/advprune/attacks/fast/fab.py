@@ -10,7 +10,7 @@ from torch import Tensor
 from advprune.attacks.fast.candidates import fresh, propose
 from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.projections import to_hyperplane
-from advprune.attacks.fast.results import Board
+from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.row_ops import length, pick, wide
 from advprune.prediction import is_right
 
@@ -25,22 +25,22 @@ class FAB:
 
     Args:
         net: the copy of the network that searches.
-        board: the images and what is known of them.
+        results: the images and what is known of them.
         turns: number of targets, the best wrong class first.
     """
 
-    def __init__(self, net: Searcher, board: Board, *, turns: int) -> None:
-        self.net, self.board, self.turns = net, board, turns
-        self.order = board.clean_logits.argsort(1, descending=True)
+    def __init__(self, net: Searcher, results: BatchResults, *, turns: int) -> None:
+        self.net, self.results, self.turns = net, results, turns
+        self.order = results.clean_logits.argsort(1, descending=True)
 
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
         """Make rows at their clean images, for the first restart is not random."""
-        x = self.board.x[image]
+        x = self.results.x[image]
         return {
             "image": image,
             "turn": turn,
             "x": x,
-            "y": self.board.y[image],
+            "y": self.results.y[image],
             "target": self.order[image, turn + 1],
             "point": x,
             "made": torch.zeros_like(image),
@@ -50,11 +50,11 @@ class FAB:
     def step(self, state: dict[str, Tensor]) -> Tensor:
         """Step onto the linearised boundary; from beyond the true one, step back."""
         lead, grad = self._boundary(state)
-        x, threat = state["x"], self.board.threat
+        x, threat = state["x"], self.results.threat
         point = towards(state["point"], x, grad, lead, threat.norm)
         logits = self.net.ask(point)
         inside = threat.distance(point, x) <= threat.eps
-        propose(self.board, state, logits, point, self.net.slack, among=inside)
+        propose(self.results, state, logits, point, self.net.slack, among=inside)
         lost = ~is_right(logits, state["y"])
         state["point"] = torch.where(wide(lost), x + BACK * (point - x), point)
         state["made"] = state["made"] + 1

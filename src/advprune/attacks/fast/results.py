@@ -10,7 +10,7 @@ from advprune.prediction import is_right
 from advprune.threat import Threat
 
 
-class Board:
+class BatchResults:
     """The images of a batch and the best points found for them.
 
     Args:
@@ -22,7 +22,7 @@ class Board:
 
     Attributes:
         x_adv: (N, C, H, W): the point that fooled the network, or the clean image.
-        standing: (N,) bool: images that are still right.
+        still_right: (N,) bool: images that no point has fooled yet.
         clean_logits: (N, K).
     """
 
@@ -33,7 +33,7 @@ class Board:
         self.x_adv = x.clone()
         with torch.no_grad():
             self.clean_logits = model(x)
-        self.standing = is_right(self.clean_logits, y)
+        self.still_right = is_right(self.clean_logits, y)
 
     def places_of(self, image: Tensor) -> list[int]:
         """Return the places in the test set of the images ``image`` (R,) of the batch."""
@@ -52,4 +52,4 @@ class Board:
         first = torch.full_like(self.y, len(point)).scatter_reduce(0, image[lost], lost, "amin")
         fallen = (first < len(point)).nonzero().squeeze(1)
         self.x_adv[fallen] = point[first[fallen]]
-        self.standing[fallen] = False
+        self.still_right[fallen] = False

@@ -14,7 +14,7 @@ from torch import Tensor
 from advprune.attacks.fast import noise
 from advprune.attacks.fast.candidates import fresh, propose
 from advprune.attacks.fast.network import Searcher
-from advprune.attacks.fast.results import Board
+from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.windows import L2Windows, LinfWindows, Windows
 from advprune.prediction import lead
 
@@ -45,21 +45,21 @@ class Square:
 
     Args:
         net: the copy of the network that searches.
-        board: the images and what is known of them.
+        results: the images and what is known of them.
         seed: seed of the squares.
     """
 
     turns = 1
 
-    def __init__(self, net: Searcher, board: Board, *, seed: int) -> None:
-        self.net, self.board, self.seed = net, board, seed
-        self.windows: Windows = (LinfWindows if board.threat.norm == "linf" else L2Windows)(
-            board.threat.eps
+    def __init__(self, net: Searcher, results: BatchResults, *, seed: int) -> None:
+        self.net, self.results, self.seed = net, results, seed
+        self.windows: Windows = (LinfWindows if results.threat.norm == "linf" else L2Windows)(
+            results.threat.eps
         )
 
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
         """Make rows at their random starts, stripes or tiles, which are the first query."""
-        x, y = self.board.x[image], self.board.y[image]
+        x, y = self.results.x[image], self.results.y[image]
         shares = self._shares("start", image, *self.windows.draws_at_start(x))
         state = {
             "image": image,
@@ -75,7 +75,7 @@ class Square:
         state["shares"] = torch.zeros(len(x), CHUNK, self.windows.draws(x), device=x.device)
         logits = self.net.ask(state["best"])
         state["lead"] = lead(logits, y)
-        propose(self.board, state, logits, state["best"], self.net.slack)
+        propose(self.results, state, logits, state["best"], self.net.slack)
         return state
 
     def step(self, state: dict[str, Tensor]) -> Tensor:
@@ -122,7 +122,7 @@ class Square:
         if len(first):
             rows, point = row[first], point[first]
             asked = {name: state[name][rows] for name in ("image", "y", "offered")}
-            propose(self.board, asked, logits[first], point, self.net.slack)
+            propose(self.results, asked, logits[first], point, self.net.slack)
             new = {"offered": asked["offered"], "lead": ahead_by[first], "best": point}
             for name, values in new.items():
                 state[name] = state[name].index_copy(0, rows, values)
@@ -141,4 +141,4 @@ class Square:
 
     def _shares(self, name: str, image: Tensor, *shape: int) -> Tensor:
         name = f"autoattack/{self.seed}/square/{name}"
-        return noise.uniform(name, self.board.places_of(image), *shape).to(image.device)
+        return noise.uniform(name, self.results.places_of(image), *shape).to(image.device)
