@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from advprune.objectives.ibp import between, check_schedule, mixed, reached
+from advprune.objectives.ibp import check_schedule, eps_share, interpolate, mix_losses
 from advprune.ranges import Share, refuse_outside
 
 
@@ -64,12 +64,12 @@ def crown_ibp(
         beta_end=beta_end,
     )
     check_schedule(hold, ramp)
-    share = reached(progress, hold, ramp)
-    beta = between(beta_start, beta_end, share)
-    return mixed(
+    share = eps_share(progress, hold, ramp)
+    beta = interpolate(beta_start, beta_end, share)
+    return mix_losses(
         model,
         x,
         y,
-        between(kappa_start, kappa_end, share),
+        interpolate(kappa_start, kappa_end, share),
         lambda: bound(model, x, y, scale=share, beta=beta),
     )

@@ -53,23 +53,27 @@ def ibp(
     """
     refuse_outside(ibp, hold=hold, ramp=ramp, kappa_start=kappa_start, kappa_end=kappa_end)
     check_schedule(hold, ramp)
-    share = reached(progress, hold, ramp)
-    return mixed(
-        model, x, y, between(kappa_start, kappa_end, share), lambda: bound(model, x, y, scale=share)
+    share = eps_share(progress, hold, ramp)
+    return mix_losses(
+        model,
+        x,
+        y,
+        interpolate(kappa_start, kappa_end, share),
+        lambda: bound(model, x, y, scale=share),
     )
 
 
-def reached(progress: float, hold: float, ramp: float) -> float:
+def eps_share(progress: float, hold: float, ramp: float) -> float:
     """Return the share of the final eps at ``progress``: exactly 1 from ``hold + ramp`` on."""
     return eps_ramp(max(progress - hold, 0.0), ramp)
 
 
-def between(start: float, end: float, share: float) -> float:
+def interpolate(start: float, end: float, share: float) -> float:
     """Interpolate from ``start`` at share 0 to ``end`` at share 1, both reached exactly."""
     return start * (1 - share) + end * share
 
 
-def mixed(
+def mix_losses(
     model: nn.Module, x: Tensor, y: Tensor, kappa: float, margins: Callable[[], Tensor]
 ) -> Tensor:
     """Mix the natural loss, of weight ``kappa``, and the worst-case loss of the ``margins``.
