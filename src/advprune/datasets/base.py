@@ -1,5 +1,6 @@
 """What all data sets share: fixed train, validation and test images, and their loaders."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,65 +18,49 @@ from advprune.errors import UserError
 from advprune.ranges import Count, Held, Seed
 
 
+@dataclass(kw_only=True, eq=False)
 class ImageData(pl.LightningDataModule):
-    """A data set; a subclass loads its images in ``load``.
+    """A data set; a subclass loads its images in ``load`` and may declare further options.
 
-    Images are loaded when they are first needed. The validation images are cut from the training
-    set, stratified by class and the same for every seed; the test images are never augmented and
-    never trained or chosen on.
+    The fields are the options that ``conf/dataset`` gives. Images are loaded when they are first
+    needed. The validation images are cut from the training set, stratified by class and the same
+    for every seed; the test images are never augmented and never trained or chosen on.
 
     Args:
         name: of the set, for messages.
-        num_classes: that the set must have; None takes what it has. So for ``channels`` and
-            ``image_size``.
-        channels: see ``num_classes``.
+        num_classes: that the set must have; None takes what it has, and is replaced by it in
+            ``setup``. So for ``channels`` and ``image_size``.
+        channels: 1 for grey, 3 for colour; see ``num_classes``.
         image_size: height and width in pixels; see ``num_classes``.
         augment: crop and flip of training images; None for neither.
         validation: training images held out: their number (int) or share (float in [0, 1)).
         batch_size: of the set's own images; as many extra ones come on top.
         train_images: train on so many only, the first of a fixed shuffle; None for all.
-        test: path of other test images, see ``external_test_set.py``; None for the set's own.
         extra: path of an ``.npz`` with further training images, see ``extra.py``; None for none.
+        test: path of other test images, see ``external_test_set.py``; None for the set's own.
         val_images: validate on so many of the held-out images at most; None for all.
-        repeats: how often each training batch is given in a row.
+        repeats: how often each training batch is yielded in a row.
         seed: of the order and the augmentation; of no split.
     """
 
-    name: str
-    least = 2  # images that a last training batch must have to stand alone
+    name: str = field()  # needed: else the default would be the None of Lightning's class
+    num_classes: int | None = None
+    channels: int | None = None
+    image_size: int | None = None
+    augment: CropFlip | None = None
+    validation: Held = 0.1
+    batch_size: Count = 128
+    train_images: Count | None = None
+    extra: str | None = None
+    test: str | None = None
+    val_images: Count | None = None
+    repeats: Count = 1
+    seed: Seed = 0
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        num_classes: int | None = None,
-        channels: int | None = None,
-        image_size: int | None = None,
-        augment: CropFlip | None = None,
-        validation: Held = 0.1,
-        batch_size: Count = 128,
-        train_images: Count | None = None,
-        extra: str | None = None,
-        test: str | None = None,
-        val_images: Count | None = None,
-        repeats: Count = 1,
-        seed: Seed = 0,
-    ) -> None:
+    least = 2  # images that a last training batch must have to be a batch of its own
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.name = name
-        self._declared = {
-            "num_classes": num_classes,
-            "channels": channels,
-            "image_size": image_size,
-        }
-        self.augment, self.validation, self.batch_size = augment, validation, batch_size
-        self.train_images, self.extra, self.val_images, self.test = (
-            train_images,
-            extra,
-            val_images,
-            test,
-        )
-        self.repeats, self.seed = repeats, seed
         self._splits: dict[str, Any] = {}
         self._device: torch.device | str = "cpu"
 
@@ -83,7 +68,7 @@ class ImageData(pl.LightningDataModule):
         """Return the images for training and validation, and the test images."""
         raise NotImplementedError
 
-    def describe(self, images: Any) -> dict[str, int]:
+    def describe(self, images: Split) -> dict[str, int]:
         """Return ``num_classes``, ``channels`` and ``image_size`` of these images."""
         _, channels, height, width = images.images.shape
         if height != width:
@@ -105,30 +90,41 @@ class ImageData(pl.LightningDataModule):
         if self._splits:
             return
         pool, test = self.load()
-        found = self.describe(pool)
-        for option, declared in self._declared.items():
-            if declared is not None and declared != found[option]:
+        facts = self.describe(pool)
+        self._check_declared(facts)
+        kept, held = self._divide(pool.labels, facts["num_classes"])
+        if self.test is not None:
+            test = load_test(self.test, **facts)
+        splits = {"train": pool.take(kept), "val": pool.take(held), "test": test}
+        if self.extra is not None:
+            splits["extra"] = load_extra(self.extra, **facts)
+        self.num_classes, self.channels = facts["num_classes"], facts["channels"]
+        self.image_size, self._splits = facts["image_size"], splits
+
+    def _check_declared(self, facts: dict[str, int]) -> None:
+        """Check that the images are as the options say."""
+        for option, fact in facts.items():
+            declared = getattr(self, option)
+            if declared is not None and declared != fact:
                 raise UserError(
                     f"dataset.{option}={declared} is not what dataset={self.name} has: it must be "
-                    f"{found[option]}"
+                    f"{fact}"
                 )
-        kept, held = hold_out(pool.labels, self.validation)
+
+    def _divide(self, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Return the indices of the images that train and of those that validate."""
+        kept, held = hold_out(labels, self.validation)
         if self.train_images is not None:
             kept = kept[subset(len(kept), self.train_images, option="dataset.train_images")]
         if self.val_images is not None and self.val_images < len(held):
             held = held[subset(len(held), self.val_images, option="val_images")]
-        if found["num_classes"] < 2 or len(kept) < 2:
-            what = "one class only" if found["num_classes"] < 2 else "one image to train on"
+        if num_classes < 2 or len(kept) < 2:
+            what = "one class only" if num_classes < 2 else "one image to train on"
             raise UserError(
                 f"dataset={self.name} leaves {what}: a classifier is trained on at least two of "
                 "each"
             )
-        if self.test is not None:
-            test = load_test(self.test, **found)
-        splits = {"train": pool.take(kept), "val": pool.take(held), "test": test}
-        if self.extra is not None:
-            splits["extra"] = load_extra(self.extra, **found)
-        self._found, self._splits = found, splits
+        return kept, held
 
     def split(self, name: str) -> Any:
         """Return the images of ``train``, ``val``, ``test`` or ``extra``, on the data's device.
@@ -144,24 +140,6 @@ class ImageData(pl.LightningDataModule):
         """Keep images and batches of the loaders made from now on on ``device``."""
         self._device = device
         return self
-
-    @property
-    def num_classes(self) -> int:
-        """Return the number of classes."""
-        self.setup()
-        return self._found["num_classes"]
-
-    @property
-    def channels(self) -> int:
-        """Return 1 for grey, 3 for colour."""
-        self.setup()
-        return self._found["channels"]
-
-    @property
-    def image_size(self) -> int:
-        """Return height and width in pixels."""
-        self.setup()
-        return self._found["image_size"]
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -210,7 +188,7 @@ class ImageData(pl.LightningDataModule):
             self.split("test"), batch_size or self.batch_size, indices, positions=True
         )
 
-    def make_train_loader(self, train: Any, extra: Split | None) -> Any:
+    def make_train_loader(self, train: Split, extra: Split | None) -> Any:
         """Return the training loader of these images."""
         options: dict[str, Any] = {
             "batch_size": self.batch_size,
@@ -222,7 +200,7 @@ class ImageData(pl.LightningDataModule):
         return TrainLoader(train, augment=self.augment, extra=extra, **options)
 
     def make_eval_loader(
-        self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool
+        self, images: Split, batch_size: int, indices: Tensor | None, *, positions: bool
     ) -> Any:
         """Return the validation or test loader of these images."""
         return EvalLoader(

@@ -6,6 +6,7 @@ and cropped each time.
 
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,6 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from advprune.datasets.augment import CropFlip
 from advprune.datasets.base import ImageData
 from advprune.datasets.decode import count_frames, decode_cached, open_image
 from advprune.datasets.files import FileEvalLoader, Files, FileTrainLoader
@@ -21,7 +21,7 @@ from advprune.datasets.listing import SUFFIXES, list_split, test_folder
 from advprune.datasets.splits import Split
 from advprune.distributed import collectives
 from advprune.errors import UserError
-from advprune.ranges import Count, Held, Seed, Side, refuse_outside
+from advprune.ranges import Side, refuse_outside
 from advprune.runtime.processors import usable_processors
 
 #: Largest image size that is kept in memory.
@@ -32,11 +32,13 @@ LOOKED_INTO = 100
 log = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True, eq=False)
 class ImageFolder(ImageData):
     """Images in ``root/train/<class>/`` and ``root/test/<class>/``, or ``val`` without ``test``.
 
     A folder ``val`` beside ``test`` is not used: validation images are cut from ``train``, as in
-    every set.
+    every set. The options are ``ImageData``'s and these; of ``augment``, large images use ``flip``
+    only.
 
     Args:
         root: folder of the tree.
@@ -45,51 +47,32 @@ class ImageFolder(ImageData):
         cache: folder that decoded small images are kept in; None for no cache.
         workers: threads or processes that decode; None for one a processor, 16 at most.
 
-    All other arguments are ``ImageData``'s. Of ``augment``, large images use ``flip`` only.
+    Raises:
+        UserError: if an option is out of range, or ``extra`` is set for large images.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        root: str,
-        image_size: Side = 224,
-        channels: Literal[1, 3] = 3,
-        num_classes: int | None = None,
-        cache: str | None = None,
-        workers: Annotated[int, Ge(0), Le(1024)] | None = None,
-        augment: CropFlip | None = None,
-        validation: Held = 0.1,
-        batch_size: Count = 128,
-        train_images: Count | None = None,
-        extra: str | None = None,
-        val_images: Count | None = None,
-        repeats: Count = 1,
-        seed: Seed = 0,
-    ) -> None:
-        super().__init__(
-            name=name,
-            num_classes=num_classes,
-            channels=channels,
-            image_size=image_size,
-            augment=augment,
-            validation=validation,
-            batch_size=batch_size,
-            train_images=train_images,
-            extra=extra,
-            val_images=val_images,
-            repeats=repeats,
-            seed=seed,
+    root: str
+    image_size: Side = 224
+    channels: Literal[1, 3] = 3
+    cache: str | None = None
+    workers: Annotated[int, Ge(0), Le(1024)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_outside(
+            ImageFolder,
+            channels=self.channels,
+            image_size=self.image_size,
+            workers=self.workers,
         )
-        refuse_outside(ImageFolder, channels=channels, image_size=image_size, workers=workers)
-        if extra is not None and image_size > SMALL:
+        if self.extra is not None and self.image_size > SMALL:
             raise UserError(
                 f"dataset.extra is for images up to {SMALL} pixels: drop it, or give "
                 f"dataset.image_size={SMALL}"
             )
-        self.root, self.cache = Path(root).expanduser(), cache
-        self.size, self.grey_or_colour = image_size, channels
-        self.workers = min(usable_processors(), 16) if workers is None else workers
+        self.folder = Path(self.root).expanduser()
+        self._workers = min(usable_processors(), 16) if self.workers is None else self.workers
+        self.workers = self._workers
 
     def load(self) -> tuple[Any, Any]:
         """Return the images of ``train`` and of ``test`` (or ``val``).
@@ -99,11 +82,13 @@ class ImageFolder(ImageData):
                 be used.
         """
         pool = self._list("train")
-        test = self._list(test_folder(self.root))
-        if self.size > SMALL:
-            first = open_image(pool.paths[0], self.grey_or_colour)
+        test = self._list(test_folder(self.folder))
+        if self.image_size > SMALL:
+            first = open_image(pool.paths[0], self.channels)
             if max(first.size) <= SMALL:
-                given = f"dataset.image_size={self.size} is far above what {pool.paths[0]} has"
+                given = (
+                    f"dataset.image_size={self.image_size} is far above what {pool.paths[0]} has"
+                )
                 raise UserError(
                     f"{given}, {first.width}x{first.height}: give "
                     f"dataset.image_size={max(first.size)}"
@@ -112,24 +97,24 @@ class ImageFolder(ImageData):
         images = decode_cached(
             [*pool.paths, *test.paths],
             cache=self.cache,
-            channels=self.grey_or_colour,
-            image_size=self.size,
-            workers=max(self.workers, 1),
+            channels=self.channels,
+            image_size=self.image_size,
+            workers=max(self._workers, 1),
         )
         count = len(pool)
         whole = torch.from_numpy(images)
         return Split(whole[:count], pool.labels), Split(whole[count:], test.labels)
 
     def _list(self, split: str) -> Files:
-        found = list_split(self.root, split)
-        folder = os.path.abspath(self.root / split)  # noqa: PTH100  strings are joined: there may be a million
+        found = list_split(self.folder, split)
+        folder = os.path.abspath(self.folder / split)  # noqa: PTH100  strings are joined: there may be a million
         paths = [f"{folder}/{path}" for path in found.paths]
         if collectives.is_rank_zero():
             _tell_left_out(folder, found.left_out)
             _tell_frames(paths)
-        return Files(paths, torch.tensor(found.labels), self.grey_or_colour, self.size)
+        return Files(paths, torch.tensor(found.labels), self.channels, self.image_size)
 
-    def describe(self, images: Any) -> dict[str, int]:
+    def describe(self, images: Split | Files) -> dict[str, int]:
         """Return the number of class folders, and ``channels`` and ``image_size`` as asked for."""
         if isinstance(images, Split):
             return super().describe(images)
@@ -139,7 +124,7 @@ class ImageFolder(ImageData):
             "image_size": images.size,
         }
 
-    def make_train_loader(self, train: Any, extra: Split | None) -> Any:
+    def make_train_loader(self, train: Split | Files, extra: Split | None) -> Any:
         """Return the training loader of these images."""
         if isinstance(train, Split):
             return super().make_train_loader(train, extra)
@@ -151,17 +136,17 @@ class ImageFolder(ImageData):
             "share": self.share,
             "least": self.least,
         }
-        return FileTrainLoader(train, flip=flip, workers=self.workers, **options)
+        return FileTrainLoader(train, flip=flip, workers=self._workers, **options)
 
     def make_eval_loader(
-        self, images: Any, batch_size: int, indices: Tensor | None, *, positions: bool
+        self, images: Split | Files, batch_size: int, indices: Tensor | None, *, positions: bool
     ) -> Any:
         """Return the validation or test loader of these images."""
         if isinstance(images, Split):
             return super().make_eval_loader(images, batch_size, indices, positions=positions)
         options: dict[str, Any] = {
             "batch_size": batch_size,
-            "workers": self.workers,
+            "workers": self._workers,
             "share": self.share,
         }
         return FileEvalLoader(images, indices=indices, positions=positions, **options)

@@ -11,6 +11,7 @@ import inspect
 import socket
 import tarfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,13 +19,12 @@ import numpy as np
 import torch
 from torchvision import datasets
 
-from advprune.datasets.augment import CropFlip
 from advprune.datasets.base import ImageData
 from advprune.datasets.published import Published, published
 from advprune.datasets.splits import Split
 from advprune.datasets.wait_for_files import PATIENCE, held, written
 from advprune.errors import UserError
-from advprune.ranges import Count, Held, Seed
+from advprune.ranges import Held
 
 DOWNLOAD_ERRORS = (
     OSError,
@@ -39,52 +39,22 @@ SILENCE = 60.0
 READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, EOFError)
 
 
+@dataclass(kw_only=True, eq=False)
 class TorchvisionImages(ImageData):
-    """A torchvision set; a subclass names torchvision's class.
+    """A torchvision set; a subclass names torchvision's class. The options are ``ImageData``'s too.
 
     Args:
         root: folder that torchvision keeps its files in; they are downloaded there if they are
             missing.
-
-    All other arguments are ``ImageData``'s.
     """
 
     source: ClassVar[type]
+    root: str = "data"
+    validation: Held = 5000
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        root: str = "data",
-        num_classes: int | None = None,
-        channels: int | None = None,
-        image_size: int | None = None,
-        augment: CropFlip | None = None,
-        validation: Held = 5000,
-        batch_size: Count = 128,
-        train_images: Count | None = None,
-        extra: str | None = None,
-        test: str | None = None,
-        val_images: Count | None = None,
-        repeats: Count = 1,
-        seed: Seed = 0,
-    ) -> None:
-        super().__init__(
-            name=name,
-            num_classes=num_classes,
-            channels=channels,
-            image_size=image_size,
-            augment=augment,
-            validation=validation,
-            batch_size=batch_size,
-            train_images=train_images,
-            extra=extra,
-            val_images=val_images,
-            repeats=repeats,
-            seed=seed,
-            test=test,
-        )
-        self.root = Path(root).expanduser()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.folder = Path(self.root).expanduser()
 
     def load(self) -> tuple[Split, Split]:
         """Return the official training and test images.
@@ -92,8 +62,8 @@ class TorchvisionImages(ImageData):
         Raises:
             UserError: if files are missing and cannot be downloaded, or are broken.
         """
-        files = published(self.source, self.root)
-        lock = self.root / f".{self.source.__name__}.lock"
+        files = published(self.source, self.folder)
+        lock = self.folder / f".{self.source.__name__}.lock"
         if (
             files.missing() or lock.exists()
         ):  # or another process may be at it, and files half written
@@ -103,13 +73,13 @@ class TorchvisionImages(ImageData):
     def _open(self, *, train: bool, download: bool) -> Any:
         by_flag = "train" in inspect.signature(self.source).parameters
         which = {"train": train} if by_flag else {"split": "train" if train else "test"}
-        return self.source(root=str(self.root), download=download, **which)
+        return self.source(root=str(self.folder), download=download, **which)
 
     def _fetch(self, files: Published, lock: Path) -> None:
         """Let one process download what is missing while others wait for it."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with held(lock, sign=lambda: written(self.root)) as mine:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with held(lock, sign=lambda: written(self.folder)) as mine:
                 if files.missing() and not mine:
                     raise UserError(
                         f"another process has {lock} to download dataset={self.name}, and nothing "
