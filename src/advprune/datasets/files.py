@@ -148,7 +148,7 @@ class FileTrainLoader(Resumable):
             zip(left, stream(self.decoded, mine, self.workers), strict=True)
         ):
             for _ in range(within if place == 0 else 0, self.repeats):
-                self.given += 1
+                self.yielded += 1
                 yield (x, y) if self.share.whole else (x, y, len(all_rows))
 
 

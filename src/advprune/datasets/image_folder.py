@@ -86,11 +86,11 @@ class ImageFolder(ImageData):
         if self.image_size > SMALL:
             first = open_image(pool.paths[0], self.channels)
             if max(first.size) <= SMALL:
-                given = (
+                problem = (
                     f"dataset.image_size={self.image_size} is far above what {pool.paths[0]} has"
                 )
                 raise UserError(
-                    f"{given}, {first.width}x{first.height}: give "
+                    f"{problem}, {first.width}x{first.height}: give "
                     f"dataset.image_size={max(first.size)}"
                 )
             return pool, test
@@ -106,13 +106,13 @@ class ImageFolder(ImageData):
         return Split(whole[:count], pool.labels), Split(whole[count:], test.labels)
 
     def _list(self, split: str) -> Files:
-        found = list_split(self.folder, split)
+        listing = list_split(self.folder, split)
         folder = os.path.abspath(self.folder / split)  # noqa: PTH100  strings are joined: there may be a million
-        paths = [f"{folder}/{path}" for path in found.paths]
+        paths = [f"{folder}/{path}" for path in listing.paths]
         if collectives.is_rank_zero():
-            _tell_left_out(folder, found.left_out)
+            _tell_left_out(folder, listing.left_out)
             _tell_frames(paths)
-        return Files(paths, torch.tensor(found.labels), self.channels, self.image_size)
+        return Files(paths, torch.tensor(listing.labels), self.channels, self.image_size)
 
     def describe(self, images: Split | Files) -> dict[str, int]:
         """Return the number of class folders, and ``channels`` and ``image_size`` as asked for."""

@@ -67,8 +67,8 @@ def test_folder(root: str | Path) -> str:
 
 def list_images(root: str | Path, split: str) -> tuple[list[str], list[int]]:
     """Return the paths and labels of one split's images, as ``list_split`` does."""
-    found = list_split(root, split)
-    return found.paths, found.labels
+    listing = list_split(root, split)
+    return listing.paths, listing.labels
 
 
 def list_split(root: str | Path, split: str) -> Listing:
@@ -81,22 +81,22 @@ def list_split(root: str | Path, split: str) -> Listing:
     folder, classes = Path(root).expanduser() / split, class_names(root)
     names, beside = _folders(folder)
     _check_same(folder, classes, names)
-    found = Listing(left_out=beside)
+    listing = Listing(left_out=beside)
     for label, name in enumerate(classes):
-        before = len(found.left_out)
+        before = len(listing.left_out)
         images: list[str] = []
-        _walk(folder / name, f"{name}/", images, found.left_out, {_identity(folder)})
+        _walk(folder / name, f"{name}/", images, listing.left_out, {_identity(folder)})
         if not images:
-            others = found.left_out[before:]
+            others = listing.left_out[before:]
             what = f"only other files, such as {others[0]}" if others else "no file"
             raise UserError(
                 f"{folder / name} has {what}, and each class needs an image "
                 f"({', '.join(SUFFIXES)}) in every split: put one there, or remove the folder "
                 f"{name} from both train and {test_folder(root)}"
             )
-        found.paths.extend(sorted(images))
-        found.labels.extend([label] * len(images))
-    return found
+        listing.paths.extend(sorted(images))
+        listing.labels.extend([label] * len(images))
+    return listing
 
 
 def _check_same(folder: Path, classes: list[str], names: list[str]) -> None:
@@ -104,14 +104,14 @@ def _check_same(folder: Path, classes: list[str], names: list[str]) -> None:
     missing, unknown = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
     if not missing and not unknown:
         return
-    said = [
+    differences = [
         f"{what} {', '.join(some[:5])}{f' ({len(some)} in all)' if len(some) > 5 else ''}"
         for what, some in (("lacks", missing), ("alone has", unknown))
         if some
     ]
     split = folder.name
     raise UserError(
-        f"{folder} has not the same class folders as train: {split} {', and '.join(said)}; give "
+        f"{folder} has not the same class folders as train: {split} {', and '.join(differences)}; give "
         "both the same (letter case counts), with images in each, or remove these folders from "
         f"both train and {split}"
     )

@@ -55,14 +55,14 @@ def pixels(images: Tensor) -> Tensor:
 class Resumable:
     """A loader that can begin within an epoch; checkpoints keep its state."""
 
-    given, _first = 0, 0
+    yielded, _first = 0, 0
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, int]:
         """Return how many batches of the epoch were yielded; 0 at its end."""
-        return {"given": self.given % len(self)}
+        return {"given": self.yielded % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Skip that many batches in the next iteration, which goes through the same epoch."""
@@ -70,8 +70,8 @@ class Resumable:
 
     def begin(self) -> int:
         """Return the first batch of the iteration that begins now; the next one begins at 0."""
-        self.given, self._first = self._first, 0
-        return self.given
+        self.yielded, self._first = self._first, 0
+        return self.yielded
 
 
 class TrainLoader(Resumable):
@@ -148,7 +148,7 @@ class TrainLoader(Resumable):
             x = pixels(self.augment.apply(images, torch.cat([moves for _, moves in parts])))
             y = torch.cat([part.labels for part, _ in parts])
             for _ in range(max(first - place * self.repeats, 0), self.repeats):
-                self.given += 1
+                self.yielded += 1
                 yield (x, y) if self.share.whole else (x, y, sum(counts))
 
     def _drawn(

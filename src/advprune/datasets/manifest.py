@@ -54,9 +54,9 @@ class Checksums:
         """
         path = self._manifest(root)
         known = {} if self.whole or path is None else _read(path)
-        found = {name: _stamp(f"{root}/{name}") for name in names}
-        new = [name for name in names if known.get(name, ())[:3] != found[name]]
-        size = sum(found[name][0] for name in new)
+        stamps = {name: _stamp(f"{root}/{name}") for name in names}
+        new = [name for name in names if known.get(name, ())[:3] != stamps[name]]
+        size = sum(stamps[name][0] for name in new)
         if size >= LONG:
             log.info(
                 "reading %d files of %s once, %.1f GB, for their checksums",
@@ -71,7 +71,7 @@ class Checksums:
             )
             read = dict(zip(new, chain.from_iterable(entries), strict=True))
         kept = {name: entry for name, entry in read.items() if _settled(entry)}
-        large = len(names) >= MANY or sum(entry[0] for entry in found.values()) >= LARGE
+        large = len(names) >= MANY or sum(entry[0] for entry in stamps.values()) >= LARGE
         if kept and large and path is not None:
             _write(path, {**known, **kept})
         return [(read.get(name) or known[name])[3] for name in names]
@@ -97,8 +97,8 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 def joined(names: Sequence[str], checksums: Sequence[str]) -> str:
     """Return one checksum of files, from their names and checksums."""
     whole = hashlib.sha256()
-    for name, own in zip(names, checksums, strict=True):
-        whole.update(f"{name}\0{own}\n".encode("utf-8", "surrogateescape"))
+    for name, digest in zip(names, checksums, strict=True):
+        whole.update(f"{name}\0{digest}\n".encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
 
 
@@ -117,7 +117,7 @@ def _checked(path: Path, algorithm: str) -> Entry:
         before = _stamp(str(path))
         try:
             with path.open("rb") as file:
-                found = hashlib.file_digest(
+                digest = hashlib.file_digest(
                     file, lambda: hashlib.new(algorithm, usedforsecurity=False)
                 ).hexdigest()
         except OSError as error:
@@ -125,7 +125,7 @@ def _checked(path: Path, algorithm: str) -> Entry:
                 f"{path} cannot be read: {error.strerror}; give the path of a file"
             ) from None
         if _stamp(str(path)) == before:
-            return (*before, found)
+            return (*before, digest)
     raise UserError(
         f"{path} changes while it is read: wait until it is written, and give the same command "
         "again"
@@ -141,10 +141,10 @@ def _settled(entry: Entry) -> bool:
 def _read(path: Path) -> dict[str, Entry]:
     """Read a manifest; empty if it is not there, or damaged."""
     try:
-        own, _, text = path.read_text().partition("\n")
+        digest, _, text = path.read_text().partition("\n")
     except (OSError, ValueError):
         return {}
-    if own != hashlib.sha256(text.encode()).hexdigest():
+    if digest != hashlib.sha256(text.encode()).hexdigest():
         log.warning("%s is damaged: the files that it is about are read again", path)
         return {}
     return {name: tuple(entry) for name, entry in json.loads(text).items()}

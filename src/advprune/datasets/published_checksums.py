@@ -28,18 +28,18 @@ def changed_files(root: str | Path, files: dict[str, str], sums: Checksums) -> s
     read = {name.removesuffix(ARCHIVE): name for name in files}
     if not all((folder / name).is_file() for name in read):
         return None
-    found = sums.of(folder, list(read))
+    checksums = sums.of(folder, list(read))
     if all(
-        _published(folder, name, own, files, sums)
-        for name, own in zip(read.values(), found, strict=True)
+        _published(folder, name, md5, files, sums)
+        for name, md5 in zip(read.values(), checksums, strict=True)
     ):
         return None
-    return joined([Path(name).name for name in read], found)
+    return joined([Path(name).name for name in read], checksums)
 
 
-def _published(folder: Path, name: str, own: str, files: dict[str, str], sums: Checksums) -> bool:
+def _published(folder: Path, name: str, md5: str, files: dict[str, str], sums: Checksums) -> bool:
     if not name.endswith(ARCHIVE):
-        return own == files[name]
+        return md5 == files[name]
     archive = folder / name
     if not archive.is_file() or sums.of(folder, [name])[0] != files[name]:
         return False

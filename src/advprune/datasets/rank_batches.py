@@ -16,11 +16,11 @@ def parts_of(share: Shard, counts: list[int]) -> list[Any]:
     """
     if share.whole:
         return [slice(None)] * len(counts)
-    rows, found, begins = share.of(sum(counts)), [], 0
+    rows, parts, begins = share.of(sum(counts)), [], 0
     for count in counts:
-        found.append(rows[(rows >= begins) & (rows < begins + count)] - begins)
+        parts.append(rows[(rows >= begins) & (rows < begins + count)] - begins)
         begins += count
-    return found
+    return parts
 
 
 def bounds(count: int, batch_size: int, least: int) -> list[tuple[int, int]]:

@@ -24,23 +24,23 @@ def held(lock: Path, *, sign: Callable[[], object], patience: float = PATIENCE) 
     Yields:
         Whether the lock is held.
     """
-    mine = FileLock(lock)
-    seen, since = sign(), time.monotonic()
+    file_lock = FileLock(lock)
+    last, since = sign(), time.monotonic()
     while True:
         try:
-            mine.acquire(timeout=min(5.0, patience / 4))
+            file_lock.acquire(timeout=min(5.0, patience / 4))
             break
         except Timeout:
             now = sign()
-            if now != seen:
-                seen, since = now, time.monotonic()
+            if now != last:
+                last, since = now, time.monotonic()
             elif time.monotonic() - since > patience:
                 yield False
                 return
     try:
         yield True
     finally:
-        mine.release()
+        file_lock.release()
 
 
 def written(folder: Path) -> int:

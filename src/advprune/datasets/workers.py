@@ -126,16 +126,16 @@ def _answered(
             OSError,
             EOFError,
         ) as error:  # the last two from a pipe that nobody writes to any more
-            said = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             if late.is_set():
                 raise UserError(
                     f"the workers that decode images gave nothing for {patience:.0f} s: is the "
                     f"disk of dataset.root answering? If it is only slow, {CURE}"
                 ) from None
-            if isinstance(error, RuntimeError) and not any(word in said for word in DEAD):
+            if isinstance(error, RuntimeError) and not any(word in reason for word in DEAD):
                 raise
             raise UserError(
-                f"a worker that decodes images was ended from outside ({said}), as the system does "
+                f"a worker that decodes images was ended from outside ({reason}), as the system does "
                 f"when memory or /dev/shm is short: {CURE}"
             ) from None
         finally:

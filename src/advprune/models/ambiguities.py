@@ -5,5 +5,5 @@ from torch import nn
 
 def unsettled(model: nn.Module) -> tuple[str, ...]:
     """Return a sentence for each choice that is still open, as ``model.unsettled`` lists them."""
-    said = getattr(model, "unsettled", ())
-    return tuple(said) if isinstance(said, tuple) else ()
+    sentences = getattr(model, "unsettled", ())
+    return tuple(sentences) if isinstance(sentences, tuple) else ()

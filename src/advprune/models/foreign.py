@@ -58,9 +58,9 @@ def read(path: str | Path) -> dict[str, Tensor]:
             things other than tensors, or holds HYDRA's scores, which are a mask and not weights.
     """
     path = Path(path)
-    found = _nests(path)
-    most = max(len(nest.weights) for nest in found)
-    large = [nest for nest in found if 2 * len(nest.weights) >= most]
+    candidates = _nests(path)
+    most = max(len(nest.weights) for nest in candidates)
+    large = [nest for nest in candidates if 2 * len(nest.weights) >= most]
     weights = _plain(large[0], path, set()).weights
     for prefix in [prefix for prefix in PREFIXES for _ in PREFIXES]:
         if all(name.startswith(prefix) for name in weights):
@@ -82,8 +82,8 @@ def load(model: nn.Module, path: str | Path) -> Loaded:
         UserError: as ``read`` does, or if a name is missing or unexpected, a shape differs or a
             number cannot be.
     """
-    path, own = Path(path), model.state_dict()
-    nest, plain, fit, others = _chosen(_nests(path), own, path)
+    path, state = Path(path), model.state_dict()
+    nest, plain, fit, others = _chosen(_nests(path), state, path)
     if not fit.fits:
         raise UserError(
             f"{path} does not fit this {type(model).__name__} {misfit(fit, plain.weights, model)}"
@@ -94,8 +94,8 @@ def load(model: nn.Module, path: str | Path) -> Loaded:
     constants = compare(fit.constants, model)
     if constants is not None:
         (notes if constants[1] else doubts).append(constants[0])
-    weights = _numbers(fit.weights, own, path)
-    model.load_state_dict({name: weights.get(name, tensor) for name, tensor in own.items()})
+    weights = _numbers(fit.weights, state, path)
+    model.load_state_dict({name: weights.get(name, tensor) for name, tensor in state.items()})
     for note in notes:
         log.info("%s: %s", path, note)
     for doubt in doubts:
@@ -104,14 +104,14 @@ def load(model: nn.Module, path: str | Path) -> Loaded:
 
 
 def _nests(path: Path) -> list[Nest]:
-    held = payload(path)
-    found = nests(held)
-    if found:
-        return found
+    content = payload(path)
+    candidates = nests(content)
+    if candidates:
+        return candidates
     names = (
-        some([str(name) for name in held], 5)
-        if isinstance(held, dict)
-        else f"a {type(held).__name__}"
+        some([str(name) for name in content], 5)
+        if isinstance(content, dict)
+        else f"a {type(content).__name__}"
     )
     raise UserError(
         f"{path} holds {names or 'nothing'} and no state_dict, neither by itself nor under "
@@ -134,22 +134,22 @@ def _plain(nest: Nest, path: Path, segments: set[str]) -> Plain:
 
 
 def _chosen(
-    found: list[Nest], own: dict[str, Tensor], path: Path
+    candidates: list[Nest], state: dict[str, Tensor], path: Path
 ) -> tuple[Nest, Plain, Match, str]:
     """Return the mapping that fits, its content, and which others would fit too.
 
     Where none fits it is the nearest.
     """
-    segments = {part for name in own for part in name.split(".")}
+    segments = {part for name in state for part in name.split(".")}
     tried: list[tuple[Nest, Plain, Match]] = []
     errors: list[UserError] = []
-    for nest in found:
+    for nest in candidates:
         try:
             plain = _plain(nest, path, segments)
         except UserError as error:
             errors.append(error)
             continue
-        tried.append((nest, plain, match(own, plain.weights)))
+        tried.append((nest, plain, match(state, plain.weights)))
     fitting = [each for each in tried if each[2].fits]
     if not fitting:
         if errors:
@@ -178,7 +178,7 @@ def _alike(a: Match, b: Match) -> bool:
     )
 
 
-def _numbers(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _numbers(weights: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return the tensors in the network's types, after checking that they can be a network's.
 
     Raises:
@@ -191,7 +191,7 @@ def _numbers(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> 
     whole = [
         name
         for name, tensor in weights.items()
-        if own[name].is_floating_point() != tensor.is_floating_point()
+        if state[name].is_floating_point() != tensor.is_floating_point()
         and not name.endswith(OPTIONAL)
     ]
     if whole:
@@ -204,7 +204,7 @@ def _numbers(weights: dict[str, Tensor], own: dict[str, Tensor], path: Path) -> 
         name: tensor.to_dense() if tensor.layout != torch.strided else tensor
         for name, tensor in weights.items()
     }
-    cast = {name: tensor.to(own[name].dtype) for name, tensor in cast.items()}
+    cast = {name: tensor.to(state[name].dtype) for name, tensor in cast.items()}
     broken = [name for name, tensor in cast.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise UserError(

@@ -127,7 +127,7 @@ def _in_block(name: str, block: nn.Module) -> list[FilterSite]:
 
 def _chain(model: nn.Module) -> list[FilterSite]:
     """Return a plain network's convolutions but the last, each with the next BatchNorm and ReLU."""
-    found: list[FilterSite] = []
+    sites: list[FilterSite] = []
     conv: str | None = None
     norm: str | None = None
     for name, module in model.named_modules():
@@ -136,6 +136,6 @@ def _chain(model: nn.Module) -> list[FilterSite]:
         elif isinstance(module, nn.BatchNorm2d) and conv is not None:
             norm = name
         elif isinstance(module, nn.ReLU) and conv is not None:
-            found.append(FilterSite(conv, name, name, norm))
+            sites.append(FilterSite(conv, name, name, norm))
             conv = None
-    return found[:-1]
+    return sites[:-1]

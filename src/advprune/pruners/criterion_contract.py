@@ -32,7 +32,7 @@ def ask(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     shapes: Mapping[str, torch.Size],
-    **given: Any,
+    **arguments: Any,
 ) -> Scores:
     """Call a criterion; check that its scores are complete and finite, and the model unchanged.
 
@@ -47,32 +47,32 @@ def ask(
         UserError: naming the criterion, if a score is missing, misshapen or not finite, or the
             model was changed.
     """
-    called = name_of(criterion)
+    criterion_name = name_of(criterion)
     before = _state(model)
-    scores = criterion(model, batches, **given)
+    scores = criterion(model, batches, **arguments)
     changed = _change(before, _state(model))
     if _may_move_statistics(criterion):
         changed = [name for name in changed if not name.startswith(STATISTICS)]
     if changed:
         raise UserError(
-            f"the criterion {called} changed {changed[0]}; a criterion gives the model back as it "
+            f"the criterion {criterion_name} changed {changed[0]}; a criterion gives the model back as it "
             "found it"
         )
     for name, shape in shapes.items():
         if name not in scores:
             raise UserError(
-                f"the criterion {called} gives {name} no score; it must score all that may be "
+                f"the criterion {criterion_name} gives {name} no score; it must score all that may be "
                 "removed"
             )
         if scores[name].shape != shape:
-            found, wanted = tuple(scores[name].shape), tuple(shape)
+            actual, wanted = tuple(scores[name].shape), tuple(shape)
             raise UserError(
-                f"the criterion {called} scores {name} in the shape {found}; it must be {wanted}"
+                f"the criterion {criterion_name} scores {name} in the shape {actual}; it must be {wanted}"
             )
         if not torch.isfinite(scores[name]).all():
             count = int((~torch.isfinite(scores[name])).sum())
             raise UserError(
-                f"the criterion {called} gives {name} {count} of {scores[name].numel()} scores "
+                f"the criterion {criterion_name} gives {name} {count} of {scores[name].numel()} scores "
                 "that are NaN or infinite and cannot be ranked: the network diverged, or the "
                 "criterion divides by zero on it"
             )

@@ -116,12 +116,12 @@ def onnx(fake_quant: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> P
     run = session(path.read_bytes())
     with torch.no_grad():
         wanted = fake_quant(x)
-    found = torch.cat(
+    logits = torch.cat(
         [torch.from_numpy(run.run(None, {"x": image[None].numpy()})[0]) for image in x]
     )
-    off = float((found - wanted).abs().max() / wanted.abs().max())
-    if off > ROUNDING:
+    error = float((logits - wanted).abs().max() / wanted.abs().max())
+    if error > ROUNDING:
         raise UserError(
-            f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be used"
+            f"{path} gives other logits in onnxruntime (off by {error:.1e}); it must not be used"
         )
     return path

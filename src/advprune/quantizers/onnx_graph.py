@@ -76,16 +76,16 @@ class _Writer:
         return model.SerializeToString()
 
     def _emit(self, node: fx.Node, what: Any) -> str:
-        given = [self.names[a] for a in inputs(node) if isinstance(a, fx.Node)]
+        operands = [self.names[a] for a in inputs(node) if isinstance(a, fx.Node)]
         if isinstance(what, ActivationQuant):
-            return self._quantizer(node, what, given[0])
+            return self._quantizer(node, what, operands[0])
         if isinstance(what, nn.Conv2d | nn.Linear):
-            return self._weighted(node, what, given[0])
+            return self._weighted(node, what, operands[0])
         if isinstance(what, nn.Dropout | nn.Identity):
-            return given[0]
+            return operands[0]
         if isinstance(what, nn.Module) and standardises(what):
             centred = self._add(
-                "Sub", [given[0], self._constant(node, "mean", what.get_buffer("mean")[None])]
+                "Sub", [operands[0], self._constant(node, "mean", what.get_buffer("mean")[None])]
             )
             return self._add(
                 "Div", [centred, self._constant(node, "std", what.get_buffer("std")[None])]
@@ -93,38 +93,38 @@ class _Writer:
         if isinstance(what, nn.BatchNorm2d | nn.BatchNorm1d):
             numbers = [what.weight, what.bias, what.running_mean, what.running_var]
             stored = [self._constant(node, str(i), number) for i, number in enumerate(numbers)]
-            return self._add("BatchNormalization", [given[0], *stored], epsilon=what.eps)
-        return self._plain(node, what, given)
+            return self._add("BatchNormalization", [operands[0], *stored], epsilon=what.eps)
+        return self._plain(node, what, operands)
 
-    def _plain(self, node: fx.Node, what: Any, given: list[str]) -> str:
+    def _plain(self, node: fx.Node, what: Any, operands: list[str]) -> str:
         """Write an operator that has no weights."""
         if isinstance(what, nn.ReLU) or what is F.relu:
-            return self._add("Relu", given)
+            return self._add("Relu", operands)
         if isinstance(what, nn.ReLU6):
-            return self._add("Clip", [*given, self._value("zero", 0.0), self._value("six", 6.0)])
-        if what in (operator.add, operator.iadd, torch.add) and len(given) == 2:
-            return self._add("Add", given)
+            return self._add("Clip", [*operands, self._value("zero", 0.0), self._value("six", 6.0)])
+        if what in (operator.add, operator.iadd, torch.add) and len(operands) == 2:
+            return self._add("Add", operands)
         if what is torch.cat:
             joined = [self.names[part] for part in inputs(node)[0]]
             return self._add("Concat", joined, axis=inputs(node)[1])
         if isinstance(what, nn.Flatten) or what is torch.flatten:
-            return self._add("Flatten", given, axis=1)
+            return self._add("Flatten", operands, axis=1)
         if isinstance(what, nn.AdaptiveAvgPool2d) and what.output_size in (1, (1, 1)):
-            return self._add("GlobalAveragePool", given)
+            return self._add("GlobalAveragePool", operands)
         if what is F.adaptive_avg_pool2d and inputs(node)[1] in (1, (1, 1)):
-            return self._add("GlobalAveragePool", given)
+            return self._add("GlobalAveragePool", operands)
         if isinstance(what, nn.MaxPool2d | nn.AvgPool2d):
             kind = "MaxPool" if isinstance(what, nn.MaxPool2d) else "AveragePool"
             sizes = {"kernel_shape": _pair(what.kernel_size), "strides": _pair(what.stride)}
             return self._add(
-                kind, given, pads=_pair(what.padding) * 2, ceil_mode=int(what.ceil_mode), **sizes
+                kind, operands, pads=_pair(what.padding) * 2, ceil_mode=int(what.ceil_mode), **sizes
             )
         if what is F.pad:
             pads = list(inputs(node)[1])
             before, after = pads[::2][::-1], pads[1::2][::-1]
             none = [0] * (4 - len(before))
             return self._add(
-                "Pad", [*given, self._constant(node, "pads", [*none, *before, *none, *after])]
+                "Pad", [*operands, self._constant(node, "pads", [*none, *before, *none, *after])]
             )
         if what is operator.getitem and all(isinstance(cut, slice) for cut in inputs(node)[1]):
             steps = {
@@ -140,7 +140,7 @@ class _Writer:
                     list(steps.values()),
                 ]
                 cuts = [self._constant(node, f"s{i}", number) for i, number in enumerate(numbers)]
-                return self._add("Slice", [*given, *cuts])
+                return self._add("Slice", [*operands, *cuts])
         raise UserError(
             f"quantizer.runs=int8: layer {node.target} has no int8 counterpart; give "
             "quantizer.runs=fake_quant"
@@ -170,9 +170,9 @@ class _Writer:
         scales, whole = weight_scales(what.weight), integer_weight(what.weight)
         if not self.quantized:
             return self._float(x, self._constant(node, "weight", what.weight), bias, conv, shape)
-        given = inputs(node)[0]
-        assert isinstance(given, fx.Node)
-        quantizer = of(self.net, given)
+        source = inputs(node)[0]
+        assert isinstance(source, fx.Node)
+        quantizer = of(self.net, source)
         if quantizer.ranges == "static":
             numbers = [
                 self._constant(node, "weight", whole),

@@ -189,12 +189,12 @@ def _put(
     net: fx.GraphModule, node: fx.Node, quantizer: str, *, before: fx.Node | None = None
 ) -> fx.Node:
     with net.graph.inserting_before(before) if before else net.graph.inserting_after(node):
-        made = net.graph.call_module(quantizer, (node,))
+        call = net.graph.call_module(quantizer, (node,))
     if before:
-        before.replace_input_with(node, made)
+        before.replace_input_with(node, call)
     else:
-        node.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
-    return made
+        node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
+    return call
 
 
 @torch.no_grad()
@@ -207,8 +207,8 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor]) -> int:
     Raises:
         UserError: if no quantizer saw anything but zeros, so that nothing would be quantized.
     """
-    found = [m for m in net.modules() if isinstance(m, ActivationQuant)]
-    observers = [m for m in found if m.ranges == "static"]
+    quantizers = [m for m in net.modules() if isinstance(m, ActivationQuant)]
+    observers = [m for m in quantizers if m.ranges == "static"]
     for module in observers:
         module.observing = True
     for x in batches if observers else ():
@@ -216,9 +216,9 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor]) -> int:
     for module in observers:
         module.observing = False
     dead = sum(bool(module.low == module.high) for module in observers)
-    if not found or (observers and dead == len(observers)):
+    if not quantizers or (observers and dead == len(observers)):
         raise UserError(
             "quantizer: the calibration images reached no quantizer; give quantizer.images of at "
             "least 1"
         )
-    return len(found)
+    return len(quantizers)

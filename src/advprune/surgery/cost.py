@@ -52,24 +52,24 @@ def layers(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, Layer]:
     Returns:
         By module name. The model is left as it was.
     """
-    found: dict[str, Layer] = {}
+    costs: dict[str, Layer] = {}
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, (*LAYERS, *NORMS)):
-            handles.append(module.register_forward_hook(_recorder(name, found)))
+            handles.append(module.register_forward_hook(_recorder(name, costs)))
     try:
         with frozen(model), torch.no_grad():
             model(torch.zeros(1, *shape, device=next(model.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return costs
 
 
-def _recorder(name: str, found: dict[str, Layer]):  # type: ignore[no-untyped-def]
+def _recorder(name: str, costs: dict[str, Layer]):  # type: ignore[no-untyped-def]
     def record(module: nn.Module, _: object, out: torch.Tensor) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            found[name] = Layer(module.num_features, 1, 0, 2, 0)
+            costs[name] = Layer(module.num_features, 1, 0, 2, 0)
             return
         assert isinstance(module, LAYERS)
         weight, bias = module.weight, int(module.bias is not None)
@@ -78,7 +78,7 @@ def _recorder(name: str, found: dict[str, Layer]):  # type: ignore[no-untyped-de
             if isinstance(module, nn.Conv2d)
             else out[0].numel() // weight.shape[0]
         )
-        found[name] = Layer(weight.shape[0], weight.shape[1], weight[0, 0].numel(), bias, positions)
+        costs[name] = Layer(weight.shape[0], weight.shape[1], weight[0, 0].numel(), bias, positions)
 
     return record
 

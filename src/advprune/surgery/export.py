@@ -70,11 +70,11 @@ def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
         for images in (x, x[:1]):
             with torch.no_grad():
                 wanted = model(images)
-            found = torch.from_numpy(session.run(None, {"pixels": images.numpy()})[0])
-            off = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1))
-            if off > TOLERANCE:
+            outputs = torch.from_numpy(session.run(None, {"pixels": images.numpy()})[0])
+            error = float((outputs - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+            if error > TOLERANCE:
                 raise UserError(
-                    f"{path} gives other logits in onnxruntime (off by {off:.1e}); it must not be "
+                    f"{path} gives other logits in onnxruntime (off by {error:.1e}); it must not be "
                     "used"
                 )
     return path

@@ -80,7 +80,7 @@ def _followers(
     names: dict[nn.Module, str],
 ) -> tuple[Follower, ...]:
     conv = model.get_submodule(site.conv)
-    found: dict[tuple[str, str], Follower] = {}
+    followers: dict[tuple[str, str], Follower] = {}
     for item, indices in graph.get_pruning_group(
         conv, torch_pruning.prune_conv_out_channels, idxs=[0]
     ):
@@ -100,8 +100,8 @@ def _followers(
                 f"the filters of {site.conv} are tied to those of {follower.module}; they cannot "
                 "go alone"
             )
-        found[follower.module, follower.side] = follower
-    return tuple(found.values())
+        followers[follower.module, follower.side] = follower
+    return tuple(followers.values())
 
 
 def _depthwise(module: nn.Module) -> bool:

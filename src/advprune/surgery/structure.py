@@ -91,14 +91,14 @@ def rebuild(dense: nn.Module, structure: Structure) -> nn.Module:
                 f"the structure removes {name}, which this {type(dense).__name__} does not have"
             )
         dense.set_submodule(name, nn.Identity())
-    own = dense.state_dict()
-    strange = sorted(set(own) ^ set(structure.shapes))
+    state = dense.state_dict()
+    strange = sorted(set(state) ^ set(structure.shapes))
     if strange:
         raise UserError(
             f"the structure does not fit this {type(dense).__name__} ({', '.join(strange[:3])}): "
             "choose the model it was made from"
         )
-    for name, tensor in own.items():
+    for name, tensor in state.items():
         wanted = structure.shapes[name]
         if list(tensor.shape) != wanted:
             _resize(dense, name, tensor, wanted)
@@ -129,13 +129,14 @@ def misses_structure(model: nn.Module, weights: dict[str, Tensor]) -> bool:
 
     Then names are missing and shapes are smaller, and nothing else.
     """
-    own = model.state_dict()
-    if not weights.keys() <= own.keys():
+    state = model.state_dict()
+    if not weights.keys() <= state.keys():
         return False
-    pairs = [(tensor.shape, own[name].shape) for name, tensor in weights.items()]
+    pairs = [(tensor.shape, state[name].shape) for name, tensor in weights.items()]
     if any(len(a) != len(b) or any(x > y for x, y in zip(a, b, strict=True)) for a, b in pairs):
         return False
-    convolutions = [name for name, tensor in own.items() if tensor.ndim == 4]
+    convolutions = [name for name, tensor in state.items() if tensor.ndim == 4]
     return any(
-        name not in weights or weights[name].shape[0] < own[name].shape[0] for name in convolutions
+        name not in weights or weights[name].shape[0] < state[name].shape[0]
+        for name in convolutions
     )

@@ -82,7 +82,7 @@ class Subnet(nn.Module):
         ) in pairs.items():  # a search's masks follow from its scores: only fixed ones are state
             self._mask_buffers.register_buffer(_key(name), mask.clone(), persistent=scores is None)
         self._effective: Effective | None = None
-        self._lent = False
+        self._replaced = False
         self._set_flags()
         self.train(net.training)
 
@@ -127,17 +127,17 @@ class Subnet(nn.Module):
 
         Bounds do.
         """
-        if self._lent:
+        if self._replaced:
             yield self.net
             return
         self._ensure_fresh()
         assert self._effective is not None
-        own = [
+        originals = [
             (module, key, self._weight(name))
             for name in self._names
             for module, key in self._holders[name]
         ]
-        self._lent = True
+        self._replaced = True
         # as torch.func.functional_call does, with the places looked up once and not per forward
         try:
             for name, weight in self._effective.weights.items():
@@ -145,9 +145,9 @@ class Subnet(nn.Module):
                     module._parameters[key] = cast(nn.Parameter, weight)
             yield self.net
         finally:
-            for module, key, parameter in own:
+            for module, key, parameter in originals:
                 module._parameters[key] = parameter
-            self._lent = False
+            self._replaced = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the pruned network's logits (N, K) at pixels ``x`` (N, C, H, W)."""
@@ -202,7 +202,9 @@ class Subnet(nn.Module):
         return [*map(self._weight, self._names), *beside]
 
     def _ensure_fresh(self) -> None:
-        if self._effective is None or (not self._lent and self._effective.stale(self._sources())):
+        if self._effective is None or (
+            not self._replaced and self._effective.stale(self._sources())
+        ):
             self.refresh()
 
     def __getstate__(self) -> dict[str, Any]:

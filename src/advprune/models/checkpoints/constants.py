@@ -26,16 +26,16 @@ class Constants:
     names: set[str] = field(default_factory=set)
 
 
-def take_constants(rest: dict[str, Tensor], own: dict[str, Tensor]) -> Constants:
+def take_constants(rest: dict[str, Tensor], network: dict[str, Tensor]) -> Constants:
     """Find mean and std among the tensors that are not the network's.
 
     Args:
         rest: the file's tensors that are left.
         own: the network's state dict, which says how many channels there are.
     """
-    convolution = next((tensor for tensor in own.values() if tensor.ndim == 4), None)
+    convolution = next((tensor for tensor in network.values() if tensor.ndim == 4), None)
     channels = {1} if convolution is None else {1, convolution.shape[1]}
-    found: dict[str, list[str]] = {"mean": [], "std": []}
+    candidates: dict[str, list[str]] = {"mean": [], "std": []}
     for name, tensor in rest.items():
         leaf = name.rpartition(".")[2]
         if (
@@ -44,14 +44,15 @@ def take_constants(rest: dict[str, Tensor], own: dict[str, Tensor]) -> Constants
             and tensor.is_floating_point()
             and not tensor.is_meta
         ):
-            found["mean"] += [name] if leaf in MEANS else []
-            found["std"] += [name] if leaf in STDS else []
+            candidates["mean"] += [name] if leaf in MEANS else []
+            candidates["std"] += [name] if leaf in STDS else []
     mean, std = (
-        [float(v) for v in rest[names[0]].flatten()] if names else None for names in found.values()
+        [float(v) for v in rest[names[0]].flatten()] if names else None
+        for names in candidates.values()
     )
     if any(value > BYTES for value in (*(mean or ()), *(std or ()))):
         mean, std = ([v / 255 for v in values] if values else None for values in (mean, std))
-    return Constants(mean, std, {*found["mean"], *found["std"]})
+    return Constants(mean, std, {*candidates["mean"], *candidates["std"]})
 
 
 def compare(constants: Constants, model: nn.Module) -> tuple[str, bool] | None:

@@ -123,8 +123,8 @@ def _fitted(
         return None
     words = {name: values for name, values in choices(builder).items() if name in options}
     for chosen in itertools.product(*words.values()):
-        given = {**options, **dict(zip(words, chosen, strict=True))}
-        for changed in _deep(builder, given, data, theirs):
+        choice = {**options, **dict(zip(words, chosen, strict=True))}
+        for changed in _deep(builder, choice, data, theirs):
             fitted = _wide(builder, changed, data, theirs)
             if fitted is not None:
                 return fitted
@@ -138,7 +138,7 @@ def _deep(
     if "blocks" in options:
         counts = [0] * len(options["blocks"])
         for stage, block in (
-            found.groups() for name in theirs for found in re.finditer(r"layer(\d)\.(\d+)\.", name)
+            hit.groups() for name in theirs for hit in re.finditer(r"layer(\d)\.(\d+)\.", name)
         ):
             if 0 < int(stage) <= len(counts):
                 counts[int(stage) - 1] = max(counts[int(stage) - 1], int(block) + 1)
@@ -157,8 +157,8 @@ def _deep(
     else:
         depths += [other for other in DEPTHS if other != depth]
     for each in dict.fromkeys(depths):
-        own = shapes_of(builder, {**options, "depth": each}, data)
-        if own is not None and _count(own) == wanted:
+        shapes = shapes_of(builder, {**options, "depth": each}, data)
+        if shapes is not None and _count(shapes) == wanted:
             yield {**options, "depth": each}
 
 
@@ -185,8 +185,8 @@ def _wide(
     for start in starts:
         for side in SIDES:
             sized = {**data, "image_size": side}
-            own = shapes_of(builder, start, sized)
-            fit = None if own is None else match(own, theirs)
+            shapes = shapes_of(builder, start, sized)
+            fit = None if shapes is None else match(shapes, theirs)
             if fit is None or fit.missing or fit.unexpected or fit.ambiguous:
                 break
             if fit.fits:
@@ -220,8 +220,8 @@ def _widened(
             if not math.isclose(value, round(value)):
                 continue
             value = round(value)
-        own = shapes_of(builder, {**start, name: value}, data)
-        if own is not None and match(own, theirs).fits:
+        shapes = shapes_of(builder, {**start, name: value}, data)
+        if shapes is not None and match(shapes, theirs).fits:
             return {**start, name: value}
     return None
 

@@ -22,9 +22,9 @@ class Inert:
 
     def __new__(cls, *args: Any) -> "Inert":
         """Keep the arguments."""
-        made = super().__new__(cls)
-        made.args, made.state = args, None
-        return made
+        instance = super().__new__(cls)
+        instance.args, instance.state = args, None
+        return instance
 
     def __init__(self, *_: Any) -> None:
         """Do nothing, whatever is passed."""
@@ -139,7 +139,7 @@ _CALLS = {"collections.defaultdict": _mapping, "collections.deque": _sequence}
 STAND_INS: list[Any] = [
     *((Inert, name) for name in _DATA),
     *((OrderedDict, name) for name in _DICTIONARIES),
-    *((made, name) for name, made in _CALLS.items()),
+    *((instance, name) for name, instance in _CALLS.items()),
 ]
 
 _DTYPES = {

@@ -35,10 +35,10 @@ class _Undrawn(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Skip what fills a tensor in place."""
-        given = kwargs or {}
+        arguments = kwargs or {}
         if getattr(func, "__name__", "") in FILLS:
-            return args[0] if args else given["tensor"]
-        return func(*args, **given)
+            return args[0] if args else arguments["tensor"]
+        return func(*args, **arguments)
 
 
 def shapes_of(builder: Builder, options: Options, data: Options) -> dict[str, Tensor] | None:
@@ -58,10 +58,10 @@ def shapes_of(builder: Builder, options: Options, data: Options) -> dict[str, Te
 
 def choices(builder: Builder) -> dict[str, tuple[Any, ...]]:
     """Return the options that are a word or a switch, with all that each may be."""
-    made = builder if inspect.isfunction(builder) else vars(builder)["__init__"]
-    annotations = inspect.get_annotations(made, eval_str=True)
-    found = {name: _values(annotation) for name, annotation in annotations.items()}
-    return {name: values for name, values in found.items() if values}
+    constructor = builder if inspect.isfunction(builder) else vars(builder)["__init__"]
+    annotations = inspect.get_annotations(constructor, eval_str=True)
+    values = {name: _values(annotation) for name, annotation in annotations.items()}
+    return {name: values for name, values in values.items() if values}
 
 
 def _values(annotation: Any) -> tuple[Any, ...]:

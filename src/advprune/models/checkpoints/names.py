@@ -57,25 +57,25 @@ class Match:
         return len(self.missing) + len(self.unexpected) + len(self.differing)
 
 
-def match(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> Match:
+def match(network: dict[str, Tensor], theirs: dict[str, Tensor]) -> Match:
     """Match a checkpoint to a network.
 
     Args:
         own: the network's state dict; only names and shapes are looked at.
         theirs: the file's weights, in plain form.
     """
-    needed = [name for name in own if not name.endswith(OPTIONAL)]
+    needed = [name for name in network if not name.endswith(OPTIONAL)]
     notes: list[str] = []
-    left = _without_extras(theirs, own, notes)
+    left = _without_extras(theirs, network, notes)
     prefix, ambiguous = _prefix(needed, left, notes)
-    found = {name: prefix + name for name in own if prefix + name in left}
-    missing = [name for name in needed if name not in found]
-    rest = [name for name in left if name not in found.values()]
-    constants = take_constants({name: left[name] for name in rest}, own)
+    matched = {name: prefix + name for name in network if prefix + name in left}
+    missing = [name for name in needed if name not in matched]
+    rest = [name for name in left if name not in matched.values()]
+    constants = take_constants({name: left[name] for name in rest}, network)
     rest = [name for name in rest if name not in constants.names]
-    found |= elsewhere(missing, rest, own, left, prefix, notes)
-    missing = [name for name in missing if name not in found]
-    rest = [name for name in rest if name not in found.values()]
+    matched |= elsewhere(missing, rest, network, left, prefix, notes)
+    missing = [name for name in missing if name not in matched]
+    rest = [name for name in rest if name not in matched.values()]
     copies = _copies(needed, left) - {prefix} if not missing else set()
     beside = [
         name
@@ -86,11 +86,11 @@ def match(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> Match:
     if beside:
         notes.append(f"left out {some(beside, 2)}, which lie beside the network")
     shapes = {
-        name: (tuple(left[theirs_name].shape), tuple(own[name].shape))
-        for name, theirs_name in found.items()
+        name: (tuple(left[theirs_name].shape), tuple(network[name].shape))
+        for name, theirs_name in matched.items()
     }
     return Match(
-        weights={name: left[theirs_name] for name, theirs_name in found.items()},
+        weights={name: left[theirs_name] for name, theirs_name in matched.items()},
         missing=missing,
         unexpected=[name.removeprefix(prefix) for name in rest if name not in beside],
         differing={name: pair for name, pair in shapes.items() if pair[0] != pair[1]},
@@ -101,17 +101,17 @@ def match(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> Match:
 
 
 def _without_extras(
-    theirs: dict[str, Tensor], own: dict[str, Tensor], notes: list[str]
+    theirs: dict[str, Tensor], network: dict[str, Tensor], notes: list[str]
 ) -> dict[str, Tensor]:
     """Drop the tensors that profilers, averages and unused blocks leave in a file."""
-    last = {name.rpartition(".")[2] for name in own}
+    last = {name.rpartition(".")[2] for name in network}
     dropped = [name for name in theirs if name.rpartition(".")[2] in COUNTERS - last]
     if dropped:
         notes.append(f"left out the counters in it ({some(dropped, 2)})")
     unused = [
         name
         for name in theirs
-        if any(part in UNUSED for part in name.split(".")) and name not in own
+        if any(part in UNUSED for part in name.split(".")) and name not in network
     ]
     if unused:
         notes.append(f"ignored {some(unused, 2)}, which no forward pass uses")
@@ -130,9 +130,11 @@ def _prefixes(needed: list[str], names: dict[str, Tensor]) -> dict[str, int]:
     return counts
 
 
-def shared(own: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+def shared(network: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
     """Return the share of the smaller network's names that the other has, under one prefix."""
-    return max(_prefixes(list(own), theirs).values(), default=0) / min(len(own), len(theirs))
+    return max(_prefixes(list(network), theirs).values(), default=0) / min(
+        len(network), len(theirs)
+    )
 
 
 def _copies(needed: list[str], names: dict[str, Tensor]) -> set[str]:

@@ -84,11 +84,11 @@ def nests(payload: Any) -> list[Nest]:
 
 
 def _walk(
-    value: Any, name: str, masks: dict[str, Tensor], depth: int, seen: set[int]
+    value: Any, name: str, masks: dict[str, Tensor], depth: int, visited: set[int]
 ) -> Iterator[Nest]:
-    if depth > DEEPEST or id(value) in seen:
+    if depth > DEEPEST or id(value) in visited:
         return
-    seen.add(id(value))
+    visited.add(id(value))
     weights = _tensors(value)
     if isinstance(value, list | tuple):
         value = dict(enumerate(value[:LONGEST]))
@@ -101,17 +101,17 @@ def _walk(
         for k, t in _tensors(inner).items()
     }
     if any(
-        found.ndim > 0 and (_numbers(found) or len(weights) == len(value))
-        for found in weights.values()
+        array.ndim > 0 and (_numbers(array) or len(weights) == len(value))
+        for array in weights.values()
     ):
         yield Nest(name, weights, masks)
     for key, inner in value.items():
         if not any(word in str(key).lower() for word in ELSEWHERE):
-            yield from _walk(inner, f"{name}.{key}".removeprefix("."), masks, depth + 1, seen)
+            yield from _walk(inner, f"{name}.{key}".removeprefix("."), masks, depth + 1, visited)
 
 
-def _numbers(found: Tensor) -> bool:
-    return found.is_floating_point() or found.is_complex()
+def _numbers(array: Tensor) -> bool:
+    return array.is_floating_point() or array.is_complex()
 
 
 def _tensors(value: Any) -> dict[str, Tensor]:

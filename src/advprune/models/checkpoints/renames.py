@@ -11,66 +11,66 @@ OPTIONAL = "num_batches_tracked"
 def elsewhere(
     missing: list[str],
     rest: list[str],
-    own: dict[str, Tensor],
-    left: dict[str, Tensor],
+    network: dict[str, Tensor],
+    file: dict[str, Tensor],
     prefix: str,
     notes: list[str],
 ) -> dict[str, str]:
     """Find missing tensors under another prefix, or under another name in their block."""
-    found: dict[str, str] = {}
+    matched: dict[str, str] = {}
     for name in missing:
         fits = [r for r in rest if r.endswith(f".{name}") or r == name]
-        if len(fits) == 1 and left[fits[0]].shape == own[name].shape:
-            found[name] = fits[0]
-    if found:
-        notes.append(f"read {some([f'{theirs} as {ours}' for ours, theirs in found.items()], 2)}")
-    still = [name for name in missing if name not in found]
-    free = [name for name in rest if name not in found.values()]
-    renamed = _renamed(still, free, own, left, prefix)
+        if len(fits) == 1 and file[fits[0]].shape == network[name].shape:
+            matched[name] = fits[0]
+    if matched:
+        notes.append(f"read {some([f'{theirs} as {ours}' for ours, theirs in matched.items()], 2)}")
+    still = [name for name in missing if name not in matched]
+    free = [name for name in rest if name not in matched.values()]
+    renamed = _renamed(still, free, network, file, prefix)
     if renamed:
         pairs = dict.fromkeys(
             f"{t.rpartition('.')[0]} as {o.rpartition('.')[0]}" for o, t in renamed.items()
         )
         notes.append(f"read the layers {some(list(pairs), 6)}: the only ones of their shapes there")
-    return found | renamed
+    return matched | renamed
 
 
 def _renamed(
     missing: list[str],
     rest: list[str],
-    own: dict[str, Tensor],
-    left: dict[str, Tensor],
+    network: dict[str, Tensor],
+    file: dict[str, Tensor],
     prefix: str,
 ) -> dict[str, str]:
     """Match whole layers to other names in the same block, where shapes leave one choice.
 
     All or none are matched.
     """
-    ours, theirs = _layers(missing, own, ""), _layers(rest, left, prefix)
-    found: dict[str, str] = {}
+    ours, theirs = _layers(missing, network, ""), _layers(rest, file, prefix)
+    matched: dict[str, str] = {}
     taken: set[str] = set()
     for layer, tensors in ours.items():
-        shapes = {leaf: own[name].shape for leaf, name in tensors.items()}
+        shapes = {leaf: network[name].shape for leaf, name in tensors.items()}
         fits = [
             other
             for other, leaves in theirs.items()
-            if {leaf: left[name].shape for leaf, name in leaves.items() if leaf != OPTIONAL}
+            if {leaf: file[name].shape for leaf, name in leaves.items() if leaf != OPTIONAL}
             == shapes
             and _same_place(layer, other)
         ]
         alike = [
             name
             for name, leaves in ours.items()
-            if {leaf: own[n].shape for leaf, n in leaves.items()} == shapes
+            if {leaf: network[n].shape for leaf, n in leaves.items()} == shapes
             and _same_place(name, layer)
         ]
         if len(fits) != 1 or len(alike) != 1 or fits[0] in taken:
             return {}
         taken.add(fits[0])
-        found |= {name: theirs[fits[0]][leaf] for leaf, name in tensors.items()}
-        if OPTIONAL in theirs[fits[0]] and f"{layer}.{OPTIONAL}" in own:
-            found[f"{layer}.{OPTIONAL}"] = theirs[fits[0]][OPTIONAL]
-    return found
+        matched |= {name: theirs[fits[0]][leaf] for leaf, name in tensors.items()}
+        if OPTIONAL in theirs[fits[0]] and f"{layer}.{OPTIONAL}" in network:
+            matched[f"{layer}.{OPTIONAL}"] = theirs[fits[0]][OPTIONAL]
+    return matched
 
 
 def _layers(names: list[str], tensors: dict[str, Tensor], prefix: str) -> dict[str, dict[str, str]]:

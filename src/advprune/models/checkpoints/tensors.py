@@ -22,7 +22,7 @@ WRAPPERS = frozenset(
 )
 
 
-def unwrapped(weights: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
+def unwrapped(weights: dict[str, Tensor], kept: set[str]) -> dict[str, Tensor]:
     """Remove the segments of ``WRAPPERS`` from names, wherever they occur.
 
     Args:
@@ -32,18 +32,18 @@ def unwrapped(weights: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
     Raises:
         UserError: if two names become one and their tensors differ.
     """
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     first: dict[str, str] = {}
     for name, tensor in weights.items():
-        short = ".".join(part for part in name.split(".") if part not in WRAPPERS - own) or name
-        if short in found and not same(found[short], tensor):
+        short = ".".join(part for part in name.split(".") if part not in WRAPPERS - kept) or name
+        if short in renamed and not same(renamed[short], tensor):
             raise UserError(
                 f"has {first[short]} and {name} for one layer, and they differ: save one of them "
                 "alone"
             )
-        found.setdefault(short, tensor)
+        renamed.setdefault(short, tensor)
         first.setdefault(short, name)
-    return found
+    return renamed
 
 
 def same(a: Tensor, b: Tensor) -> bool:

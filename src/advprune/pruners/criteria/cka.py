@@ -55,11 +55,15 @@ def cka(
             model(x)
             whole = read.pop()
             for site in sites:
-                found = []
+                distances = []
                 for after in ablated_outputs(model, x, site, max(at_once // len(x), 1)):
-                    found += [1 - linear_cka(whole, part) for part in read.pop().chunk(len(after))]
+                    distances += [
+                        1 - linear_cka(whole, part) for part in read.pop().chunk(len(after))
+                    ]
                     read.clear()
-                scores[site.name] = torch.stack(found) if isinstance(site, FilterSite) else found[0]
+                scores[site.name] = (
+                    torch.stack(distances) if isinstance(site, FilterSite) else distances[0]
+                )
     finally:
         handle.remove()
     return scores

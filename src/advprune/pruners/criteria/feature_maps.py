@@ -64,36 +64,36 @@ def of_maps(
         Of filters (C,) per site; of a block a scalar, the mean over channels.
     """
     sums: dict[str, Tensor] = {}
-    seen = 0
+    count = 0
     names = {site.active if isinstance(site, FilterSite) else site.name: site for site in sites}
     for x, _ in limited(batches, images):
-        seen += len(x)
+        count += len(x)
         for place, out in outputs(model, x, list(names)).items():
             site = names[place]
             value = measure(out if isinstance(site, FilterSite) else out.relu()).double().sum(0)
             sums[site.name] = sums.get(site.name, torch.zeros_like(value)) + value
     return {
-        site.name: sums[site.name] / seen
+        site.name: sums[site.name] / count
         if isinstance(site, FilterSite)
-        else (sums[site.name] / seen).mean()
+        else (sums[site.name] / count).mean()
         for site in sites
     }
 
 
 def outputs(model: nn.Module, x: Tensor, names: list[str]) -> dict[str, Tensor]:
     """Return the named modules' outputs in one forward pass in eval mode, without a graph."""
-    found: dict[str, Tensor] = {}
-    with watched(model, names, found), frozen(model), torch.no_grad():
+    recorded: dict[str, Tensor] = {}
+    with watched(model, names, recorded), frozen(model), torch.no_grad():
         model(x)
-    return found
+    return recorded
 
 
 @contextmanager
-def watched(model: nn.Module, names: list[str], found: dict[str, Tensor]) -> Iterator[None]:
+def watched(model: nn.Module, names: list[str], recorded: dict[str, Tensor]) -> Iterator[None]:
     """Record the named modules' outputs in ``found`` while the context lasts."""
 
     def keep(name: str) -> Any:
-        return lambda module, args, out: found.__setitem__(name, out)
+        return lambda module, args, out: recorded.__setitem__(name, out)
 
     handles = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
     try:
@@ -109,16 +109,16 @@ def limited(batches: Batches, images: int | None) -> Iterator[tuple[Tensor, Tens
     Raises:
         UserError: if there is none.
     """
-    seen = 0
+    count = 0
     for x, y in batches:
-        take = len(x) if images is None else min(len(x), images - seen)
+        take = len(x) if images is None else min(len(x), images - count)
         if take > 0:
             yield x[:take], y[:take]
-        seen += take
-        if images is not None and seen >= images:
+        count += take
+        if images is not None and count >= images:
             return
-    if seen == 0:
+    if count == 0:
         raise UserError(
-            f"this criterion needs images and got {seen}; give pruner.criterion.images of at least "
+            f"this criterion needs images and got {count}; give pruner.criterion.images of at least "
             "1"
         )

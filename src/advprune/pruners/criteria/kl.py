@@ -35,9 +35,9 @@ def kl(
         at_once: images in one pass, copies of one image with different units silenced counted each.
     """
     sums: dict[str, Tensor] = {}
-    seen = 0
+    count = 0
     for x, _ in limited(batches, images):
-        seen += len(x)
+        count += len(x)
         with frozen(model), torch.no_grad():
             before = model(x).log_softmax(1)
             for site in sites:
@@ -48,7 +48,7 @@ def kl(
                 sums[site.name] = sums.get(site.name, torch.zeros_like(moved)) + moved
     return {
         name: (value if value.numel() > 1 or isinstance(sites[0], FilterSite) else value.squeeze())
-        / seen
+        / count
         for name, value in sums.items()
     }
 

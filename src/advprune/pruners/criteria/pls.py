@@ -47,9 +47,9 @@ def pls(
     rows: dict[str, list[Tensor]] = {site.name: [] for site in sites}
     labels = []
     for x, y in limited(batches, images):
-        found = outputs(model, x, list(rows))
+        maps = outputs(model, x, list(rows))
         for name in rows:
-            rows[name].append((found[name].amax((2, 3)) if filters else _pooled(found[name])).cpu())
+            rows[name].append((maps[name].amax((2, 3)) if filters else _pooled(maps[name])).cpu())
         labels.append(y.cpu())
     features = {name: torch.cat(parts).numpy().astype(np.float64) for name, parts in rows.items()}
     classes = np.eye(int(torch.cat(labels).max()) + 1)[torch.cat(labels).numpy()]

@@ -40,12 +40,12 @@ def taylor(
     places = {site.active if isinstance(site, FilterSite) else site.branch: site for site in sites}
     sums: dict[str, Tensor] = {}
     for x, y in limited(batches, images):
-        found: dict[str, Tensor] = {}
-        with frozen(model), watched(model, list(places), found), torch.enable_grad():
+        maps: dict[str, Tensor] = {}
+        with frozen(model), watched(model, list(places), maps), torch.enable_grad():
             loss = cross_entropy(model(x.detach().requires_grad_(True)), y).sum()
-            grads = torch.autograd.grad(loss, [found[place] for place in places])
+            grads = torch.autograd.grad(loss, [maps[place] for place in places])
         for (place, site), grad in zip(places.items(), grads, strict=True):
-            change = (found[place].detach() * grad).mean((2, 3)).abs().double().sum(0)
+            change = (maps[place].detach() * grad).mean((2, 3)).abs().double().sum(0)
             sums[site.name] = sums.get(site.name, torch.zeros_like(change)) + change
     if not isinstance(sites[0], FilterSite):
         return {name: value.mean() for name, value in sums.items()}
