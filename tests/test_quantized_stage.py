@@ -114,7 +114,7 @@ def test_a_file_that_answers_otherwise_is_not_delivered(
     calibrate(right, [x])
     calibrate(wrong, [x / 16])  # its ranges are too small
     int8.onnx(right, tmp_path / "model.onnx", shape=(1, 8, 8))
-    monkeypatch.setattr(int8, "written", lambda _: onnx_graph.written(wrong))
+    monkeypatch.setattr(int8, "serialize", lambda _: onnx_graph.serialize(wrong))
     with pytest.raises(UserError, match=r"model\.onnx gives other logits in onnxruntime"):
         int8.onnx(right, tmp_path / "model.onnx", shape=(1, 8, 8))
 

@@ -86,7 +86,7 @@ def test_a_worker_that_gives_nothing_is_not_waited_for_for_ever(how):
 def test_a_lock_is_waited_for_as_long_as_its_holder_gets_on(tmp_path):
     from filelock import FileLock
 
-    from advprune.datasets.wait_for_files import held, written
+    from advprune.datasets.wait_for_files import bytes_in, hold_lock
 
     other = FileLock(tmp_path / "lock", is_singleton=False)
     signs = iter(range(100))
@@ -98,11 +98,11 @@ def test_a_lock_is_waited_for_as_long_as_its_holder_gets_on(tmp_path):
         return found
 
     with other:
-        with held(tmp_path / "lock", sign=sign, patience=0.2) as mine:
+        with hold_lock(tmp_path / "lock", sign=sign, patience=0.2) as mine:
             assert mine  # later than its patience, for there were signs
         assert next(signs) > 6
-    with other, held(tmp_path / "lock", sign=lambda: written(tmp_path), patience=0.2) as mine:
+    with other, hold_lock(tmp_path / "lock", sign=lambda: bytes_in(tmp_path), patience=0.2) as mine:
         assert not mine
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "file").write_bytes(bytes(7))
-    assert written(tmp_path) >= 7
+    assert bytes_in(tmp_path) >= 7

@@ -24,8 +24,8 @@ def through(
     """Craft adversarial images on a variant of the network.
 
     Args:
-        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); has ``faces``, its variants by
-            name, if it is quantized.
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K); has ``variants``
+            by name, if it is quantized.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
         face: name of the variant.
@@ -37,9 +37,9 @@ def through(
     Raises:
         UserError: if a quantized network has no such variant.
     """
-    faces = getattr(model, "faces", None)
-    if faces is None:
+    variants = getattr(model, "variants", None)
+    if variants is None:
         return attack(model, x, y)
-    if face not in faces:
-        raise UserError(f"attack.face={face} is not one of {', '.join(faces)}")
-    return attack(faces[face], x, y)
+    if face not in variants:
+        raise UserError(f"attack.face={face} is not one of {', '.join(variants)}")
+    return attack(variants[face], x, y)

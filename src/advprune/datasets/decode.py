@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from advprune.datasets.arrays import load_array
 from advprune.datasets.image_modes import eight_bits
-from advprune.datasets.wait_for_files import PATIENCE, held
+from advprune.datasets.wait_for_files import PATIENCE, hold_lock
 from advprune.errors import UserError
 from advprune.runtime.atomic_write import write_atomically
 
@@ -148,7 +148,7 @@ def decode_cached(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = stored.with_suffix(".lock")
-        with held(
+        with hold_lock(
             lock, sign=lambda: None
         ) as mine:  # decoding once more does no harm, if the other one is stuck
             images = _stored(stored, shape)

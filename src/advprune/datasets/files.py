@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from advprune.datasets.decode import open_image
 from advprune.datasets.loader import Epochs, Resumable, check_batches, mixed_seed, pixels
-from advprune.datasets.rank_batches import bounds, chunks, tagged
+from advprune.datasets.rank_batches import bounds, chunks, evaluation_batch
 from advprune.datasets.workers import batches
 from advprune.distributed.sharding import WHOLE, Shard
 from advprune.errors import UserError
@@ -183,4 +183,4 @@ class FileEvalLoader:
         for (chunk, count), (x, y) in zip(
             mine, stream(self.decoded, keys, self.workers), strict=True
         ):
-            yield tagged(x, y, chunk.to(x.device), count, self.positions, self.share)
+            yield evaluation_batch(x, y, chunk.to(x.device), count, self.positions, self.share)

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from advprune.datasets.manifest import Checksums, joined
+from advprune.datasets.manifest import Checksums, combined
 from advprune.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -126,7 +126,7 @@ def fingerprint(root: str | Path, split: str, sums: Checksums) -> str:
         UserError: as ``list_images``; or if an image cannot be read.
     """
     names, _ = list_images(root, split)
-    return joined(names, sums.of(Path(root).expanduser() / split, names))
+    return combined(names, sums.of(Path(root).expanduser() / split, names))
 
 
 def arrays_fingerprint(root: str | Path, sums: Checksums) -> str:
@@ -141,7 +141,7 @@ def arrays_fingerprint(root: str | Path, sums: Checksums) -> str:
         raise UserError(
             f"{root} has no .npy files; give attack.root=FOLDER, the one with labels.npy in it"
         )
-    return joined(names, sums.of(folder, names))
+    return combined(names, sums.of(folder, names))
 
 
 def _folders(folder: Path) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advprune.datasets.augment import CropFlip
-from advprune.datasets.rank_batches import bounds, chunks, parts_of, tagged
+from advprune.datasets.rank_batches import bounds, chunks, evaluation_batch, parts_of
 from advprune.datasets.splits import Split
 from advprune.distributed.sharding import WHOLE, Shard
 from advprune.errors import UserError
@@ -206,7 +206,7 @@ class EvalLoader:
         for chosen, count in self._chunks():
             chosen = chosen.to(self.split.labels.device)
             part = self.split.take(chosen)
-            yield tagged(
+            yield evaluation_batch(
                 pixels(part.images), part.labels, chosen, count, self.positions, self.share
             )
 

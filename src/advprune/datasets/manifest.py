@@ -94,7 +94,7 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
     return _checked(path, algorithm)[3]
 
 
-def joined(names: Sequence[str], checksums: Sequence[str]) -> str:
+def combined(names: Sequence[str], checksums: Sequence[str]) -> str:
     """Return one checksum of files, from their names and checksums."""
     whole = hashlib.sha256()
     for name, digest in zip(names, checksums, strict=True):

@@ -4,7 +4,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from advprune.datasets.manifest import Checksums, joined
+from advprune.datasets.manifest import Checksums, combined
 
 ARCHIVE = ".gz"
 
@@ -34,7 +34,7 @@ def changed_files(root: str | Path, files: dict[str, str], sums: Checksums) -> s
         for name, md5 in zip(read.values(), checksums, strict=True)
     ):
         return None
-    return joined([Path(name).name for name in read], checksums)
+    return combined([Path(name).name for name in read], checksums)
 
 
 def _published(folder: Path, name: str, md5: str, files: dict[str, str], sums: Checksums) -> bool:

@@ -56,7 +56,7 @@ def chunks(
     )
 
 
-def tagged(
+def evaluation_batch(
     x: Tensor, y: Tensor, chosen: Tensor, count: int, positions: bool, share: Shard
 ) -> tuple[Any, ...]:
     """Return an evaluation batch: (x, y), (x, y, positions), or (x, y, rows of the batch)."""

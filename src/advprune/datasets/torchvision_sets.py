@@ -22,7 +22,7 @@ from torchvision import datasets
 from advprune.datasets.base import ImageData
 from advprune.datasets.published import Published, published
 from advprune.datasets.splits import Split
-from advprune.datasets.wait_for_files import PATIENCE, held, written
+from advprune.datasets.wait_for_files import PATIENCE, bytes_in, hold_lock
 from advprune.errors import UserError
 from advprune.ranges import Held
 
@@ -79,7 +79,7 @@ class TorchvisionImages(ImageData):
         """Let one process download what is missing while others wait for it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with held(lock, sign=lambda: written(self.folder)) as mine:
+            with hold_lock(lock, sign=lambda: bytes_in(self.folder)) as mine:
                 if files.missing() and not mine:
                     raise UserError(
                         f"another process has {lock} to download dataset={self.name}, and nothing "

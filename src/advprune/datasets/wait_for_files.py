@@ -12,7 +12,9 @@ PATIENCE = 600.0
 
 
 @contextmanager
-def held(lock: Path, *, sign: Callable[[], object], patience: float = PATIENCE) -> Iterator[bool]:
+def hold_lock(
+    lock: Path, *, sign: Callable[[], object], patience: float = PATIENCE
+) -> Iterator[bool]:
     """Hold a file lock, once the process that has it releases it or dies.
 
     Args:
@@ -43,7 +45,7 @@ def held(lock: Path, *, sign: Callable[[], object], patience: float = PATIENCE) 
         file_lock.release()
 
 
-def written(folder: Path) -> int:
+def bytes_in(folder: Path) -> int:
     """Sum the bytes of all files in a folder and its subfolders; some may vanish meanwhile."""
     total = 0
     for path in folder.rglob("*"):

@@ -12,7 +12,14 @@ from torch.nn import functional as F
 from advprune.errors import UserError
 from advprune.models.initial import he_fan_out
 from advprune.models.normalize import Normalize
-from advprune.models.same_padding import Activation, Border, activated, average, convolution, padded
+from advprune.models.same_padding import (
+    Activation,
+    Border,
+    activation_layer,
+    average,
+    convolution,
+    pad_input,
+)
 from advprune.ranges import Depth, Width, refuse_outside
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -35,10 +42,10 @@ class DMPreActBlock(nn.Module):
         super().__init__()
         self.side, self.stride = side, stride
         self.batchnorm_0 = nn.BatchNorm2d(inputs)
-        self.relu_0 = activated(kind)
+        self.relu_0 = activation_layer(kind)
         self.conv_2d_1 = convolution(inputs, outputs, side, stride)
         self.batchnorm_1 = nn.BatchNorm2d(outputs)
-        self.relu_1 = activated(kind)
+        self.relu_1 = activation_layer(kind)
         self.conv_2d_2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.shortcut: nn.Conv2d | None = None
         if stride != 1 or inputs != outputs:
@@ -47,8 +54,10 @@ class DMPreActBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         active = self.relu_0(self.batchnorm_0(x))
-        shortcut = x if self.shortcut is None else self.shortcut(padded(x, self.side, self.stride))
-        out = self.conv_2d_1(padded(active, self.side, self.stride))
+        shortcut = (
+            x if self.shortcut is None else self.shortcut(pad_input(x, self.side, self.stride))
+        )
+        out = self.conv_2d_1(pad_input(active, self.side, self.stride))
         return self.conv_2d_2(self.relu_1(self.batchnorm_1(out))) + shortcut
 
 
@@ -100,7 +109,7 @@ class DMPreActResNet(nn.Module):
         self.layer_2 = _stage(2 * width, 4 * width, count[2], sides[1], 2, activation)
         self.layer_3 = _stage(4 * width, 8 * width, count[3], sides[2], 2, activation)
         self.batchnorm = nn.BatchNorm2d(8 * width)
-        self.relu = activated(activation)
+        self.relu = activation_layer(activation)
         self.pool = average(sides[3], 4)
         self.flatten = nn.Flatten()
         self.logits = nn.Linear(8 * width, num_classes)

@@ -12,7 +12,14 @@ from torch.nn import functional as F
 from advprune.errors import UserError
 from advprune.models.initial import he_fan_out
 from advprune.models.normalize import Normalize
-from advprune.models.same_padding import Activation, Border, activated, average, convolution, padded
+from advprune.models.same_padding import (
+    Activation,
+    Border,
+    activation_layer,
+    average,
+    convolution,
+    pad_input,
+)
 from advprune.ranges import Depth, Width, refuse_outside
 
 
@@ -33,10 +40,10 @@ class DMWideBlock(nn.Module):
         super().__init__()
         self.side, self.stride = side, stride
         self.batchnorm_0 = nn.BatchNorm2d(inputs)
-        self.relu_0 = activated(kind)
+        self.relu_0 = activation_layer(kind)
         self.conv_0 = convolution(inputs, outputs, side, stride)
         self.batchnorm_1 = nn.BatchNorm2d(outputs)
-        self.relu_1 = activated(kind)
+        self.relu_1 = activation_layer(kind)
         self.conv_1 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.shortcut: nn.Conv2d | None = None
         if inputs != outputs:
@@ -46,7 +53,7 @@ class DMWideBlock(nn.Module):
         """Return (N, outputs, H / stride, W / stride) of maps (N, inputs, H, W)."""
         active = self.relu_0(self.batchnorm_0(x))
         shortcut = x if self.shortcut is None else self.shortcut(active)
-        out = self.conv_0(padded(active, self.side, self.stride))
+        out = self.conv_0(pad_input(active, self.side, self.stride))
         return self.conv_1(self.relu_1(self.batchnorm_1(out))) + shortcut
 
 
@@ -126,7 +133,7 @@ class DMWideResNet(nn.Module):
             DMStage(32 * widen, 64 * widen, count, half, 2, activation),
         )
         self.batchnorm = nn.BatchNorm2d(64 * widen)
-        self.relu = activated(activation)
+        self.relu = activation_layer(activation)
         self.pool = average(-(-half // 2), 8)
         self.flatten = nn.Flatten()
         self.logits = nn.Linear(64 * widen, num_classes)

@@ -11,7 +11,7 @@ Activation: TypeAlias = Literal["swish", "relu"]
 Border: TypeAlias = Annotated[int, Ge(0), Le(64)]
 
 
-def activated(name: Activation) -> nn.Module:
+def activation_layer(name: Activation) -> nn.Module:
     """Return a new activation module."""
     return nn.SiLU() if name == "swish" else nn.ReLU()
 
@@ -25,13 +25,13 @@ def uneven(side: int, stride: int) -> bool:
 
 
 def convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:
-    """Return a 3x3 convolution without bias; where its padding is uneven, ``padded`` does it."""
+    """Return a 3x3 convolution without bias; where its padding is uneven, ``pad_input`` does it."""
     return nn.Conv2d(
         inputs, outputs, 3, stride=stride, padding=0 if uneven(side, stride) else 1, bias=False
     )
 
 
-def padded(x: Tensor, side: int, stride: int) -> Tensor:
+def pad_input(x: Tensor, side: int, stride: int) -> Tensor:
     """Pad maps (N, C, H, W) for ``convolution`` by a row and a column of zeros, where uneven."""
     return F.pad(x, (0, 1, 0, 1)) if uneven(side, stride) else x
 

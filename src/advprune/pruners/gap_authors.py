@@ -10,6 +10,7 @@ full one. Written from the description of the code, not from the code.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -23,6 +24,17 @@ from advprune.pruners.eligible import Eligible
 from advprune.pruners.gradient import Score, add, check_score, scored
 from advprune.ranges import Count, Length, Quotient
 from advprune.units import fraction
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """PGD in normalised space, as ``gap_authors`` describes its options."""
+
+    eps: float
+    step: float
+    steps: int
+    random_start: bool
+    leak: bool
 
 
 @moves_statistics
@@ -70,7 +82,8 @@ def gap_authors(
             f"gap_authors attacks behind the layer normalize, and {type(model).__name__} has none; "
             "use gap"
         )
-    weights, radius, length = eligible(model), fraction(eps), fraction(step)
+    weights = eligible(model)
+    walk = _Walk(fraction(eps), fraction(step), steps, random_start, leak)
     total: Scores = {}
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -81,9 +94,7 @@ def gap_authors(
         model.normalize = nn.Identity()
         for x, y in batches:
             total = total or {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            _accumulate(
-                total, model, weights, normalize(x), y, radius, length, steps, random_start, leak
-            )
+            _accumulate(total, model, weights, normalize(x), y, walk)
     finally:
         model.normalize = normalize
         for module, mode in modes:
@@ -101,27 +112,23 @@ def _accumulate(
     weights: dict[str, nn.Parameter],
     z: Tensor,
     y: Tensor,
-    eps: float,
-    step: float,
-    steps: int,
-    random_start: bool,
-    leak: bool,
+    walk: _Walk,
 ) -> None:
     """Add one batch's gradients: those along PGD from normalised images ``z``, then at its end."""
     parameters = list(weights.values())
     with torch.no_grad():
         guessed = model(z).argmax(1)
-    z_adv = z + eps * (2 * torch.rand_like(z) - 1) if random_start else z.clone()
+    z_adv = z + walk.eps * (2 * torch.rand_like(z) - 1) if walk.random_start else z.clone()
     with torch.enable_grad():
-        for _ in range(steps):
+        for _ in range(walk.steps):
             z_adv.requires_grad_(True)
             loss = F.cross_entropy(model(z_adv), guessed)
             slope, *leaked = torch.autograd.grad(
-                loss, [z_adv, *(parameters if leak else [])], allow_unused=True
+                loss, [z_adv, *(parameters if walk.leak else [])], allow_unused=True
             )
-            if leak:
+            if walk.leak:
                 add(total, leaked)
-            z_adv = z + (z_adv.detach() + step * slope.sign() - z).clamp(-eps, eps)
+            z_adv = z + (z_adv.detach() + walk.step * slope.sign() - z).clamp(-walk.eps, walk.eps)
         add(
             total,
             torch.autograd.grad(F.cross_entropy(model(z_adv), y), parameters, allow_unused=True),

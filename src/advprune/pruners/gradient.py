@@ -63,7 +63,7 @@ def gradient(
     weights = eligible(model)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     images = 0
-    with borrowed(model, mode, weights.values()):
+    with scoring_mode(model, mode, weights.values()):
         for x, y in islice(batches, count):
             if predicted_labels:
                 with torch.no_grad():
@@ -105,7 +105,7 @@ def add(total: Scores, gradients: Iterable[Tensor | None]) -> None:
 
 
 @contextmanager
-def borrowed(model: nn.Module, mode: str, weights: Iterable[nn.Parameter]) -> Iterator[None]:
+def scoring_mode(model: nn.Module, mode: str, weights: Iterable[nn.Parameter]) -> Iterator[None]:
     """Keep the model in ``mode`` with gradients on ``weights`` alone, then restore it.
 
     Raises:

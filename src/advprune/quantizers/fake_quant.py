@@ -118,7 +118,7 @@ class QuantLinear(nn.Linear):
         return nn.functional.linear(x, fake_weight(self.weight), _fake_bias(self))
 
 
-def follow(layer: QuantConv2d | QuantLinear, quantizer: ActivationQuant) -> None:
+def set_input_quantizer(layer: QuantConv2d | QuantLinear, quantizer: ActivationQuant) -> None:
     """Tell a layer which quantizer comes before it: its step is part of the bias's.
 
     The quantizer does not become a submodule of the layer.

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from advprune.errors import UserError
 from advprune.quantizers.fake_quant import ActivationQuant, integer_weight, weight_scales
-from advprune.quantizers.onnx_graph import written
+from advprune.quantizers.onnx_graph import serialize
 
 #: How far logits may be apart, of the largest: values on the edge of a step fall to either side.
 ROUNDING = 0.1
@@ -77,7 +77,7 @@ class Int8(nn.Module):
     def __init__(self, fake_quant: fx.GraphModule) -> None:
         super().__init__()
         self.fake_quant = fake_quant
-        self._session = session(written(fake_quant))
+        self._session = session(serialize(fake_quant))
         # A dynamic range is the tensor's in onnxruntime: images one by one have their own.
         self._alone = any(
             m.ranges == "dynamic" for m in fake_quant.modules() if isinstance(m, ActivationQuant)
@@ -111,7 +111,7 @@ def onnx(fake_quant: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> P
             largest: rounding moves a value by a step of its grid, a wrong operator by more.
     """
     assert isinstance(fake_quant, fx.GraphModule)
-    path.write_bytes(written(fake_quant))
+    path.write_bytes(serialize(fake_quant))
     x = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
     run = session(path.read_bytes())
     with torch.no_grad():

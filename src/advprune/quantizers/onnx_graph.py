@@ -24,7 +24,7 @@ from advprune.quantizers.prepare import inputs, of, standardises
 OPSET, IR = 17, 9
 
 
-def written(net: fx.GraphModule, *, quantized: bool = True) -> bytes:
+def serialize(net: fx.GraphModule, *, quantized: bool = True) -> bytes:
     """Serialise the network as an ONNX model from ``x`` (n, C, H, W) to ``y`` (n, K).
 
     Args:

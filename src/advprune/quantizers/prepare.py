@@ -18,7 +18,12 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from advprune.errors import UserError
-from advprune.quantizers.fake_quant import ActivationQuant, QuantConv2d, QuantLinear, follow
+from advprune.quantizers.fake_quant import (
+    ActivationQuant,
+    QuantConv2d,
+    QuantLinear,
+    set_input_quantizer,
+)
 from advprune.ranges import refuse_outside
 
 Levels: TypeAlias = Annotated[int, Ge(1), Le(255)]
@@ -72,7 +77,7 @@ def quantize(
     _insert(net, ranges, levels)
     for node in net.graph.nodes:
         if isinstance(of(net, node), WEIGHTED):
-            follow(of(net, node), of(net, inputs(node)[0]))
+            set_input_quantizer(of(net, node), of(net, inputs(node)[0]))
     net.graph.lint()
     net.recompile()
     return net

@@ -4,19 +4,21 @@ from torch import Tensor, nn
 
 
 class Quantized(nn.Module):
-    """A quantized network, evaluated as ``judged``; attacks may use a variant of it.
+    """A quantized network, whose answers are those of ``evaluated``; attacks may use a variant of it.
 
     Args:
-        judged: the network whose answers count.
+        evaluated: the network whose answers count.
         float_twin: the float network that was quantized.
         fake_quant: the fake-quantized network, with straight-through gradients.
     """
 
-    def __init__(self, judged: nn.Module, *, float_twin: nn.Module, fake_quant: nn.Module) -> None:
+    def __init__(
+        self, evaluated: nn.Module, *, float_twin: nn.Module, fake_quant: nn.Module
+    ) -> None:
         super().__init__()
-        self.judged = judged
-        self.faces = nn.ModuleDict({"float_twin": float_twin, "fake_quant": fake_quant})
+        self.evaluated = evaluated
+        self.variants = nn.ModuleDict({"float_twin": float_twin, "fake_quant": fake_quant})
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, K) of pixels (N, C, H, W) in [0, 1]."""
-        return self.judged(x)
+        return self.evaluated(x)

@@ -99,22 +99,26 @@ def _of_class(module: ast.Module, node: ast.ClassDef) -> Defaults:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
             return _of_function(module, inner)
     if node.decorator_list:
-        if not all("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-            raise UntoldError(node.name)
-        # a base of another library, such as pl.LightningDataModule, is no dataclass: it has no field
-        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
-        fields = [
-            inner
-            for inner in node.body
-            if isinstance(inner, ast.AnnAssign)
-            and inner.value is not None
-            and ast.unparse(inner.value) != "field()"  # that has no default
-        ]
-        own = {ast.unparse(field.target): _value(module, field.value) for field in fields}
-        return {name: value for base in bases for name, value in _told(module, base).items()} | own
+        return _of_dataclass(module, node)
     if len(node.bases) == 1 and isinstance(node.bases[0], ast.Name):
         return _read(module, node.bases[0].id)
     raise UntoldError(node.name)
+
+
+def _of_dataclass(module: ast.Module, node: ast.ClassDef) -> Defaults:
+    """Read a dataclass's fields, and those of the dataclasses it comes from."""
+    if not all("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        raise UntoldError(node.name)
+    fields: Defaults = {}
+    for base in node.bases:
+        # one of another library, such as pl.LightningDataModule, is no dataclass: it has no field
+        if isinstance(base, ast.Name):
+            fields |= _read(module, base.id)
+    for inner in node.body:
+        if isinstance(inner, ast.AnnAssign) and inner.value is not None:
+            if ast.unparse(inner.value) != "field()":  # that has no default
+                fields[ast.unparse(inner.target)] = _value(module, inner.value)
+    return fields
 
 
 def _of_function(module: ast.Module, node: ast.FunctionDef) -> Defaults:

@@ -60,8 +60,8 @@ def choices(builder: Builder) -> dict[str, tuple[Any, ...]]:
     """Return the options that are a word or a switch, with all that each may be."""
     constructor = builder if inspect.isfunction(builder) else vars(builder)["__init__"]
     annotations = inspect.get_annotations(constructor, eval_str=True)
-    values = {name: _values(annotation) for name, annotation in annotations.items()}
-    return {name: values for name, values in values.items() if values}
+    by_option = {name: _values(annotation) for name, annotation in annotations.items()}
+    return {name: values for name, values in by_option.items() if values}
 
 
 def _values(annotation: Any) -> tuple[Any, ...]:
