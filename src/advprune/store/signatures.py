@@ -114,10 +114,10 @@ def _of_dataclass(module: ast.Module, node: ast.ClassDef) -> Defaults:
         # one of another library, such as pl.LightningDataModule, is no dataclass: it has no field
         if isinstance(base, ast.Name):
             fields |= _read(module, base.id)
-    for inner in node.body:
-        if isinstance(inner, ast.AnnAssign) and inner.value is not None:
-            if ast.unparse(inner.value) != "field()":  # that has no default
-                fields[ast.unparse(inner.target)] = _value(module, inner.value)
+    for inner in (part for part in node.body if isinstance(part, ast.AnnAssign)):
+        value = inner.value
+        if value is not None and ast.unparse(value) != "field()":  # which is no default
+            fields[ast.unparse(inner.target)] = _value(module, value)
     return fields
 
 
