@@ -111,9 +111,9 @@ def _check_same(folder: Path, classes: list[str], names: list[str]) -> None:
     ]
     split = folder.name
     raise UserError(
-        f"{folder} has not the same class folders as train: {split} {', and '.join(differences)}; give "
-        "both the same (letter case counts), with images in each, or remove these folders from "
-        f"both train and {split}"
+        f"{folder} has not the same class folders as train: {split} {', and '.join(differences)}; "
+        "give both the same (letter case counts), with images in each, or remove these folders "
+        f"from both train and {split}"
     )
 
 

@@ -135,8 +135,8 @@ def _answered(
             if isinstance(error, RuntimeError) and not any(word in reason for word in DEAD):
                 raise
             raise UserError(
-                f"a worker that decodes images was ended from outside ({reason}), as the system does "
-                f"when memory or /dev/shm is short: {CURE}"
+                f"a worker that decodes images was ended from outside ({reason}), as the system "
+                f"does when memory or /dev/shm is short: {CURE}"
             ) from None
         finally:
             watch.cancel()

@@ -41,7 +41,7 @@ def ask(
         model: the network to score.
         batches: training batches (x, y).
         shapes: of the scores that are wanted; others are left out.
-        given: what the criterion takes besides model and batches.
+        **arguments: what the criterion takes besides model and batches.
 
     Raises:
         UserError: naming the criterion, if a score is missing, misshapen or not finite, or the
@@ -55,26 +55,27 @@ def ask(
         changed = [name for name in changed if not name.startswith(STATISTICS)]
     if changed:
         raise UserError(
-            f"the criterion {criterion_name} changed {changed[0]}; a criterion gives the model back as it "
-            "found it"
+            f"the criterion {criterion_name} changed {changed[0]}; a criterion gives the model "
+            "back as it found it"
         )
     for name, shape in shapes.items():
         if name not in scores:
             raise UserError(
-                f"the criterion {criterion_name} gives {name} no score; it must score all that may be "
-                "removed"
+                f"the criterion {criterion_name} gives {name} no score; it must score all that may "
+                "be removed"
             )
         if scores[name].shape != shape:
             actual, wanted = tuple(scores[name].shape), tuple(shape)
             raise UserError(
-                f"the criterion {criterion_name} scores {name} in the shape {actual}; it must be {wanted}"
+                f"the criterion {criterion_name} scores {name} in the shape {actual}; it must be "
+                f"{wanted}"
             )
         if not torch.isfinite(scores[name]).all():
             count = int((~torch.isfinite(scores[name])).sum())
             raise UserError(
-                f"the criterion {criterion_name} gives {name} {count} of {scores[name].numel()} scores "
-                "that are NaN or infinite and cannot be ranked: the network diverged, or the "
-                "criterion divides by zero on it"
+                f"the criterion {criterion_name} gives {name} {count} of {scores[name].numel()} "
+                "scores that are NaN or infinite and cannot be ranked: the network diverged, or "
+                "the criterion divides by zero on it"
             )
     return {name: scores[name] for name in shapes}
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class Quantized(nn.Module):
-    """A quantized network, whose answers are those of ``evaluated``; attacks may use a variant of it.
+    """A network that answers as ``evaluated`` does; attacks may use a variant of it.
 
     Args:
         evaluated: the network whose answers count.

@@ -74,7 +74,7 @@ def onnx(model: nn.Module, path: Path, *, shape: tuple[int, int, int]) -> Path:
             error = float((outputs - wanted).abs().max() / wanted.abs().max().clamp_min(1))
             if error > TOLERANCE:
                 raise UserError(
-                    f"{path} gives other logits in onnxruntime (off by {error:.1e}); it must not be "
-                    "used"
+                    f"{path} gives other logits in onnxruntime (off by {error:.1e}); it must not "
+                    "be used"
                 )
     return path

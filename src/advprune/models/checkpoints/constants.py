@@ -31,7 +31,7 @@ def take_constants(rest: dict[str, Tensor], network: dict[str, Tensor]) -> Const
 
     Args:
         rest: the file's tensors that are left.
-        own: the network's state dict, which says how many channels there are.
+        network: the network's state dict, which says how many channels there are.
     """
     convolution = next((tensor for tensor in network.values() if tensor.ndim == 4), None)
     channels = {1} if convolution is None else {1, convolution.shape[1]}

@@ -61,7 +61,7 @@ def match(network: dict[str, Tensor], theirs: dict[str, Tensor]) -> Match:
     """Match a checkpoint to a network.
 
     Args:
-        own: the network's state dict; only names and shapes are looked at.
+        network: the network's state dict; only names and shapes are looked at.
         theirs: the file's weights, in plain form.
     """
     needed = [name for name in network if not name.endswith(OPTIONAL)]

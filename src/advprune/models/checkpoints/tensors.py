@@ -27,7 +27,7 @@ def unwrapped(weights: dict[str, Tensor], kept: set[str]) -> dict[str, Tensor]:
 
     Args:
         weights: the file's tensors by name.
-        own: the network's segments, which are never taken off.
+        kept: the network's segments, which are never taken off.
 
     Raises:
         UserError: if two names become one and their tensors differ.

@@ -119,6 +119,6 @@ def limited(batches: Batches, images: int | None) -> Iterator[tuple[Tensor, Tens
             return
     if count == 0:
         raise UserError(
-            f"this criterion needs images and got {count}; give pruner.criterion.images of at least "
-            "1"
+            f"this criterion needs images and got {count}; give pruner.criterion.images of at "
+            "least 1"
         )
