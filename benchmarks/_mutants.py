@@ -80,7 +80,7 @@ DATA = (
     _of(
         "select.images is not looked at",
         "stages/factories.py",
-        "val_images=seen",
+        "val_images=val_images",
         "val_images=None",
         "test_guards.py",
     ),
@@ -153,8 +153,8 @@ ATTACKS = (
     _of(
         "fast engine: a fallen image stands up",
         "attacks/fast/results.py",
-        "self.standing[fallen] = False",
-        "self.standing[fallen] = True",
+        "self.still_right[fallen] = False",
+        "self.still_right[fallen] = True",
         "test_fast_autoattack.py",
     ),
 )
