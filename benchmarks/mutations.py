@@ -40,7 +40,7 @@ def copy_checkout(place: Path) -> Path:
 
 
 def run_tests(checkout: Path, tests: Iterable[str]) -> int:
-    """Run tests of the copy and return pytest's exit code: 0 all passed, 1 some failed, else an error."""
+    """Run tests of the copy; return pytest's exit code: 0 all passed, 1 some failed."""
     paths = f"{checkout / 'src'}{os.pathsep}{checkout}"
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-n", "0", *tests]
@@ -53,7 +53,7 @@ def run_tests(checkout: Path, tests: Iterable[str]) -> int:
 
 
 def try_mutant(checkout: Path, mutant: Mutant) -> str:
-    """Make the fault, test it and unmake it; return ``killed``, ``SURVIVED``, or what prevented it."""
+    """Make the fault, test it, unmake it; return ``killed``, ``SURVIVED``, or why not."""
     path = checkout / mutant.file
     text = path.read_text() if path.exists() else ""
     if text.count(mutant.old) != 1:
@@ -67,7 +67,7 @@ def try_mutant(checkout: Path, mutant: Mutant) -> str:
 
 
 def main(names: list[str]) -> int:
-    """Try the named faults, or all; return 1 if one was not killed, or the tests fail without any."""
+    """Try the named faults, or all; return 1 if one survived or nothing can be said."""
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     unknown = set(names) - {mutant.name for mutant in chosen}
     if unknown:

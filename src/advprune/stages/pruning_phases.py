@@ -142,7 +142,7 @@ def check(options: dict[str, Any], objective: Any) -> None:
         low, high = epochs - epochs % times, epochs + times - epochs % times
         raise UserError(
             f"pruner.epochs_per_round={epochs} is no whole number of passes{_replayed(times)}: "
-            f"give {low}{', which trains nothing passes_between_rounds rounds,' if not low else ''} or {high}"
+            f"give {low}{', which trains nothing between rounds,' if not low else ''} or {high}"
         )
 
 
