@@ -1,4 +1,4 @@
-"""Take pictures of the report's page: wide, narrow and dark. Run: python docs/shoot_report.py PAGE.html OUT
+"""Take pictures of the report's page. Run: python docs/shoot_report.py PAGE.html OUT
 
 Needs selenium (the dev extra), chromium and chromedriver.
 """
