@@ -7,7 +7,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -138,12 +138,12 @@ def _prepare(options: dict[str, Any], store: Store, output: Path, record: dict[s
     # without a row: so others see that it has begun, should it be killed
     if environment.launched_world()[0] == 0:
         _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
+    check_place(store.root)
     validate.check_signatures(options, GROUPS)
     # torch and Lightning take seconds to import: only where there is work
     from advprune.pipeline.dry_run import dry_run
 
     dry_run(options)
-    check_place(store.root)
 
 
 def _make(plan: Plan, store: Store, options: dict[str, Any], output: Path, logger: Logger) -> int:
@@ -181,7 +181,11 @@ def check_place(store: Path) -> None:
         UserError: with the system's reason.
     """
     try:
+        missing_folders = [folder for folder in (store, *store.parents) if not folder.exists()]
         store.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # another job has put something into one meanwhile
+            for folder in missing_folders:  # so that a refusal leaves none behind
+                folder.rmdir()
     except OSError as error:
         raise UserError(
             system_sentence(error)
