@@ -22,6 +22,7 @@ from advprune.masks import (
     top_k,
 )
 from advprune.modules.weights_io import load_masks, save_masks
+from advprune.surgery.apply import apply
 
 
 def net() -> nn.Sequential:
@@ -171,6 +172,11 @@ def test_check_names_the_tensor_with_a_living_pruned_weight():
     with pytest.raises(
         UserError, match=rf"{alive} of the 8 pruned weights of 2.weight are not zero"
     ):
+        check(model, masks)
+    apply(model, masks)
+    with torch.no_grad():
+        model[2].weight.view(-1)[3] = 1e-30
+    with pytest.raises(UserError, match=r"1 of the 8 pruned weights of 2\.weight are not zero"):
         check(model, masks)
 
 

@@ -183,6 +183,7 @@ def fit(
         gradient_clip_val=module.recipe.clip,
         callbacks=[*callbacks, *reports, *average, curves, StopWhenAsked(last), saved],
     )
+    datamodule.setup("fit")  # its image_size may be known only then
     datamodule.to(run.strategy.root_device)
     module.batch_norm, module.precision = where.batch_norm, where.precision
     over_all = (
