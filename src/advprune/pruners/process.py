@@ -140,7 +140,7 @@ class Process(nn.Module):
 
         Args:
             now: the moment after the epoch's last step.
-            measured: ``clean_acc``, ``robust_acc`` and ``loss`` on validation images, ``train_loss``
+            measured: ``clean_acc``, ``robust_acc``, ``loss`` on validation images; ``train_loss``
                 and ``train_robust_acc`` of the epoch; what was not measured is missing.
         """
 
