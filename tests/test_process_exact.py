@@ -14,12 +14,16 @@ from torch.utils.data import DataLoader
 from advprune.attacks.pgd import pgd
 from advprune.losses import kl
 from advprune.masks import Masks, prunable
-from advprune.modules.pruning import MaskSearch, PruningRounds
+from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.recipe import Optimizer, Recipe, Schedule
 from advprune.modules.training import RobustTraining
 from advprune.objectives.trades import trades
-from advprune.pruners import hydra, scopes
+from advprune.pruners import scopes
+from advprune.pruners.hydra import Hydra
+from advprune.pruners.learned_scores import initial_scores
 from advprune.pruners.magnitude import magnitude
+from advprune.pruners.rounds import Rounds
+from advprune.pruners.task import Task
 from advprune.threat import Linf
 
 OBJECTIVE = partial(
@@ -95,7 +99,7 @@ def test_a_search_is_the_plain_loop(case: dict[str, Any]) -> None:
     init, phase = options.pop("init"), options.pop("recipe", recipe())
     net = convnet()
     within = sparse(net) if options.pop("within", False) else None
-    start = hydra.initial_scores(net, init=init, seed=7)
+    start = initial_scores(prunable(net), init=init, seed=7)
     expected = slow.search(
         copy.deepcopy(net), start, OBJECTIVE, phase, batches(), within=within, **options
     )
@@ -114,24 +118,26 @@ def searched(
     bn: str,
     within: Masks | None,
 ) -> slow.Ended:
-    module = MaskSearch(
+    task = Task(
+        ratios[-1], partial(scopes.spend, scope=scope), names(net), 7, tuple(ratios), within
+    )
+    process = Hydra(net, task, init=init, bn=bn)
+    module = PrunerTraining(
         net,
         OBJECTIVE,
         phase,
         attack=partial(pgd, threat=Linf(0.1), steps=1),
         seed=7,
-        scores=hydra.initial_scores(net, init=init, seed=7),
-        choose=lambda scores, ratio: hydra.masks_of(scores, ratio, scope, within),
-        through=hydra.straight_through,
-        ratios=ratios,
-        bn=bn,
+        process=process,
     )
     fit(module, phase.epochs)
-    module.ratio = ratios[-1]
-    module.net.refresh()
+    module.finish()
     state, masks = module.net.export()
-    scores = {name: module.net.scores[name.replace(".", ":")].detach() for name in masks}
-    return slow.Ended(masks, state, scores, [])
+    return slow.Ended(masks, state, process.scores(), [])
+
+
+def names(net: nn.Module) -> tuple[str, ...]:
+    return tuple(prunable(net))
 
 
 ROUNDS = {
@@ -170,9 +176,10 @@ def test_rounds_are_the_plain_loop(case: dict[str, Any]) -> None:
 def in_rounds(
     net: nn.Module, decide: Any, phase: Recipe, *, ratios: list[float], within: Masks | None
 ) -> slow.Ended:
-    module = PruningRounds(
-        net, OBJECTIVE, phase, attack=None, seed=7, decide=decide, ratios=ratios, within=within
-    )
+    # the last round is made after the phase
+    task = Task(0.95, partial(scopes.spend), names(net), 7, (*ratios, 0.95), within)
+    process = Rounds(net, task, decide=decide, passes=phase.epochs // len(ratios))
+    module = PrunerTraining(net, OBJECTIVE, phase, attack=None, seed=7, process=process)
     fit(module, phase.epochs)
     state, masks = module.net.export()
-    return slow.Ended(masks, state, {}, [int(n) for n in module.kept])
+    return slow.Ended(masks, state, {}, [int(n) for n in process.kept[:-1]])

@@ -23,6 +23,8 @@ def plain_weights(net: Any) -> dict[str, Tensor]:
 class KeepBest(pl.Callback):
     """Write the weights of the epoch that was best on the validation images; of equals, the later.
 
+    A network that is not as sparse yet as was asked for is never the best.
+
     Args:
         path: of the ``.safetensors`` file.
         metric: ``clean_acc`` or ``robust_acc``.
@@ -39,6 +41,8 @@ class KeepBest(pl.Callback):
         Listed before weight averaging, so that it sees the average that was validated.
         """
         self.last = {"epoch": trainer.current_epoch + 1, **module.validated()}
+        if not module.may_be_best():
+            return
         if not self.best or self.last[self.metric] >= self.best[self.metric]:
             self.best = self.last
             if trainer.is_global_zero:

@@ -1,6 +1,7 @@
 """Make a recipe's optimizer and the learning rate of each step."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,13 +11,16 @@ from advprune.modules.recipe import Optimizer, Recipe, Schedule
 
 
 def optimizer(
-    recipe: Recipe, parameters: Iterable[nn.Parameter], *, fused: bool | None = None
+    recipe: Recipe,
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    *,
+    fused: bool | None = None,
 ) -> torch.optim.Optimizer:
     """Return the recipe's optimizer; Adam's decay is coupled (L2), as in the papers.
 
     Args:
         recipe: names it, with its rate, decay and momentum.
-        parameters: that it updates.
+        parameters: that it updates, or groups of them with rates and decays of their own.
         fused: one kernel for all parameters instead of several for each; differs in rounding. None:
             torch's choice.
     """

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.distributed import collectives
@@ -66,6 +67,7 @@ class RobustTraining(pl.LightningModule):
         self._finite = Finite()
         self._counts: list[Tensor] = []
         self._validated: dict[str, float] = {}
+        self.validated_loss = math.nan  # mean cross-entropy on attacked validation images
 
     @property
     def progress(self) -> float:
@@ -142,13 +144,17 @@ class RobustTraining(pl.LightningModule):
         x, y, whole, share = _unpack_batch(batch)
         # none of a borrowed row
         counted = torch.arange(len(y), device=y.device) < share.count(whole)
-        clean = is_right(self.net(x), y) & counted
+        logits = self.net(x)
+        clean = is_right(logits, y) & counted
         robust = clean
         if self.attack is not None:
             with of_batch(share, whole):
                 x_adv = self.attack(self.net, x, y)
-            robust = clean & is_right(self.net(x_adv), y)
-        self._counts.append(torch.stack([counted.sum(), clean.sum(), robust.sum()]))
+            logits = self.net(x_adv)
+            robust = clean & is_right(logits, y)
+        loss = F.cross_entropy(logits, y, reduction="none")[counted].sum()
+        sums = torch.stack([counted.sum(), clean.sum(), robust.sum()]).double()
+        self._counts.append(torch.cat([sums, loss.detach().double()[None]]))
 
     def validated(self) -> dict[str, float]:
         """Return clean and robust accuracy over the validation images of the epoch just measured.
@@ -156,14 +162,15 @@ class RobustTraining(pl.LightningModule):
         The first call of an epoch counts over all ranks, so all of them have to make it.
         """
         if self._counts:
-            count, clean, robust = collectives.all_reduce_sum(
+            count, clean, robust, loss = collectives.all_reduce_sum(
                 torch.stack(self._counts).sum(0)
             ).tolist()
             self._validated = {
                 "clean_acc": clean / count,
                 "robust_acc": robust / count,
-                "images": count,
+                "images": int(count),
             }
+            self.validated_loss = loss / count
             self._counts = []
         return self._validated
 
@@ -173,8 +180,12 @@ class RobustTraining(pl.LightningModule):
         self.log("val/clean_acc", measured["clean_acc"], prog_bar=True)
         self.log("val/robust_acc", measured["robust_acc"], prog_bar=True)
 
-    def trained(self) -> list[nn.Parameter]:
-        """Return the parameters that this phase optimises."""
+    def may_be_best(self) -> bool:
+        """Return whether this epoch's network may be kept as the best."""
+        return True
+
+    def trained(self) -> list[nn.Parameter] | list[dict[str, Any]]:
+        """Return the parameters that this phase optimises, or groups of them."""
         return [p for p in self.net.parameters() if p.requires_grad]
 
     def configure_optimizers(self) -> Any:

@@ -7,63 +7,48 @@ every forward; exact counts with stable ties instead of truncated floats; any sc
 same share in each layer.
 """
 
-import math
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from advprune.errors import UserError
 from advprune.masks import Masks, Scores, prunable
-from advprune.pruners import scopes
+from advprune.pruners import learned_scores, scopes
+from advprune.pruners.learned_scores import Init, LearnedScores, straight_through
+from advprune.pruners.process import Batches, Moment
+from advprune.pruners.task import round_of
 
-Init = Literal["scaled", "kaiming", "magnitude"]
+__all__ = ["Hydra", "Init", "initial_scores", "masks_of", "straight_through"]
+
+
+class Hydra(LearnedScores):
+    """Train scores on the objective; the largest |s| are kept, as many as the scope says.
+
+    Several ratios share the epochs equally; then the scores go on from round to round.
+    """
+
+    def start(self, net: nn.Module, batches: Batches) -> None:
+        """Choose the masks of the initial scores."""
+        self._keep(self.task.ratios[0])
+
+    def choose(self, now: Moment) -> None:
+        """Rank the scores anew, at the ratio of the round."""
+        self._keep(self.task.ratios[round_of(now.epoch, now.epochs, len(self.task.ratios))])
+
+    def finish(self, net: nn.Module) -> None:
+        """Choose the masks of the final scores."""
+        self._keep(self.task.ratio)
+
+    def result(self) -> dict[str, Any]:
+        """Return the ratio of each round."""
+        return {"rounds": list(self.task.ratios)}
+
+    def _keep(self, ratio: float) -> None:
+        self.set_masks(self.task.masks(self.importance(), ratio))
 
 
 def initial_scores(model: nn.Module, *, init: Init, seed: int) -> Scores:
-    """Return the scores the search starts from; their absolute value is the importance.
-
-    Args:
-        model: the dense network.
-        init: ``scaled`` is the paper's, sqrt(6 / fan_in) * w / max|w| per layer, so the first mask
-            is that of magnitude pruning; ``magnitude`` is w itself; ``kaiming`` is random, as in
-            hidden networks.
-        seed: of ``kaiming``; the others draw nothing.
-
-    Returns:
-        One signed tensor per prunable weight, of its shape and on its device. The model is not
-        touched.
-
-    Raises:
-        UserError: for an unknown init, or a layer of zeros, which cannot be scaled.
-    """
-    weights = {name: weight.detach() for name, weight in prunable(model).items()}
-    if init == "scaled":
-        return {name: _scaled(name, weight) for name, weight in weights.items()}
-    if init == "magnitude":
-        return {name: weight.clone() for name, weight in weights.items()}
-    if init == "kaiming":
-        generator = torch.Generator().manual_seed(seed)
-        return {name: _kaiming(weight, generator) for name, weight in weights.items()}
-    raise UserError(
-        f"init={init!r} is not one of scaled, kaiming, magnitude; write for example "
-        "pruner.search.init=scaled"
-    )
-
-
-def _scaled(name: str, weight: Tensor) -> Tensor:
-    largest = weight.abs().max()
-    if largest == 0:
-        raise UserError(
-            f"every weight of {name} is zero, so its scores cannot be scaled; use init=kaiming"
-        )
-    fan_in = weight[0].numel()
-    return math.sqrt(6 / fan_in) * weight / largest
-
-
-def _kaiming(weight: Tensor, generator: torch.Generator) -> Tensor:
-    scores = torch.empty(weight.shape, dtype=weight.dtype)
-    return nn.init.kaiming_uniform_(scores, a=math.sqrt(5), generator=generator).to(weight.device)
+    """Return the scores the search starts from; see ``learned_scores.initial_scores``."""
+    return learned_scores.initial_scores(prunable(model), init=init, seed=seed)
 
 
 def masks_of(
@@ -73,29 +58,3 @@ def masks_of(
     return scopes.spend(
         {name: s.detach().abs() for name, s in scores.items()}, ratio, scope=scope, within=within
     )
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-        ctx.save_for_backward(weight, scores)
-        return weight * mask.to(weight.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
-        weight, scores = ctx.saved_tensors
-        return None, grads[0] * weight * scores.sign(), None
-
-
-def straight_through(weight: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
-    """Return w * mask, with the gradient of w * |s| for the scores and none for the weight.
-
-    The choice of the largest passes gradients as the identity does, so dL/ds = w * dL/dw_eff *
-    sign(s): pruned entries learn too and can come back, all but a score of exactly zero.
-
-    Args:
-        weight: any shape.
-        scores: of the weight's shape, on its device.
-        mask: bool, of the weight's shape, on its device.
-    """
-    return _StraightThrough.apply(weight, scores, mask)

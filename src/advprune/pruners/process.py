@@ -2,40 +2,21 @@
 
 Every hook has a neutral default, so that a method overrides two to four of them.
 ``surgery/subnet.py`` asks for the effective weights once a step, and one LightningModule,
-``modules/pruner_training.py``, calls the rest.
+``modules/pruner_training.py``, calls the rest, without gradients where they are not named.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advprune.distributed import collectives
 from advprune.masks import Masks, Scores
+from advprune.pruners.task import Task
 
 Batches = Iterable[tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Say what a process is asked for.
-
-    Attributes:
-        ratio: share of the removable weights to be gone in the end, in [0, 1).
-        spend: ``(scores, ratio) -> masks`` of the pruner's scope: exact counts, ties broken stably.
-        names: the parameters that may be removed, in the network's order.
-        seed: of the run.
-        ratios: cumulative ratios, one a round; one alone where there is one round.
-        within: masks of what a network that was sparse before has left; None: of all.
-    """
-
-    ratio: float
-    spend: Callable[[Scores, float], Masks]
-    names: tuple[str, ...]
-    seed: int = 0
-    ratios: tuple[float, ...] = ()
-    within: Masks | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +40,10 @@ class Moment:
         """Return the share of the phase that is done, in [0, 1)."""
         return self.step / max(self.steps, 1)
 
+    def steps_of(self, epochs: float) -> int:
+        """Return how many steps so many epochs take, at least one."""
+        return max(round(epochs * self.steps / max(self.epochs, 1)), 1)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -74,11 +59,11 @@ class Process(nn.Module):
 
     Parameters and buffers of a process are saved in each checkpoint, so what decides the rest of a
     run is a tensor registered here, or given by ``get_extra_state``; then a killed run goes on bit
-    for bit. Each rank calls every hook with the same values; what is drawn is drawn from a
-    generator of its own, seeded by ``task.seed`` and the step.
+    for bit. Each rank calls every hook with the same values; what is drawn is drawn from
+    ``task.generator``.
 
     Args:
-        net: the dense network, which the process may change in ``start`` only.
+        net: the network that the phase starts from, which the process may change in ``start`` only.
         task: what is asked for.
     """
 
@@ -91,17 +76,17 @@ class Process(nn.Module):
         self._masks = nn.Module()
         for name, weight in self.weights.items():
             kept = torch.ones_like(weight, dtype=torch.bool)
-            if task.within is not None and name in task.within:
+            if task.within is not None:
                 kept &= task.within[name].to(kept.device)
-            self._masks.register_buffer(name.replace(".", ":"), kept)
+            self._masks.register_buffer(key(name), kept)
 
     def start(self, net: nn.Module, batches: Batches) -> None:
-        """Choose the first masks, scores, factors or duals; a criterion may be asked.
+        """Choose the first masks, factors or duals; a criterion may be asked.
 
         It is called once, before the first step, and not when a killed run goes on.
 
         Args:
-            net: the network, in eval mode, on the device that trains.
+            net: the network, on the device that trains.
             batches: training batches (x, y), loaded only if they are looked at.
         """
 
@@ -112,6 +97,10 @@ class Process(nn.Module):
         """
         return [Group([p for p in net.parameters() if p.requires_grad])]
 
+    def held_in_eval(self, net: nn.Module) -> list[nn.Module]:
+        """Return the modules that stay in eval mode while the rest trains."""
+        return []
+
     def effective(self, name: str, weight: Tensor) -> Tensor:
         """Return the weight that the network computes with, with a graph to what trains.
 
@@ -120,29 +109,39 @@ class Process(nn.Module):
         return weight * self.mask(name).to(weight.dtype)
 
     def penalty(self, now: Moment) -> Tensor | None:
-        """Return a scalar added to the loss once a step, outside the attack; None adds nothing."""
+        """Return a scalar added to the loss once a step, outside the attack; None adds nothing.
+
+        It has a graph to what trains.
+        """
         return None
 
     def before_step(self, now: Moment) -> None:
         """Change masks before the step's first forward pass."""
 
+    def choose(self, now: Moment) -> None:
+        """Let masks follow what is learned, after ``before_step``, and before a validation too.
+
+        It depends on the present parameters alone, so whoever perturbs them may call it again.
+        """
+
     def after_backward(self, now: Moment) -> None:
         """Read or change gradients before the optimizer steps; ranks have averaged them."""
 
     def after_step(self, now: Moment, optimizer: torch.optim.Optimizer) -> None:
-        """Regrow, rewire or project after the optimizer has stepped.
-
-        Weights that die here lose their optimizer state: see ``forget``.
-        """
+        """Regrow, rewire or project after the optimizer has stepped; see ``bury``."""
 
     def after_epoch(self, now: Moment, measured: Mapping[str, float]) -> None:
         """React to an epoch's end: multipliers, triggers.
 
         Args:
             now: the moment after the epoch's last step.
-            measured: ``clean_acc``, ``robust_acc``, ``loss`` on validation images; ``train_loss``
-                and ``train_robust_acc`` of the epoch; what was not measured is missing.
+            measured: ``clean_acc``, ``robust_acc`` and ``loss`` on validation images, attacked;
+                ``train_robust_acc`` if ``measures_training``.
         """
+
+    #: Whether ``after_epoch`` wants robust accuracy on as many training images as there are of
+    #: validation, which costs as much as a validation.
+    measures_training = False
 
     def done(self) -> bool:
         """Return whether the phase ends now, before its last epoch."""
@@ -155,9 +154,19 @@ class Process(nn.Module):
         """Return what the table or the report says of the phase, as plain values."""
         return {}
 
+    def scores(self) -> Scores:
+        """Return the learned importance of each weight, by which filters can be ranked, or {}."""
+        return {}
+
     def final_weights(self) -> dict[str, Tensor]:
         """Return the values of the removable weights in the end; masks are applied afterwards."""
         return {name: weight.detach() for name, weight in self.weights.items()}
+
+    def on_target(self) -> bool:
+        """Return whether as many weights are kept as ``ratio`` asks for: only then judge."""
+        return sum(int(self.mask(name).sum()) for name in self.weights) == self.task.kept(
+            {name: weight.shape for name, weight in self.weights.items()}
+        )
 
     def masks(self) -> Masks:
         """Return a copy of the masks."""
@@ -165,17 +174,27 @@ class Process(nn.Module):
 
     def mask(self, name: str) -> Tensor:
         """Return the mask of one weight, which is changed in place by ``set_masks`` alone."""
-        return self._masks.get_buffer(name.replace(".", ":"))
+        return self._masks.get_buffer(key(name))
 
     def set_masks(self, masks: Masks) -> None:
-        """Replace masks, in place."""
-        for name, mask in masks.items():
-            if name in self.weights:
+        """Replace masks of removable weights, on every rank by those of rank 0."""
+        chosen = {name: masks[name] for name in self.weights if name in masks}
+        with torch.no_grad():
+            for name, mask in collectives.broadcast_masks(chosen).items():
                 self.mask(name).copy_(mask)
 
+    def bury(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Set dead weights, and the optimizer's state under them, to zero."""
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                dead = ~self.mask(name)
+                weight.masked_fill_(dead, 0)
+                state = {} if optimizer is None else optimizer.state.get(weight, {})
+                for value in state.values():
+                    if isinstance(value, Tensor) and value.shape == weight.shape:
+                        value.masked_fill_(dead, 0)
 
-def forget(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, keep: Tensor) -> None:
-    """Set the optimizer's state to zero where ``keep`` is False (momentum, Adam's moments)."""
-    for value in optimizer.state.get(parameter, {}).values():
-        if isinstance(value, Tensor) and value.shape == parameter.shape:
-            value.mul_(keep.to(value.dtype))
+
+def key(name: str) -> str:
+    """Return a parameter's name as the name of a buffer or parameter, which has no dots."""
+    return name.replace(".", ":")

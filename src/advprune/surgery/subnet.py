@@ -58,9 +58,20 @@ class Subnet(nn.Module):
         choose: Callable[[Scores], Masks] | None = None,
         through: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
         bn: Literal["train", "freeze_affine", "freeze_all"] = "train",
+        process: Any = None,
     ) -> None:
         super().__init__()
-        if len({masks is None, scores is not None, choose is not None, through is not None}) != 1:
+        self.process = process
+        if process is not None:
+            everything = {n: torch.ones_like(p, dtype=torch.bool) for n, p in prunable(net).items()}
+            masks = everything | (masks or {})
+            masks = {name: mask for name, mask in masks.items() if name not in process.weights}
+            full = masks | process.masks()
+        if (
+            process is None
+            and len({masks is None, scores is not None, choose is not None, through is not None})
+            != 1
+        ):
             raise ValueError("a Subnet takes either masks, or scores with choose and through")
         if bn not in ("train", "freeze_affine", "freeze_all"):
             raise UserError(f"bn={bn!r} is not one of train, freeze_affine, freeze_all")
@@ -72,14 +83,16 @@ class Subnet(nn.Module):
                 self.scores[_key(name)] = nn.Parameter(
                     scores[name].detach().to(weight.device, copy=True)
                 )
-        pairs = matched(net, masks or {})
+        pairs = matched(net, full if process is not None else masks or {})
         self._names = tuple(pairs)
         self._holders = {name: _holders(net, weight) for name, (weight, _) in pairs.items()}
         self._mask_buffers = nn.Module()
         for name, (
             _,
             mask,
-        ) in pairs.items():  # a search's masks follow from its scores: only fixed ones are state
+        ) in pairs.items():
+            if process is not None and name in process.weights:
+                continue  # a search's masks follow from its scores: only fixed ones are state
             self._mask_buffers.register_buffer(_key(name), mask.clone(), persistent=scores is None)
         self._effective: Effective | None = None
         self._replaced = False
@@ -117,9 +130,10 @@ class Subnet(nn.Module):
             chosen = self._choose({name: self.scores[_key(name)].detach() for name in self._names})
             for name in self._names:
                 self._mask(name).copy_(chosen[name])
-        self._effective = Effective(
-            {name: self._effective_weight(name) for name in self._names}, self._sources()
-        )
+        made = {name: self._effective_weight(name) for name in self._names}
+        # a weight that is its own effective weight stays where it is
+        made = {name: value for name, value in made.items() if value is not self._weight(name)}
+        self._effective = Effective(made, self._sources())
 
     @contextmanager
     def pruned(self) -> Iterator[nn.Module]:
@@ -163,6 +177,8 @@ class Subnet(nn.Module):
         """Copy the state dict of ``net``, pruned weights exactly zero, and the masks."""
         masks = self.masks
         state = {name: tensor.detach().clone() for name, tensor in self.net.state_dict().items()}
+        if self.process is not None:
+            state |= {n: value.clone() for n, value in self.process.final_weights().items()}
         of_weight = {id(self._weight(name)): mask for name, mask in masks.items()}
         for alias, parameter in self.net.named_parameters(
             remove_duplicate=False
@@ -174,18 +190,25 @@ class Subnet(nn.Module):
     def train(self, mode: bool = True) -> "Subnet":
         """Set the mode; with ``bn="freeze_all"`` a search keeps normalisation in eval mode."""
         super().train(mode)
+        held = [] if self.process is None else self.process.held_in_eval(self.net)
+        for module in held:
+            module.eval()
         if self._choose is not None and self._bn == "freeze_all":
             for module in _norms(self.net):
                 module.eval()
         return self
 
     def _set_flags(self) -> None:
+        if self.process is not None:
+            return
         self.net.requires_grad_(self._choose is None)
         if self._choose is not None and self._bn == "train":
             for module in _norms(self.net):
                 module.requires_grad_(True)
 
     def _mask(self, name: str) -> Tensor:
+        if self.process is not None and name in self.process.weights:
+            return self.process.mask(name)
         return self._mask_buffers.get_buffer(_key(name))
 
     def _weight(self, name: str) -> nn.Parameter:
@@ -193,11 +216,16 @@ class Subnet(nn.Module):
         return cast(nn.Parameter, module._parameters[key])
 
     def _effective_weight(self, name: str) -> Tensor:
+        if self.process is not None and name in self.process.weights:
+            return self.process.effective(name, self._weight(name))
         if self._through is not None:
             return self._through(self._weight(name), self.scores[_key(name)], self._mask(name))
         return self._weight(name) * self._mask(name).to(self._weight(name).dtype)
 
     def _sources(self) -> list[Tensor]:
+        if self.process is not None:
+            learned = [*self.process.parameters(), *self.process.buffers()]
+            return [*map(self._weight, self._names), *map(self._mask, self._names), *learned]
         beside = self.scores.values() if self._choose is not None else map(self._mask, self._names)
         return [*map(self._weight, self._names), *beside]
 
