@@ -6,23 +6,21 @@ The score of a weight is |w| times the mean |input| of the channel it multiplies
 its input is 1.
 """
 
-from collections.abc import Iterable
 from functools import partial
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.masks import Scores, prunable
+from advprune.pruners.batches import Batches, first
 from advprune.pruners.eligible import Eligible
 from advprune.ranges import Count
 
 
 def activation(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Batches,
     *,
     count: Count | None = None,
     eligible: Eligible = prunable,
@@ -57,17 +55,12 @@ def activation(
     ]
     try:
         with frozen(model), torch.no_grad():
-            for x, _ in islice(batches, count):
+            for x, _ in first(batches, count):
                 model(x)
                 images += len(x)
     finally:
         for hook in hooks:
             hook.remove()
-    if not images:
-        raise UserError(
-            f"criterion.count={count} leaves no batch to measure activations on; give at least 1, "
-            "or null"
-        )
     scores = {name: weight.detach().abs() for name, weight in weights.items()}
     for name, total in sums.items():
         scores[name] = scores[name] * _spread(watched[name], total / images)

@@ -9,9 +9,8 @@ over images and not a sum of batch means, the attack is on the true label in pix
 network is left as it was.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Literal
 
 import torch
@@ -20,12 +19,11 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.masks import Scores, prunable
+from advprune.pruners.batches import Attack, Batches, first
 from advprune.pruners.eligible import Eligible
 from advprune.ranges import Count
 
 Score = Literal["signed", "abs", "weighted", "weighted_signed"]
-Batches = Iterable[tuple[Tensor, Tensor]]
-Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def gradient(
@@ -64,7 +62,7 @@ def gradient(
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     images = 0
     with scoring_mode(model, mode, weights.values()):
-        for x, y in islice(batches, count):
+        for x, y in first(batches, count):
             if predicted_labels:
                 with torch.no_grad():
                     y = model(x).argmax(1)
@@ -73,11 +71,6 @@ def gradient(
                 loss = F.cross_entropy(model(x), y, reduction="sum")
             add(total, torch.autograd.grad(loss, list(weights.values()), allow_unused=True))
             images += len(y)
-    if not images:
-        raise UserError(
-            f"criterion.count={count} leaves no batch to take a gradient on; give at least 1, or "
-            "null"
-        )
     return scored({name: g / images for name, g in total.items()}, weights, score)
 
 
