@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from advprune.attacks.pgd import pgd
-from advprune.losses import kl
+from advprune.logits import kl
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.objectives.natural import natural as plain
 from advprune.objectives.trades import trades

@@ -41,14 +41,14 @@ JUDGING = (
     ),
     _of(
         "prediction: logits that are not finite are right",
-        "prediction.py",
+        "logits.py",
         "logits.isfinite().all(1)",
         "logits.isfinite().any(1) | True",
         "test_not_finite.py",
     ),
     _of(
         "seed_step: every step alike",
-        "modules/seeding.py",
+        "distributed/sharding.py",
         "{seed}/{purpose}/{index}",
         "{seed}/{purpose}",
         "test_guards.py",
@@ -72,7 +72,7 @@ DATA = (
     ),
     _of(
         "hold_out: validation images train, too",
-        "datasets/splits.py",
+        "datasets/images.py",
         "np.flatnonzero(~held)",
         "np.flatnonzero(held | ~held)",
         "test_datasets.py",
@@ -86,7 +86,7 @@ DATA = (
     ),
     _of(
         "augment: the whole batch moves alike",
-        "datasets/augment.py",
+        "datasets/images.py",
         "(count, 2), generator=generator)",
         "(1, 2), generator=generator).expand(count, 2)",
         "test_dataset_loaders.py",
@@ -161,7 +161,7 @@ ATTACKS = (
 LOSSES = (
     _of(
         "kl: the other way round",
-        "losses.py",
+        "logits.py",
         "(probs * (log_probs - F.log_softmax(logits, dim=1)))",
         "(F.softmax(logits, 1) * (F.log_softmax(logits, dim=1) - log_probs))",
         "test_threat.py",

@@ -21,9 +21,9 @@ import torch
 from torch import nn
 
 from advprune.attacks.pgd import pgd
+from advprune.datasets.images import Split
 from advprune.datasets.loader import EvalLoader
-from advprune.datasets.splits import Split
-from advprune.distributed import collectives, devices
+from advprune.distributed import collectives, environment
 from advprune.distributed.sharding import Shard
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.pipeline.spawn import on_ranks
@@ -82,7 +82,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 def measure(folder: str) -> dict[str, list[float]]:
     """Time, on each rank, rounds of one rank alone and of both together, in turns."""
-    devices.join(PLACE.trainer)
+    environment.join_ranks(PLACE.trainer)
     PLACE.settle(8)
 
     def alone(work: Callable[[], Any]) -> float:

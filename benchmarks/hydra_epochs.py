@@ -18,9 +18,8 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from advprune.datasets.augment import CropFlip
+from advprune.datasets.images import CropFlip, Split
 from advprune.datasets.loader import TrainLoader
-from advprune.datasets.splits import Split
 from advprune.models.resnet import ResNet
 from advprune.modules.pruning import MaskSearch
 from advprune.modules.recipe import Recipe

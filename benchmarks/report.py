@@ -22,7 +22,7 @@ from advprune.config import schema
 from advprune.config.resolve import resolve
 from advprune.modules.weights_io import save_masks, save_weights
 from advprune.pipeline.plan import plan_pruned
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.stages import evaluated, evaluation_summary
 from advprune.store.checksums import write_manifest
 from advprune.store.provenance import provenance

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.attacks.pgd import pgd
-from advprune.losses import kl
+from advprune.logits import kl
 from advprune.objectives.trades import trades
 from advprune.threat import Linf
 from benchmarks._turns import in_turns

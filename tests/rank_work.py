@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from advprune.attacks.pgd import pgd
 from advprune.datasets.base import ImageData
-from advprune.datasets.splits import Split
-from advprune.distributed import collectives, devices
-from advprune.losses import kl
+from advprune.datasets.images import Split
+from advprune.distributed import collectives, environment
+from advprune.logits import kl
 from advprune.modules.pruning import MaskSearch
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
@@ -62,7 +62,7 @@ class Precise(nn.Module):
 
 
 def join(size: int) -> None:
-    devices.join({"accelerator": "cpu", "devices": size})
+    environment.join_ranks({"accelerator": "cpu", "devices": size})
 
 
 def where(size: int, folder: Path, mode: str) -> RunContext:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from advprune.runtime import malloc
+from advprune.runtime import machine
 
 BIG = 64 << 20  # above glibc's largest threshold of 32 MiB, from which on blocks are the system's
 USED_AGAIN = """
@@ -31,7 +31,7 @@ del block
 after = int(open("/proc/self/statm").read().split()[1]) * 4096
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, after, malloc.KEPT)
 """
-glibc = pytest.mark.skipif(not malloc.keep(), reason="the C library is not glibc")
+glibc = pytest.mark.skipif(not machine.keep_freed_memory(), reason="the C library is not glibc")
 
 
 def run(code: str, *words: str) -> list[int]:

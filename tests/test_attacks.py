@@ -22,7 +22,7 @@ from advprune.attacks.square import square
 from advprune.attacks.worst_of import worst_of
 from advprune.bounds.certificate import Certificate
 from advprune.errors import UserError
-from advprune.losses import kl, margin
+from advprune.logits import kl, margin
 from advprune.stages.weak_attacks import PGD, too_short
 from advprune.threat import L2, Linf
 
@@ -181,7 +181,7 @@ def test_an_empty_batch_comes_back_empty(name, tiny):
     ("option", "said"),
     [
         ({"start": "unifrom"}, "uniform, gaussian, none"),
-        ({"loss": "kl"}, "advprune.losses"),
+        ({"loss": "kl"}, "advprune.logits"),
         ({"steps": 0}, "at least 1"),
         ({"restarts": 0}, "at least 1"),
         ({"rel_step": 0.0}, "above 0"),

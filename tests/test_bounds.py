@@ -15,11 +15,11 @@ from advprune.bounds.graph import trace
 from advprune.bounds.interval import ibp, logit_bounds
 from advprune.bounds.linear import crown, crown_ibp
 from advprune.errors import UserError
-from advprune.losses import margin as margin_loss
+from advprune.logits import margin as margin_loss
+from advprune.models.building_blocks import Normalize
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.models.hydra_cnn import cnn_small
 from advprune.models.mobilenet import MobileNetV2
-from advprune.models.normalize import Normalize
 from advprune.models.preact_resnet import PreActResNet
 from advprune.models.resnet import ResNet
 from advprune.models.resnet50 import ResNet50

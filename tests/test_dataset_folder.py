@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from advprune.datasets import decode
-from advprune.datasets.augment import CropFlip
 from advprune.datasets.image_folder import ImageFolder
+from advprune.datasets.images import CropFlip
 from advprune.datasets.listing import class_names, fingerprint, list_images
 from advprune.datasets.manifest import Checksums
 from advprune.errors import UserError

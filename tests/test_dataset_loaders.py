@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from advprune.datasets.augment import CropFlip
 from advprune.datasets.digits import Digits
 from advprune.datasets.extra import load_extra
+from advprune.datasets.images import CropFlip, Split
 from advprune.datasets.loader import EvalLoader, TrainLoader
-from advprune.datasets.splits import Split
 from advprune.errors import UserError
 
 

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from advprune.datasets.augment import CropFlip
 from advprune.datasets.base import ImageData
 from advprune.datasets.digits import Digits
-from advprune.datasets.splits import Split, hold_out, subset
+from advprune.datasets.images import CropFlip, Split, hold_out, subset
 from advprune.errors import UserError
 from advprune.units import fraction
 

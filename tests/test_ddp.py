@@ -19,7 +19,7 @@ from conftest import ROOT, TINY, run_job
 from safetensors.torch import load_file
 from test_keys import OPTIONS, keys
 
-from advprune.distributed import devices, environment
+from advprune.distributed import environment
 from advprune.errors import UserError
 from advprune.pipeline.plan import plan_pruned
 from advprune.store.keys import key
@@ -102,15 +102,15 @@ def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError,
         match=r"^trainer.devices=4 is not possible: this machine has 2 GPUs; give at most 2",
     ):
-        devices.settled({"accelerator": "auto", "devices": 4})
-    assert devices.settled({"accelerator": "cuda", "devices": None})["devices"] == 2
+        environment.with_device_count({"accelerator": "auto", "devices": 4})
+    assert environment.with_device_count({"accelerator": "cuda", "devices": None})["devices"] == 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"needs a GPU that torch can use"):
-        devices.settled({"accelerator": "cuda", "devices": 2})
+        environment.with_device_count({"accelerator": "cuda", "devices": 2})
     with pytest.raises(UserError, match=r"no GPU to count"):
-        devices.settled({"accelerator": "auto", "devices": None})
-    assert devices.settled({"accelerator": "cpu", "devices": 3})["devices"] == 3
+        environment.with_device_count({"accelerator": "auto", "devices": None})
+    assert environment.with_device_count({"accelerator": "cpu", "devices": 3})["devices"] == 3
 
 
 def test_who_started_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:

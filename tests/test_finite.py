@@ -5,8 +5,8 @@ import pytorch_lightning as pl
 import torch
 
 from advprune.errors import UserError
-from advprune.modules.nonfinite_guard import Finite, check_weights
 from advprune.modules.recipe import Recipe
+from advprune.modules.stopping import Finite, check_weights
 from advprune.modules.training import RobustTraining
 
 

@@ -22,8 +22,8 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from advprune.errors import UserError
 from advprune.models import foreign
+from advprune.models.building_blocks import Normalize
 from advprune.models.cifar_resnet import CifarResNet
-from advprune.models.normalize import Normalize
 
 State = dict[str, Tensor]
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -11,11 +11,11 @@ from conftest import TINY
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from advprune.distributed.sharding import seed_step
 from advprune.errors import UserError
 from advprune.modules import attack_checks
 from advprune.modules.callbacks import KeepBest, KeepEarly
 from advprune.modules.evaluation import RobustEvaluation
-from advprune.modules.seeding import seed_step
 from advprune.modules.training import RobustTraining
 from advprune.stages import factories, finetuned, masking
 from advprune.threat import L2, Linf, Threat

@@ -13,8 +13,8 @@ import torch
 from advprune.errors import UserError, system_sentence
 from advprune.launch import grid_log
 from advprune.modules.weights_io import NEEDED, broken_checkpoint
-from advprune.runtime import atomic_write
-from advprune.runtime.plain_files import DEEPEST, parse_json, parse_yaml, read_json
+from advprune.runtime import safe_files
+from advprune.runtime.safe_files import DEEPEST, parse_json, parse_yaml, read_json
 from advprune.stages.optuna_trial import pruner_of
 from advprune.stages.training_phase import _is_whole
 from advprune.store.lock import HOLDER, LOCK
@@ -63,14 +63,14 @@ def test_a_maker_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> None
     def make() -> None:
         with store.claim(STAGE, waiting=None):
             store.begin(STAGE)
-            atomic_write.write_atomically(folder / "best.safetensors", b"ours")
+            safe_files.write_atomically(folder / "best.safetensors", b"ours")
             (folder / LOCK).unlink()
             (folder / LOCK).touch()
             (folder / HOLDER).write_text(json.dumps(other))
             (folder / "best.safetensors").write_bytes(b"theirs")
             (folder / "result.json").write_text("{}")
             (folder / "complete").write_text("theirs")
-            atomic_write.write_atomically(folder / "best.safetensors", b"ours again")
+            safe_files.write_atomically(folder / "best.safetensors", b"ours again")
 
     with pytest.raises(UserError, match="process 1 on elsewhere"):
         make()
@@ -80,8 +80,8 @@ def test_a_maker_that_was_taken_over_writes_nothing_more(tmp_path: Path) -> None
         "complete",
         "result.json",
     ]
-    assert not list(folder.glob(f".*{atomic_write.PART}"))
-    atomic_write.write_atomically(folder / "x", b"")  # the fence is gone with the claim
+    assert not list(folder.glob(f".*{safe_files.PART}"))
+    safe_files.write_atomically(folder / "x", b"")  # the fence is gone with the claim
     assert not (folder / WORK).exists()
 
 

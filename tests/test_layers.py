@@ -21,13 +21,12 @@ METHODS = (
 PRIMITIVES = (
     "threat",
     "masks",
-    "losses",
     "frozen",
     "schedules",
     "units",
     "errors",
     "sites",
-    "prediction",
+    "logits",
     "ranges",
 )
 #: From the top down; the folders of one line do not import each other, primitives may.

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from advprune.errors import UserError
 from advprune.models import foreign
 from advprune.models.ambiguities import unsettled
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize
 from advprune.models.preact_resnet import PreActBlock
 from advprune.report.table.job_row import doubts_of_stages
 from advprune.stages import dense

@@ -18,11 +18,11 @@ from advprune.attacks.square import square
 from advprune.attacks.worst_of import worst_of
 from advprune.bounds.smoothing import certify_smoothing
 from advprune.config.validate import method_options
+from advprune.logits import NO_CLASS, is_right, lead, predict
 from advprune.modules.attack_checks import evaluation_warnings
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
-from advprune.prediction import NO_CLASS, is_right, lead, predict
 from advprune.stages.evaluation_summary import sanity_warnings, summary
 from advprune.threat import L2, Linf
 

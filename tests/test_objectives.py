@@ -11,7 +11,7 @@ from torch import nn
 
 from advprune.attacks.pgd import pgd
 from advprune.errors import UserError
-from advprune.losses import kl
+from advprune.logits import kl
 from advprune.objectives.adversarial import adversarial
 from advprune.objectives.free import Free
 from advprune.objectives.mart import mart

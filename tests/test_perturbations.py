@@ -9,7 +9,7 @@ from advprune.attacks.occlusion import occlusion
 from advprune.attacks.semantic import semantic_negative
 from advprune.attacks.worst_of import worst_of
 from advprune.errors import UserError
-from advprune.losses import margin
+from advprune.logits import margin
 
 
 @pytest.fixture

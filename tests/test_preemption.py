@@ -15,8 +15,8 @@ import torch
 from conftest import ROOT, TINY
 from safetensors.torch import load_file
 
+from advprune.datasets.images import Split
 from advprune.datasets.loader import TrainLoader
-from advprune.datasets.splits import Split
 from advprune.modules.training import RobustTraining
 from advprune.runtime import preemption
 

@@ -9,9 +9,8 @@ import rank_work
 import torch
 from torch import nn
 
-from advprune.datasets.augment import CropFlip
+from advprune.datasets.images import CropFlip, Split
 from advprune.datasets.loader import EvalLoader, TrainLoader
-from advprune.datasets.splits import Split
 from advprune.distributed.sharding import Shard, of_batch, sample_rows, sharded_random
 from advprune.errors import UserError
 from advprune.objectives.free import Free

@@ -2,7 +2,8 @@
 
 import pytest
 
-from advprune.schedules import cosine, cosine_authors, eps_ramp, iw, one_cycle, step
+from advprune.modules.optim import cosine, cosine_authors, one_cycle, step
+from advprune.schedules import eps_ramp, iw
 
 
 def test_cosine():

@@ -142,7 +142,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, number: int, nth: int) -> None:
         if len(writes) >= nth:
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("advprune.runtime.atomic_write.os.fsync", fsync)
+    monkeypatch.setattr("advprune.runtime.safe_files.os.fsync", fsync)
 
 
 @pytest.mark.parametrize("nth", [1, 4, 9])

@@ -8,7 +8,7 @@ from torch import nn
 
 from advprune.errors import UserError
 from advprune.frozen import frozen, preserve_rng
-from advprune.losses import cross_entropy, dlr, kl, margin
+from advprune.logits import cross_entropy, dlr, kl, margin
 from advprune.threat import L2, Linf
 
 X = torch.rand(6, 3, 5, 5, generator=torch.Generator().manual_seed(0))

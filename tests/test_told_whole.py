@@ -28,7 +28,7 @@ from advprune.report.page.leaderboard import shown_fields
 from advprune.report.page.render import page
 from advprune.report.table import terminal as tables
 from advprune.report.table.columns import threat_text
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.store.provenance import version_of
 from advprune.tracking.wandb_parts import flat
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune import schedules
 from advprune.bounds.interval import ibp as ibp_bound
 from advprune.bounds.linear import crown
 from advprune.bounds.linear import crown_ibp as crown_ibp_bound
 from advprune.errors import UserError
+from advprune.modules import optim
 from advprune.modules.optim import factor
 from advprune.modules.recipe import Recipe, Schedule
 from advprune.objectives.crown_ibp import crown_ibp
@@ -46,7 +46,7 @@ class Spy:
 
 
 def test_t17_the_authors_cosine() -> None:
-    rates = [0.1 * schedules.cosine_authors(epoch, 20) for epoch in range(20)]
+    rates = [0.1 * optim.cosine_authors(epoch, 20) for epoch in range(20)]
     assert [rates[0], rates[1], rates[19]] == pytest.approx([0.09938442, 0.1, 0.00244717], abs=5e-9)
 
 

@@ -24,7 +24,7 @@ from advprune.attacks.per_image_rng import places
 from advprune.attacks.watched import Watched
 from advprune.errors import UserError
 from advprune.frozen import frozen, preserve_rng
-from advprune.prediction import is_right
+from advprune.logits import is_right
 from advprune.ranges import Seed
 from advprune.threat import Threat
 

@@ -18,7 +18,7 @@ from advprune.attacks.common.pixels import Array, Draws, levels
 from advprune.attacks.per_image_rng import generators, places
 from advprune.errors import UserError
 from advprune.frozen import frozen
-from advprune.prediction import is_right
+from advprune.logits import is_right
 from advprune.ranges import Seed
 
 #: How strong a corruption is, 1 to 5.

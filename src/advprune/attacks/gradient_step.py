@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.frozen import effective_network
-from advprune.losses import Loss
-from advprune.runtime import compilation
+from advprune.logits import Loss
+from advprune.runtime import arithmetic
 from advprune.threat import Threat
 
 
@@ -36,9 +36,9 @@ def accelerated(step: Step) -> Step:
     Args:
         step: a function of a module: it is compiled once, and reused for every later batch.
     """
-    if not compilation.wanted():
+    if not arithmetic.compiles():
         return step
-    graph = compilation.compiled(step)
+    graph = arithmetic.compiled(step)
 
     def run_graph(
         model: nn.Module,

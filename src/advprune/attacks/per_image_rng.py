@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.frozen import frozen
-from advprune.prediction import lead
+from advprune.logits import lead
 
 
 def generators(name: str, positions: Iterable[int]) -> list[np.random.Generator]:

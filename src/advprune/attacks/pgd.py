@@ -14,10 +14,9 @@ from advprune.attacks.gradient_step import accelerated, gradient
 from advprune.distributed.sharding import sharded_random
 from advprune.errors import UserError
 from advprune.frozen import frozen
-from advprune.losses import Loss, cross_entropy
-from advprune.prediction import is_right
+from advprune.logits import Loss, cross_entropy, is_right
 from advprune.ranges import Count, Length, Share, refuse_outside
-from advprune.runtime.full_precision import full_precision
+from advprune.runtime.arithmetic import full_precision
 from advprune.threat import Threat
 
 #: Length of all steps together, in radii, where none is given (Madry et al., section 4).
@@ -141,7 +140,7 @@ def _check_loss(loss: Loss) -> None:
     if not callable(loss):
         raise UserError(
             f"pgd: loss={loss!r} is not a function; "
-            "name one of advprune.losses, such as cross_entropy"
+            "name one of advprune.logits, such as cross_entropy"
         )
 
 

@@ -7,7 +7,7 @@ whose ball such a point lies is lost, whichever image the search was for.
 import torch
 from torch import Tensor, nn
 
-from advprune.prediction import finite
+from advprune.logits import finite
 from advprune.threat import Threat
 
 #: Tolerance for the rounding of a distance, the same as the evaluation's.

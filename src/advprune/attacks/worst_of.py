@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.frozen import frozen
-from advprune.prediction import is_right
+from advprune.logits import is_right
 
 
 def worst_of(

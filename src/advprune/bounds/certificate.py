@@ -17,7 +17,7 @@ from advprune.bounds.graph import trace
 from advprune.bounds.interval import ibp
 from advprune.bounds.linear import crown, crown_ibp
 from advprune.frozen import frozen
-from advprune.prediction import predict
+from advprune.logits import predict
 from advprune.ranges import Count
 from advprune.threat import Threat
 

@@ -20,7 +20,7 @@ from advprune.bounds.linear import crown, tightened
 from advprune.bounds.ops import Op, Relu
 from advprune.errors import UserError
 from advprune.frozen import frozen
-from advprune.prediction import predict
+from advprune.logits import predict
 from advprune.ranges import Count, Positive, refuse_outside
 from advprune.threat import Threat
 

@@ -21,7 +21,7 @@ from advprune.bounds.certificate import Certificate
 from advprune.bounds.layers import refuse_training
 from advprune.errors import UserError
 from advprune.frozen import effective_network, frozen
-from advprune.prediction import NO_CLASS, predict
+from advprune.logits import NO_CLASS, predict
 from advprune.ranges import Count, Length, Seed, refuse_outside
 from advprune.threat import Threat
 

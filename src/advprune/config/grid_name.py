@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from advprune.config.overrides import typed
-from advprune.runtime.plain_files import parse_yaml, read_text
+from advprune.runtime.safe_files import parse_yaml, read_text
 
 #: Words of a command that do not say which grid it is.
 ASIDE = ("logger", "trainer", "store", "hydra", "sizes", "export")

@@ -7,11 +7,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from advprune.datasets.augment import CropFlip
 from advprune.datasets.external_test_set import load_test
 from advprune.datasets.extra import load_extra
+from advprune.datasets.images import CropFlip, Split, hold_out, subset
 from advprune.datasets.loader import EvalLoader, TrainLoader
-from advprune.datasets.splits import Split, hold_out, subset
 from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard
 from advprune.errors import UserError

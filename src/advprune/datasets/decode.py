@@ -18,7 +18,7 @@ from advprune.datasets.arrays import load_array
 from advprune.datasets.image_modes import eight_bits
 from advprune.datasets.wait_for_files import PATIENCE, hold_lock
 from advprune.errors import UserError
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 
 log = logging.getLogger(__name__)
 #: What the file with the checksum of a cached one is called.

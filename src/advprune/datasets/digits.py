@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from advprune.datasets.base import ImageData
-from advprune.datasets.splits import Split, hold_out
+from advprune.datasets.images import Split, hold_out
 
 TEST_SHARE = 0.2
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from advprune.datasets.arrays import load_array
-from advprune.datasets.splits import Split
+from advprune.datasets.images import Split
 from advprune.errors import UserError
 
 LAYOUT = "X_data.npy, uint8 (N, H, W, C), with X_labels.npy, int (N,), beside it"

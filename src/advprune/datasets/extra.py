@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from advprune.datasets.arrays import load_arrays
-from advprune.datasets.splits import Split
+from advprune.datasets.images import Split
 from advprune.errors import UserError
 
 LAYOUT = "images uint8 (N, H, W, C) or (N, C, H, W) and labels int (N,)"

@@ -15,10 +15,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from advprune.datasets.decode import open_image
-from advprune.datasets.loader import Epochs, Resumable, check_batches, mixed_seed, pixels
-from advprune.datasets.rank_batches import bounds, chunks, evaluation_batch
+from advprune.datasets.loader import Epochs, Resumable, check_batches, evaluation_batch, pixels
 from advprune.datasets.workers import batches
-from advprune.distributed.sharding import WHOLE, Shard
+from advprune.distributed.sharding import WHOLE, Shard, bounds, chunks, mixed_seed
 from advprune.errors import UserError
 
 Key = tuple[int, int | None]

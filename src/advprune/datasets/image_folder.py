@@ -17,12 +17,12 @@ from torch import Tensor
 from advprune.datasets.base import ImageData
 from advprune.datasets.decode import count_frames, decode_cached, open_image
 from advprune.datasets.files import FileEvalLoader, Files, FileTrainLoader
+from advprune.datasets.images import Split
 from advprune.datasets.listing import SUFFIXES, list_split, test_folder
-from advprune.datasets.splits import Split
 from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.ranges import Side, refuse_outside
-from advprune.runtime.processors import usable_processors
+from advprune.runtime.machine import usable_processors
 
 #: Largest image size that is kept in memory.
 SMALL = 64

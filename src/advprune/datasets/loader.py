@@ -1,6 +1,5 @@
 """Batches of images that stay on the device as uint8: no worker, no copy, no transfer."""
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -8,17 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advprune.datasets.augment import CropFlip
-from advprune.datasets.rank_batches import bounds, chunks, evaluation_batch, parts_of
-from advprune.datasets.splits import Split
-from advprune.distributed.sharding import WHOLE, Shard
+from advprune.datasets.images import CropFlip, Split
+from advprune.distributed.sharding import WHOLE, Shard, bounds, chunks, mixed_seed, parts_of
 from advprune.errors import UserError
-
-
-def mixed_seed(*parts: int) -> int:
-    """Derive one seed from several numbers, such as a run's seed and an epoch."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 class Epochs:
@@ -45,6 +36,15 @@ def passes(size: int, count: int, generator: torch.Generator) -> Tensor:
     """Return ``count`` indices into ``size`` images, one shuffled pass after another: (count,)."""
     rounds = math.ceil(count / size)
     return torch.cat([torch.randperm(size, generator=generator) for _ in range(rounds)])[:count]
+
+
+def evaluation_batch(
+    x: Tensor, y: Tensor, chosen: Tensor, count: int, positions: bool, share: Shard
+) -> tuple[Any, ...]:
+    """Return an evaluation batch: (x, y), (x, y, positions), or (x, y, rows of the batch)."""
+    if positions:
+        return x, y, chosen
+    return (x, y) if share.whole else (x, y, count)
 
 
 def pixels(images: Tensor) -> Tensor:

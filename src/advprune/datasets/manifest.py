@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from advprune.errors import UserError
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 
 log = logging.getLogger(__name__)
 #: From so many bytes on, or files, checksums are kept; less is read as quickly as a manifest.

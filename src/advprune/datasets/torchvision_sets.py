@@ -20,8 +20,8 @@ import torch
 from torchvision import datasets
 
 from advprune.datasets.base import ImageData
+from advprune.datasets.images import Split
 from advprune.datasets.published import Published, published
-from advprune.datasets.splits import Split
 from advprune.datasets.wait_for_files import PATIENCE, bytes_in, hold_lock
 from advprune.errors import UserError
 from advprune.ranges import Held

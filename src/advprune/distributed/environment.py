@@ -1,9 +1,16 @@
-"""Read, without torch, how many ranks a job asks for and whether they are started already."""
+"""Read which ranks and devices a job asks for, whether they are there, and connect a rank.
+
+Only functions that look at a device import torch, so that a command with a typo fails at once.
+"""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from advprune.errors import UserError
+from advprune.runtime.machine import usable_processors
+
+if TYPE_CHECKING:
+    from pytorch_lightning.plugins.environments import ClusterEnvironment
 
 #: Of ``trainer.batch_norm``; the first changes no result.
 SYNCHRONISED = "synchronised"
@@ -67,3 +74,92 @@ def check(trainer: dict[str, Any]) -> None:
             "hydra/launcher=slurm, or start the same command on each node with torchrun or srun, "
             "one process a device"
         )
+
+
+def on_gpu(trainer: dict[str, Any]) -> bool:
+    """Return whether the job runs on CUDA devices."""
+    from torch import cuda
+
+    accelerator = trainer["accelerator"]
+    return accelerator in ("cuda", "gpu") or (accelerator == "auto" and cuda.is_available())
+
+
+def with_device_count(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Return the trainer's options with the number of devices a node filled in.
+
+    Raises:
+        UserError: if there are fewer GPUs than asked for, or none to count.
+    """
+    if on_gpu(trainer):
+        return trainer | {"devices": _gpus(trainer["devices"], trainer["accelerator"])}
+    devices = trainer["devices"]
+    if devices is None:
+        raise UserError(
+            "trainer.devices is not given, and there is no GPU to count: give the number of "
+            "processes, such as trainer.devices=2"
+        )
+    if devices > 1 and trainer["accelerator"] not in ("cpu", "auto"):
+        raise UserError(
+            f"trainer.accelerator={trainer['accelerator']} has one device: give "
+            "trainer.devices=1, or cuda or cpu"
+        )
+    return trainer | {"accelerator": "cpu"} if devices > 1 else trainer
+
+
+def _gpus(wanted: int | None, accelerator: str) -> int:
+    """Return how many GPUs the job uses: those it wants, or all."""
+    from torch import cuda
+
+    available = cuda.device_count()
+    if not available:
+        raise UserError(
+            f"trainer.accelerator={accelerator} needs a GPU that torch can use, and "
+            "there is none: give trainer=cpu, or trainer.accelerator=cpu"
+        )
+    if wanted is not None and wanted > available:
+        gpus = "one GPU" if available == 1 else f"{available} GPUs"
+        raise UserError(
+            f"trainer.devices={wanted} is not possible: this machine has {gpus}; give at most "
+            f"{available}, or trainer.accelerator=cpu for processes of the processor"
+        )
+    return available if wanted is None else wanted
+
+
+def cluster_environment() -> "ClusterEnvironment":
+    """Return where Lightning reads this process's rank; of a process alone, its own default."""
+    from pytorch_lightning.plugins.environments import LightningEnvironment
+
+    from advprune.distributed import collectives
+
+    return LightningEnvironment() if collectives.size() == 1 else _environment_of_ranks()
+
+
+def _environment_of_ranks() -> "ClusterEnvironment":
+    from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    return SLURMEnvironment(auto_requeue=False)
+
+
+def join_ranks(trainer: dict[str, Any]) -> None:
+    """Meet the other ranks of this job, whoever started them."""
+    from torch import cuda
+
+    from advprune.distributed import collectives
+
+    place, gpu = _environment_of_ranks(), on_gpu(trainer)
+    if gpu:
+        cuda.set_device(place.local_rank())
+    collectives.join(
+        "nccl" if gpu else "gloo",
+        rank=place.global_rank(),
+        size=place.world_size(),
+        address=place.main_address,
+        port=place.main_port,
+    )
+
+
+def threads(trainer: dict[str, Any]) -> int | None:
+    """Return how many processor threads each rank of this machine gets; None leaves it to torch."""
+    return max(usable_processors() // trainer["devices"], 1) if trainer["devices"] > 1 else None

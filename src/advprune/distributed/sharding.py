@@ -3,11 +3,15 @@
 A batch of a job on several ranks is the batch that one process would have, dealt out row by row.
 Whatever is random in a training step is drawn for the whole batch, with the same seed on all ranks,
 and each rank takes its rows of it. So an image meets the same noise whatever the number of ranks.
+Each step is seeded by itself, so that a run that goes on after a kill draws the same numbers.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,29 +60,27 @@ class _Batch:
     whole: int
 
 
-class _State:
-    """Hold the batch for the process: every attack draws, and none has an argument for ranks."""
-
-    batch: _Batch | None = None
+#: Every attack draws, and none has an argument for ranks.
+_BATCH: ContextVar[_Batch | None] = ContextVar("batch", default=None)
 
 
 @contextmanager
 def of_batch(share: Shard, whole: int) -> Iterator[None]:
     """Inside, treat the images at hand as this rank's rows of a batch of ``whole``."""
-    before, _State.batch = _State.batch, None if share.whole else _Batch(share, whole)
+    token = _BATCH.set(None if share.whole else _Batch(share, whole))
     try:
         yield
     finally:
-        _State.batch = before
+        _BATCH.reset(token)
 
 
-def _rows(count: int) -> Tensor | None:
-    """Return which rows ``count`` images here are; None if they are no shard of a batch."""
-    batch = _State.batch
+def _batch_of(count: int) -> tuple[_Batch, Tensor] | None:
+    """Return the batch and which rows of it ``count`` images are; None if they are no shard."""
+    batch = _BATCH.get()
     if batch is None:
         return None
     rows = batch.share.of(batch.whole)
-    return rows if len(rows) == count else None
+    return (batch, rows) if len(rows) == count else None
 
 
 def sharded_random(draw: Callable[[Tensor], Tensor], like: Tensor, *, axis: int = 0) -> Tensor:
@@ -89,22 +91,18 @@ def sharded_random(draw: Callable[[Tensor], Tensor], like: Tensor, *, axis: int 
         like: a tensor with this rank's rows along ``axis``; only its shape, type and device count.
         axis: of the images.
     """
-    rows = _rows(like.shape[axis])
-    if rows is None:
+    shard = _batch_of(like.shape[axis])
+    if shard is None:
         return draw(like)
-    assert _State.batch is not None
-    shape = list(like.shape)
-    shape[axis] = _State.batch.whole
+    (batch, rows), shape = shard, list(like.shape)
+    shape[axis] = batch.whole
     return draw(like.new_empty(shape)).index_select(axis, rows.to(like.device))
 
 
 def place(count: int) -> tuple[Tensor, int]:
     """Return which rows of their batch ``count`` images are, int64 (count,), and its size."""
-    rows = _rows(count)
-    if rows is None:
-        return torch.arange(count), count
-    assert _State.batch is not None
-    return rows, _State.batch.whole
+    shard = _batch_of(count)
+    return (torch.arange(count), count) if shard is None else (shard[1], shard[0].whole)
 
 
 def sample_rows(count: int, wanted: int, device: torch.device) -> tuple[Tensor, float]:
@@ -119,11 +117,76 @@ def sample_rows(count: int, wanted: int, device: torch.device) -> tuple[Tensor, 
         Their indices here, int64, and how much a mean over them counts beside a mean over the
         images here: 1 for a process alone, 0 where none is here.
     """
-    rows = _rows(count)
-    if rows is None:
+    shard = _batch_of(count)
+    if shard is None:
         return torch.randint(count, (wanted,), device=device), 1.0
-    assert _State.batch is not None
-    share, whole = _State.batch.share, _State.batch.whole
+    share, whole = shard[0].share, shard[0].whole
     chosen = torch.randint(whole, (wanted,), device=device)
     here = chosen[chosen % share.ranks == share.rank] // share.ranks
     return here, len(here) / wanted / share.weight(whole) * share.ranks if len(here) else 0.0
+
+
+def parts_of(share: Shard, counts: list[int]) -> list[Any]:
+    """Return a rank's rows of each source of a batch, as an index.
+
+    Args:
+        share: the rank, and how many there are.
+        counts: rows that each source has in the batch; the sources lie one after the other.
+    """
+    if share.whole:
+        return [slice(None)] * len(counts)
+    rows, parts, begins = share.of(sum(counts)), [], 0
+    for count in counts:
+        parts.append(rows[(rows >= begins) & (rows < begins + count)] - begins)
+        begins += count
+    return parts
+
+
+def bounds(count: int, batch_size: int, least: int) -> list[tuple[int, int]]:
+    """Return where each batch of a training epoch begins and ends in its order.
+
+    A last batch of fewer than ``least`` images joins the one before it: BatchNorm cannot train on a
+    single value.
+    """
+    starts = list(range(0, count, batch_size))
+    if len(starts) > 1 and count - starts[-1] < least:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], count], strict=True))
+
+
+def chunks(
+    indices: Tensor, batch_size: int, share: Shard, *, whole: bool
+) -> list[tuple[Tensor, int]]:
+    """Return a rank's evaluation batches: their indices, and the whole batch's size.
+
+    Args:
+        indices: int64 (M,), all images evaluated.
+        batch_size: of a whole batch.
+        share: the rank, and how many there are.
+        whole: every so many-th batch and all of it; else its rows of every batch.
+    """
+    every = [(chunk, len(chunk)) for chunk in indices.split(batch_size)] if len(indices) else []
+    if share.whole:
+        return every
+    return (
+        every[share.rank :: share.ranks]
+        if whole
+        else [(chunk[share.of(n)], n) for chunk, n in every]
+    )
+
+
+def mixed_seed(*parts: int | str) -> int:
+    """Derive one seed from several values, such as a run's seed and an epoch."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def seed_step(seed: int, purpose: str, index: int) -> None:
+    """Seed torch's global generators, on all devices, for one step of a run.
+
+    Args:
+        seed: of the run.
+        purpose: of the step, such as ``train`` or ``attack``.
+        index: of the step among those of its purpose.
+    """
+    torch.manual_seed(mixed_seed(seed, purpose, index))

@@ -28,7 +28,7 @@ from advprune.pipeline.job import RECORD
 from advprune.report.data.failures import cause
 from advprune.report.table.terminal import show
 from advprune.runtime import preemption
-from advprune.runtime.plain_files import read_json
+from advprune.runtime.safe_files import read_json
 
 log = logging.getLogger(__name__)
 #: Hydra calls ``Grid`` and drops what it returns, so the process's exit code is kept here.

@@ -11,8 +11,8 @@ from typing import Any
 from advprune.config.resolve import GROUPS
 from advprune.launch.grid import LAUNCHED
 from advprune.pipeline.job import RECORD
-from advprune.runtime import atomic_write
-from advprune.runtime.plain_files import read_json
+from advprune.runtime import safe_files
+from advprune.runtime.safe_files import read_json
 from advprune.units import number
 
 #: Hydra's own words that are of the grid, and not of one job.
@@ -70,7 +70,7 @@ class Job:
     def died(self, reason: str) -> None:
         """Record a failure that the job could not record itself."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic_write.write_atomically(
+        safe_files.write_atomically(
             self.folder / RECORD, json.dumps(self.record() | {"failed": reason}, indent=1)
         )
 
@@ -146,4 +146,4 @@ def announce(jobs: list[Job], folder: Path) -> None:
     before = read_json(path) if path.exists() else []
     records = [job.announced() | {"command": job.command} for job in jobs]
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write.write_atomically(path, json.dumps([*before, *records], indent=1))
+    safe_files.write_atomically(path, json.dumps([*before, *records], indent=1))

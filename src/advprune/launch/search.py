@@ -28,7 +28,7 @@ from advprune.errors import UserError
 from advprune.launch.jobs import quoted
 from advprune.launch.local import say
 from advprune.pipeline.job import RECORD
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.stages.optuna_trial import VARIABLE, described, pruner_of, storage_of
 
 

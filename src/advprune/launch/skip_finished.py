@@ -21,8 +21,7 @@ from advprune.config.compose import Composer
 from advprune.config.fingerprints import fingerprint_cache
 from advprune.errors import UserError
 from advprune.pipeline.job import RECORD, lookup_only
-from advprune.runtime.atomic_write import write_atomically
-from advprune.runtime.plain_files import read_json
+from advprune.runtime.safe_files import read_json, write_atomically
 
 #: In a grid's folder: the words of each of its jobs, in the order of its table.
 JOBS = "jobs.json"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advprune.errors import UserError
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize
 from advprune.ranges import Depth, Width, refuse_outside
 
 Shortcut = Literal["A", "B", "projection"]

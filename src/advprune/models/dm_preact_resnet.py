@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advprune.errors import UserError
-from advprune.models.initial import he_fan_out
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize, he_fan_out
 from advprune.models.same_padding import (
     Activation,
     Border,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 from torchvision.models.googlenet import GoogLeNet as Torchvision
 
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize
 from advprune.ranges import ShareBelowOne
 
 UNSETTLED = (

@@ -9,8 +9,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from advprune.models.initial import he_fan_out
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize, he_fan_out
 
 
 def cnn_small(

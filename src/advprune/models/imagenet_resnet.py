@@ -7,7 +7,7 @@ use, which pruning and hooks need; differs from ``resnet`` by a 7x7 stem of stri
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize
 from advprune.ranges import Depth
 
 

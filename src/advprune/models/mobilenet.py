@@ -8,7 +8,7 @@ https://arxiv.org/abs/2206.07406 uses the unmodified strides: ``small_images=fal
 from torch import Tensor, nn
 from torchvision.models import mobilenetv2
 
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize
 from advprune.ranges import Factor, ShareBelowOne
 
 # (expansion, channels, blocks, stride) of each stage: table 2 of the paper.

@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize
 from advprune.ranges import Depth, Width
 
 Shortcut = Literal["activated", "raw"]

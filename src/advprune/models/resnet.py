@@ -8,7 +8,7 @@ of kuangliu/pytorch-cifar.
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize
 from advprune.ranges import Depth, Width
 
 BLOCKS = {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from advprune.errors import UserError
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize
 from advprune.ranges import Depth, Factor
 
 

@@ -11,8 +11,7 @@ from collections import OrderedDict
 from torch import nn
 
 from advprune.errors import UserError
-from advprune.models.initial import he_fan_out
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize, he_fan_out
 from advprune.ranges import Width, refuse_outside
 
 

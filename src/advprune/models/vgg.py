@@ -12,8 +12,7 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from advprune.models.initial import he_fan_out
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize, he_fan_out
 from advprune.ranges import Width
 
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

@@ -9,8 +9,7 @@ without their unused ``sub_block1``, which never took part in a forward pass.
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.models.initial import he_fan_out
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize, he_fan_out
 from advprune.ranges import Depth, ShareBelowOne, Width, refuse_outside
 
 

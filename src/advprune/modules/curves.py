@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advprune.masks import Masks, sparsity
 from advprune.modules.pruning import MaskSearch, PruningRounds
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.surgery.subnet import Subnet
 
 #: Points of ``batch_loss`` within an epoch, at most; and batches between two of them, at least.

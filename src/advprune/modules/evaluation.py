@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 from advprune.bounds.certificate import proves
 from advprune.distributed import collectives
-from advprune.distributed.sharding import Shard
+from advprune.distributed.sharding import Shard, seed_step
 from advprune.frozen import frozen
+from advprune.logits import NO_CLASS, predict
 from advprune.modules import example_grid
 from advprune.modules.attack_checks import check_adversarial, evaluation_warnings
 from advprune.modules.examples import Examples, verdicts
-from advprune.modules.seeding import seed_step
 from advprune.modules.weights_io import save_weights
-from advprune.prediction import NO_CLASS, predict
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.threat import Threat
 
 FIRST = "batch_000000"

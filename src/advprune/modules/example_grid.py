@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from advprune.prediction import NO_CLASS
-from advprune.runtime.atomic_write import write_atomically
+from advprune.logits import NO_CLASS
+from advprune.runtime.safe_files import write_atomically
 
 #: Images in a picture; the least side of one, in pixels of the picture; how much perturbations are
 #: magnified.

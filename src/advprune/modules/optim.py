@@ -1,12 +1,16 @@
-"""Make a recipe's optimizer and the learning rate of each step."""
+"""Make a recipe's optimizer and the learning rate of each step.
 
+The rate's shapes are pure functions of how far training is, and return a factor of the peak:
+``progress`` is the share of training that is done, in [0, 1); ``epoch`` counts from 0.
+"""
+
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-import advprune.schedules as schedules
 from advprune.modules.recipe import Optimizer, Recipe, Schedule
 
 
@@ -38,6 +42,61 @@ def optimizer(
     )
 
 
+def cosine(progress: float) -> float:
+    """Follow half a cosine from 1 down to 0.
+
+    From Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983.
+    """
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def cosine_authors(epoch: int, epochs: int) -> float:
+    """Follow the cosine of HYDRA's code, one epoch late: 1 at epoch 1 and never 0.
+
+    The code belongs to Sehwag et al. 2020, https://arxiv.org/abs/2002.10509.
+    """
+    return 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+
+
+def step(progress: float) -> float:
+    """Return 1, then 0.1 from three quarters of training on, then 0.01 from nine tenths on."""
+    if progress < 0.75:
+        return 1.0
+    return 0.1 if progress < 0.9 else 0.01
+
+
+def step_half(progress: float) -> float:
+    """Return 1, then 0.1 from half of training on, then 0.01 from three quarters on.
+
+    This is how https://arxiv.org/abs/2206.07406 trains.
+    """
+    if progress < 0.5:
+        return 1.0
+    return 0.1 if progress < 0.75 else 0.01
+
+
+def one_cycle(progress: float, *, rise: float = 0.4) -> float:
+    """Rise linearly from 0 to 1 over the first ``rise`` of training, then fall linearly to 0.
+
+    The triangle of Smith 2018, https://arxiv.org/abs/1803.09820, that fast adversarial training
+    uses.
+
+    Args:
+        progress: share of training that is done, in [0, 1).
+        rise: share of training in which the factor rises, in (0, 1).
+    """
+    return progress / rise if progress < rise else (1 - progress) / (1 - rise)
+
+
+#: Schedules that depend on nothing but the progress.
+SHAPES: dict[Schedule, Callable[[float], float]] = {
+    Schedule.cosine: cosine,
+    Schedule.step: step,
+    Schedule.step_half: step_half,
+    Schedule.one_cycle: one_cycle,
+}
+
+
 def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[int], float]:
     """Return a function from optimizer step to learning rate, as a factor of the peak.
 
@@ -56,16 +115,10 @@ def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[in
         if recipe.schedule is Schedule.constant:
             return 1.0
         if recipe.schedule is Schedule.cosine_authors:
-            return schedules.cosine_authors(min(step // steps_per_epoch, epochs - 1), epochs)
+            return cosine_authors(min(step // steps_per_epoch, epochs - 1), epochs)
         # planned before the epochs are divided by the replays
         if recipe.schedule is Schedule.cosine_authors_free:
-            return schedules.cosine_authors(min(step // steps_per_epoch, epochs - 1), recipe.epochs)
-        shape = {
-            Schedule.cosine: schedules.cosine,
-            Schedule.step: schedules.step,
-            Schedule.step_half: schedules.step_half,
-            Schedule.one_cycle: schedules.one_cycle,
-        }[recipe.schedule]
-        return shape(min((step - warmup) / max(total - warmup, 1), 1.0))
+            return cosine_authors(min(step // steps_per_epoch, epochs - 1), recipe.epochs)
+        return SHAPES[recipe.schedule](min((step - warmup) / max(total - warmup, 1), 1.0))
 
     return at

@@ -17,7 +17,7 @@ class Optimizer(Enum):
 
 
 class Schedule(Enum):
-    """Name the shapes of the learning rate over a phase; their formulas: ``advprune.schedules``."""
+    """Name the shapes of the learning rate over a phase; see ``modules/optim.py``."""
 
     cosine = "cosine"
     cosine_authors = "cosine_authors"

@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.distributed import collectives
-from advprune.distributed.sharding import WHOLE, Shard, of_batch
+from advprune.distributed.sharding import WHOLE, Shard, of_batch, seed_step
+from advprune.logits import is_right
 from advprune.modules import batch_norm, optim
-from advprune.modules.autocast import Precision, autocast
-from advprune.modules.nonfinite_guard import Finite, check_weights
 from advprune.modules.recipe import Recipe
-from advprune.modules.seeding import seed_step
-from advprune.prediction import is_right
+from advprune.modules.stopping import Finite, check_weights
+from advprune.runtime.arithmetic import Precision, autocast
 from advprune.surgery.subnet import Subnet
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -89,7 +88,7 @@ class RobustTraining(pl.LightningModule):
 
         Raises:
             UserError: if a loss was not finite, on every rank; on an accelerator some steps later,
-                see ``nonfinite_guard.py``.
+                see ``stopping.py``.
         """
         seed_step(self.run_seed, "train", self.global_step)
         if self.batch_norm == "rank0":

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advprune.errors import UserError
 from advprune.masks import Masks
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune.losses import kl
+from advprune.logits import kl
 from advprune.ranges import Weight, refuse_outside
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from advprune.distributed.sharding import sharded_random
 from advprune.errors import UserError
-from advprune.losses import kl
+from advprune.logits import kl
 from advprune.ranges import Length, Weight, refuse_outside
 
 Form = Literal["gaussian", "stability", "smoothadv", "consistency", "macer"]

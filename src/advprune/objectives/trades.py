@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.frozen import frozen
-from advprune.losses import kl
+from advprune.logits import kl
 from advprune.ranges import Weight, refuse_outside
-from advprune.runtime.full_precision import full_precision
+from advprune.runtime.arithmetic import full_precision
 
 
 def trades(

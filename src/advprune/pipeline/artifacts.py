@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from advprune.quantizers import int8
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.stages import checkpoint, quantized
 from advprune.store.stage import Plan
 from advprune.store.store import Store

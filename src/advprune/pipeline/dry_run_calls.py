@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from advprune.bounds.certificate import proves
 from advprune.config.instantiate import build
 from advprune.config.phases import of_phase
-from advprune.datasets.splits import subset
+from advprune.datasets.images import subset
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
 from advprune.stages import factories, masking

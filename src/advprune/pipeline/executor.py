@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from advprune.config.fingerprints import refuse_changed
 from advprune.config.overrides import command
 from advprune.pipeline.job_log import finished, names, replay
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.store.keys import RECIPES
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store

@@ -25,7 +25,7 @@ from advprune.pipeline.executor import missing
 from advprune.pipeline.job_log import finished_stages, job_logger, replay
 from advprune.pipeline.network_labels import before_planning, described
 from advprune.report.table.job_row import row_of
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.stages.optuna_trial import TrialPruned
 from advprune.store.stage import Plan
 from advprune.store.store import Store

@@ -15,7 +15,7 @@ from advprune.config.instantiate import build
 from advprune.config.overrides import command
 from advprune.pipeline.network_labels import described, file_of, used
 from advprune.report.table.columns import threat_text
-from advprune.runtime.plain_files import read_json
+from advprune.runtime.safe_files import read_json
 from advprune.store.keys import SUGGESTED, WHERE
 from advprune.store.provenance import code_version
 from advprune.store.stage import Plan, Stage

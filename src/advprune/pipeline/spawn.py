@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from advprune.distributed import devices, environment
+from advprune.distributed import environment
 from advprune.errors import UserError
 from advprune.pipeline import worker
 from advprune.pipeline.executor import ensure_stages
@@ -62,11 +62,11 @@ def make_on_ranks(
         UserError: if there are too few devices; what a rank raised; or that one died, again after
             all retries.
     """
-    where = replace(where, trainer=devices.settled(where.trainer))
+    where = replace(where, trainer=environment.with_device_count(where.trainer))
     environment.check(where.trainer)
     where.settle(image_size)
     if environment.launched_world()[1] > 1:
-        devices.join(where.trainer)
+        environment.join_ranks(where.trainer)
         return ensure_stages(plan, store, where)
     if where.trainer["devices"] == 1:
         return ensure_stages(plan, store, where)
@@ -79,7 +79,7 @@ def make_on_ranks(
                     where.trainer["devices"],
                     worker.work,
                     *arguments,
-                    gpu=devices.on_gpu(where.trainer),
+                    gpu=environment.on_gpu(where.trainer),
                 )[0]
             )
         except RankDiedError as death:

@@ -11,7 +11,7 @@ from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
 
-from advprune.distributed import collectives, devices
+from advprune.distributed import collectives, environment
 from advprune.errors import UserError, system_sentence
 from advprune.pipeline.executor import ensure_stages
 from advprune.stages.training_phase import RunContext
@@ -56,7 +56,7 @@ def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: dict[
         where.output.mkdir(parents=True, exist_ok=True)  # the log is there
         logging.config.dictConfig(logs)
     where.settle(image_size)
-    devices.join(where.trainer)
+    environment.join_ranks(where.trainer)
     try:
         count = ensure_stages(plan, Store(root), where)
     except OSError as error:

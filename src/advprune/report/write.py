@@ -12,7 +12,7 @@ from advprune.report.page.render import page
 from advprune.report.plots.data import PlotData
 from advprune.report.plots.style import Plot
 from advprune.report.summary import ReportSummary
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 
 PAGE = "index.html"
 LEADERBOARD = "leaderboard"

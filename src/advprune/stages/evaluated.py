@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from advprune.datasets.splits import subset
+from advprune.datasets.images import subset
 from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.stages import checkpoint, factories, quantized
 from advprune.stages.consistency import refuse_contradictions
 from advprune.stages.evaluation_summary import sanity_warnings, summary

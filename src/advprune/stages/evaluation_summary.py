@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from advprune.logits import NO_CLASS
 from advprune.modules.examples import cells
-from advprune.prediction import NO_CLASS
 from advprune.report.data.intervals import over_images
 
 #: Points of robust accuracy that Square may take off what gradient attacks left, before gradients

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from advprune.runtime.compilation import compiling
+from advprune.runtime.arithmetic import compiling
 from advprune.surgery.subnet import Subnet
 
 #: Side in pixels up to which the layout makes no difference that was measured; see

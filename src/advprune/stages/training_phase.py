@@ -19,14 +19,14 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.strategies import DDPStrategy
 
-from advprune.distributed import collectives, devices
-from advprune.modules.autocast import Precision
+from advprune.distributed import collectives, environment
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.callbacks import PlainProgress
 from advprune.modules.curves import Curves
 from advprune.modules.stopping import StopWhenAsked
 from advprune.modules.weights_io import AtomicCheckpoint, broken_checkpoint
-from advprune.runtime import malloc, preemption
+from advprune.runtime import machine, preemption
+from advprune.runtime.arithmetic import Precision
 from advprune.stages.memory_layout import TINY_IMAGE, optimized_layout
 from advprune.stages.optuna_trial import current
 from advprune.stages.trial_callback import ReportEpochs
@@ -84,9 +84,9 @@ class RunContext:
         two busy cores a TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
         """
         if self.trainer.get("allocator", "keep") == "keep":
-            malloc.keep()
+            machine.keep_freed_memory()
         threads = self.trainer.get("threads") or (
-            1 if image_size <= TINY_IMAGE else devices.threads(self.trainer)
+            1 if image_size <= TINY_IMAGE else environment.threads(self.trainer)
         )
         if threads:
             torch.set_num_threads(int(threads))
@@ -110,13 +110,13 @@ def trainer(
         devices=where.trainer["devices"] if several else 1,
         num_nodes=int(where.trainer.get("nodes") or 1) if several else 1,
         # batches have one size, so it pays to try the kernels once
-        benchmark=devices.on_gpu(where.trainer),
+        benchmark=environment.on_gpu(where.trainer),
         # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and
         # collectives.broadcast_masks
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
         logger=False,  # a job has one logger for all of its phases, which ``Curves`` tells
         callbacks=[*(callbacks or [StopWhenAsked()]), shown],
-        plugins=[AtomicCheckpoint(), devices.environment()],
+        plugins=[AtomicCheckpoint(), environment.cluster_environment()],
         inference_mode=False,  # attacks differentiate, also while validating
         num_sanity_val_steps=0,
         enable_model_summary=False,

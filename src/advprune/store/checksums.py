@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path
 
-from advprune.runtime.atomic_write import PART, write_atomically
-from advprune.runtime.plain_files import read_json
+from advprune.runtime.safe_files import PART, read_json, write_atomically
 
 MARK = "complete"
 #: What every finished folder has.

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune.errors import UserError
-from advprune.runtime.atomic_write import write_atomically
-from advprune.runtime.plain_files import read_json
+from advprune.runtime.safe_files import read_json, write_atomically
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"

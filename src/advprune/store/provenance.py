@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from advprune.runtime.processors import usable_processors
+from advprune.runtime.machine import usable_processors
 
 PACKAGES = (
     "advprune",

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advprune.errors import UserError
-from advprune.runtime.atomic_write import fenced, write_atomically
-from advprune.runtime.plain_files import read_json
+from advprune.runtime.safe_files import fenced, read_json, write_atomically
 from advprune.store.checksums import find_damage, is_complete, unseal, write_manifest
 from advprune.store.lock import Held, hold
 

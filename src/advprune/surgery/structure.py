@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.sites import BlockSite
 from advprune.surgery import blocks, filters
 from advprune.surgery.filters import Kept

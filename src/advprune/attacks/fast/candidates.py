@@ -5,7 +5,7 @@ from torch import Tensor
 
 from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.row_ops import put, spread
-from advprune.prediction import finite, lead
+from advprune.logits import finite, lead
 
 
 def fresh(rows: int, device: torch.device) -> Tensor:

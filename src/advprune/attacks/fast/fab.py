@@ -12,7 +12,7 @@ from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.projections import to_hyperplane
 from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.row_ops import length, pick, wide
-from advprune.prediction import is_right
+from advprune.logits import is_right
 
 STEPS = 100
 BIAS = 0.1  # largest share of the step towards the clean image's projection, the paper's alpha_max

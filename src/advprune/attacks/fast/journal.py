@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 
 #: Seconds between two saves; a killed run loses no more.
 EVERY = 60.0

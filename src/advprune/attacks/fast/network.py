@@ -13,7 +13,7 @@ from torch.fx.experimental.optimization import fuse
 
 from advprune.attacks.fast.row_ops import spread
 from advprune.frozen import effective_network
-from advprune.losses import margin
+from advprune.logits import margin
 from advprune.threat import Threat
 
 Precision = Literal["fp32", "bf16"]

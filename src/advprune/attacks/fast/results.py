@@ -6,7 +6,7 @@ Only the plain network in float32 decides about a point.
 import torch
 from torch import Tensor, nn
 
-from advprune.prediction import is_right
+from advprune.logits import is_right
 from advprune.threat import Threat
 
 

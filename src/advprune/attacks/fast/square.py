@@ -16,7 +16,7 @@ from advprune.attacks.fast.candidates import fresh, propose
 from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.windows import L2Windows, LinfWindows, Windows
-from advprune.prediction import lead
+from advprune.logits import lead
 
 QUERIES = 5000
 FIRST_SHARE = 0.8  # of the image's pixels in the first squares, the paper's p

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from advprune.models.normalize import Normalize
+from advprune.models.building_blocks import Normalize
 
 MEANS = ("mean", "mu", "means", "new_mean", "image_mean", "pixel_mean", "_mean")
 STDS = ("std", "sigma", "stds", "sds", "new_std", "image_std", "pixel_std", "_std")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.frozen import frozen
-from advprune.losses import cross_entropy
+from advprune.logits import cross_entropy
 from advprune.masks import Scores
 from advprune.pruners.criteria.feature_maps import Batches, Sites, limited, watched
 from advprune.ranges import Count

@@ -19,7 +19,7 @@ from advprune.report.curves.compression_points import ENDS, QUANTITIES, Curves, 
 from advprune.report.curves.png import save, subplots
 from advprune.report.data.intervals import over_seeds
 from advprune.report.data.row import Row
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 
 
 def draw(strategies: Curves, column: str, title: str, path: Path) -> None:

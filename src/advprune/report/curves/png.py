@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advprune.errors import UserError
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 
 if TYPE_CHECKING:  # matplotlib is an extra
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from advprune.errors import UserError
 from advprune.report.curves.certified_accuracy import Line, lines, points, titles
 from advprune.report.curves.png import save, subplots
 from advprune.report.data.escaping import csv_text
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 
 #: Radii of the printed table, as Cohen et al. have them.
 SHOWN = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)

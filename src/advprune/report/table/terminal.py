@@ -15,7 +15,7 @@ from advprune.report.data.row import JobRecord, Row
 from advprune.report.data.seeds import pool
 from advprune.report.table.columns import COLUMNS
 from advprune.report.table.footnotes import notes
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 
 
 def show(records: list[JobRecord], folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from advprune.errors import UserError
 from advprune.report.wandb_report import panels
-from advprune.runtime.atomic_write import write_atomically
+from advprune.runtime.safe_files import write_atomically
 from advprune.tracking import wandb_login
 
 FILE = "wandb_report.json"

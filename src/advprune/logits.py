@@ -1,4 +1,10 @@
-"""Losses per example for attacks to climb: logits (N, K) and labels or targets -> (N,)."""
+"""Read logits: the losses that attacks climb, the class predicted, and whether it is right.
+
+All of it is per example: logits (N, K) and labels or targets -> (N,). Whether a network is right is
+decided here and nowhere else. Logits that are not finite give no class. ``argmax`` alone would name
+one: the first that is not a number, so that a network of NaN would be right about, and robust on,
+every image of class 0.
+"""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -71,3 +77,37 @@ def kl(logits: Tensor, probs: Tensor) -> Tensor:
     # Where softmax underflows to 0, its logarithm is bounded: neither value nor gradient is NaN.
     log_probs = probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
     return (probs * (log_probs - F.log_softmax(logits, dim=1))).sum(1)
+
+
+#: In place of a class: at least one logit of the image is not finite. No label is this.
+NO_CLASS = -1
+
+
+def finite(logits: Tensor) -> Tensor:
+    """Return whether all logits (N, K) of an image are finite: bool (N,)."""
+    return logits.isfinite().all(1)
+
+
+def predict(logits: Tensor) -> Tensor:
+    """Return the class of each image from logits (N, K): int64 (N,).
+
+    It is ``NO_CLASS`` where a logit is not finite.
+    """
+    return torch.where(finite(logits), logits.argmax(1), NO_CLASS)
+
+
+def is_right(logits: Tensor, y: Tensor) -> Tensor:
+    """Return whether logits (N, K) give each image its label (N,): bool (N,).
+
+    An image with a logit that is not finite is never right.
+    """
+    return predict(logits) == y
+
+
+def lead(logits: Tensor, y: Tensor) -> Tensor:
+    """Return by how much the best wrong logit leads the label's, (N,).
+
+    It is infinite where a logit is not finite, for the label is lost there. Of two equally large
+    logits it does not say which one ``argmax`` takes: ``is_right`` decides.
+    """
+    return torch.where(finite(logits), margin(logits, y), torch.inf)

@@ -1,4 +1,4 @@
-"""The first layer of every model: pixels in [0, 1] become standardised input."""
+"""Provide what several architectures share: normalisation of pixels, and initial weights."""
 
 import torch
 from torch import Tensor, nn
@@ -61,3 +61,18 @@ class Normalize(nn.Module):
     def extra_repr(self) -> str:
         """Return the constants, for ``print(model)``."""
         return f"mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"
+
+
+def he_fan_out(model: nn.Module) -> None:
+    """Draw convolution weights from N(0, 2 / (k * k * out)), zero their biases (He et al. 2015).
+
+    https://arxiv.org/abs/1502.01852
+
+    Args:
+        model: changed in place; linear and normalisation layers are left as they are.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,120 @@
+"""Choose how a step is computed: in bf16, in fp32 where bf16 is too coarse, or compiled.
+
+bf16 is too coarse where two nearly equal outputs are compared. The start of TRADES' attack is 0.001
+from the image, and bf16 has steps of 0.004 below 1: in bf16 both are one image, the divergence has
+no slope and the first attack step is lost. docs/performance.md has what that does to training.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from advprune.frozen import effective_network
+
+Precision = Literal["fp32", "bf16"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _State:
+    """Hold what training asked for; an attack inside an objective has no argument for it.
+
+    It is no ``ContextVar``, because ``torch.compile`` guards an attribute and cannot read those.
+    """
+
+    depth = 0  # of the ``full_precision`` blocks around
+    mode: str | None = None  # of ``torch.compile``
+
+
+@contextmanager
+def full_precision(needed: bool = True) -> Iterator[None]:
+    """Inside, and if ``needed``, run in fp32 a network that otherwise runs in less."""
+    _State.depth += needed
+    try:
+        yield
+    finally:
+        _State.depth -= needed
+
+
+def needs_full_precision() -> bool:
+    """Return whether full precision is asked for."""
+    return _State.depth > 0
+
+
+@contextmanager
+def compiling(mode: str | None) -> Iterator[None]:
+    """Inside, let ``compiled`` use this mode of ``torch.compile``; None compiles nothing.
+
+    What was compiled is forgotten at the end.
+
+    Args:
+        mode: ``default``, ``reduce-overhead`` or ``max-autotune``.
+    """
+    before, _State.mode = _State.mode, mode
+    try:
+        yield
+    finally:
+        _State.mode = before
+        # the next phase has another network, and torch.compile gives up on too many of them
+        if mode is not None:
+            _compile_once.cache_clear()
+            torch.compiler.reset()
+
+
+def compiles() -> bool:
+    """Return whether training asked for compilation."""
+    return _State.mode is not None
+
+
+def compiled(function: F) -> F:
+    """Return ``function`` compiled as one graph, in the mode that training asked for.
+
+    Raises:
+        ValueError: outside of ``compiling``.
+    """
+    if _State.mode is None:
+        raise ValueError("nothing is compiled here")
+    return _compile_once(function, _State.mode)
+
+
+@cache
+def _compile_once(function: F, mode: str) -> F:
+    return cast(F, torch.compile(function, mode=mode))
+
+
+class Mixed(nn.Module):
+    """Run ``net`` under autocast; an objective or its attack gets fp32 logits to compute with.
+
+    Only a forward is in bf16, and not inside ``full_precision()``. Bounds read the network's
+    weights and not its forward, so certificates stay fp32. bf16 has the range of fp32, so no loss
+    is scaled.
+
+    Args:
+        net: pixels (N, C, H, W) float32 in [0, 1] -> logits (N, K). It stays the caller's, and
+            trains in fp32.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.training = net.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, K), float32."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=not needs_full_precision()):
+            logits = self.net(x)
+        return cast(Tensor, logits.float())
+
+    @contextmanager
+    def pruned(self) -> Iterator[nn.Module]:
+        """Inside, use the network whose layers hold the effective weights; see ``Subnet``."""
+        with effective_network(self.net) as net:
+            yield net
+
+
+def autocast(net: nn.Module, precision: Precision) -> nn.Module:
+    """Return what a training step calls: ``net`` itself in fp32, else ``net`` under autocast."""
+    return Mixed(net) if precision == "bf16" else net
