@@ -14,7 +14,7 @@ from torch.func import functional_call
 from advprune.masks import Masks, prunable
 from advprune.modules.optim import factor, optimizer
 from advprune.modules.recipe import Recipe
-from advprune.modules.seeding import seed_step
+from advprune.distributed.sharding import seed_step
 from advprune.pruners import scopes
 
 Batches = list[tuple[Tensor, Tensor]]

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from advprune.attacks.pgd import pgd
-from advprune.losses import kl
+from advprune.logits import kl
 from advprune.masks import Masks, prunable
 from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.recipe import Optimizer, Recipe, Schedule

@@ -11,9 +11,9 @@ from advprune.distributed import collectives
 from advprune.frozen import frozen
 from advprune.masks import Masks
 from advprune.modules.recipe import Recipe
-from advprune.modules.seeding import seed_step
+from advprune.distributed.sharding import seed_step
 from advprune.modules.training import Attack, RobustTraining
-from advprune.prediction import is_right
+from advprune.logits import is_right
 from advprune.pruners.process import Batches, Moment, Process
 from advprune.surgery.subnet import Subnet
 
