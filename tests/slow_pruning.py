@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from advprune.distributed.sharding import seed_step
 from advprune.masks import Masks, prunable
 from advprune.modules.optim import factor, optimizer
 from advprune.modules.recipe import Recipe
-from advprune.distributed.sharding import seed_step
 from advprune.pruners import scopes
 
 Batches = list[tuple[Tensor, Tensor]]

@@ -8,12 +8,12 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from advprune.distributed import collectives
+from advprune.distributed.sharding import seed_step
 from advprune.frozen import frozen
+from advprune.logits import is_right
 from advprune.masks import Masks
 from advprune.modules.recipe import Recipe
-from advprune.distributed.sharding import seed_step
 from advprune.modules.training import Attack, RobustTraining
-from advprune.logits import is_right
 from advprune.pruners.process import Batches, Moment, Process
 from advprune.surgery.subnet import Subnet
 
