@@ -206,10 +206,24 @@ PRUNING = (
     ),
     _of(
         "global: a layer may be emptied",
-        "pruners/scopes.py",
+        "pruners/layouts/ranked.py",
         "part.new_ones(1)",
         "part.new_zeros(1)",
-        "test_pruners.py",
+        "test_scopes.py",
+    ),
+    _of(
+        "igq: quotas are rounded down",
+        "pruners/layouts/igq.py",
+        "(2 * size + whole) // (2 * whole)",
+        "size // whole",
+        "test_scopes.py",
+    ),
+    _of(
+        "N:M: of equal scores the later channel's stays",
+        "pruners/layouts/n_of_m.py",
+        "members[first] >= members[second]",
+        "members[first] > members[second]",
+        "test_scopes.py",
     ),
     _of(
         "exponential: one round behind",

@@ -158,7 +158,7 @@ def test_the_authors_statistics_may_move_and_nothing_else() -> None:
         masking.compute_masks(worse, net, Images(), {"scope": "layer"}, 0.5, None)
 
 
-@pytest.mark.parametrize("scope", ["layer", "global", "erk"])
+@pytest.mark.parametrize("scope", ["layer", "global", "erk", "igq", "lamp", "normed"])
 def test_a_scope_leaves_the_scores_alone_and_counts_exactly(scope: scopes.Scope) -> None:
     generator = torch.Generator().manual_seed(0)
     given = {

@@ -170,7 +170,7 @@ def test_fact_5_a_global_threshold_may_empty_a_tensor_and_ours_may_not():
     scores = {"A": torch.tensor([0.1, 0.2, 0.3, 0.4]), "B": torch.tensor([1.0, 2, 3, 4])}
     assert kept(thresholds.quantile(scores, 0.5, scope="global")) == [[], [1, 2, 3, 4]]
     assert kept(thresholds.quantile(scores, 0.5, scope="layer")) == [[3, 4], [3, 4]]
-    assert kept(scopes.global_(scores, 0.5)) == [[4], [2, 3, 4]]
+    assert kept(scopes.spend(scores, 0.5, scope="global")) == [[4], [2, 3, 4]]
 
 
 def test_fact_6_ties_follow_no_count():
@@ -240,9 +240,8 @@ def test_fact_10_normalised_eps_is_two_grey_levels():
 
 def test_fact_11_masked_weights_stay_zero_through_momentum_and_decay():
     net = Small(dropout=0.0)
-    masks = completed(
-        net, scopes.layer({n: p.detach().abs() for n, p in eligible(net, **AUTHORS).items()}, 0.5)
-    )
+    sizes = {n: p.detach().abs() for n, p in eligible(net, **AUTHORS).items()}
+    masks = completed(net, scopes.spend(sizes, 0.5, scope="layer"))
     assert not masks["a.bias"].all()
     subnet = Subnet(net, masks)
     optimizer = torch.optim.SGD(

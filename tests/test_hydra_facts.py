@@ -264,7 +264,7 @@ def test_t15_the_exported_network_equals_the_masked_one(ratio):
 def test_t29_lwm_is_fine_tuning_under_the_first_mask_which_never_moves():
     net = convnet()
     first = masks_of(initial_scores(net, init="scaled", seed=0), 0.9, "layer")
-    lwm = scopes.layer(magnitude(net, []), 0.9)
+    lwm = scopes.spend(magnitude(net, []), 0.9, scope="layer")
     assert all(torch.equal(first[name], lwm[name]) for name in lwm)
     subnet = Subnet(net, lwm)
     optimizer = torch.optim.SGD(subnet.trainable(), lr=0.1, momentum=0.9, weight_decay=1e-4)

@@ -91,7 +91,7 @@ def top_k(scores: Tensor, k: int) -> Tensor:
         )
     if k in (0, flat.numel()):
         return torch.full(scores.shape, k > 0, dtype=torch.bool, device=scores.device)
-    kept = flat >= (threshold := _kth_largest(flat, k))
+    kept = flat >= (threshold := kth_largest(flat, k))
     surplus = int(torch.count_nonzero(kept)) - k
     if surplus:
         ties = (flat == threshold).nonzero().reshape(-1)
@@ -99,7 +99,8 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     return kept.reshape(scores.shape)
 
 
-def _kth_largest(flat: Tensor, k: int) -> Tensor:
+def kth_largest(flat: Tensor, k: int) -> Tensor:
+    """Return the ``k``-th largest of a vector, a scalar; 1 <= k <= its length."""
     if flat.device.type != "cpu":
         return torch.topk(flat, k, sorted=False).values.amin()
     # numpy selects three times faster than torch.kthvalue; half precision widens without loss

@@ -111,7 +111,7 @@ class Pruner:
     """Declare the options every pruner has; see ``conf/pruner/base.yaml``."""
 
     criterion: dict[str, Any] | None
-    scope: Literal["layer", "global", "erk"]
+    scope: Literal["layer", "global", "erk", "igq", "lamp", "normed"]
     unit: Literal["filters", "blocks"] | None
     budget: Literal["parameters", "macs", "filters", "blocks"] | None
     floor: Width | None

@@ -52,9 +52,14 @@ def initial_scores(model: nn.Module, *, init: Init, seed: int) -> Scores:
 
 
 def masks_of(
-    scores: Scores, ratio: float, scope: scopes.Scope, within: Masks | None = None
+    scores: Scores,
+    ratio: float,
+    scope: scopes.Scope,
+    within: Masks | None = None,
+    *,
+    n: int | None = None,
+    m: int | None = None,
 ) -> Masks:
     """Return the masks of scores: the largest |s| stay, as many as ``scope`` keeps at ``ratio``."""
-    return scopes.spend(
-        {name: s.detach().abs() for name, s in scores.items()}, ratio, scope=scope, within=within
-    )
+    sizes = {name: s.detach().abs() for name, s in scores.items()}
+    return scopes.spend(sizes, ratio, scope=scope, within=within, n=n, m=m)

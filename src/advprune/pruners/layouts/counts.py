@@ -1,0 +1,49 @@
+"""Keep a given number of weights of each tensor: what all layouts end in."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from advprune.errors import UserError
+from advprune.masks import Masks, Scores, keep_count, top_k
+
+
+def total_kept(scores: Scores, ratio: float) -> int:
+    """Return how many weights stay in all when the share ``ratio`` goes and each tensor keeps one.
+
+    Raises:
+        UserError: if ``ratio`` is not in [0, 1) or leaves fewer weights than there are tensors.
+    """
+    total = keep_count(size := sum(score.numel() for score in scores.values()), ratio)
+    if total < len(scores):
+        raise UserError(
+            f"ratio={ratio} keeps {total} of {size} weights, too few for one in each of "
+            f"{len(scores)} tensors; lower ratio to at most {1 - len(scores) / size:.6g}"
+        )
+    return total
+
+
+def largest(scores: Scores, counts: Sequence[int]) -> Masks:
+    """Keep the ``counts`` largest scores of the tensors, in their order."""
+    return {
+        name: named_top_k(name, score, count)
+        for (name, score), count in zip(scores.items(), counts, strict=True)
+    }
+
+
+def named_top_k(name: str, score: Tensor, k: int) -> Tensor:
+    """Mark the ``k`` largest scores; an error names the tensor."""
+    try:
+        return top_k(score, k)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def refuse_nan(scores: Scores) -> None:
+    """Check that every score has a rank.
+
+    Raises:
+        UserError: naming the first tensor with a NaN.
+    """
+    for name, score in scores.items():
+        named_top_k(name, score, 0)
