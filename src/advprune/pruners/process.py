@@ -185,14 +185,18 @@ class Process(nn.Module):
 
     def bury(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Set dead weights, and the optimizer's state under them, to zero."""
+        for name, weight in self.weights.items():
+            self._bury(weight, ~self.mask(name), optimizer)
+
+    @staticmethod
+    def _bury(
+        parameter: nn.Parameter, dead: Tensor, optimizer: torch.optim.Optimizer | None
+    ) -> None:
+        state = {} if optimizer is None else optimizer.state.get(parameter, {})
         with torch.no_grad():
-            for name, weight in self.weights.items():
-                dead = ~self.mask(name)
-                weight.masked_fill_(dead, 0)
-                state = {} if optimizer is None else optimizer.state.get(weight, {})
-                for value in state.values():
-                    if isinstance(value, Tensor) and value.shape == weight.shape:
-                        value.masked_fill_(dead, 0)
+            for value in (parameter, *state.values()):
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    value.masked_fill_(dead, 0)
 
 
 def key(name: str) -> str:

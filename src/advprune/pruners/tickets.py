@@ -1,0 +1,68 @@
+"""Lottery tickets: train, prune, put the survivors back to where they began, repeat.
+
+Frankle and Carbin 2019, https://arxiv.org/abs/1803.03635; with robust training Cosentino et al.
+2019 (https://arxiv.org/abs/1912.02386), Wang et al. 2020, and Li et al. 2020, who train cheaply and
+rank |w| over its layer's mean (scope ``normed``). Written from descriptions. Differs from the
+authors' code: the rounds share the phase equally and follow its one learning-rate schedule.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advprune.pruners.process import Moment, Process, key
+from advprune.pruners.task import Task, round_of
+
+
+class Tickets(Process):
+    """Prune by magnitude at the end of each round, and put all parameters back to their start.
+
+    Args:
+        net: the network that each round starts from, as a rule a new one.
+        task: with one cumulative ratio a round.
+    """
+
+    made: Tensor
+
+    def __init__(self, net: nn.Module, task: Task) -> None:
+        super().__init__(net, task)
+        # in a plain dict, as the weights are: the network saves them
+        self._state = dict(net.named_parameters()) | dict(net.named_buffers())
+        self._beginning = nn.Module()
+        for name, value in self._state.items():
+            self._beginning.register_buffer(key(name), value.detach().clone())
+        self.register_buffer("made", torch.zeros((), dtype=torch.long))
+
+    def beginning(self, name: str) -> Tensor:
+        """Return a parameter or buffer of the network as it was at the start."""
+        return self._beginning.get_buffer(key(name))
+
+    def after_step(self, now: Moment, optimizer: torch.optim.Optimizer) -> None:
+        """End a round after its last step; the optimizer begins the next one as if new."""
+        rounds, steps = len(self.task.ratios), now.steps // max(now.epochs, 1)
+        ends = (now.step + 1) % max(steps, 1) == 0
+        following = round_of(now.epoch + 1, now.epochs, rounds)
+        if ends and following > int(self.made):
+            self._end_round()
+            for state in optimizer.state.values():
+                for value in state.values():
+                    if isinstance(value, Tensor):
+                        value.zero_()
+
+    def finish(self, net: nn.Module) -> None:
+        """End the last round: the network that recovers is the first one, masked."""
+        self._end_round()
+
+    def result(self) -> dict[str, Any]:
+        """Return the ratio after each round."""
+        return {"rounds": list(self.task.ratios)}
+
+    def _end_round(self) -> None:
+        sizes = {name: weight.detach().abs() for name, weight in self.weights.items()}
+        alive = {name: size.masked_fill(~self.mask(name), -1) for name, size in sizes.items()}
+        self.set_masks(self.task.masks(alive, self.task.ratios[int(self.made)]))
+        for name, value in self._state.items():
+            value.data.copy_(self.beginning(name))
+        self.bury()
+        self.made += 1

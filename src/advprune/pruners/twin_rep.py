@@ -1,0 +1,73 @@
+"""TwinRep: train products of factors, prune once early, go on (Li et al. 2023, AAAI).
+
+Written from a description of the authors' code. Differs from it: exact counts; pruning comes after
+a tenth of the phase, which is their epoch 10 of 100; dead entries are zero in both factors, with no
+momentum; filters are not masked here.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from advprune.pruners.process import Batches, Moment
+from advprune.pruners.reparametrised import Reparametrised, Through
+from advprune.pruners.task import Task
+from advprune.ranges import ShareBelowOne
+
+
+class TwinRep(Reparametrised):
+    """Keep the largest composed weights when a share of the phase is done; they train on.
+
+    Args:
+        net: the network that the phase starts from, as a rule a new one.
+        task: what is asked for.
+        through: how factors compose a weight, see ``Reparametrised``.
+        init: of the factors.
+        at: share of the phase after which masks are chosen, once.
+    """
+
+    pruned: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        task: Task,
+        *,
+        through: Through = "product",
+        init: Literal["kaiming", "keep"] = "kaiming",
+        at: ShareBelowOne = 0.1,
+    ) -> None:
+        super().__init__(net, task, through=through, init=init)
+        self.at, self._due = at, False
+        self.register_buffer("pruned", torch.zeros((), dtype=torch.bool))
+
+    def start(self, net: nn.Module, batches: Batches) -> None:
+        """Draw the factors."""
+        self.start_factors()
+
+    def before_step(self, now: Moment) -> None:
+        """Prune once, when it is time."""
+        if not self.pruned and now.progress >= self.at:
+            self._prune()
+            self._due = True
+
+    def after_step(self, now: Moment, optimizer: torch.optim.Optimizer) -> None:
+        """Forget the momentum of what the step's pruning removed."""
+        if self._due:
+            self.bury(optimizer)
+            self._due = False
+
+    def finish(self, net: nn.Module) -> None:
+        """Prune, if the phase was too short to have come to it."""
+        if not self.pruned:
+            self._prune()
+
+    def result(self) -> dict[str, Any]:
+        """Return how weights were composed."""
+        return {"through": self.through}
+
+    def _prune(self) -> None:
+        self.set_masks(self.task.masks({n: w.abs() for n, w in self.composed().items()}))
+        self.bury()
+        self.pruned.fill_(True)
