@@ -36,7 +36,11 @@ def test_schedules_in_closed_form():
     assert cumulative(0.64, schedule="cubic", rounds=4) == pytest.approx([0.37, 0.56, 0.63, 0.64])
 
 
-@given(st.sampled_from(["linear", "exponential", "cubic"]), st.floats(0, 0.999), st.integers(2, 30))
+@given(
+    st.sampled_from(["linear", "exponential", "cubic", "hyperbolic"]),
+    st.floats(0, 0.999),
+    st.integers(2, 30),
+)
 def test_a_schedule_never_falls_and_ends_exactly(schedule, ratio, rounds):
     ratios = cumulative(ratio, schedule=schedule, rounds=rounds)
     assert len(ratios) == rounds
@@ -46,7 +50,7 @@ def test_a_schedule_never_falls_and_ends_exactly(schedule, ratio, rounds):
 
 
 @given(
-    st.sampled_from(["linear", "exponential", "cubic"]),
+    st.sampled_from(["linear", "exponential", "cubic", "hyperbolic"]),
     st.floats(0, 0.9),
     st.floats(0, 1),
     st.integers(2, 9),

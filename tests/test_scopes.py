@@ -67,7 +67,7 @@ def test_totals_are_exact_and_no_tensor_is_emptied(shapes, ratio, levels, scope)
 
 
 @pytest.mark.parametrize("scope", COUNTED)
-@pytest.mark.parametrize("schedule", ["linear", "exponential", "cubic"])
+@pytest.mark.parametrize("schedule", ["linear", "exponential", "cubic", "hyperbolic"])
 def test_masks_of_fixed_scores_are_nested_over_rounds(scope, schedule):
     scores = random_scores([(16, 3, 3, 3), (7, 16, 3, 3), (5, 5), (10, 63)], levels=20)
     earlier = {name: torch.ones_like(score, dtype=torch.bool) for name, score in scores.items()}

@@ -116,7 +116,7 @@ class Pruner:
     budget: Literal["parameters", "macs", "filters", "blocks"] | None
     floor: Width | None
     round_to: Width | None
-    schedule: Literal["one_shot", "linear", "exponential", "cubic"]
+    schedule: Literal["one_shot", "linear", "exponential", "cubic", "hyperbolic"]
     rounds: Annotated[int, Ge(1), Le(10_000)]
     epochs_per_round: Annotated[int, Ge(0), Le(100_000)]
     recovery: Literal["finetune", "rewind", "scratch"]

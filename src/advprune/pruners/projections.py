@@ -4,7 +4,6 @@ The matrix of a convolution has a row for each filter and a column for each plac
 window (Ye et al. 2019, https://arxiv.org/abs/1903.12561). What is kept has the largest L2 norms.
 """
 
-import torch
 from torch import Tensor
 
 from advprune.masks import keep_count, top_k

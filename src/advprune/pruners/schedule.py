@@ -5,7 +5,7 @@ from typing import Literal
 from advprune.errors import UserError
 from advprune.masks import check_ratio
 
-Schedule = Literal["one_shot", "linear", "exponential", "cubic"]
+Schedule = Literal["one_shot", "linear", "exponential", "cubic", "hyperbolic"]
 
 
 def one_shot(ratio: float) -> list[float]:
@@ -34,6 +34,16 @@ def cubic(ratio: float, *, rounds: int) -> list[float]:
     return _ending(ratio, [ratio * (1 - (1 - i / rounds) ** 3) for i in range(1, rounds + 1)])
 
 
+def hyperbolic(ratio: float, *, rounds: int) -> list[float]:
+    """Return rounds that remove ratio * i / (i + 10) by round i, scaled to end at the ratio.
+
+    Li et al. 2020 (boosting tickets), by a description of their code: slower than exponential at
+    first.
+    """
+    end = rounds / (rounds + 10)
+    return _ending(ratio, [ratio * i / (i + 10) / end for i in range(1, rounds + 1)])
+
+
 def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 0.0) -> list[float]:
     """Return the share removed after each round, by the named schedule.
 
@@ -52,7 +62,12 @@ def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 
         UserError: for an unknown schedule, a ratio outside [0, 1), or a number of rounds it cannot
             have.
     """
-    schedules = {"linear": linear, "exponential": exponential, "cubic": cubic}
+    schedules = {
+        "linear": linear,
+        "exponential": exponential,
+        "cubic": cubic,
+        "hyperbolic": hyperbolic,
+    }
     if schedule != "one_shot" and schedule not in schedules:
         raise UserError(f"schedule={schedule!r} is not one of one_shot, {', '.join(schedules)}")
     if rounds < 1:

@@ -60,8 +60,8 @@ class Tickets(Process):
 
     def _end_round(self) -> None:
         sizes = {name: weight.detach().abs() for name, weight in self.weights.items()}
-        alive = {name: size.masked_fill(~self.mask(name), -1) for name, size in sizes.items()}
-        self.set_masks(self.task.masks(alive, self.task.ratios[int(self.made)]))
+        ratio = self.task.ratios[int(self.made)]
+        self.set_masks(self.task.spend(sizes, ratio, within=self.masks()))
         for name, value in self._state.items():
             value.data.copy_(self.beginning(name))
         self.bury()
