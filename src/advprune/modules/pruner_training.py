@@ -69,6 +69,7 @@ class PrunerTraining(RobustTraining):
     def on_fit_start(self) -> None:
         """Let the process choose its first masks, but for a run that goes on."""
         super().on_fit_start()
+        self.process.check(self.trainer.max_epochs or 1, self.trainer.optimizers[0])
         if not self.started:
             seed_step(self.run_seed, "start", 0)
             with torch.no_grad():

@@ -80,6 +80,19 @@ class Process(nn.Module):
                 kept &= task.within[name].to(kept.device)
             self._masks.register_buffer(key(name), kept)
 
+    def check(self, epochs: int, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse a phase that the method cannot make anything of.
+
+        Called before anything is trained, too.
+
+        Args:
+            epochs: of the phase.
+            optimizer: of its ``groups``.
+
+        Raises:
+            UserError: with what is possible.
+        """
+
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Choose the first masks, factors or duals; a criterion may be asked.
 

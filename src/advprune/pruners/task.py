@@ -27,6 +27,8 @@ class Task:
         seed: of the run.
         ratios: cumulative ratios, one a round; of one round, ``ratio`` alone.
         within: masks of what a network that was sparse before has left; None: of all.
+        group: along the input channels, so many weights compete with each other alone; None: all
+            weights of a layer, or of the network.
     """
 
     ratio: float
@@ -35,6 +37,16 @@ class Task:
     seed: int = 0
     ratios: tuple[float, ...] = ()
     within: Masks | None = None
+    group: int | None = None
+
+    def alive(self, scores: Scores) -> Scores:
+        """Return the scores, -inf where the network was sparse before: nothing comes back there."""
+        if self.within is None:
+            return scores
+        return {
+            name: score.masked_fill(~self.within[name].to(score.device), -torch.inf)
+            for name, score in scores.items()
+        }
 
     def masks(self, scores: Scores, ratio: float | None = None) -> Masks:
         """Return the masks of these scores at ``ratio``, or at that of the end."""
