@@ -24,14 +24,16 @@ from advprune.attacks.pgd import pgd
 from advprune.datasets.images import Split
 from advprune.datasets.loader import EvalLoader
 from advprune.distributed import collectives, environment
+from advprune.distributed.environment import Trainer
 from advprune.distributed.sharding import Shard
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.pipeline.spawn import on_ranks
 from advprune.stages.training_phase import RunContext, trainer
 from advprune.threat import Linf
+from advprune.tracking.logger import Logger
 
 IMAGES, BATCH, STEPS, ROUNDS = 1024, 64, 20, 5
-PLACE = RunContext({"accelerator": "cpu", "devices": 2}, {}, Path("unused"))
+PLACE = RunContext(Trainer(accelerator="cpu", devices=2), Logger(), Path("unused"))
 
 
 def evaluate(folder: str, name: str) -> None:

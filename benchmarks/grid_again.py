@@ -46,6 +46,7 @@ def fill(root: Path) -> int:
     from hydra import compose, initialize_config_dir
 
     import prune
+    from advprune.config.options import options_of
     from advprune.config.resolve import resolve
     from advprune.pipeline.plan import plan_pruned
     from advprune.store.store import Store
@@ -57,7 +58,8 @@ def fill(root: Path) -> int:
         for pruner, attack in product(PRUNERS, ATTACKS):
             options = resolve(compose("prune", [*TINY, f"pruner={pruner}", f"attack={attack}"]))
             for ratio, seed in product(RATIOS, SEEDS):
-                for stage in plan_pruned(options | {"ratio": ratio, "seed": seed}).stages():
+                one = options_of(options | {"ratio": ratio, "seed": seed})
+                for stage in plan_pruned(one).stages():
                     if not store.done(stage):
                         with store.claim(stage, waiting=lambda _: None) as folder:
                             _like(templates[stage.kind], folder)

@@ -20,6 +20,7 @@ from torch import nn
 
 from advprune.datasets.images import CropFlip, Split
 from advprune.datasets.loader import TrainLoader
+from advprune.distributed.environment import Trainer
 from advprune.models.resnet import ResNet
 from advprune.modules.pruning import MaskSearch
 from advprune.modules.recipe import Recipe
@@ -78,7 +79,7 @@ def epoch(phase: str) -> float:
     torch.manual_seed(0)
     module, clock, folder = module_of(phase, ResNet(**CIFAR)), Clock(), Path(tempfile.gettempdir())
     module.precision = "bf16"
-    where = RunContext({"accelerator": "cuda" if ON_GPU else "cpu", "devices": 1}, None, folder)  # type: ignore[arg-type]
+    where = RunContext(Trainer(accelerator="cuda" if ON_GPU else "cpu"), None, folder)  # type: ignore[arg-type]
     where.settle(32)
     run = trainer(where, phase, max_epochs=EPOCHS, callbacks=[clock], enable_checkpointing=False)
     images = Split(

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from advprune import masks as mask_values
 from advprune.config import schema
+from advprune.config.options import options_of as typed_options
 from advprune.config.resolve import resolve
 from advprune.modules.weights_io import save_masks, save_weights
 from advprune.pipeline.plan import plan_pruned
@@ -69,7 +70,7 @@ class Synthetic:
         draw: int = 0,
     ) -> Plan:
         """Finish the networks and both evaluations of a job, with these outcomes on the images."""
-        plan = plan_pruned(options)
+        plan = plan_pruned(typed_options(options))
         pruned, dense_stage = plan.final.parent, plan.dense
         assert pruned is not None
         random = np.random.default_rng(draw)
@@ -96,7 +97,7 @@ class Synthetic:
         self.evaluate(plan.evaluated, robust)
         return plan
 
-    def evaluate(self, stage: Stage, robust: Sequence[bool]) -> None:
+    def evaluate(self, stage: Stage[Any], robust: Sequence[bool]) -> None:
         """Finish an evaluation: clean is right wherever robust is, and on a tenth of the rest."""
         right = np.asarray(robust, dtype=bool)
         clean = right | (np.arange(len(right)) % 10 == 0)

@@ -8,11 +8,13 @@ and which is taken off.
 
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from advprune.distributed.environment import Trainer
 from advprune.modules.weights_io import load_weights, save_weights
 from advprune.pipeline.executor import ensure_stages
 from advprune.stages import dense, evaluated, finetuned, pruned
@@ -33,13 +35,20 @@ FILES = {
 SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class Seeded:
+    """Options of a stage that nothing looks into."""
+
+    node: dict[str, Any]
+
+
 def measure(parameters: int) -> dict[str, float]:
     """Return the store's own seconds for each kind of stage, its imports left out."""
     weights, masks = {"w": torch.ones(parameters)}, {"w": torch.ones(parameters, dtype=torch.bool)}
     inside: dict[str, float] = {}
     spent: dict[str, float] = {}
 
-    def make(stage: Stage, folder: Path, parent: Path | None, where: Any) -> dict[str, Any]:
+    def make(stage: Stage[Any], folder: Path, parent: Path | None, where: Any) -> dict[str, Any]:
         start = time.perf_counter()
         if parent is not None:
             load_weights(parent / "model.safetensors")
@@ -53,14 +62,14 @@ def measure(parameters: int) -> dict[str, float]:
         for module in makers:
             module.make = make  # type: ignore[assignment]
         with tempfile.TemporaryDirectory() as folder:
-            stages: list[Stage] = []
+            stages: list[Stage[Seeded]] = []
             for kind in FILES:
                 stages.append(
-                    Stage(kind, {"seed": 0, "dataset": {}}, stages[-1] if stages else None)
+                    Stage(kind, Seeded({"seed": 0, "dataset": {}}), stages[-1] if stages else None)
                 )
                 plan = Plan(stages[0], stages[-1], stages[-1], stages[-1])
                 start = time.perf_counter()
-                ensure_stages(plan, Store(folder), RunContext({}, Logger(), Path(folder)))
+                ensure_stages(plan, Store(folder), RunContext(Trainer(), Logger(), Path(folder)))
                 spent[kind] = time.perf_counter() - start - inside[kind]
     finally:
         for module, original in makers.items():

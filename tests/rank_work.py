@@ -11,6 +11,7 @@ from advprune.attacks.pgd import pgd
 from advprune.datasets.base import ImageData
 from advprune.datasets.images import Split
 from advprune.distributed import collectives, environment
+from advprune.distributed.environment import Trainer
 from advprune.logits import kl
 from advprune.modules.pruning import MaskSearch
 from advprune.modules.recipe import Recipe
@@ -62,11 +63,11 @@ class Precise(nn.Module):
 
 
 def join(size: int) -> None:
-    environment.join_ranks({"accelerator": "cpu", "devices": size})
+    environment.join_ranks(Trainer(accelerator="cpu", devices=size))
 
 
 def where(size: int, folder: Path, mode: str) -> RunContext:
-    trainer = {"accelerator": "cpu", "devices": size, "batch_norm": mode}
+    trainer = Trainer(accelerator="cpu", devices=size, batch_norm=mode)  # type: ignore[arg-type]
     return RunContext(trainer, Logger(), folder)
 
 

@@ -5,15 +5,15 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
+from plain_options import PlainOptions
 
-from advprune.config.schema import HARNESS
+from advprune.config.groups import HARNESS, declared_fields
 from advprune.config.validate import RESERVED
 from advprune.store.keys import TARGET, WHERE, identity
 from advprune.store.signatures import bound, defaults
@@ -47,13 +47,15 @@ def _targets() -> Iterator[Any]:
 
 
 def _key(group: str, node: dict[str, Any]) -> Any:
-    return identity("dense", Stage("dense", {group or "node": node}).options)
+    return identity("dense", Stage("dense", PlainOptions({group or "node": node})).record)
 
 
 def _called(group: str, node: dict[str, Any]) -> dict[str, Any]:
     """The slow reference: what the imported signature is called with; beside it, what the frame reads."""
     parameters = inspect.signature(get_object(node[TARGET])).parameters
-    harness = {field.name for field in fields(HARNESS[group])} if group in HARNESS else set()
+    harness = (
+        {field.name for field in declared_fields(HARNESS[group])} if group in HARNESS else set()
+    )
     frame = (harness - parameters.keys()) | RESERVED
     known = {name: own.default for name, own in parameters.items() if own.default is not own.empty}
     # of an argument without a default, null and nothing are one: the frame gives it, or the door
@@ -109,7 +111,7 @@ def test_all_images_and_the_number_of_the_signature_are_two_keys(criterion: str)
     )
     deleted = {name: value for name, value in node.items() if name != "images"}
     keys = [
-        Stage("pruned", {"pruner": {"criterion": own}}).key
+        Stage("pruned", PlainOptions({"pruner": {"criterion": own}})).key
         for own in (node | {"images": None}, deleted)
     ]
     assert keys[0] != keys[1]

@@ -15,7 +15,8 @@ from PIL import Image
 from test_datasets import config
 from test_keys import OPTIONS
 
-from advprune.config.fingerprints import refuse_changed
+from advprune.config.fingerprints import refuse_changed, with_fingerprints
+from advprune.config.options import options_of
 from advprune.datasets import manifest
 from advprune.datasets.arrays import load_array, load_arrays
 from advprune.datasets.decode import decode_cached
@@ -119,7 +120,7 @@ KINDS: dict[str, Callable[[Path], tuple[Options, list[Path]]]] = {
 
 
 def keys(options: Options) -> tuple[str, str]:
-    plan = plan_dense(options)
+    plan = plan_dense(options_of(with_fingerprints(options)))
     return plan.dense.key, plan.evaluated.key
 
 
@@ -131,12 +132,12 @@ def test_changed_content_has_another_key(kind: str, tmp_path: Path) -> None:
     seen = [keys(options)]
     assert keys(options) == seen[0]
     for path in files:
-        plan = plan_dense(options)
+        plan = plan_dense(options_of(with_fingerprints(options)))
         flip(path)
         with pytest.raises(
             UserError, match="nothing was marked as finished"
         ):  # had it been changed meanwhile
-            [refuse_changed(stage.options, Path(options["store"])) for stage in plan.stages()]
+            [refuse_changed(stage.record, Path(options["store"])) for stage in plan.stages()]
         seen.append(keys(options))
         flip(path)
         assert keys(options) == seen[0]
@@ -157,15 +158,14 @@ def test_test_images_do_not_move_what_is_trained(tmp_path: Path) -> None:
 def test_weights_changed_after_they_were_hashed_are_refused(file: str, tmp_path: Path) -> None:
     for name in ("a.safetensors", "structure.json"):
         (tmp_path / name).write_bytes(bytes(100))
-    plan = plan_dense(
-        OPTIONS | {"store": str(tmp_path / "store")}, weights=str(tmp_path / "a.safetensors")
-    )
-    refuse_changed(plan.dense.options, tmp_path / "store")
+    places = {"store": str(tmp_path / "store"), "dense": str(tmp_path / "a.safetensors")}
+    plan = plan_dense(options_of(with_fingerprints(OPTIONS | places)))
+    refuse_changed(plan.dense.record, tmp_path / "store")
     flip(tmp_path / file)
     with pytest.raises(
         UserError, match="beside the weights" if file == "structure.json" else "file of weights"
     ):
-        refuse_changed(plan.dense.options, tmp_path / "store")
+        refuse_changed(plan.dense.record, tmp_path / "store")
 
 
 def test_the_published_files_have_the_key_of_a_set_that_is_still_to_be_downloaded(

@@ -21,6 +21,8 @@ import attack
 import prune
 import train
 from advprune.config import validate
+from advprune.config.fingerprints import with_fingerprints
+from advprune.config.options import options_of
 from advprune.config.resolve import GROUPS, resolve
 from advprune.errors import UserError
 from advprune.pipeline.dry_run import dry_run
@@ -88,7 +90,9 @@ def admit(given: dict[str, Any]) -> None:
     """What the door does before anything is loaded."""
     validate.check_numbers(given)
     validate.check_signatures(given, GROUPS)
-    dry_run(given)
+    if given["dataset"]["num_classes"] is None:  # the folder says how many
+        given = with_fingerprints(given)
+    dry_run(options_of(given))
 
 
 def first_job(words: str) -> list[str]:

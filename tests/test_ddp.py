@@ -19,7 +19,9 @@ from conftest import ROOT, TINY, run_job
 from safetensors.torch import load_file
 from test_keys import OPTIONS, keys
 
+from advprune.config.options import options_of
 from advprune.distributed import environment
+from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
 from advprune.pipeline.plan import plan_pruned
 from advprune.store.keys import key
@@ -92,7 +94,7 @@ def test_a_sentence_comes_from_the_rank_to_the_table(job: Any) -> None:
 )
 def test_the_door(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        environment.check(options)
+        environment.check(Trainer(**options))
 
 
 def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,15 +104,15 @@ def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError,
         match=r"^trainer.devices=4 is not possible: this machine has 2 GPUs; give at most 2",
     ):
-        environment.with_device_count({"accelerator": "auto", "devices": 4})
-    assert environment.with_device_count({"accelerator": "cuda", "devices": None})["devices"] == 2
+        environment.with_device_count(Trainer(accelerator="auto", devices=4))
+    assert environment.with_device_count(Trainer(accelerator="cuda", devices=None)).devices == 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"needs a GPU that torch can use"):
-        environment.with_device_count({"accelerator": "cuda", "devices": 2})
+        environment.with_device_count(Trainer(accelerator="cuda", devices=2))
     with pytest.raises(UserError, match=r"no GPU to count"):
-        environment.with_device_count({"accelerator": "auto", "devices": None})
-    assert environment.with_device_count({"accelerator": "cpu", "devices": 3})["devices"] == 3
+        environment.with_device_count(Trainer(accelerator="auto", devices=None))
+    assert environment.with_device_count(Trainer(accelerator="cpu", devices=3)).devices == 3
 
 
 def test_who_started_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +125,8 @@ def test_who_started_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError, match=r"4 processes were started for this job, but trainer.devices=1"
     ):
-        environment.check({"devices": 1, "nodes": 1})
-    environment.check({"devices": 2, "nodes": 2})
+        environment.check(Trainer(devices=1, nodes=1))
+    environment.check(Trainer(devices=2, nodes=2))
 
 
 def test_ranks_are_in_the_key_only_where_the_result_depends_on_them() -> None:
@@ -140,12 +142,12 @@ def test_ranks_are_in_the_key_only_where_the_result_depends_on_them() -> None:
     )
     for name in keys(OPTIONS):
         assert len({keys(OPTIONS)[name], two[name], four[name], rank0[name]}) == 4, name
-    plan = plan_pruned(OPTIONS | {"trainer": {"devices": 2, "batch_norm": "local"}})
+    local = {"devices": 2, "batch_norm": "local"}
+    plan = plan_pruned(options_of(OPTIONS | {"trainer": local}))
     assert plan.final.parent is not None
-    assert (
-        "batch_norm" not in plan.final.parent.options
-    )  # scored once, not trained: its parent's key says it
-    assert key("dense", plan.dense.options, None) == plan.dense.key
+    # scored once, not trained: its parent's key says it
+    assert "batch_norm" not in plan.final.parent.record
+    assert key("dense", plan.dense.record, None) == plan.dense.key
 
 
 def start(

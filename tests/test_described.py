@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 from safetensors.torch import save_file
 
+from advprune.config.options import options_of
 from advprune.models.small_cnn import small_cnn
 from advprune.pipeline.job_log import _job
 from advprune.pipeline.network_labels import described, used
@@ -65,20 +66,20 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_plan_keeps_the_words_of_its_own_stages_alone(
     options: dict[str, Any], weights: Path
 ) -> None:
-    file = plan_dense(options, weights=str(weights))
+    file = plan_dense(options_of(options | {"checkpoint": str(weights)}))
     told = described(NAMES, file)
     assert {"pruner", "objective"}.isdisjoint(told)
     assert told["model"] == "small_cnn"  # what the user claims of the file
     assert {"pruner", "ratio", "objective", "training", "finetune", "search"}.isdisjoint(
         used(options, file)
     )
-    here = plan_dense(options)
+    here = plan_dense(options_of(options))
     assert described(NAMES, here)["objective"] == "trades"
     assert "pruner" not in described(NAMES, here)
-    whole = plan_pruned(options)
+    whole = plan_pruned(options_of(options))
     assert described(NAMES, whole) == NAMES | {"attack": "autoattack"}
     assert used(options, whole) == options
-    later = plan_pruned(options | {"dense": str(weights)})  # pruned and fine-tuned here
+    later = plan_pruned(options_of(options | {"dense": str(weights)}))  # pruned and fine-tuned here
     assert described(NAMES, later) == NAMES | {"attack": "autoattack"}
 
 
@@ -95,8 +96,10 @@ def test_what_loggers_are_told_of_a_file(
             overrides=SimpleNamespace(task=[]),
         ),
     )
-    plan = plan_dense(options, weights=str(weights))
-    job = _job(options | {"store": str(tmp_path)}, plan, tmp_path / "a" / "b" / "c", NAMES)
+    plan = plan_dense(options_of(options | {"checkpoint": str(weights)}))
+    job = _job(
+        options_of(options | {"store": str(tmp_path)}), plan, tmp_path / "a" / "b" / "c", NAMES
+    )
     said = json.dumps(
         [
             job.name,

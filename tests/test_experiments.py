@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_dir
 
 import prune  # noqa: F401 - registers the schemas
 from advprune.config import validate
-from advprune.config.phases import of_phase
+from advprune.config.groups import Objective
+from advprune.config.options import options_of
 from advprune.config.resolve import GROUPS, resolve
 from advprune.pipeline.plan import plan_pruned
 from advprune.report.data.published import published
@@ -114,23 +115,21 @@ def test_the_authors_attack_step_in_pixels() -> None:
 
 
 def test_pruning_and_finetuning_start_at_the_full_eps() -> None:
-    stage = plan_pruned(options("hydra_cifar10_cnn_small_crown_ibp", "threat.eps=2/255")).final
-    assert (stage.options["objective"]["ramp"], stage.parent.options["objective"]["ramp"]) == (
-        0.0,
-        0.0,
-    )
-    assert stage.parent.parent.options["objective"]["ramp"] == 0.6
-    assert all(
-        "phases" not in s.options["objective"] for s in (stage, stage.parent, stage.parent.parent)
-    )
-    scratch = plan_pruned(
-        options("hydra_cifar10_cnn_small_crown_ibp", "pruner.recovery=scratch")
+    stage = plan_pruned(
+        options_of(options("hydra_cifar10_cnn_small_crown_ibp", "threat.eps=2/255"))
     ).final
-    assert scratch.options["objective"]["ramp"] == 0.6  # from new weights, eps grows again
+    line = (stage, stage.parent, stage.parent.parent)
+    objectives = [made.record["objective"] for made in line]
+    assert [node["ramp"] for node in objectives] == [0.0, 0.0, 0.6]
+    assert all("phases" not in node for node in objectives)
+    scratch = plan_pruned(
+        options_of(options("hydra_cifar10_cnn_small_crown_ibp", "pruner.recovery=scratch"))
+    ).final
+    assert scratch.record["objective"]["ramp"] == 0.6  # from new weights, eps grows again
 
 
-def test_of_phase_leaves_other_objectives_as_they_are() -> None:
-    assert of_phase({"beta": 6.0}, "search") == {"beta": 6.0}
+def test_an_objective_without_phases_is_the_same_in_each() -> None:
+    assert Objective(node={"beta": 6.0}).in_phase("search").node == {"beta": 6.0}
 
 
 def test_the_papers_of_the_other_tables_are_all_there() -> None:

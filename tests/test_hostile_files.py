@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from plain_options import PlainOptions
 
 from advprune.errors import UserError, system_sentence
 from advprune.launch import grid_log
@@ -21,7 +22,7 @@ from advprune.store.lock import HOLDER, LOCK
 from advprune.store.stage import Stage
 from advprune.store.store import WORK, Store
 
-STAGE = Stage("dense", {"seed": 0})
+STAGE = Stage("dense", PlainOptions({"seed": 0}))
 LETTERS = "abcdefghijklmnopqrstuvw"
 BOMB = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise(LETTERS))
 

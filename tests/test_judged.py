@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 
 import prune  # noqa: F401 - registers the schemas
 from advprune.config import validate
+from advprune.config.options import options_of
 from advprune.config.resolve import resolve
 from advprune.errors import UserError
 from advprune.pipeline.plan import plan_pruned
@@ -35,18 +36,19 @@ def test_every_ball_of_the_attack_moves_and_none_of_training(attack: str) -> Non
     found = options(f"attack={attack}", "attack.eps=0.1")
     assert set(balls(found["attack"])) == {0.1}
     assert set(balls([found["objective"], found["threat"]])) == {0.15}
-    plan = plan_pruned(found)
+    plan = plan_pruned(options_of(found))
     assert {
         eps
         for stage in plan.stages()
         if stage.kind in ("evaluated", "examples")
-        for eps in balls(stage.options)
+        for eps in balls(stage.record)
     } == {0.1}
 
 
 def test_only_evaluations_have_another_key_and_the_own_radius_is_no_other() -> None:
     plain, same, other = (
-        plan_pruned(options(*words)) for words in ([], ["attack.eps=3/20"], ["attack.eps=0.1"])
+        plan_pruned(options_of(options(*words)))
+        for words in ([], ["attack.eps=3/20"], ["attack.eps=0.1"])
     )
     assert [stage.key for stage in same.stages()] == [stage.key for stage in plain.stages()]
     assert (other.final.key, other.dense.key) == (plain.final.key, plain.dense.key)

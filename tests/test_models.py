@@ -16,6 +16,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from advprune.config.groups import Network
+from advprune.config.stage_options import Dense, Weights
 from advprune.errors import UserError
 from advprune.models import foreign
 from advprune.models.ambiguities import unsettled
@@ -415,9 +417,8 @@ def test_foreign_weights_that_leave_a_choice_open_are_doubted(
         "width": 2,
         "shortcut": shortcut,
     }
-    stage = Stage(
-        "dense", {"model": node, "weights": str(tmp_path / "wong.safetensors"), "sha256": "0"}
-    )
+    weights = Weights(path=str(tmp_path / "wong.safetensors"), sha256="0", structure_sha256=None)
+    stage = Stage("dense", Dense(model=Network(node), weights=weights))
     result = dense.make(stage, tmp_path, None, None)
     found = doubts_of_stages([stage, stage], {stage.key: result})
     assert ["model.shortcut=raw" in d for d in found] == [True] * doubted

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -17,7 +16,7 @@ from advprune.attacks.pgd import pgd
 from advprune.attacks.square import square
 from advprune.attacks.worst_of import worst_of
 from advprune.bounds.smoothing import certify_smoothing
-from advprune.config.validate import method_options
+from advprune.config.validate import method_of
 from advprune.logits import NO_CLASS, is_right, lead, predict
 from advprune.modules.attack_checks import evaluation_warnings
 from advprune.modules.evaluation import RobustEvaluation
@@ -70,7 +69,7 @@ def evaluated(
         words += [f"attack.root={folder}", "attack.names=[fog,snow]"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = OmegaConf.to_container(compose(None, overrides=words), resolve=True)["attack"]
-    attack = instantiate(method_options("attack", node))
+    attack = method_of("attack", node).build()
     threat = None if node.get("perturbation") else Linf(0.1)
     module = RobustEvaluation(net.eval(), attack, name=name, threat=threat, parts=folder, seed=0)
     module.test_step((x, y, torch.arange(len(x))), 0)

@@ -17,6 +17,7 @@ import attack
 import prune
 import train
 from advprune.config import validate
+from advprune.config.options import options_of
 from advprune.config.resolve import GROUPS, resolve
 from advprune.errors import UserError
 from advprune.pipeline.dry_run import dry_run
@@ -113,7 +114,7 @@ def outcome(given: dict[str, Any], *, whole: bool) -> str:
     try:
         checked(given)
         if whole:
-            dry_run(given)
+            dry_run(options_of(given))
         told = "accepted"
     except UserError as error:
         sentence = str(error)

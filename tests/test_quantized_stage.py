@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 import prune  # noqa: F401 - registers the schemas
-from advprune.config.resolve import resolve
+from advprune.config.options import load
 from advprune.errors import UserError
 from advprune.models.small_cnn import small_cnn
 from advprune.pipeline.plan import plan_pruned
@@ -87,7 +87,7 @@ def test_a_network_in_8_bits_is_exported(job: Any, quantizer: str) -> None:
     row = job(*words, "export=onnx")["row"]
     session = onnxruntime.InferenceSession(row["exported"], providers=["CPUExecutionProvider"])
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        final = plan_pruned(resolve(compose("prune", list(words)))).final
+        final = plan_pruned(load(compose("prune", list(words)))).final
     net = quantized.load(final, Path(row["files"]["quantized"]), runs="int8")
     x = torch.rand(5, 1, 8, 8)
     alone = torch.cat(

@@ -16,6 +16,7 @@ from torch._dynamo.testing import CompileCounter
 
 from advprune.attacks.pgd import pgd
 from advprune.bounds.interval import ibp
+from advprune.distributed.environment import Trainer
 from advprune.distributed.sharding import seed_step
 from advprune.logits import kl
 from advprune.masks import prunable
@@ -56,7 +57,7 @@ def mean_loss(way: Callable[[nn.Module], nn.Module], *, trainer: dict[str, Any])
     )
     attack = partial(pgd, threat=BALL, steps=3, rel_step=0.5, loss=kl, start="gaussian")
     order, losses = torch.Generator().manual_seed(1), []
-    with optimized_layout(net, trainer, 8):
+    with optimized_layout(net, Trainer(**trainer), 8):
         seen = way(net)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
         for step in range(STEPS):

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain_options import PlainOptions
 
 from advprune.errors import UserError
 from advprune.store.stage import Stage
 from advprune.store.store import Store
 
-STAGE = Stage("dense", {"seed": 0})
+STAGE = Stage("dense", PlainOptions({"seed": 0}))
 
 
 def hold(root: Path, begun: Path, seconds: float) -> None:

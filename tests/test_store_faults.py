@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY, run_job
+from plain_options import PlainOptions
 
 from advprune.errors import UserError
 from advprune.report.data.seeds import pool
@@ -22,7 +23,7 @@ from advprune.store import keys, lock
 from advprune.store.stage import Stage
 from advprune.store.store import Store
 
-STAGE, OTHER = Stage("dense", {"seed": 0}), Stage("dense", {"seed": 1})
+STAGE, OTHER = Stage("dense", PlainOptions({"seed": 0})), Stage("dense", PlainOptions({"seed": 1}))
 WORDS = (*TINY, "training.epochs=1", "finetune.epochs=1", "pruner=magnitude", "ratio=0.5")
 
 

@@ -44,7 +44,7 @@ def manifests(store: str | Path) -> Path:
     return Path(store) / MANIFESTS
 
 
-def weights_identity(path: str) -> dict[str, Any]:
+def weights_identity(path: str) -> tuple[str, str | None]:
     """Return the checksums of a file of weights and of the ``structure.json`` beside it, if any.
 
     Raises:
@@ -60,37 +60,14 @@ def weights_identity(path: str) -> dict[str, Any]:
         raise UserError(
             f"weights cannot be read from {path}: there is no such file; give the path of a file"
         )
-    return {
-        "weights": path,
-        "sha256": _cached(("file", path), checksum, Path(path)),
-        "structure_sha256": structure,
-    }
-
-
-def classes_of(dataset: dict[str, Any]) -> int | None:
-    """Return how many classes a data set has; None if only reading the data tells.
-
-    Of the user's own folder the names are counted.
-    """
-    if dataset["num_classes"] is not None or dataset.get("content") is None:
-        return dataset["num_classes"]
-    return len(_cached(("classes", dataset["content"]), class_names, dataset["content"]))
-
-
-def network_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the network's options with the pixel constants and sizes of its data set."""
-    dataset, model = options["dataset"], dict(options["model"])
-    for name in ("mean", "std"):
-        model[name] = dataset[name] if model.get(name) is None else model[name]
-    return model | {
-        "num_classes": dataset["num_classes"],
-        "in_channels": dataset["channels"],
-        "image_size": dataset["image_size"],
-    }
+    return _cached(("file", path), checksum, Path(path)), structure
 
 
 def with_fingerprints(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with the checksums of the user's own data in them."""
+    """Return the options with the checksums of the user's own data in them.
+
+    Of a folder of images the classes are counted, too.
+    """
     folder, whole = manifests(options["store"]), bool(options["dataset"].get("verify"))
     dataset = options["dataset"] | _data(options["dataset"], folder, whole=whole)
     if dataset.get("content") is not None and dataset["num_classes"] is None:
@@ -123,12 +100,9 @@ def refuse_changed(options: dict[str, Any], store: Path) -> None:
             _attack(options["attack"], folder),
         )
     if "weights" in options:
-        then |= {name: options[name] for name in ("sha256", "structure_sha256")}
-        now |= {
-            name: value
-            for name, value in weights_identity(options["weights"]).items()
-            if name != "weights"
-        }
+        names = ("sha256", "structure_sha256")
+        then |= {name: options.get(name) for name in names}
+        now |= dict(zip(names, weights_identity(options["weights"]), strict=True))
     changed = [name for name in then if then[name] != now.get(name)]
     if changed:
         raise UserError(

@@ -8,7 +8,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from advprune.config.attack_radius import with_attack_eps
 from advprune.errors import UserError
 from advprune.store import keys
 from advprune.units import number
@@ -33,7 +32,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    return with_attack_eps(
+    return _with_attack_eps(
         _one_budget(_where_typed({str(key): spelled(value) for key, value in plain.items()}))
     )
 
@@ -71,6 +70,25 @@ def typed_path(path: Any) -> Any:
     home = str(Path(path).expanduser()) if path.startswith("~") else path
     typed_in = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else None
     return str(Path(typed_in, home)) if typed_in and Path(typed_in) != Path.cwd() else home
+
+
+def _with_attack_eps(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with ``attack.eps`` in every ball inside the attack.
+
+    Training keeps ``threat.eps``; a ball that the user wrote differently is left as it is.
+    """
+    eps = (options.get("attack") or {}).get("eps")
+    if eps is None:
+        return options
+
+    def with_eps(node: Any) -> Any:
+        if node == options["threat"]:
+            return node | {"eps": eps}
+        if isinstance(node, dict):
+            return {name: with_eps(value) for name, value in node.items()}
+        return [with_eps(value) for value in node] if isinstance(node, list) else node
+
+    return options | {"attack": with_eps(options["attack"])}
 
 
 def _one_budget(options: dict[str, Any]) -> dict[str, Any]:

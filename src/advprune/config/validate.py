@@ -7,14 +7,26 @@ others in ``schema.py``.
 import difflib
 import inspect
 import typing
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any
 
 from hydra.utils import get_object
 
 from advprune.config import schema
-from advprune.config.phases import of_phase
+from advprune.config.groups import (
+    HARNESS,
+    Method,
+    Node,
+    Objective,
+    Pruner,
+    Select,
+    declared_fields,
+    hints,
+    is_required,
+    typed,
+)
 from advprune.distributed import environment
+from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
 from advprune.ranges import members, needs, shown
 
@@ -62,16 +74,16 @@ def check_numbers(options: dict[str, Any]) -> None:
         )
     _check_fields("", options, schema.COMMANDS[command])
     for group, declared in (
-        ("select", schema.Select),
-        ("trainer", schema.Trainer),
-        ("pruner", schema.Pruner),
+        ("select", Select),
+        ("trainer", Trainer),
+        ("pruner", Pruner),
     ):
         if options.get(group) is not None or group in ("select", "trainer"):
             _check_fields(group, options.get(group), declared)
-    for group, declared in schema.HARNESS.items():
+    for group, declared in HARNESS.items():
         node = options.get(group) or {}
         if group != "quantizer" or node.get("_target_") is not None:
-            names = {field.name for field in fields(declared)}
+            names = {option.name for option in declared_fields(declared)}
             _check_fields(
                 group, {name: value for name, value in node.items() if name in names}, declared
             )
@@ -89,7 +101,7 @@ def check_numbers(options: dict[str, Any]) -> None:
     _check_attack(options)
     for phase in ("training", "search", "finetune"):
         _check_recipe(phase, options[phase])
-    environment.check(options.get("trainer") or {})
+    environment.check(typed(Trainer, options.get("trainer") or {}))
     _check_quantizer(options.get("quantizer") or {})
 
 
@@ -101,23 +113,30 @@ def _check_fields(path: str, node: Any, declared: Any) -> None:
             f"{path}={shown(node)} is not possible: it is a group of options, {place}NAME=VALUE "
             "each"
         )
-    hints = schema.hints(declared)
+    annotations = hints(declared)
     for name, value in node.items():
         if name in RESERVED:
             continue
-        if name not in hints:
-            raise UserError(_no_option(path, str(name), sorted(hints)))
-        inner = next((member for member in members(hints[name]) if is_dataclass(member)), None)
-        if inner is not None:
-            if value is not None or type(None) not in members(hints[name]):
-                _check_fields(f"{place}{name}", value, inner)
-        elif hints[name] is not Any:
-            message = needs(f"{place}{name}", value, hints[name])
-            if message:
-                raise UserError(message)
-    for field in fields(declared):
-        if field.name not in node and field.default is MISSING and field.default_factory is MISSING:
-            raise UserError(f"{place}{field.name} is missing: give {place}{field.name}=…")
+        if name not in annotations:
+            raise UserError(_no_option(path, str(name), sorted(annotations)))
+        _check_value(f"{place}{name}", value, annotations[name])
+    for option in declared_fields(declared):
+        if option.name not in node and is_required(option):
+            raise UserError(f"{place}{option.name} is missing: give {place}{option.name}=…")
+
+
+def _check_value(path: str, value: Any, annotation: Any) -> None:
+    """Compare a value with its annotation; that of a method is checked with its signature."""
+    inner = next((member for member in members(annotation) if is_dataclass(member)), None)
+    if inner is Method:
+        annotation = dict[str, Any] | None
+    elif inner is not None:
+        if value is not None or type(None) not in members(annotation):
+            _check_fields(path, value, inner)
+        return
+    message = None if annotation is Any else needs(path, value, annotation)
+    if message:
+        raise UserError(message)
 
 
 def _no_option(path: str, name: str, allowed: list[str]) -> str:
@@ -181,16 +200,6 @@ def _check_quantizer(quantizer: dict[str, Any]) -> None:
             )
 
 
-def method_options(group: str, node: dict[str, Any]) -> dict[str, Any]:
-    """Return the node without the keys that the harness reads itself."""
-    read = (
-        {field.name for field in fields(schema.HARNESS[group])}
-        if group in schema.HARNESS
-        else set()
-    )
-    return {key: value for key, value in node.items() if key not in read}
-
-
 def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
     """Compare every ``_target_`` of these groups with its signature.
 
@@ -201,13 +210,15 @@ def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
         _check_attack_eps(options)
     for group in groups:
         if options.get(group) and options[group].get("_target_", group) is not None:
-            _check_node(group, method_options(group, options[group]))
-    phases = (options.get("objective") or {}).get("phases") or {}
-    for phase in phases:
-        _check_node(
-            f"objective.phases.{phase}",
-            method_options("objective", of_phase(options["objective"], phase)),
-        )
+            _check_node(group, method_of(group, options[group]).node)
+    objective = typed(Objective, options.get("objective") or {})
+    for phase in objective.phases or {}:
+        _check_node(f"objective.phases.{phase}", objective.in_phase(phase).method.node)
+
+
+def method_of(group: str, node: Node) -> Method:
+    """Return what a group calls, without the options that the harness reads itself."""
+    return typed(HARNESS[group], node).method if group in HARNESS else Method(node)
 
 
 def _check_attack_eps(options: dict[str, Any]) -> None:

@@ -4,7 +4,10 @@ Only functions that look at a device import torch, so that a command with a typo
 """
 
 import os
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Le
 
 from advprune.errors import UserError
 from advprune.runtime.machine import usable_processors
@@ -12,8 +15,42 @@ from advprune.runtime.machine import usable_processors
 if TYPE_CHECKING:
     from pytorch_lightning.plugins.environments import ClusterEnvironment
 
+Precision = Literal["fp32", "bf16"]
+Several = Annotated[int, Ge(1), Le(4096)]
 #: Of ``trainer.batch_norm``; the first changes no result.
 SYNCHRONISED = "synchronised"
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Declare where a job runs and how fast; ``conf/trainer/auto.yaml`` explains each option."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"] = "auto"
+    devices: Several | None = 1
+    nodes: Several = 1
+    threads: Several | None = None
+    precision: Precision = "fp32"
+    memory_format: Literal["contiguous", "channels_last"] | None = None
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
+    allocator: Literal["keep", "system"] = "keep"
+    batch_norm: Literal["synchronised", "local", "rank0"] = "synchronised"
+    retries: Annotated[int, Ge(0), Le(100)] = 1
+
+    @property
+    def ranks(self) -> int | None:
+        """Return how many ranks are asked for; None if that depends on the machine."""
+        return None if self.devices is None else self.devices * self.nodes
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the weights that a training ends with; {} by default.
+
+        That is a precision other than fp32, and BatchNorm that uses the images of one rank only.
+        What changes no more than the last bits of a sum is not in it.
+        """
+        own_rows = self.batch_norm != SYNCHRONISED and self.ranks != 1
+        spread = {"batch_norm": {"mode": self.batch_norm, "ranks": self.ranks}} if own_rows else {}
+        return spread | ({} if self.precision == "fp32" else {"precision": self.precision})
 
 
 def launched_world() -> tuple[int, int]:
@@ -28,82 +65,60 @@ def launched_world() -> tuple[int, int]:
     return 0, 1
 
 
-def requested_ranks(trainer: dict[str, Any]) -> int | None:
-    """Return how many ranks the options ask for; None if that depends on the machine."""
-    devices = trainer.get("devices", 1)
-    return None if devices is None else int(devices) * int(trainer.get("nodes") or 1)
-
-
-def identity(trainer: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the trainer's options that decide the weights a training ends with; {} by default.
-
-    They are a precision other than fp32, and BatchNorm that uses the images of one rank only. What
-    changes no more than the last bits of a sum is not among them.
-    """
-    trainer = trainer or {}
-    mode, ranks = trainer.get("batch_norm") or SYNCHRONISED, requested_ranks(trainer)
-    spread = (
-        {} if mode == SYNCHRONISED or ranks == 1 else {"batch_norm": {"mode": mode, "ranks": ranks}}
-    )
-    precision = trainer.get("precision", "fp32")
-    return spread | ({} if precision == "fp32" else {"precision": precision})
-
-
-def check(trainer: dict[str, Any]) -> None:
+def check(trainer: Trainer) -> None:
     """Check that the trainer's options fit together, without looking at a device.
 
     Raises:
         UserError: naming the option.
     """
-    mode, ranks = trainer.get("batch_norm", SYNCHRONISED), requested_ranks(trainer)
-    if ranks is None and mode != SYNCHRONISED:
+    if trainer.ranks is None and trainer.batch_norm != SYNCHRONISED:
         raise UserError(
-            f"trainer.batch_norm={mode} makes the result depend on the number of ranks: give "
-            "trainer.devices=…, too"
+            f"trainer.batch_norm={trainer.batch_norm} makes the result depend on the number of "
+            "ranks: give trainer.devices=…, too"
         )
     started = launched_world()[1]
-    if started > 1 and ranks not in (started, None):
+    if started > 1 and trainer.ranks not in (started, None):
         raise UserError(
-            f"{started} processes were started for this job, but "
-            f"trainer.devices={trainer['devices']} and trainer.nodes={trainer.get('nodes', 1)} ask "
-            f"for {ranks}: give trainer=ddp and numbers that multiply to {started}"
+            f"{started} processes were started for this job, but trainer.devices={trainer.devices} "
+            f"and trainer.nodes={trainer.nodes} ask for {trainer.ranks}: give trainer=ddp and "
+            f"numbers that multiply to {started}"
         )
-    if started == 1 and int(trainer.get("nodes") or 1) > 1:
+    if started == 1 and trainer.nodes > 1:
         raise UserError(
-            f"trainer.nodes={trainer['nodes']}, but only one process was started: give "
+            f"trainer.nodes={trainer.nodes}, but only one process was started: give "
             "hydra/launcher=slurm, or start the same command on each node with torchrun or srun, "
             "one process a device"
         )
 
 
-def on_gpu(trainer: dict[str, Any]) -> bool:
+def on_gpu(trainer: Trainer) -> bool:
     """Return whether the job runs on CUDA devices."""
     from torch import cuda
 
-    accelerator = trainer["accelerator"]
+    accelerator = trainer.accelerator
     return accelerator in ("cuda", "gpu") or (accelerator == "auto" and cuda.is_available())
 
 
-def with_device_count(trainer: dict[str, Any]) -> dict[str, Any]:
+def with_device_count(trainer: Trainer) -> Trainer:
     """Return the trainer's options with the number of devices a node filled in.
 
     Raises:
         UserError: if there are fewer GPUs than asked for, or none to count.
     """
     if on_gpu(trainer):
-        return trainer | {"devices": _gpus(trainer["devices"], trainer["accelerator"])}
-    devices = trainer["devices"]
+        return replace(trainer, devices=_gpus(trainer.devices, trainer.accelerator))
+    devices = trainer.devices
     if devices is None:
         raise UserError(
             "trainer.devices is not given, and there is no GPU to count: give the number of "
             "processes, such as trainer.devices=2"
         )
-    if devices > 1 and trainer["accelerator"] not in ("cpu", "auto"):
+    if devices > 1 and trainer.accelerator not in ("cpu", "auto"):
         raise UserError(
-            f"trainer.accelerator={trainer['accelerator']} has one device: give "
+            f"trainer.accelerator={trainer.accelerator} has one device: give "
             "trainer.devices=1, or cuda or cpu"
         )
-    return trainer | {"accelerator": "cpu"} if devices > 1 else trainer
+    return replace(trainer, accelerator="cpu") if devices > 1 else trainer
 
 
 def _gpus(wanted: int | None, accelerator: str) -> int:
@@ -142,7 +157,7 @@ def _environment_of_ranks() -> "ClusterEnvironment":
     return SLURMEnvironment(auto_requeue=False)
 
 
-def join_ranks(trainer: dict[str, Any]) -> None:
+def join_ranks(trainer: Trainer) -> None:
     """Meet the other ranks of this job, whoever started them."""
     from torch import cuda
 
@@ -160,6 +175,7 @@ def join_ranks(trainer: dict[str, Any]) -> None:
     )
 
 
-def threads(trainer: dict[str, Any]) -> int | None:
+def threads(trainer: Trainer) -> int | None:
     """Return how many processor threads each rank of this machine gets; None leaves it to torch."""
-    return max(usable_processors() // trainer["devices"], 1) if trainer["devices"] > 1 else None
+    devices = trainer.devices or 1
+    return max(usable_processors() // devices, 1) if devices > 1 else None

@@ -28,7 +28,7 @@ class Schedule(Enum):
     constant = "constant"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Recipe:
     """Declare one phase of training.
 

@@ -19,6 +19,8 @@ from advprune.runtime.arithmetic import Precision, autocast
 from advprune.surgery.subnet import Subnet
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
+#: ``(model, x, y, *, progress) -> loss``.
+Objective = Callable[..., Tensor]
 
 
 def _unpack_batch(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Shard]:
@@ -53,7 +55,7 @@ class RobustTraining(pl.LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        objective: Callable[..., Tensor],
+        objective: Objective,
         recipe: Recipe,
         *,
         attack: Attack | None,

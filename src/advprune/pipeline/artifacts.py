@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from advprune.config.options import Options
 from advprune.quantizers import int8
 from advprune.runtime.safe_files import write_atomically
 from advprune.stages import checkpoint, quantized
@@ -15,14 +16,12 @@ from advprune.surgery import export, measure
 BATCHES = (1, 128)
 
 
-def export_artifacts(
-    plan: Plan, store: Store, output: Path, options: dict[str, Any]
-) -> dict[str, Any]:
+def export_artifacts(plan: Plan, store: Store, output: Path, options: Options) -> dict[str, Any]:
     """Return entries for the row: sizes beside the dense parent's, and the exported file."""
     entries: dict[str, Any] = {}
-    if options["export"] is not None:
-        entries["exported"] = _export(plan, store, output, options["export"])
-    if options["sizes"]:
+    if options.export is not None:
+        entries["exported"] = _export(plan, store, output, options.export)
+    if options.sizes:
         entries["sizes"] = _sizes(plan, store)
     return entries
 

@@ -1,133 +1,125 @@
-"""Call attack, network, objective and criterion on two random images, for the dry run."""
+"""Call attack, network, objective and certifier on two random images, for the dry run."""
 
 import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from advprune.bounds.certificate import proves
-from advprune.config.instantiate import build
-from advprune.config.phases import of_phase
+from advprune.bounds.certificate import Certificate, proves
+from advprune.config.options import Options
 from advprune.datasets.images import subset
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
-from advprune.stages import factories, masking
-from advprune.stages.finetuned import NO_EARLY_WEIGHTS
+from advprune.stages import factories
 
 #: A batch of the smallest size that is one.
 IMAGES = 2
 
 
-def try_attack(attack: Callable[..., Any], options: dict[str, Any]) -> None:
+def try_attack(attack: partial[Any], options: Options) -> None:
     """Attack a linear stand-in for the network, on two images that it has wrong already.
 
     Raises:
         UserError: what the first batch would have raised after all training.
     """
-    # of a transfer attack: what is run on its source
-    inner = getattr(attack, "keywords", {}).get("inner") or attack
+    inner = attack.keywords.get("inner") or attack  # of a transfer attack: what its source meets
     if proves(inner) or "root" in getattr(inner, "keywords", {}):  # the latter reads its own images
         return
-    net, (x, y) = _linear_network(options["dataset"]), _images(options["dataset"])
+    net, (x, y) = _linear_network(options), images(options)
     takes_positions = "positions" in inspect.signature(inner).parameters
     positions = {"positions": torch.arange(len(y))} if takes_positions else {}
     with preserve_rng():
         inner(net, x, net(x).argmin(1), **positions)
 
 
-def try_network(options: dict[str, Any], net: nn.Module) -> None:
+def try_network(options: Options, net: nn.Module) -> None:
     """Call the untrained network on two images of the data set's size.
 
     Raises:
         UserError: if it cannot take them.
     """
-    x, _ = _images(options["dataset"])
+    x, _ = images(options)
     try:
         with torch.no_grad():
             net.eval()(x)
     except RuntimeError as error:
-        side = options["dataset"]["image_size"]
+        side = options.dataset.image_size
         raise UserError(
             f"this {type(net).__name__} cannot take images of {side} x {side} pixels "
             f"({str(error).splitlines()[0]}): choose another model, or other options of it"
         ) from error
 
 
-def try_objective(options: dict[str, Any]) -> None:
+def try_objectives(options: Options) -> None:
     """Take the loss of two images in every phase of the job, but for objectives with bounds.
 
     Raises:
         UserError: what the first step of training would have raised.
     """
-    phases = (None, "search", "finetune") if options.get("pruner") else (None,)
-    for phase in phases:
-        chosen = of_phase(options["objective"], phase)
-        if "bound" in chosen:
+    for phase in options.phases:
+        objective = options.objective.in_phase(phase)
+        goal = objective.build()
+        if "bound" in objective.method:
             return
         with preserve_rng():
-            x, y = _images(options["dataset"])
-            net = _linear_network(options["dataset"])
-            factories.objective({"objective": chosen})(net, x, y, progress=0.0)
+            x, y = images(options)
+            goal(_linear_network(options), x, y, progress=0.0)
 
 
-def try_criterion(options: dict[str, Any], net: nn.Module) -> None:
-    """Score what the pruner may remove, on two images and without the criterion's own attack.
+def try_bounds(options: Options) -> None:
+    """Bound no image, and take the loss of two, in every phase with bounds or noise.
 
     Raises:
-        UserError: if the criterion leaves something without a score, or refuses its options.
+        UserError: what the first step of training would have raised.
     """
-    pruner = options["pruner"]
-    if pruner["criterion"] is None:
-        return
-    criterion: partial[Any] = build(pruner["criterion"])
-    structured = "sites" in inspect.signature(criterion).parameters
-    if structured != (pruner["unit"] is not None):
-        scored, unit = (
-            ("filters or blocks", "filters") if structured else ("single weights", "null")
-        )
-        raise UserError(
-            f"pruner.unit={pruner['unit'] or 'null'} does not fit {criterion.func.__name__}, which "
-            f"scores {scored}: give pruner.unit={unit}, or another criterion"
-        )
-    if structured:
-        return
-    if "attack" in criterion.keywords:
-        criterion = partial(criterion, attack=None)
-    with preserve_rng():
-        masking.scores_of(criterion, net, [_images(options["dataset"])], pruner)
+    for phase in options.phases:
+        chosen = options.objective.in_phase(phase)
+        if "bound" not in chosen.method and "sigma" not in chosen.method:
+            return
+        objective, net = chosen.build(), factories.network(options.model, seed=0).train()
+        x, y = torch.rand(IMAGES, *options.model.image_shape), torch.zeros(IMAGES).long()
+        if "bound" in chosen.method:  # reading the network may fail; bounding images takes minutes
+            classes = objective.keywords["bound"](net, x[:0], y[:0]).shape[1]
+            objective = partial(objective, bound=partial(_no_bound, classes=classes))
+        for progress in (0.0, 0.99):
+            objective(net, x, y, progress=progress)
 
 
-def check_images(options: dict[str, Any]) -> None:
-    """Refuse to attack more test images than there are.
+def try_certifier(attack: partial[Any], options: Options) -> None:
+    """Ask a certifier for the certificates of no image: it checks its options and the network.
+
+    Raises:
+        UserError: what its first batch would have raised.
+    """
+    if inspect.signature(attack).return_annotation is Certificate:
+        x, y = torch.rand(0, *options.model.image_shape), torch.zeros(0).long()
+        attack(factories.network(options.model, seed=0).eval(), x, y, positions=y)
+
+
+def count_images(options: Options, count: int) -> None:
+    """Read the data set, and refuse to attack more test images than it has.
 
     Raises:
         UserError: naming how many there are.
     """
-    if options["attack"].get("images") is not None:
-        data = factories.data(options, batch_size=1)
-        subset(data.sizes["test"], options["attack"]["images"], option="attack.images")
+    data = options.dataset.build(seed=options.seed, batch_size=1)
+    subset(data.sizes["test"], count, option="attack.images")
 
 
-def check_start(options: dict[str, Any]) -> None:
-    """Refuse to rewind to the early weights of a network that came from a file.
-
-    Raises:
-        UserError: that there are none.
-    """
-    if options.get("dense") is not None and options["pruner"]["recovery"] == "rewind":
-        raise UserError(NO_EARLY_WEIGHTS)
-
-
-def _linear_network(dataset: dict[str, Any]) -> nn.Module:
-    torch.manual_seed(0)
-    pixels = dataset["channels"] * dataset["image_size"] ** 2
-    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, dataset["num_classes"])).eval()
-
-
-def _images(dataset: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    side = dataset["image_size"]
-    levels = torch.randint(256, (IMAGES, dataset["channels"], side, side))
+def images(options: Options) -> tuple[Tensor, Tensor]:
+    """Return two images of random pixels, and two labels."""
+    levels = torch.randint(256, (IMAGES, *options.model.image_shape))
     return levels.float() / 255, torch.arange(IMAGES)
+
+
+def _no_bound(model: nn.Module, x: Tensor, *_: object, classes: int, **__: object) -> Tensor:
+    return torch.zeros(len(x), classes)
+
+
+def _linear_network(options: Options) -> nn.Module:
+    torch.manual_seed(0)
+    channels, side, _ = options.model.image_shape
+    classes = int(options.model.node["num_classes"])
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * side * side, classes)).eval()

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from advprune.stages.training_phase import RunContext
 
     #: ``(stage, its folder, its parent's folder, where) -> result``.
-    StageMaker = Callable[[Stage, Path, Path | None, RunContext], dict[str, Any]]
+    StageMaker = Callable[[Stage[Any], Path, Path | None, RunContext], dict[str, Any]]
 
 log = logging.getLogger(__name__)
 
 
-def missing(plan: Plan, store: Store) -> list[Stage]:
+def missing(plan: Plan, store: Store) -> list[Stage[Any]]:
     """Return the plan's stages that nobody has finished yet."""
     return [stage for stage in plan.stages() if not store.done(stage)]
 
@@ -56,7 +56,7 @@ def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
     return count
 
 
-def _make_as_leader(stage: Stage, store: Store, where: "RunContext", *, read: bool) -> bool:
+def _make_as_leader(stage: Stage[Any], store: Store, where: "RunContext", *, read: bool) -> bool:
     """Find the stage or make it; return whether it was made.
 
     Args:
@@ -79,7 +79,7 @@ def _make_as_leader(stage: Stage, store: Store, where: "RunContext", *, read: bo
     return False
 
 
-def _follow_leader(stage: Stage, store: Store, where: "RunContext") -> None:
+def _follow_leader(stage: Stage[Any], store: Store, where: "RunContext") -> None:
     """Help rank 0 to make the stage, if that is what it does."""
     from advprune.distributed import collectives
 
@@ -108,7 +108,7 @@ def stage_makers() -> "dict[str, StageMaker]":
     }
 
 
-def _parent(stage: Stage, store: Store) -> Path | None:
+def _parent(stage: Stage[Any], store: Store) -> Path | None:
     return store.folder(stage.parent) if stage.parent else None
 
 
@@ -123,22 +123,22 @@ def _origins(plan: Plan, store: Store) -> set[str]:
     }
 
 
-def _make(stage: Stage, store: Store, folder: Path, where: "RunContext") -> None:
+def _make(stage: Stage[Any], store: Store, folder: Path, where: "RunContext") -> None:
     from omegaconf import OmegaConf
 
     from advprune.store.provenance import provenance
 
     log.info("making %s %s", stage.kind, stage.key)
     # since the job was planned: the stages before this one may take days
-    refuse_changed(stage.options, store.root)
+    refuse_changed(stage.record, store.root)
     store.begin(stage)
     write_atomically(
         folder / "config.yaml",
-        OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})),
+        OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.record})),
     )
     begun = time.monotonic()
     result = stage_makers()[stage.kind](stage, folder, _parent(stage, store), where)
-    refuse_changed(stage.options, store.root)
+    refuse_changed(stage.record, store.root)
     seconds = time.monotonic() - begun
     facts = {
         "stage": stage.kind,
@@ -153,7 +153,7 @@ def _make(stage: Stage, store: Store, folder: Path, where: "RunContext") -> None
     log.info("made %s %s in %.1f s", stage.kind, stage.key, seconds)
 
 
-def _waiting(stage: Stage, seconds: float) -> None:
+def _waiting(stage: Stage[Any], seconds: float) -> None:
     if seconds % 60 == 0 or seconds == 5:
         log.info(
             "waiting for another process to make %s %s (%.0f s so far)",

@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from advprune.config import validate
 from advprune.config.grid_name import grid_name
-from advprune.config.resolve import GROUPS, names, resolve, spelled, typed_path
+from advprune.config.options import Options, load
+from advprune.config.resolve import GROUPS, names, spelled, typed_path
 from advprune.distributed import environment
 from advprune.errors import UserError, system_sentence
 from advprune.pipeline.executor import missing
@@ -51,14 +52,12 @@ def lookup_only() -> Iterator[None]:
         _LOOKING.reset(token)
 
 
-def run(
-    cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], *, value: str = "validation"
-) -> float:
+def run(cfg: DictConfig, plan_of: Callable[[Options], Plan], *, value: str = "validation") -> float:
     """Run one job and write ``job.json`` into its folder, of a failure too: a grid goes on.
 
     Args:
         cfg: composed by Hydra.
-        plan_of: resolved options -> the stages this command wants.
+        plan_of: options -> the stages this command wants.
         value: what a sweeper optimises: ``validation`` (the selection metric on validation images)
             or ``robust_acc``.
 
@@ -102,17 +101,16 @@ def run(
 
 
 def _find_or_make(
-    cfg: DictConfig, plan_of: Callable[[dict[str, Any]], Plan], output: Path, record: dict[str, Any]
+    cfg: DictConfig, plan_of: Callable[[Options], Plan], output: Path, record: dict[str, Any]
 ) -> dict[str, Any]:
     """Check, plan, find or make, and log one job; return its row of the table."""
     begun = time.monotonic()
-    options = resolve(cfg)
-    validate.check_numbers(options)
+    options = load(cfg)
     plan = plan_of(options)
     record["names"] = described(record["names"], plan)
-    validate.check_signatures(options, ("logger",))
-    store = Store(options["store"])
-    delivers = bool(options.get("sizes") or options.get("export"))
+    validate.check_signatures(options.node, ("logger",))
+    store = Store(options.store)
+    delivers = bool(options.sizes or options.export)
     todo = missing(plan, store)
     if _LOOKING.get() and (todo or delivers):
         raise NotFoundError
@@ -133,26 +131,26 @@ def _find_or_make(
     return row | {"made": made_count, "found": found_count, "this_command": seconds}
 
 
-def _prepare(options: dict[str, Any], store: Store, output: Path, record: dict[str, Any]) -> None:
+def _prepare(options: Options, store: Store, output: Path, record: dict[str, Any]) -> None:
     """Record that the job has begun, and check all that can be checked before it makes a stage."""
     # without a row: so others see that it has begun, should it be killed
     if environment.launched_world()[0] == 0:
         _write(output, record | {"host": socket.gethostname(), "pid": os.getpid()})
     check_place(store.root)
-    validate.check_signatures(options, GROUPS)
+    validate.check_signatures(options.node, GROUPS)
     # torch and Lightning take seconds to import: only where there is work
     from advprune.pipeline.dry_run import dry_run
 
     dry_run(options)
 
 
-def _make(plan: Plan, store: Store, options: dict[str, Any], output: Path, logger: Logger) -> int:
+def _make(plan: Plan, store: Store, options: Options, output: Path, logger: Logger) -> int:
     from advprune.pipeline.spawn import make_on_ranks
     from advprune.stages.training_phase import RunContext
 
-    where = RunContext(options["trainer"], logger, output, reported=plan.final.key)
+    where = RunContext(options.trainer, logger, output, reported=plan.final.key)
     logger.begin()
-    return make_on_ranks(plan, store, where, options["dataset"]["image_size"], _logs())
+    return make_on_ranks(plan, store, where, options.dataset.image_size, _logs())
 
 
 def _row(
@@ -160,7 +158,7 @@ def _row(
     store: Store,
     output: Path,
     shown: dict[str, str],
-    options: dict[str, Any],
+    options: Options,
     *,
     delivers: bool,
 ) -> dict[str, Any]:

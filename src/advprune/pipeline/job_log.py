@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from advprune.config.attack_radius import evaluation_threat
 from advprune.config.grid_name import command_name, grid_name
-from advprune.config.instantiate import build
+from advprune.config.options import Options
 from advprune.config.overrides import command
 from advprune.pipeline.network_labels import described, file_of, used
 from advprune.report.table.columns import threat_text
@@ -31,7 +30,7 @@ LONGEST = 120
 
 @contextmanager
 def job_logger(
-    options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]
+    options: Options, plan: Plan, output: Path, shown: dict[str, str]
 ) -> Iterator[Logger]:
     """Open the job's logger, and close it whatever happens; only rank 0 has one.
 
@@ -47,7 +46,7 @@ def job_logger(
     Raises:
         UserError: if it needs a package that is not installed.
     """
-    logger = Guarded(build(options["logger"]) if is_rank_zero() else Logger())
+    logger = Guarded(options.logger.build() if is_rank_zero() else Logger())
     failed = True
     try:
         logger.open(_job(options, plan, output, shown))
@@ -81,7 +80,7 @@ def finished_stages(plan: Plan, store: Store) -> list[Finished]:
     return [finished(stage, plan, store) for stage in plan.stages()]
 
 
-def finished(stage: Stage, plan: Plan, store: Store) -> Finished:
+def finished(stage: Stage[Any], plan: Plan, store: Store) -> Finished:
     """Return one finished stage."""
     return Finished(names(plan)[stage.key], store.folder(stage), store.result(stage))
 
@@ -102,29 +101,30 @@ def replay(stage: Finished, logger: Logger) -> None:
     logger.finished(stage)
 
 
-def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str]) -> Job:
-    shown, options = described(shown, plan), used(options, plan)
-    ratio, file = options.get("ratio"), file_of(plan.dense)
+def _job(options: Options, plan: Plan, output: Path, shown: dict[str, str]) -> Job:
+    shown, words = described(shown, plan), used(options.node, plan)
+    ratio, file = words.get("ratio"), file_of(plan.dense)
     subject = [
         shown.get("pruner") or file or "dense",
         *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"]),
     ]
-    threat = evaluation_threat(options)
-    norm = str(threat.get("_target_", "")).rpartition(".")[2].lower()
-    no_budget = options["attack"].get("perturbation") is not None or threat.get("eps") is None
-    budget = [] if no_budget else [threat_text({"norm": norm, "eps": fraction(threat["eps"])})]
-    where = [shown["attack"], *budget, shown["model"], shown["dataset"], f"seed {options['seed']}"]
+    threat = options.evaluation_threat
+    norm, eps = threat.name.lower(), threat.node.get("eps")
+    budget = []
+    if options.attack.perturbation is None and eps is not None:
+        budget = [threat_text({"norm": norm, "eps": fraction(eps)})]
+    where = [shown["attack"], *budget, shown["model"], shown["dataset"], f"seed {options.seed}"]
     named = names(plan)
     config = {
         **shown,
         "ratio": ratio,
         "weights": file,
-        "seed": options["seed"],
-        "eps": threat.get("eps"),
+        "seed": options.seed,
+        "eps": eps,
         "norm": norm,
         "options": _plain(
-            {name: value for name, value in options.items() if name not in ("logger", "store")}
-            | {"dataset": {n: v for n, v in options["dataset"].items() if n not in SUGGESTED}}
+            {name: value for name, value in words.items() if name not in ("logger", "store")}
+            | {"dataset": {n: v for n, v in words["dataset"].items() if n not in SUGGESTED}}
         ),
         "keys": {named[stage.key]: stage.key for stage in plan.stages()},
         "final": named[plan.final.key],
@@ -142,7 +142,7 @@ def _job(options: dict[str, Any], plan: Plan, output: Path, shown: dict[str, str
         output=output,
         kind=command_name(),
         tags=[word[:64] for word in (*subject, *where)],
-        shared=Path(options["store"]).parent,
+        shared=options.store.parent,
         stages=list(dict.fromkeys(named.values())),
     )
 

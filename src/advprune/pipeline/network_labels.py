@@ -7,6 +7,7 @@ them made the file. The stages that made the network say which words count.
 from pathlib import Path
 from typing import Any
 
+from advprune.config import stage_options
 from advprune.report.data.attack_names import attack_label
 from advprune.store.stage import Plan, Stage
 
@@ -20,7 +21,7 @@ def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
     line = plan.final.line()
     unused = {"pruner"} if not _pruned(line) else set()
     unused |= set() if _trained(line) else {"objective"}
-    attack = attack_label(plan.evaluated.options, names["attack"].split(" ")[0])
+    attack = attack_label(plan.evaluated.record, names["attack"].split(" ")[0])
     used_names = {group: name for group, name in names.items() if group not in unused}
     return used_names | ({} if attack is None else {"attack": attack})
 
@@ -41,15 +42,19 @@ def before_planning(names: dict[str, str], checkpoint: str | None) -> dict[str, 
     )
 
 
-def file_of(stage: Stage) -> str | None:
+def file_of(stage: Stage[Any]) -> str | None:
     """Return the file from which a stage's root was read; None if it was trained here."""
-    root = stage.line()[0]
-    return Path(root.options["weights"]).name if "weights" in root.options else None
+    weights = stage.line()[0].options.weights
+    return None if weights is None else Path(weights.path).name
 
 
-def _pruned(line: list[Stage]) -> bool:
+def _pruned(line: list[Stage[Any]]) -> bool:
     return any(stage.kind == "pruned" for stage in line)
 
 
-def _trained(line: list[Stage]) -> bool:
-    return any("training" in stage.options or "recipe" in stage.options for stage in line)
+def _trained(line: list[Stage[Any]]) -> bool:
+    return any(
+        stage.options.training is not None and stage.options.training.recipe is not None
+        for stage in line
+        if not isinstance(stage.options, stage_options.Evaluated)
+    )

@@ -9,9 +9,7 @@ each stage is made from, ``pipeline/executor.py`` which function makes it. Nothi
 torch, so that the store is asked at once.
 """
 
-from typing import Any
-
-from advprune.config.fingerprints import with_fingerprints
+from advprune.config.options import Options
 from advprune.pipeline.steps import Step, dense, evaluated, finetuned, pruned, quantized
 from advprune.store.stage import Plan
 
@@ -19,29 +17,22 @@ TRAIN = dense >> quantized >> evaluated
 PRUNE = dense >> pruned >> finetuned >> quantized >> evaluated
 
 
-def plan_dense(options: dict[str, Any], *, weights: str | None = None) -> Plan:
-    """Plan a dense network and its evaluation.
-
-    Args:
-        options: resolved.
-        weights: the file that the network is read from; None trains it.
-    """
-    return _plan(TRAIN, options | {"dense": weights})
+def plan_dense(options: Options) -> Plan:
+    """Plan a dense network and its evaluation."""
+    return _plan(TRAIN, options)
 
 
-def plan_pruned(options: dict[str, Any]) -> Plan:
+def plan_pruned(options: Options) -> Plan:
     """Plan a pruned network and its evaluation, and that of its dense parent."""
     return _plan(PRUNE, options)
 
 
-def plan_attack(options: dict[str, Any]) -> Plan:
+def plan_attack(options: Options) -> Plan:
     """Plan the evaluation of the weights in ``checkpoint``, or of what prune.py makes."""
-    weights = options.get("checkpoint")
-    return plan_pruned(options) if weights is None else plan_dense(options, weights=weights)
+    return plan_dense(options) if options.checkpoint is not None else plan_pruned(options)
 
 
-def _plan(pipeline: Step, options: dict[str, Any]) -> Plan:
-    options = with_fingerprints(options)
+def _plan(pipeline: Step, options: Options) -> Plan:
     last = pipeline.stage(options)
     assert last.parent is not None
     parent = last.parent.line()[0]

@@ -68,15 +68,15 @@ def make_on_ranks(
     if environment.launched_world()[1] > 1:
         environment.join_ranks(where.trainer)
         return ensure_stages(plan, store, where)
-    if where.trainer["devices"] == 1:
+    if where.trainer.devices == 1:
         return ensure_stages(plan, store, where)
-    retries = int(where.trainer.get("retries", 0))
+    retries = where.trainer.retries
     for attempt in range(retries + 1):
         try:
             arguments = (plan, store.root.absolute(), where, image_size, logs)
             return int(
                 on_ranks(
-                    where.trainer["devices"],
+                    where.trainer.devices or 1,
                     worker.work,
                     *arguments,
                     gpu=environment.on_gpu(where.trainer),

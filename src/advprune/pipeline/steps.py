@@ -2,19 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
-from advprune.config.attack_radius import evaluation_threat
-from advprune.config.fingerprints import network_options, weights_identity
-from advprune.config.phases import of_phase
-from advprune.distributed import environment
+from advprune.config import stage_options
+from advprune.config.fingerprints import weights_identity
+from advprune.config.groups import Attack
+from advprune.config.options import Options
+from advprune.config.stage_options import Training, Weights
 from advprune.errors import UserError
+from advprune.modules.recipe import Recipe
 from advprune.store.stage import Stage
-
-Options = dict[str, Any]
-#: What the training phases share.
-CONTEXT = ("dataset", "objective", "threat", "select")
-TRANSFER = "advprune.attacks.transfer.transfer"
 
 
 @dataclass(frozen=True)
@@ -27,18 +24,18 @@ class Step:
         before: the step that comes first, if any.
     """
 
-    describe: Callable[[Options, Any], Stage]
+    describe: Callable[[Options, Any], Stage[Any]]
     before: "Step | None" = None
 
     def __rshift__(self, after: "Step") -> "Step":
         """Return the pipeline that goes on with ``after``."""
         return replace(after, before=self)
 
-    def stage(self, options: Options, parent: Stage | None = None) -> Stage:
+    def stage(self, options: Options, parent: Stage[Any] | None = None) -> Stage[Any]:
         """Return the last stage of the pipeline.
 
         Args:
-            options: of the job, resolved, with the fingerprints of the user's files.
+            options: of the job.
             parent: what the first step starts from.
         """
         if self.before is not None:
@@ -47,117 +44,123 @@ class Step:
 
 
 @Step
-def dense(options: Options, _: None) -> Stage:
+def dense(options: Options, _: None) -> Stage[stage_options.Dense]:
     """Train the dense network, or read it from the file ``dense``."""
-    return _dense(options, options.get("dense"))
+    if options.weights is not None:
+        weights = Weights(options.weights, *weights_identity(options.weights))
+        return Stage("dense", stage_options.Dense(model=options.model, weights=weights))
+    training = _training(options, None, options.training)
+    return Stage("dense", stage_options.Dense(model=options.model, training=training))
 
 
 @Step
-def pruned(options: Options, parent: Stage) -> Stage:
+def pruned(options: Options, parent: Stage[Any]) -> Stage[stage_options.Pruned]:
     """Remove the share ``ratio`` of the weights, filters or blocks."""
-    pruner = {name: value for name, value in options["pruner"].items() if name != "recovery"}
-    recipe = _pruning_recipe(options, pruner)
-    phase = of_phase(options["objective"], "search" if pruner["search"] else "finetune")
-    stage = {name: options[name] for name in (*CONTEXT, "seed")}
-    stage |= recipe | (environment.identity(options.get("trainer")) if recipe else {})
-    stage |= {"pruner": pruner, "objective": phase}
-    stage |= {name: options.get(name) for name in ("ratio", "compression")}
-    return Stage("pruned", stage, parent)
+    pruner = options.pruner
+    assert pruner is not None
+    between = options.finetune if pruner.trains_between else None
+    recipe = options.search if pruner.search else between
+    training = _training(options, "search" if pruner.search else "finetune", recipe)
+    chosen = stage_options.Pruned(
+        training=training,
+        pruner=pruner,
+        ratio=options.ratio,
+        compression=options.compression,
+    )
+    return Stage("pruned", chosen, parent)
 
 
 @Step
-def finetuned(options: Options, parent: Stage) -> Stage:
+def finetuned(options: Options, parent: Stage[Any]) -> Stage[stage_options.Finetuned]:
     """Recover what is left: fine-tune it, or train it from early weights or from scratch."""
-    recovery = options["pruner"]["recovery"]
-    tuning = recovery == "finetune"
-    stage = {name: options[name] for name in (*CONTEXT, "seed")}
-    stage |= environment.identity(options.get("trainer"))
-    stage["objective"] = of_phase(options["objective"], "finetune" if tuning else None)
-    stage["recipe"] = options["finetune" if tuning else "training"]
-    return Stage("finetuned", stage | {"recovery": recovery}, parent)
+    assert options.pruner is not None
+    recovery = options.pruner.recovery
+    if recovery == "finetune":
+        training = _training(options, "finetune", options.finetune)
+    else:
+        training = _training(options, None, options.training)
+    return Stage("finetuned", stage_options.Finetuned(training=training, recovery=recovery), parent)
 
 
 @Step
-def quantized(options: Options, parent: Stage) -> Stage:
+def quantized(options: Options, parent: Stage[Any]) -> Stage[Any]:
     """Bring the network to 8 bits; nothing if no quantizer is chosen."""
-    quantizer = options.get("quantizer") or {}
-    if quantizer.get("_target_") is None:
+    quantizer, tuning = options.quantizer, options.finetune
+    if quantizer is None:
         return parent
-    names = ("dataset", "seed", *(CONTEXT if quantizer["epochs"] else ()))
-    stage = {name: options[name] for name in names}
-    stage["quantizer"] = {name: value for name, value in quantizer.items() if name != "runs"}
-    if quantizer["epochs"]:
-        rate = quantizer["learning_rate"] or options["finetune"]["learning_rate"]
-        budget = {"epochs": quantizer["epochs"], "learning_rate": rate}
-        stage["recipe"] = options["finetune"] | budget
-        stage["objective"] = of_phase(options["objective"], "finetune")
-        stage |= environment.identity(options.get("trainer"))
-    return Stage("quantized", stage, parent)
+    training = None
+    if quantizer.epochs:
+        rate = quantizer.learning_rate or tuning.learning_rate
+        recipe = replace(tuning, epochs=quantizer.epochs, learning_rate=rate)
+        training = _training(options, "finetune", recipe)
+    chosen = stage_options.Quantized(
+        dataset=options.dataset, seed=options.seed, quantizer=quantizer, training=training
+    )
+    return Stage("quantized", chosen, parent)
 
 
 @Step
-def evaluated(options: Options, parent: Stage) -> Stage:
+def evaluated(options: Options, parent: Stage[Any]) -> Stage[stage_options.Evaluated]:
     """Attack every test image; a transfer attack takes the examples of another network."""
-    attack = options["attack"]
-    stage = {name: options[name] for name in ("dataset", "attack", "threat", "seed")}
-    if attack.get("eps") is not None:  # in one place only: the threat is in the key
-        others = {name: value for name, value in attack.items() if name != "eps"}
-        stage |= {"threat": evaluation_threat(options), "attack": others}
-    if attack.get("_target_") != TRANSFER:
-        return Stage("evaluated", stage | _runs(options, parent), parent)
-    # the harness's own keys shape the batches, and the batches what is drawn: with them, examples
-    # are the white-box ones
-    inner = attack["inner"] | {name: attack[name] for name in ("images", "batch_size")}
-    source, seed = _source(options, parent)
-    examples = stage | _runs(options, source) | {"attack": inner, "seed": seed}
-    return Stage(
-        "evaluated", stage | _runs(options, parent), parent, Stage("examples", examples, source)
+    source_attack, examples = options.attack.source_attack, None
+    if source_attack is not None:
+        source, seed = _source(options, parent)
+        examples = _attacked("examples", source_attack, options, source, seed)
+    return _attacked("evaluated", options.attack, options, parent, options.seed, examples)
+
+
+def _training(
+    options: Options, phase: Literal["search", "finetune"] | None, recipe: Recipe | None
+) -> Training:
+    """Return what a phase of training reads; without a recipe nothing is trained."""
+    return Training(
+        dataset=options.dataset,
+        objective=options.objective.in_phase(phase),
+        threat=options.threat,
+        select=options.select,
+        seed=options.seed,
+        recipe=recipe,
+        identity={} if recipe is None else options.trainer.identity,
     )
 
 
-def _dense(options: Options, weights: str | None) -> Stage:
-    model = {"model": network_options(options)}
-    if weights is not None:
-        return Stage("dense", model | weights_identity(weights))
-    stage = model | {name: options[name] for name in (*CONTEXT, "training", "seed")}
-    stage["objective"] = of_phase(options["objective"], None)
-    return Stage("dense", stage | environment.identity(options.get("trainer")))
+def _attacked(
+    kind: Literal["evaluated", "examples"],
+    attack: Attack,
+    options: Options,
+    network: Stage[Any],
+    seed: int,
+    examples: Stage[Any] | None = None,
+) -> Stage[stage_options.Evaluated]:
+    """Return the stage that attacks a network; of a quantized one, the variant that runs."""
+    chosen = stage_options.Evaluated(
+        dataset=options.dataset,
+        attack=attack,
+        threat=options.evaluation_threat,
+        seed=seed,
+        runs=network.options.quantizer.runs if network.kind == "quantized" else "fake_quant",
+    )
+    return Stage(kind, chosen, network, examples)
 
 
-def _pruning_recipe(options: Options, pruner: Options) -> Options:
-    """Return the recipe of a pruner that trains: one that learns, or that prunes in rounds."""
-    if pruner["search"]:
-        return {"search": options["search"]}
-    rounds = pruner["schedule"] != "one_shot" and pruner.get("epochs_per_round") != 0
-    return {"between": options["finetune"]} if rounds else {}
-
-
-def _runs(options: Options, network: Stage) -> Options:
-    """Return which variant of a quantized network is evaluated, unless it is the default."""
-    runs = options["quantizer"]["runs"] if network.kind == "quantized" else "fake_quant"
-    return {} if runs == "fake_quant" else {"runs": runs}
-
-
-def _source(options: Options, target: Stage) -> tuple[Stage, int]:
+def _source(options: Options, target: Stage[Any]) -> tuple[Stage[Any], int]:
     """Return the network on which a transfer attack's examples are made, and their seed.
 
     The seed is the source's own and not the target's, so that all targets share one set of
     examples.
     """
-    name, model, source_seed = (
-        options.get(option) for option in ("source", "source_model", "source_seed")
-    )
-    seed = options["seed"] if source_seed is None else source_seed
-    if name == "self":
-        if model is not None or source_seed is not None:
+    model, own_seed = options.source_model, options.source_seed
+    seed = options.seed if own_seed is None else own_seed
+    if options.source == "self":
+        if model is not None or own_seed is not None:
             raise UserError(
                 "source=self is the network under attack; source_model and source_seed are of "
                 "another one"
             )
         return target, seed
-    as_source = options | {"model": model or options["model"], "seed": seed}
-    if name is not None:
-        return _dense(as_source, name), source_seed or 0
-    if model is None and source_seed is None:
+    another = options.of_parent(model=model or options.model, seed=seed, dense=options.source)
+    if options.source is not None:
+        return dense.stage(another), own_seed or 0
+    if model is None and own_seed is None:
         return target.line()[0], seed
-    return _dense(as_source, None), seed
+    return dense.stage(another), seed

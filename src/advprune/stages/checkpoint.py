@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from advprune.config.groups import Network
+from advprune.config.stage_options import Dense
 from advprune.errors import UserError
 from advprune.modules.weights_io import load_weights
 from advprune.stages import factories
@@ -12,21 +14,25 @@ from advprune.store.stage import Stage
 from advprune.surgery import structure
 
 
-def model_options(stage: Stage) -> dict[str, Any]:
-    """Return the options of the network at the root of a stage's line."""
+def dense_stage(stage: Stage[Any]) -> Stage[Dense]:
+    """Return the dense network's stage, from which a stage's line starts."""
     while stage.parent is not None:
         stage = stage.parent
-    return stage.options
+    return stage
 
 
-def image_shape(stage: Stage) -> tuple[int, int, int]:
-    """Return (C, H, W) of the images that the root of a stage's line was built for."""
-    model = model_options(stage)["model"]
-    return int(model["in_channels"]), int(model["image_size"]), int(model["image_size"])
+def network_of(stage: Stage[Any]) -> Network:
+    """Return the call that builds the network of a stage's line."""
+    return dense_stage(stage).options.model
+
+
+def image_shape(stage: Stage[Any]) -> tuple[int, int, int]:
+    """Return (C, H, W) of the images that the network of a stage's line was built for."""
+    return network_of(stage).image_shape
 
 
 def load_network(
-    stage: Stage, folder: Path, *, weights: str = "model.safetensors", seed: int = 0
+    stage: Stage[Any], folder: Path, *, weights: str = "model.safetensors", seed: int = 0
 ) -> nn.Module:
     """Return the network that a stage of this line left in ``folder``, in eval mode.
 
@@ -36,15 +42,10 @@ def load_network(
         weights: the file of the folder to load.
         seed: what torch's global generator is left at.
 
-    Args:
-        stage: any stage of the line; it says how the network is built.
-        weights: the file of the folder to load.
-        seed: what torch's global generator is left at.
-
     Raises:
         UserError: if filters or blocks are missing from the weights and no structure says which.
     """
-    net = factories.network(model_options(stage), seed=seed)
+    net = factories.network(network_of(stage), seed=seed)
     tensors = load_weights(folder / weights)
     shape_like(net, tensors, folder)
     net.load_state_dict(tensors)

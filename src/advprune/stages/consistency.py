@@ -11,6 +11,7 @@ from advprune.store.checksums import MARK, find_damage, unseal
 from advprune.store.keys import canonical, dataset_identity
 
 if TYPE_CHECKING:
+    from advprune.config.stage_options import Evaluated
     from advprune.store.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ RECORDS = "records.parquet"
 
 
 def refuse_contradictions(
-    columns: dict[str, list[Any]], stage: "Stage", folder: Path, threat: dict[str, Any]
+    columns: dict[str, list[Any]], stage: "Stage[Evaluated]", folder: Path, threat: dict[str, Any]
 ) -> None:
     """Compare a new evaluation with the finished ones of the same network on the same data.
 
@@ -40,7 +41,7 @@ def refuse_contradictions(
 
     assert stage.parent is not None
     new = {
-        "name": _name(stage.options["attack"]),
+        "name": stage.options.attack.method.name,
         "threat": threat,
         "records": pd.DataFrame(columns),
     }
@@ -62,9 +63,9 @@ def refuse_contradictions(
         if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
         # another face of a quantized network is another network
-        if options.get("runs") != stage.options.get("runs"):
+        if options.get("runs", "fake_quant") != stage.options.runs:
             continue
-        if _data(options["dataset"]) != _data(stage.options["dataset"]):
+        if _data(options["dataset"]) != _data(stage.record["dataset"]):
             continue
         wrong = find_damage(path.parent, read=True)
         if wrong:
@@ -82,7 +83,7 @@ def refuse_contradictions(
             _compare(proof, attack, stage.parent)
 
 
-def _compare(proof: dict[str, Any], attack: dict[str, Any], network: "Stage") -> None:
+def _compare(proof: dict[str, Any], attack: dict[str, Any], network: "Stage[Any]") -> None:
     proved, attacked = proof["records"], attack["records"]
     if "certified_ok" not in proved or "robust_ok" not in attacked or proved["smoothed"].any():
         return

@@ -1,16 +1,22 @@
 """Make the stage ``dense``: the unpruned parent, trained or read from a file."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.callbacks import Callback
+from torch import nn
+
+from advprune.config.stage_options import Dense, Training
 from advprune.distributed import collectives
+from advprune.errors import UserError
 from advprune.masks import prunable, sparsity
 from advprune.models import foreign
 from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import load_weights, save_weights
-from advprune.stages import checkpoint, factories, image_checks, pruning_phases
+from advprune.stages import checkpoint, factories, pruning_phases
 from advprune.stages.training_phase import RunContext, fit
 from advprune.store.stage import Stage
 from advprune.surgery import structure
@@ -25,48 +31,67 @@ def early_pass(passes: int) -> int:
     return round(EARLY * passes)
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
+def make(
+    stage: Stage[Dense], folder: Path, parent: Path | None, where: RunContext
+) -> dict[str, Any]:
     """Train the dense network, or load the foreign weights; write ``model.safetensors``."""
     del parent
-    options = stage.options
-    if "weights" in options:
-        collectives.rank_zero_continues()
-        net = factories.network(options, seed=0)
-        loaded = _foreign(net, Path(options["weights"]), folder)
-        save_weights(folder / "model.safetensors", plain_weights(net))
-        share = sparsity(prunable(net)).overall
-        # of the weights as they came: nobody else knows it
-        result = {
-            "sparsity": share,
-            "zeros": share,
-        }
-        return result | {
-            "foreign": Path(options["weights"]).name,
-            "sha256": options["sha256"],
-            **asdict(loaded),
-        }
-    passes = pruning_phases.passes(options["training"]["epochs"], factories.objective(options))
+    model, training = stage.options.model, stage.options.training
+    if training is None:
+        return _read(stage.options, folder)
+    assert training.recipe is not None
+    passes = pruning_phases.passes(training.recipe.epochs, training.objective.build())
     early = KeepEarly(folder / "early.safetensors", early_pass(passes))
-    net = factories.network(options, seed=options["seed"])
-    return train(net, stage, folder, where, "dense", options["training"], callbacks=[early])
+    net = factories.network(model, seed=training.seed)
+    return train(net, training, folder, where, f"dense {stage.key}", callbacks=[early])
 
 
-def _foreign(net: Any, path: Path, folder: Path) -> foreign.Loaded:
+def _read(options: Dense, folder: Path) -> dict[str, Any]:
+    """Load foreign weights, and write them as this stage's."""
+    weights = options.weights
+    assert weights is not None
+    collectives.rank_zero_continues()
+    net, path = factories.network(options.model, seed=0), Path(weights.path)
+    loaded = _foreign(net, path, folder)
+    save_weights(folder / "model.safetensors", plain_weights(net))
+    share = sparsity(prunable(net)).overall  # of the weights as they came: nobody else knows it
+    return {
+        "sparsity": share,
+        "zeros": share,
+        "foreign": path.name,
+        "sha256": weights.sha256,
+        **asdict(loaded),
+    }
+
+
+def _foreign(net: nn.Module, path: Path, folder: Path) -> foreign.Loaded:
     """Load foreign weights strictly, into a smaller network if a ``structure.json`` says so."""
     if checkpoint.shape_like(net, foreign.read(path), path.parent):
         structure.load(path.with_name(structure.FILE)).save(folder / structure.FILE)
     return foreign.load(net, path)
 
 
+def check_choice(keep: str, images: int) -> None:
+    """Check that there are images to choose the best epoch by.
+
+    Raises:
+        UserError: if the best is to be kept and no image validates.
+    """
+    if keep == "best" and not images:
+        raise UserError(
+            "no image validates (dataset.validation), so that the best epoch is not known: give "
+            "select.keep=last, or hold images out, such as dataset.validation=0.1"
+        )
+
+
 def train(
-    net: Any,
-    stage: Stage,
+    net: nn.Module,
+    training: Training,
     folder: Path,
     where: RunContext,
     title: str,
-    recipe_options: dict[str, Any],
     *,
-    callbacks: list[Any],
+    callbacks: Sequence[Callback] = (),
     start: float = 0.0,
 ) -> dict[str, Any]:
     """Train ``net`` by a recipe; write last and best weights, and the selected as the model.
@@ -75,45 +100,44 @@ def train(
 
     Args:
         net: dense or a ``Subnet``.
-        stage: with data, objective and selection.
+        training: with data, objective, recipe and selection.
         folder: of the stage.
         where: the job runs.
-        title: of the phase, shown beside its progress.
-        recipe_options: of the phase, plain values.
+        title: shown beside the progress; it ends with the key of the stage.
         callbacks: beside those of every training.
         start: share of the schedule that is skipped, in [0, 1).
 
     Returns:
         The facts for the result.
     """
-    options, recipe = stage.options, factories.recipe(recipe_options)
-    goal = factories.objective(options)
+    recipe, select, goal = training.recipe, training.select, training.objective.build()
+    assert recipe is not None
     replays = getattr(goal, "replays", 1)
     epochs = max(round((1 - start) * recipe.epochs / replays), 1)
     module = RobustTraining(
         net,
         goal,
         recipe,
-        attack=factories.validation_attack(options),
-        seed=options["seed"],
+        attack=factories.validation_attack(training),
+        seed=training.seed,
         start=start,
     )
-    best = KeepBest(folder / "best.safetensors", options["select"]["metric"])
-    datamodule = factories.data(options, batch_size=recipe.batch_size, repeats=replays)
-    image_checks.check_choice(options["select"]["keep"], datamodule.sizes["val"])
+    best = KeepBest(folder / "best.safetensors", select.metric)
+    datamodule = factories.training_data(training, batch_size=recipe.batch_size, repeats=replays)
+    check_choice(select.keep, datamodule.sizes["val"])
     fit(
         where,
         module,
         datamodule,
         folder / "work",
-        f"{title} {stage.key}",
+        title,
         epochs=epochs,
         callbacks=[best, *callbacks],
     )
     facts = where.facts(training=True)
     collectives.rank_zero_continues()
     save_weights(folder / "last.safetensors", plain_weights(module.net))
-    kept = options["select"]["keep"]
+    kept = select.keep
     save_weights(folder / "model.safetensors", load_weights(folder / f"{kept}.safetensors"))
     return facts | {
         "kept": kept,

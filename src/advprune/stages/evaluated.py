@@ -6,21 +6,25 @@ from typing import Any
 
 from torch import nn
 
+from advprune.config.stage_options import Evaluated
 from advprune.datasets.images import subset
 from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
 from advprune.runtime.safe_files import write_atomically
-from advprune.stages import checkpoint, factories, quantized
+from advprune.stages import checkpoint, quantized
 from advprune.stages.consistency import refuse_contradictions
 from advprune.stages.evaluation_summary import sanity_warnings, summary
 from advprune.stages.training_phase import RunContext, check_ranks_agree, interruptible, trainer
 from advprune.stages.weak_attacks import too_short
 from advprune.store.stage import Stage
+from advprune.threat import Threat
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
+def make(
+    stage: Stage[Evaluated], folder: Path, parent: Path | None, where: RunContext
+) -> dict[str, Any]:
     """Attack the parent stage's network, or try another's examples on it; write the records."""
     assert parent is not None
     examples = None
@@ -37,32 +41,31 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
 
 
 def evaluate_network(
-    stage: Stage, parent: Path, folder: Path, where: RunContext, **options: Any
+    stage: Stage[Evaluated], parent: Path, folder: Path, where: RunContext, **recording: Any
 ) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """Evaluate the parent stage's network; return the records' columns, and the result.
 
     Rank 0 alone returns from it.
     """
-    attack = stage.options["attack"]
-    size, perturbation = int(attack["batch_size"]), attack.get("perturbation")
-    ball = None if perturbation else factories.threat(stage.options)
+    options, attack = stage.options, stage.options.attack
+    size, perturbation = attack.batch_size, attack.perturbation
+    ball: Threat | None = None if perturbation else options.threat.build()
     module = RobustEvaluation(
         _network(stage, parent),
-        factories.attack(stage.options),
-        name=attack["_target_"].rsplit(".", 1)[-1],
+        attack.build(),
+        name=attack.method.name,
         threat=ball,
         parts=folder / "work",
-        seed=stage.options["seed"],
-        **options,
+        seed=options.seed,
+        **recording,
     )
     module.share, facts = Shard(collectives.rank(), collectives.size()), where.facts(training=False)
     run = trainer(where, f"{stage.kind} {stage.key}", enable_checkpointing=False)
-    datamodule = factories.data(stage.options, batch_size=size).to(run.strategy.root_device)
+    datamodule = options.dataset.build(seed=options.seed, batch_size=size)
+    datamodule.to(run.strategy.root_device)
     whole = datamodule.sizes["test"]
     indices = (
-        None
-        if attack.get("images") is None
-        else subset(whole, attack["images"], option="attack.images")
+        None if attack.images is None else subset(whole, attack.images, option="attack.images")
     )
     loader = datamodule.test_dataloader(indices, size)
     check_ranks_agree(datamodule)
@@ -71,7 +74,7 @@ def evaluate_network(
     columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))
     result = summary(columns)
     return columns, facts | result | module.facts() | {
-        "doubts": module.doubts + sanity_warnings(result) + too_short(attack),
+        "doubts": module.doubts + sanity_warnings(result) + too_short(attack.node),
         "of": whole,
         "batch_size": size,
         "perturbation": perturbation,
@@ -81,10 +84,10 @@ def evaluate_network(
     }
 
 
-def _network(stage: Stage, parent: Path) -> nn.Module:
+def _network(stage: Stage[Evaluated], parent: Path) -> nn.Module:
     """Return the network to evaluate; of a quantized one the variant that ``runs`` names."""
     if stage.parent is not None and stage.parent.kind == "quantized":
-        return quantized.load(stage.parent, parent, runs=stage.options.get("runs", "fake_quant"))
+        return quantized.load(stage.parent, parent, runs=stage.options.runs)
     return checkpoint.load_network(stage, parent)
 
 

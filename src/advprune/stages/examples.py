@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+from advprune.config.stage_options import Evaluated
 from advprune.modules.examples import gather
 from advprune.stages.evaluated import evaluate_network
 from advprune.stages.training_phase import RunContext
 from advprune.store.stage import Stage
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
+def make(
+    stage: Stage[Evaluated], folder: Path, parent: Path | None, where: RunContext
+) -> dict[str, Any]:
     """Attack the parent stage's network as if white-box; write ``examples.safetensors``."""
     assert parent is not None
     _, result = evaluate_network(stage, parent, folder, where, keep=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from advprune.config.groups import Pruner
+from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
@@ -14,40 +16,42 @@ from advprune.pruners import criterion_contract, scopes, thresholds
 from advprune.pruners.eligible import completed, eligible, ratio_for
 
 
-def removable(net: nn.Module, pruner: dict[str, Any]) -> dict[str, nn.Parameter]:
+def removable(net: nn.Module, pruner: Pruner) -> dict[str, nn.Parameter]:
     """Return the parameters that this pruner may remove."""
     return _eligible(pruner)(net)
 
 
-def _eligible(pruner: dict[str, Any]) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
+def _eligible(pruner: Pruner) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
     return partial(
         eligible,
-        biases=bool(pruner.get("biases")),
-        classifier=pruner.get("classifier") is not False,
+        biases=bool(pruner.biases),
+        classifier=pruner.classifier is not False,
     )
 
 
-def target_ratio(net: nn.Module, options: dict[str, Any]) -> float:
+def target_ratio(net: nn.Module, options: Pruned) -> float:
     """Return the share of removable weights to remove, from ``ratio`` or ``compression``.
 
     Raises:
         UserError: if the network cannot be compressed so far; the message names the largest
             possible.
     """
-    if options.get("compression") is None:
-        return options["ratio"]
-    if options["pruner"].get("unit") is not None:
-        if options["pruner"]["budget"] != "parameters":
-            raise UserError(
-                f"compression counts parameters, and pruner.budget={options['pruner']['budget']} "
-                "does not: give ratio, or pruner.budget=parameters"
-            )
-        return 1 - 1 / options["compression"]
-    return ratio_for(net, removable(net, options["pruner"]), options["compression"])
+    if options.compression is None:
+        assert options.ratio is not None
+        return options.ratio
+    pruner = options.pruner
+    if pruner.unit is None:
+        return ratio_for(net, removable(net, pruner), options.compression)
+    if pruner.budget != "parameters":
+        raise UserError(
+            f"compression counts parameters, and pruner.budget={pruner.budget} does not: give "
+            "ratio, or pruner.budget=parameters"
+        )
+    return 1 - 1 / options.compression
 
 
 def scores_of(
-    criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: dict[str, Any]
+    criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: Pruner
 ) -> dict[str, Any]:
     """Score what may be removed.
 
@@ -64,7 +68,7 @@ def compute_masks(
     criterion: Callable[..., Any],
     model: nn.Module,
     batches: Iterable[Any],
-    pruner: dict[str, Any],
+    pruner: Pruner,
     ratio: float,
     within: Masks | None,
 ) -> Masks:
@@ -85,14 +89,14 @@ def compute_masks(
     with collectives.without_communication():
         scores = scores_of(criterion, model, batches, pruner)
     scores = collectives.averaged(scores)
-    if pruner.get("remove") == "largest":
+    if pruner.remove == "largest":
         scores = {name: -score for name, score in scores.items()}
-    if pruner.get("select") == "quantile":
-        masks = _both(thresholds.quantile(scores, ratio, scope=pruner["scope"]), within)
-    elif pruner.get("select") == "bernoulli":
+    if pruner.select == "quantile":
+        masks = _both(thresholds.quantile(scores, ratio, scope=pruner.scope), within)
+    elif pruner.select == "bernoulli":
         masks = _both(thresholds.bernoulli(scores, ratio), within)
     else:
-        masks = scopes.spend(scores, ratio, scope=pruner["scope"], within=within)
+        masks = scopes.spend(scores, ratio, scope=pruner.scope, within=within)
     return _both(completed(model, masks), within)
 
 
@@ -104,9 +108,7 @@ def _both(masks: Masks, within: Masks | None) -> Masks:
     return masks if within is None else {name: mask & within[name] for name, mask in masks.items()}
 
 
-def measure_sparsity(
-    net: nn.Module, masks: Masks, ratio: float, pruner: dict[str, Any]
-) -> dict[str, Any]:
+def measure_sparsity(net: nn.Module, masks: Masks, ratio: float, pruner: Pruner) -> dict[str, Any]:
     """Count the sparsity of all prunable weights, and how many times fewer parameters there are.
 
     Raises:
@@ -119,7 +121,7 @@ def measure_sparsity(
         sum(measured.kept[name] for name in names),
         sum(measured.total[name] for name in names),
     )
-    if pruner.get("select") is None and abs(kept - keep_count(total, ratio)) > len(names):
+    if pruner.select is None and abs(kept - keep_count(total, ratio)) > len(names):
         raise UserError(
             f"pruning to ratio={ratio} kept {kept} of {total} weights, not "
             f"{keep_count(total, ratio)}: a defect"

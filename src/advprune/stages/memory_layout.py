@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
+from advprune.distributed.environment import Trainer
 from advprune.runtime.arithmetic import compiling
 from advprune.surgery.subnet import Subnet
 
@@ -15,16 +15,16 @@ from advprune.surgery.subnet import Subnet
 TINY_IMAGE = 16
 
 
-def layout(trainer: dict[str, Any], image_size: int) -> torch.memory_format:
+def layout(trainer: Trainer, image_size: int) -> torch.memory_format:
     """Return the memory format of weights: the one asked for, or the one measured faster."""
-    chosen = trainer.get("memory_format") or (
+    chosen = trainer.memory_format or (
         "contiguous" if image_size <= TINY_IMAGE else "channels_last"
     )
     return torch.channels_last if chosen == "channels_last" else torch.contiguous_format
 
 
 @contextmanager
-def optimized_layout(net: nn.Module, trainer: dict[str, Any], image_size: int) -> Iterator[None]:
+def optimized_layout(net: nn.Module, trainer: Trainer, image_size: int) -> Iterator[None]:
     """Inside, the network is laid out and compiled as the trainer says; afterwards as before.
 
     Images need no change: a convolution gives what it gives in the layout of its weights.
@@ -34,7 +34,7 @@ def optimized_layout(net: nn.Module, trainer: dict[str, Any], image_size: int) -
         trainer: its options ``memory_format`` and ``compile``.
         image_size: side of the images in pixels.
     """
-    inner, mode = net.net if isinstance(net, Subnet) else net, trainer.get("compile")
+    inner, mode = net.net if isinstance(net, Subnet) else net, trainer.compile
     net.to(memory_format=layout(trainer, image_size))  # type: ignore[call-overload]
     if mode is not None:
         inner.compile(mode=mode)

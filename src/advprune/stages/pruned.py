@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from advprune import masks as mask_values
-from advprune.config.instantiate import build
+from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.distributed.sharding import seed_step
 from advprune.errors import UserError
@@ -28,19 +30,17 @@ from advprune.surgery import structure
 from advprune.surgery.apply import apply
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
+def make(
+    stage: Stage[Pruned], folder: Path, parent: Path | None, where: RunContext
+) -> dict[str, Any]:
     """Decide the masks; write them and the network with its pruned weights at zero."""
     assert parent is not None
     options = stage.options
-    pruner = options["pruner"]
-    if (
-        pruner["search"] is None
-        and not passes_between_rounds(options)
-        and pruner.get("unit") is None
-    ):
+    pruner = options.pruner
+    if pruner.search is None and not passes_between_rounds(options) and pruner.unit is None:
         collectives.rank_zero_continues()  # scoring alone takes seconds
     facts = where.facts(training=True)
-    if pruner.get("unit") is not None:
+    if pruner.unit is not None:
         return pruned_structured.make(stage, folder, parent, where)
     if (parent / structure.FILE).exists():
         raise UserError(
@@ -48,12 +48,12 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
             "a network are not pruned here: choose pruner=filters or pruner=blocks, or another "
             "dense network"
         )
-    net = checkpoint.load_network(stage, parent, seed=options["seed"])
+    net = checkpoint.load_network(stage, parent, seed=options.training.seed)
     ratio = masking.target_ratio(net, options)
     parent_zeros, within = sparse_parent.zeros_of(net), sparse_parent.masks_of(net, pruner)
     start = sparse_parent.gone(net, pruner, within, ratio)
-    ratios = cumulative(ratio, schedule=pruner["schedule"], rounds=pruner["rounds"], start=start)
-    decide = _search if pruner["search"] else _score
+    ratios = cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds, start=start)
+    decide = _search if pruner.search else _score
     net, masks, rounds = decide(stage, net, ratios, within, folder, where)
     apply(net, masks)
     save_weights(folder / "model.safetensors", plain_weights(net))
@@ -64,13 +64,13 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
 
 
 def _search(
-    stage: Stage,
-    net: Any,
+    stage: Stage[Pruned],
+    net: nn.Module,
     ratios: list[float],
     within: Masks | None,
     folder: Path,
     where: RunContext,
-) -> tuple[Any, Masks, dict[str, Any]]:
+) -> tuple[nn.Module, Masks, dict[str, Any]]:
     """Train scores (HYDRA) and read the masks off them; BatchNorm stays as the search left it."""
     module = search(stage, net, ratios, folder, where, within=within)
     collectives.rank_zero_continues()
@@ -79,22 +79,23 @@ def _search(
 
 
 def _score(
-    stage: Stage,
-    net: Any,
+    stage: Stage[Pruned],
+    net: nn.Module,
     ratios: list[float],
     within: Masks | None,
     folder: Path,
     where: RunContext,
-) -> tuple[Any, Masks, dict[str, Any]]:
+) -> tuple[nn.Module, Masks, dict[str, Any]]:
     """Score by a criterion, once or in rounds, with or without fine-tuning between them."""
-    options, pruner = stage.options, stage.options["pruner"]
-    criterion = build(pruner["criterion"])
-    datamodule = factories.data(options, batch_size=128)
+    options, pruner, training = stage.options, stage.options.pruner, stage.options.training
+    assert pruner.criterion is not None
+    criterion = pruner.criterion.build()
+    datamodule = factories.training_data(training, batch_size=128)
 
-    def decide(model: Any, ratio: float, within: Masks | None) -> Masks:
+    def decide(model: nn.Module, ratio: float, within: Masks | None) -> Masks:
         batches = ScoringBatches(datamodule, next(model.parameters()).device)
         with preserve_rng():
-            seed_step(options["seed"], "criterion", 0)
+            seed_step(training.seed, "criterion", 0)
             masks = masking.compute_masks(criterion, model, batches, pruner, ratio, within)
         return collectives.broadcast_masks(masks)
 
@@ -109,13 +110,14 @@ def _score(
         assert within is not None
         masks = {name: mask.cpu() for name, mask in within.items()}
         return net.cpu(), masks, describe_rounds(ratios, kept, [0] * len(ratios))
-    recipe = factories.recipe(options["between"])
+    recipe = training.recipe
+    assert recipe is not None
     module = PruningRounds(
         net,
-        factories.objective(options),
+        training.objective.build(),
         recipe,
-        attack=factories.validation_attack(options),
-        seed=options["seed"],
+        attack=factories.validation_attack(training),
+        seed=training.seed,
         decide=decide,
         ratios=ratios[:-1],
         removable=masking.removable(net, pruner),

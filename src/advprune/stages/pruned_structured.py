@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from advprune.config.instantiate import build
+from advprune.config.groups import Pruner
+from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.masks import Scores
@@ -54,17 +55,17 @@ class Removed:
         return {site: widths[site] - len(kept) for site, kept in self.kept.items()}
 
 
-def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[str, Any]:
+def make(stage: Stage[Pruned], folder: Path, parent: Path, where: RunContext) -> dict[str, Any]:
     """Shrink the dense network; write it with its structure."""
-    options, pruner = stage.options, stage.options["pruner"]
-    net = checkpoint.load_network(stage, parent, seed=options["seed"])
+    options, pruner = stage.options, stage.options.pruner
+    net = checkpoint.load_network(stage, parent, seed=options.training.seed)
     shape = checkpoint.image_shape(stage)
     whole = dense(net, filter_sites(net), block_sites(net), shape)
     progress = Removed({site: list(range(width)) for site, width in whole.widths.items()})
     ratio_in_all = masking.target_ratio(net, options)
-    ratios = cumulative(ratio_in_all, schedule=pruner["schedule"], rounds=pruner["rounds"])
+    ratios = cumulative(ratio_in_all, schedule=pruner.schedule, rounds=pruner.rounds)
     parent_zeros, kept, rounds = sparse_parent.zeros_of(net), list[int](), {"rounds": ratios}
-    if pruner["search"]:
+    if pruner.search:
         learned = search(stage, net, ratios, folder, where).net
         scores = {
             name: learned.scores[name.replace(".", ":")].detach().cpu() for name in learned.masks
@@ -98,7 +99,7 @@ def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[st
         folder / structure.FILE
     )
     save_weights(folder / "model.safetensors", plain_weights(net))
-    result = sparse_parent.parent_facts(parent_zeros, unit=pruner["unit"])
+    result = sparse_parent.parent_facts(parent_zeros, unit=pruner.unit)
     return (
         facts
         | _counted(net, whole, progress, shape, ratio_in_all, pruner)
@@ -109,23 +110,24 @@ def make(stage: Stage, folder: Path, parent: Path, where: RunContext) -> dict[st
 
 
 def _score(
-    stage: Stage, net: nn.Module, whole: Dense, progress: Removed, where: RunContext
+    stage: Stage[Pruned], net: nn.Module, whole: Dense, progress: Removed, where: RunContext
 ) -> Scores:
     """Score what is left, on the device that trains."""
-    pruner = stage.options["pruner"]
-    if pruner["unit"] == "filters":
+    pruner = stage.options.pruner
+    assert pruner.criterion is not None
+    if pruner.unit == "filters":
         sites: list[Any] = whole.filters
     else:
         sites = [site for site in whole.blocks if site.name not in progress.blocks]
     if not sites:
         return {}
     device = trainer(where, "score", enable_checkpointing=False).strategy.root_device
-    images = ScoringBatches(factories.data(stage.options, batch_size=128), device)
+    images = ScoringBatches(factories.training_data(stage.options.training, batch_size=128), device)
     # each rank scores on the same images; what differs by rounding is averaged
     with collectives.without_communication():
         shapes = {site.name: _score_shape(site, progress) for site in sites}
         scores = criterion_contract.ask(
-            build(pruner["criterion"]), net.to(device), images, shapes=shapes, sites=sites
+            pruner.criterion.build(), net.to(device), images, shapes=shapes, sites=sites
         )
     scores = collectives.averaged(scores)
     net.cpu()
@@ -147,37 +149,37 @@ def _cut(
     progress: Removed,
     scores: Scores,
     ratio: float,
-    pruner: dict[str, Any],
+    pruner: Pruner,
 ) -> None:
-    """Choose by the scores and cut ``net`` in place; ``taken`` is brought up to date."""
-    if pruner["unit"] == "blocks":
-        if pruner["budget"] == "blocks" and whole.blocks:
+    """Choose by the scores and cut ``net`` in place; ``progress`` is brought up to date."""
+    budget = pruner.budget
+    assert budget is not None
+    if pruner.unit == "blocks":
+        if budget == "blocks" and whole.blocks:
             ratio = round(decimal(ratio) * len(whole.blocks)) / len(whole.blocks)
         new = block_choice.choose(
             scores,
             ratio,
             sites=whole.blocks,
-            share=lambda gone: whole.share(pruner["budget"], {}, gone),
+            share=lambda gone: whole.share(budget, {}, gone),
             gone=progress.blocks,
-            floor=pruner.get("floor") or block_choice.FLOOR,
+            floor=pruner.floor or block_choice.FLOOR,
         )
         shrink(net, Structure({}, new, {}), groups=whole.groups, sites=whole.blocks)
         progress.blocks += new
         return
-    multiple, before = pruner.get("round_to") or 1, progress.removed(whole.widths)
-    if pruner["budget"] == "filters" and pruner["scope"] == "layer":
+    multiple, before = pruner.round_to or 1, progress.removed(whole.widths)
+    if pruner.budget == "filters" and pruner.scope == "layer":
         kept = filter_choice.uniform(scores, ratio, original=whole.widths, round_to=multiple)
     else:
         kept = filter_choice.choose(
             scores,
             ratio,
-            scope=pruner["scope"],
+            scope=cast(filter_choice.Scope, pruner.scope),
             original=whole.widths,
-            floor=pruner.get("floor") or 1,
+            floor=pruner.floor or 1,
             round_to=multiple,
-            share=lambda now: whole.share(
-                pruner["budget"], {s: n + before[s] for s, n in now.items()}, []
-            ),
+            share=lambda now: whole.share(budget, {s: n + before[s] for s, n in now.items()}, []),
         )
     shrink(net, Structure(kept, [], {}), groups=whole.groups, sites=whole.blocks)
     progress.kept = {
@@ -185,15 +187,19 @@ def _cut(
     }
 
 
-def _between(stage: Stage, net: nn.Module, work: Path, where: RunContext, passes: int) -> nn.Module:
+def _between(
+    stage: Stage[Pruned], net: nn.Module, work: Path, where: RunContext, passes: int
+) -> nn.Module:
     """Fine-tune between two rounds."""
-    recipe = factories.recipe(stage.options["between"])
+    training = stage.options.training
+    recipe = training.recipe
+    assert recipe is not None
     module = RobustTraining(
         net,
-        factories.objective(stage.options),
+        training.objective.build(),
         recipe,
-        seed=stage.options["seed"],
-        attack=factories.validation_attack(stage.options),
+        seed=training.seed,
+        attack=factories.validation_attack(training),
     )
     train(stage, module, recipe, work, where, passes=passes)
     return module.net.cpu().eval()
@@ -205,7 +211,7 @@ def _counted(
     progress: Removed,
     shape: tuple[int, int, int],
     ratio: float,
-    pruner: dict[str, Any],
+    pruner: Pruner,
 ) -> dict[str, Any]:
     """Count what is left; raise if it is not what the choice promised."""
     removed = progress.removed(whole.widths)
@@ -215,19 +221,19 @@ def _counted(
         raise UserError(
             f"pruning left {parameters} parameters and {measured[1]} MACs, not {promised}: a defect"
         )
-    achieved = whole.share(pruner["budget"], removed, progress.blocks)
-    uniform = pruner["budget"] == "filters" and pruner["scope"] == "layer"
-    rounded = pruner["budget"] == "blocks" or uniform
+    assert pruner.budget is not None
+    achieved = whole.share(pruner.budget, removed, progress.blocks)
+    uniform = pruner.budget == "filters" and pruner.scope == "layer"
+    rounded = pruner.budget == "blocks" or uniform
     if not rounded and achieved < ratio - 1e-9:
         raise UserError(
-            f"pruning to ratio={ratio:g} of {pruner['budget']} removed only {achieved:.4f}: a "
-            "defect"
+            f"pruning to ratio={ratio:g} of {pruner.budget} removed only {achieved:.4f}: a defect"
         )
     dense_parameters, dense_macs = total(whole.costs)
     return {
         "sparsity": 1 - parameters / dense_parameters,
         "zeros": 1 - parameters / dense_parameters,
-        "budget": pruner["budget"],
+        "budget": pruner.budget,
         "achieved": achieved,
         "params": parameters,
         "dense_params": dense_parameters,

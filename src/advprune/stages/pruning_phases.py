@@ -3,9 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from advprune.config.groups import Pruner
+from advprune.config.stage_options import Pruned
 from advprune.errors import UserError
 from advprune.masks import Masks, Scores
 from advprune.modules.pruning import MaskSearch
+from advprune.modules.recipe import Recipe
+from advprune.modules.training import Objective, RobustTraining
 from advprune.pruners import hydra
 from advprune.stages import factories
 from advprune.stages.training_phase import RunContext, fit
@@ -25,8 +31,8 @@ class ScoringBatches:
 
 
 def search(
-    stage: Stage,
-    net: Any,
+    stage: Stage[Pruned],
+    net: nn.Module,
     ratios: list[float],
     folder: Path,
     where: RunContext,
@@ -43,21 +49,23 @@ def search(
         where: the job runs.
         within: masks of what a network that was sparse before has left; None: of all.
     """
-    options, pruner = stage.options, stage.options["pruner"]
-    recipe, goal = factories.recipe(options["search"]), factories.objective(options)
+    training, pruner = stage.options.training, stage.options.pruner
+    recipe, goal, search_options = training.recipe, training.objective.build(), pruner.search
+    assert recipe is not None
+    assert search_options is not None
     module = MaskSearch(
         net,
         goal,
         recipe,
-        attack=factories.validation_attack(options),
-        seed=options["seed"],
-        scores=hydra.initial_scores(net, init=pruner["search"]["init"], seed=options["seed"]),
+        attack=factories.validation_attack(training),
+        seed=training.seed,
+        scores=hydra.initial_scores(net, init=search_options.init, seed=training.seed),
         choose=lambda scores, ratio: hydra.masks_of(
-            scores, ratio, pruner["scope"], _to_device_of(within, scores)
+            scores, ratio, pruner.scope, _to_device_of(within, scores)
         ),
         through=hydra.straight_through,
         ratios=ratios,
-        bn=pruner["search"]["bn"],
+        bn=search_options.bn,
     )
     train(stage, module, recipe, folder / "work", where, passes=max(passes(recipe.epochs, goal), 1))
     module.ratio = ratios[-1]
@@ -75,29 +83,37 @@ def _to_device_of(masks: Masks | None, scores: Scores) -> Masks | None:
 
 
 def train(
-    stage: Stage, module: Any, recipe: Any, work: Path, where: RunContext, *, passes: int
+    stage: Stage[Pruned],
+    module: RobustTraining,
+    recipe: Recipe,
+    work: Path,
+    where: RunContext,
+    *,
+    passes: int,
 ) -> None:
     """Train one phase of the stage ``pruned``, from the checkpoint in ``work`` if there is one."""
     repeats = replays(module.objective)
-    datamodule = factories.data(stage.options, batch_size=recipe.batch_size, repeats=repeats)
+    datamodule = factories.training_data(
+        stage.options.training, batch_size=recipe.batch_size, repeats=repeats
+    )
     fit(where, module, datamodule, work, f"pruned {stage.key}", epochs=passes, callbacks=[])
 
 
-def replays(objective: Any) -> int:
+def replays(objective: Objective) -> int:
     """Return how often an objective trains on each batch in one pass over the images."""
     return int(getattr(objective, "replays", 1))
 
 
-def passes(epochs: int, objective: Any) -> int:
+def passes(epochs: int, objective: Objective) -> int:
     """Return the passes over the images that take as long as ``epochs`` of another objective."""
     return round(epochs / replays(objective))
 
 
-def passes_between_rounds(options: dict[str, Any]) -> int:
+def passes_between_rounds(options: Pruned) -> int:
     """Return the passes over the images between two rounds of this stage; 0 of one round alone."""
-    if options["pruner"]["schedule"] == "one_shot" or not options["pruner"]["epochs_per_round"]:
+    if not options.pruner.trains_between:
         return 0
-    return passes(options["pruner"]["epochs_per_round"], factories.objective(options))
+    return passes(options.pruner.epochs_per_round, options.training.objective.build())
 
 
 def describe_rounds(ratios: list[float], kept: list[int], epochs: list[int]) -> dict[str, Any]:
@@ -111,25 +127,25 @@ def describe_rounds(ratios: list[float], kept: list[int], epochs: list[int]) -> 
     return {"rounds": ratios, "rounds_kept": kept, "rounds_epochs": epochs}
 
 
-def check(options: dict[str, Any], objective: Any) -> None:
+def check(pruner: Pruner, search: Recipe, objective: Objective) -> None:
     """Refuse rounds that cannot be made, before anything is trained.
 
     Args:
-        options: the job's.
+        pruner: its options.
+        search: the recipe of a search.
         objective: the one that the phase between rounds, or the search, trains by.
 
     Raises:
         UserError: if a round would get no epoch, or a part of one.
     """
-    pruner, times = options["pruner"], replays(objective)
-    rounds, epochs = pruner["rounds"], pruner["epochs_per_round"]
-    if pruner["schedule"] == "one_shot":
+    times, rounds, epochs = replays(objective), pruner.rounds, pruner.epochs_per_round
+    if pruner.schedule == "one_shot":
         return
-    if pruner["search"]:
-        if passes(options["search"]["epochs"], objective) < rounds:
+    if pruner.search:
+        if passes(search.epochs, objective) < rounds:
             raise UserError(
                 f"pruner.rounds={rounds} share "
-                f"search.epochs={options['search']['epochs']}{_replayed(times)}, which is less "
+                f"search.epochs={search.epochs}{_replayed(times)}, which is less "
                 f"than one for each: give search.epochs={rounds * times} or more, or fewer rounds"
             )
         return

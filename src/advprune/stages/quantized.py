@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from advprune.config.instantiate import build
-from advprune.config.validate import method_options
+from advprune.config import stage_options
 from advprune.distributed import collectives
 from advprune.masks import prunable, sparsity
 from advprune.modules.callbacks import plain_weights
@@ -16,7 +15,7 @@ from advprune.modules.weights_io import load_weights, save_weights
 from advprune.quantizers.int8 import Int8, integers
 from advprune.quantizers.prepare import calibrate
 from advprune.quantizers.variants import Quantized
-from advprune.stages import checkpoint, factories
+from advprune.stages import checkpoint
 from advprune.stages.dense import train
 from advprune.stages.training_phase import RunContext
 from advprune.store.stage import Stage
@@ -39,7 +38,9 @@ INHERITED = (
 )
 
 
-def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> dict[str, Any]:
+def make(
+    stage: Stage[stage_options.Quantized], folder: Path, parent: Path | None, where: RunContext
+) -> dict[str, Any]:
     """Quantize the parent's network; write its fake-quantized and its int8 weights."""
     assert parent is not None
     result = json.loads((parent / "result.json").read_text())
@@ -47,18 +48,11 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
     net = fresh(stage, parent)
     before = {name: weight == 0 for name, weight in prunable(net).items()}
     with collectives.without_communication():
-        quantizers = calibrate(net, _images(stage))
-    if "recipe" in stage.options:
-        masks = {name: ~zero for name, zero in before.items()}
-        result |= train(
-            Subnet(net, masks),
-            stage,
-            folder,
-            where,
-            "quantized",
-            stage.options["recipe"],
-            callbacks=[],
-        )
+        quantizers = calibrate(net, _images(stage.options))
+    training = stage.options.training
+    if training is not None:
+        subnet = Subnet(net, {name: ~zero for name, zero in before.items()})
+        result |= train(subnet, training, folder, where, f"quantized {stage.key}")
         net.load_state_dict(load_weights(folder / "model.safetensors"))
     else:
         collectives.rank_zero_continues()
@@ -80,16 +74,15 @@ def make(stage: Stage, folder: Path, parent: Path | None, where: RunContext) -> 
     )
 
 
-def fresh(stage: Stage, parent: Path) -> fx.GraphModule:
+def fresh(stage: Stage[stage_options.Quantized], parent: Path) -> fx.GraphModule:
     """Return the parent's network with quantizers that are not calibrated yet."""
     assert stage.parent is not None
-    net: fx.GraphModule = build(method_options("quantizer", stage.options["quantizer"]))(
-        checkpoint.load_network(stage.parent, parent)
-    )
+    quantize = stage.options.quantizer.method.build()
+    net: fx.GraphModule = quantize(checkpoint.load_network(stage.parent, parent))
     return net
 
 
-def load(stage: Stage, folder: Path, *, runs: str) -> Quantized:
+def load(stage: Stage[stage_options.Quantized], folder: Path, *, runs: str) -> Quantized:
     """Return the network of a ``quantized`` stage with all its variants.
 
     Args:
@@ -108,11 +101,11 @@ def load(stage: Stage, folder: Path, *, runs: str) -> Quantized:
     ).eval()
 
 
-def _images(stage: Stage) -> Iterator[Tensor]:
+def _images(options: stage_options.Quantized) -> Iterator[Tensor]:
     """Yield training images, as training sees them, in their order of the first epoch."""
-    datamodule = factories.data(stage.options, batch_size=128)
+    datamodule = options.dataset.build(seed=options.seed, batch_size=128)
     datamodule.setup("fit")
-    left = int(stage.options["quantizer"]["images"])
+    left = options.quantizer.images
     for x, _ in datamodule.train_dataloader():
         if left <= 0:
             return

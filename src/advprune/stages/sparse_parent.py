@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from advprune.config.groups import Pruner
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
 from advprune.pruners import scopes
@@ -22,7 +23,7 @@ def zeros_of(net: nn.Module) -> float:
     return share if share >= SPARSE else 0.0
 
 
-def masks_of(net: nn.Module, pruner: dict[str, Any]) -> Masks | None:
+def masks_of(net: nn.Module, pruner: Pruner) -> Masks | None:
     """Return the masks of a sparse network's nonzero weights; None of a dense one.
 
     Biases that may be removed are in them, all kept.
@@ -38,7 +39,7 @@ def masks_of(net: nn.Module, pruner: dict[str, Any]) -> Masks | None:
     return {name: weight.detach() != 0 for name, weight in weights.items()} | biases
 
 
-def gone(net: nn.Module, pruner: dict[str, Any], masks: Masks | None, ratio: float) -> float:
+def gone(net: nn.Module, pruner: Pruner, masks: Masks | None, ratio: float) -> float:
     """Return the share of what may be removed that is gone before the first round.
 
     Raises:
@@ -60,7 +61,7 @@ def gone(net: nn.Module, pruner: dict[str, Any], masks: Masks | None, ratio: flo
     return (total - left) / total
 
 
-def check(net: nn.Module, pruner: dict[str, Any], ratio: float) -> None:
+def check(net: nn.Module, pruner: Pruner, ratio: float) -> None:
     """Refuse a ratio that only weights brought back from zero could reach.
 
     Raises:
@@ -72,11 +73,9 @@ def check(net: nn.Module, pruner: dict[str, Any], ratio: float) -> None:
     start = gone(net, pruner, within, ratio)
     names = masking.removable(net, pruner)
     flat = {name: torch.zeros(weight.shape) for name, weight in names.items()}
-    for cumulated in cumulative(
-        ratio, schedule=pruner["schedule"], rounds=pruner["rounds"], start=start
-    ):
-        if pruner["select"] is None:
-            scopes.spend(flat, cumulated, scope=pruner["scope"], within=within)
+    for cumulated in cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds, start=start):
+        if pruner.select is None:
+            scopes.spend(flat, cumulated, scope=pruner.scope, within=within)
 
 
 def parent_facts(share: float, *, unit: str | None) -> dict[str, Any]:

@@ -20,13 +20,13 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.strategies import DDPStrategy
 
 from advprune.distributed import collectives, environment
+from advprune.distributed.environment import Trainer
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.callbacks import PlainProgress
 from advprune.modules.curves import Curves
 from advprune.modules.stopping import StopWhenAsked
 from advprune.modules.weights_io import AtomicCheckpoint, broken_checkpoint
 from advprune.runtime import machine, preemption
-from advprune.runtime.arithmetic import Precision
 from advprune.stages.memory_layout import TINY_IMAGE, optimized_layout
 from advprune.stages.optuna_trial import current
 from advprune.stages.trial_callback import ReportEpochs
@@ -49,32 +49,23 @@ class RunContext:
         reported: key of the stage whose accuracy a search for options is after.
     """
 
-    trainer: dict[str, Any]
+    trainer: Trainer
     logger: Logger
     output: Path
     stage: str = ""
     folder: Path | None = None
     reported: str | None = None
 
-    @property
-    def batch_norm(self) -> str:
-        """Return what BatchNorm sees where several ranks train; see ``modules/batch_norm.py``."""
-        return self.trainer.get("batch_norm") or "synchronised"
-
-    @property
-    def precision(self) -> Precision:
-        """Return what a training step's forward passes are in; measuring is in fp32 always."""
-        return self.trainer.get("precision") or "fp32"
-
     def facts(self, *, training: bool) -> dict[str, Any]:
         """Return, for the result, the number of ranks and a precision other than fp32."""
-        facts = {"precision": self.precision} if training and self.precision != "fp32" else {}
+        precision = self.trainer.precision
+        facts: dict[str, Any] = {"precision": precision} if training and precision != "fp32" else {}
         if collectives.size() == 1:
             return facts
         return (
             facts
             | {"ranks": collectives.size()}
-            | ({"batch_norm": self.batch_norm} if training else {})
+            | ({"batch_norm": self.trainer.batch_norm} if training else {})
         )
 
     def settle(self, image_size: int) -> None:
@@ -83,9 +74,9 @@ class RunContext:
         On images as small as the digits, two threads wait for each other more than they help: on
         two busy cores a TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
         """
-        if self.trainer.get("allocator", "keep") == "keep":
+        if self.trainer.allocator == "keep":
             machine.keep_freed_memory()
-        threads = self.trainer.get("threads") or (
+        threads = self.trainer.threads or (
             1 if image_size <= TINY_IMAGE else environment.threads(self.trainer)
         )
         if threads:
@@ -106,9 +97,9 @@ def trainer(
     shown: Callback = RichProgressBar(leave=False) if terminal else PlainProgress(title)
     several = collectives.size() > 1
     return pl.Trainer(
-        accelerator=where.trainer["accelerator"],
-        devices=where.trainer["devices"] if several else 1,
-        num_nodes=int(where.trainer.get("nodes") or 1) if several else 1,
+        accelerator=where.trainer.accelerator,
+        devices=(where.trainer.devices or 1) if several else 1,
+        num_nodes=where.trainer.nodes if several else 1,
         # batches have one size, so it pays to try the kernels once
         benchmark=environment.on_gpu(where.trainer),
         # buffers are what BatchNorm and the masks make of them: see modules/batch_norm.py and
@@ -174,7 +165,7 @@ def fit(
     )
     check_ranks_agree(datamodule)
     # a rank's BatchNorm sees its own rows alone
-    if collectives.size() > 1 and where.batch_norm != "synchronised":
+    if collectives.size() > 1 and where.trainer.batch_norm != "synchronised":
         datamodule.least = 2 * collectives.size()
     run = trainer(
         where,
@@ -185,10 +176,10 @@ def fit(
     )
     datamodule.setup("fit")  # its image_size may be known only then
     datamodule.to(run.strategy.root_device)
-    module.batch_norm, module.precision = where.batch_norm, where.precision
+    module.batch_norm, module.precision = where.trainer.batch_norm, where.trainer.precision
     over_all = (
         synchronised(module.net)
-        if where.batch_norm == "synchronised" and collectives.size() > 1
+        if where.trainer.batch_norm == "synchronised" and collectives.size() > 1
         else nullcontext()
     )
     with (

@@ -5,7 +5,7 @@ There is no torch here, so that the store can be asked at once.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from advprune.store.keys import key
 from advprune.store.signatures import bound
@@ -14,43 +14,56 @@ from advprune.store.signatures import bound
 JOBS = frozenset({"seed", "batch_size", "val_images", "repeats"})
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Describe one cacheable step of a job.
+class StageOptions(Protocol):
+    """Hold the options that decide a stage's result; see ``config/stage_options.py``."""
 
-    Its options hold every argument that something is called with: defaults are filled in.
+    @property
+    def node(self) -> dict[str, Any]:
+        """Return them as plain values."""
+
+
+T = TypeVar("T", bound=StageOptions, covariant=True)
+
+
+@dataclass(frozen=True)
+class Stage(Generic[T]):
+    """Describe one cacheable step of a job.
 
     Attributes:
         kind: ``dense``, ``pruned``, ``finetuned``, ``quantized``, ``evaluated`` or ``examples``.
-        options: resolved, those that decide the result.
+        options: that decide the result.
         parent: the stage that it is made from; None at the root.
         examples: of a transfer attack, the stage whose examples are evaluated.
     """
 
     kind: str
-    options: dict[str, Any]
-    parent: "Stage | None" = None
-    examples: "Stage | None" = None
+    options: T
+    parent: "Stage[Any] | None" = None
+    examples: "Stage[Any] | None" = None
 
-    def __post_init__(self) -> None:
-        options = bound(self.options)
-        if "dataset" in options:  # what the job gives it is in the stage's own options
-            explicit = self.options["dataset"].keys()
-            data = {
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Return the options as the store writes them.
+
+        They hold every argument that something is called with: defaults are filled in.
+        """
+        given = self.options.node
+        record: dict[str, Any] = bound(given)
+        if "dataset" in record:  # what the job gives it is in the stage's own options
+            record["dataset"] = {
                 name: value
-                for name, value in options["dataset"].items()
-                if name in explicit or name not in JOBS
+                for name, value in record["dataset"].items()
+                if name in given["dataset"] or name not in JOBS
             }
-            options["dataset"] = data
-        object.__setattr__(self, "options", options)
+        return record
 
     @cached_property
     def key(self) -> str:
         """Return the name of the stage's folder; see ``store/keys.py``."""
         made_with = {"examples": self.examples.key} if self.examples else {}
-        return key(self.kind, self.options | made_with, self.parent.key if self.parent else None)
+        return key(self.kind, self.record | made_with, self.parent.key if self.parent else None)
 
-    def line(self) -> "list[Stage]":
+    def line(self) -> "list[Stage[Any]]":
         """Return all stages that this one is made from, earliest first, each once, and itself."""
         before = [stage.line() for stage in (self.parent, self.examples) if stage is not None]
         return list({stage.key: stage for line in [*before, [self]] for stage in line}.values())
@@ -67,12 +80,12 @@ class Plan:
         evaluated: the evaluation of ``final``.
     """
 
-    dense: Stage
-    final: Stage
-    evaluated_dense: Stage
-    evaluated: Stage
+    dense: Stage[Any]
+    final: Stage[Any]
+    evaluated_dense: Stage[Any]
+    evaluated: Stage[Any]
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[Stage[Any]]:
         """Return all stages in the order in which they are made, each once."""
         chain = self.evaluated_dense.line() + self.evaluated.line()
         return list({stage.key: stage for stage in chain}.values())

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from advprune.config.options import Options
+from advprune.config.stage_options import Dense
 from advprune.report.data.doubts import doubts_of, strength
 from advprune.report.data.row import Row
 from advprune.store.stage import Plan, Stage
@@ -20,7 +22,7 @@ def row_of(
     results: dict[str, dict[str, Any]],
     store: Store,
     names: dict[str, str],
-    options: dict[str, Any],
+    options: Options,
 ) -> dict[str, Any]:
     """Return a job's row: what the table shows of it, and more for CSV and JSON.
 
@@ -29,21 +31,21 @@ def row_of(
         results: each stage's ``result.json``, by key.
         store: where the stages lie.
         names: the chosen members of the groups.
-        options: the job's resolved options.
+        options: the job's.
     """
     final, dense = results[plan.final.key], results[plan.dense.key]
     evaluated = results[plan.evaluated.key]
     evaluated_dense = (
         {} if plan.final.key == plan.dense.key else results[plan.evaluated_dense.key]
     )  # a lone network has no parent
-    metric = options["select"]["metric"]
+    metric = options.select.metric
     row: Row = {
         **names,
         "objective": names.get("objective"),
         "pruner": names.get("pruner"),
         "ratio": final.get("ratio"),
         "compression": final.get("compression"),
-        "seed": options["seed"],
+        "seed": options.seed,
         "sparsity": final.get("sparsity"),
         "zeros": final.get("zeros", final.get("sparsity")),
         **{name: final[name] for name in SIZES if name in final},
@@ -92,7 +94,9 @@ def row_of(
     return row | {"doubts": doubts_of(row), "strength": strength(row)}
 
 
-def doubts_of_stages(stages: Iterable[Stage], results: Mapping[str, dict[str, Any]]) -> list[str]:
+def doubts_of_stages(
+    stages: Iterable[Stage[Any]], results: Mapping[str, dict[str, Any]]
+) -> list[str]:
     """Return the doubts in the results of the stages that made a network, each once."""
     return list(
         dict.fromkeys(doubt for stage in stages for doubt in results[stage.key].get("doubts", []))
@@ -108,18 +112,18 @@ def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict
     }
 
 
-def _source(plan: Plan, options: dict[str, Any], model: str | None) -> str:
+def _source(plan: Plan, options: Options, model: str | None) -> str:
     """Return whose examples a transfer attack used: a file's, a model's, the dense parent's."""
     examples = plan.evaluated.examples
     assert examples is not None  # a transfer attack has examples, and they have a network
     assert examples.parent is not None
-    file = examples.parent.options.get("weights")
-    if options.get("source") == "self":
+    root = examples.parent.options
+    if options.source == "self":
         words = ["self"]
-    elif file is not None:
-        words = [Path(file).name]
+    elif isinstance(root, Dense) and root.weights is not None:
+        words = [Path(root.weights.path).name]
     else:
         words = [] if model else ["dense"]
     words += [model] if model else []
-    seed = options.get("source_seed")
+    seed = options.source_seed
     return " ".join(words if seed is None else [*words, f"seed {seed}"])

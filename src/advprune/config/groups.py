@@ -1,0 +1,330 @@
+"""Declare, typed and frozen, what the harness reads of each config group.
+
+What a method takes besides is declared in its own signature: ``Group.method`` is its call.
+"""
+
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le
+
+from advprune.config.instantiate import build
+from advprune.ranges import (
+    PIXEL_UNITS,
+    Count,
+    Natural,
+    Quotient,
+    Share,
+    Side,
+    Weight,
+    Width,
+    members,
+)
+from advprune.store.keys import without
+from advprune.units import fraction, is_quotient
+
+T = TypeVar("T")
+Epochs = Annotated[int, Ge(1), Le(100_000)]
+#: Options as YAML has them.
+Node = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Hold a function or class that a YAML names, and the keyword arguments that it gives it."""
+
+    node: Node
+
+    @property
+    def target(self) -> str:
+        """Return the dotted path of the function or class."""
+        return str(self.node["_target_"])
+
+    @property
+    def name(self) -> str:
+        """Return the name of the function or class."""
+        return self.target.rpartition(".")[2]
+
+    def __contains__(self, option: object) -> bool:
+        """Return whether the YAML gives this argument."""
+        return option in self.node
+
+    def build(self, **extra: Any) -> Any:
+        """Make the object, or bind the function's arguments.
+
+        Args:
+            **extra: arguments that the harness gives; they need not be plain values.
+
+        Raises:
+            UserError: what the target raises.
+        """
+        return build(self.node, **extra)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Hold a group's options: those that the harness reads as fields, and all of them.
+
+    Attributes:
+        node: all options of the group, as they enter a stage's key.
+    """
+
+    node: Node = field(default_factory=dict, repr=False)
+
+    @property
+    def method(self) -> Method:
+        """Return the method's call, without what the harness reads itself."""
+        read = {declared.name for declared in declared_fields(type(self))}
+        return Method({name: value for name, value in self.node.items() if name not in read})
+
+
+@dataclass(frozen=True)
+class Select:
+    """Declare how the kept epoch is chosen."""
+
+    keep: Literal["best", "last"]
+    metric: Literal["clean_acc", "robust_acc"]
+    images: Count | None
+    steps: Count
+
+
+@dataclass(frozen=True)
+class Search:
+    """Declare how a learned pruner's scores start and what BatchNorm does meanwhile."""
+
+    init: Literal["scaled", "kaiming", "magnitude"]
+    bn: Literal["train", "freeze_affine", "freeze_all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruner(Group):
+    """Declare the options every pruner has; see ``conf/pruner/base.yaml``."""
+
+    criterion: Method | None
+    scope: Literal["layer", "global", "erk", "igq", "lamp", "normed"]
+    unit: Literal["filters", "blocks"] | None
+    budget: Literal["parameters", "macs", "filters", "blocks"] | None
+    floor: Width | None
+    round_to: Width | None
+    schedule: Literal["one_shot", "linear", "exponential", "cubic", "hyperbolic"]
+    rounds: Annotated[int, Ge(1), Le(10_000)]
+    epochs_per_round: Annotated[int, Ge(0), Le(100_000)]
+    recovery: Literal["finetune", "rewind", "scratch"]
+    search: Search | None
+    score: str | None
+    remove: Literal["smallest", "largest"] | None
+    select: Literal["quantile", "bernoulli"] | None
+    biases: bool | None
+    classifier: bool | None
+
+    @property
+    def trains_between(self) -> bool:
+        """Return whether the network is fine-tuned between rounds of pruning."""
+        rounds = self.schedule != "one_shot" and self.search is None
+        return rounds and self.epochs_per_round > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(Group):
+    """Declare what the harness reads of every attack."""
+
+    images: Count | None = None
+    batch_size: Count = 256
+    eps: Annotated[float, Gt(0), Le(10), PIXEL_UNITS] | Quotient | None = None
+    perturbation: str | None = None
+    content_id: Any = None
+
+    @property
+    def source_attack(self) -> "Attack | None":
+        """Return how a transfer attack attacks its source; None of any other attack.
+
+        Batches shape what is drawn: with those of this attack, the examples are white-box ones.
+        """
+        if "inner" not in self.method:
+            return None
+        shape = {"images": self.images, "batch_size": self.batch_size}
+        return typed(Attack, self.node["inner"] | shape)
+
+    def build(self) -> Any:
+        """Return the attack with its options bound."""
+        return build(without(self.method.node, "content_id"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(Group):
+    """Declare what the harness reads of every objective."""
+
+    select: Literal["clean_acc", "robust_acc"] = "clean_acc"
+    keep: Literal["best", "last"] = "best"
+    phases: dict[Literal["search", "finetune"], Any] | None = None
+
+    def in_phase(self, phase: Literal["search", "finetune"] | None) -> "Objective":
+        """Return the objective of a phase (None: dense training), changed by its ``phases``."""
+        changes = (self.phases or {}).get(phase) or {} if phase is not None else {}
+        return typed(
+            Objective,
+            {name: value for name, value in self.node.items() if name != "phases"} | changes,
+        )
+
+    def build(self) -> Any:
+        """Return the objective; its threat and its inner attack are bound."""
+        return self.method.build()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantizer(Group):
+    """Declare what the harness reads of every quantizer."""
+
+    images: Count = 1
+    epochs: Natural = 0
+    learning_rate: Weight | None = None
+    runs: Literal["fake_quant", "int8"] = "fake_quant"
+
+
+@dataclass(frozen=True)
+class Radii:
+    """Declare the customary eps of each norm."""
+
+    linf: Annotated[float, Gt(0), Le(1)] | Quotient = 1.0
+    l2: Annotated[float, Gt(0), Le(10)] | Quotient = 1.0
+
+
+@dataclass(frozen=True)
+class PhaseEpochs:
+    """Declare how long each phase takes."""
+
+    dense: Epochs = 1
+    search: Epochs = 1
+    finetune: Epochs = 1
+
+
+@dataclass(frozen=True)
+class PhaseRates:
+    """Declare the learning rate of each phase."""
+
+    dense: Weight = 0.1
+    search: Weight = 0.1
+    finetune: Weight = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Group):
+    """Declare what a data set says of its images, and suggests to the other groups."""
+
+    num_classes: Annotated[int, Ge(2), Le(100_000)] | None = None
+    channels: Annotated[int, Ge(1), Le(64)] = 1
+    image_size: Side = 8
+    mean: list[Share] = field(default_factory=list)
+    std: list[Annotated[float, Gt(0), Le(1)]] = field(default_factory=list)
+    eps: Radii = field(default_factory=Radii)
+    attack_steps: Count = 1
+    epochs: PhaseEpochs = field(default_factory=PhaseEpochs)
+    batch_size: Count = 128
+    learning_rate: PhaseRates = field(default_factory=PhaseRates)
+    content: str | None = None
+    content_id: Any = None
+    extra_id: Any = None
+    test_id: Any = None
+    train_id: Any = None
+    files: dict[str, Any] | None = None
+    verify: bool = False
+
+    def build(
+        self, *, seed: int, batch_size: int, val_images: int | None = None, repeats: int = 1
+    ) -> Any:
+        """Return the data module.
+
+        Args:
+            seed: of the order and the augmentation.
+            batch_size: images a step.
+            val_images: validation images at most; None: all.
+            repeats: how often each batch is trained on in one pass.
+        """
+        return self.method.build(
+            num_classes=self.num_classes,
+            channels=self.channels,
+            image_size=self.image_size,
+            seed=seed,
+            batch_size=batch_size,
+            val_images=val_images,
+            repeats=repeats,
+        )
+
+
+@dataclass(frozen=True)
+class Network(Method):
+    """Hold a network's call, with the sizes and pixel constants of its data set."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return (C, H, W) of the images that it is built for."""
+        side = int(self.node["image_size"])
+        return int(self.node["in_channels"]), side, side
+
+
+#: The groups of which the harness reads some options, and a method takes the others.
+HARNESS: dict[str, type[Group]] = {
+    "attack": Attack,
+    "objective": Objective,
+    "quantizer": Quantizer,
+    "dataset": Dataset,
+}
+
+
+def declared_fields(declared: type) -> list[Field[Any]]:
+    """Return the options that a dataclass declares."""
+    return [option for option in fields(declared) if option.name != "node"]
+
+
+def hints(declared: type) -> dict[str, Any]:
+    """Return the annotations of a dataclass's options, with their ranges."""
+    every = typing.get_type_hints(declared, include_extras=True)
+    return {name: hint for name, hint in every.items() if name != "node"}
+
+
+def is_required(option: "Field[Any]") -> bool:
+    """Return whether an option has no default."""
+    return option.default is MISSING and option.default_factory is MISSING
+
+
+def typed(declared: type[T], node: Mapping[str, Any]) -> T:
+    """Return plain options as an object; they were checked before.
+
+    Args:
+        declared: a dataclass of this file or of ``modules/recipe.py``.
+        node: option -> plain value; a missing one takes its default.
+    """
+    annotations = hints(declared)
+    values = {
+        name: _value(annotations[name], value)
+        for name, value in node.items()
+        if name in annotations
+    }
+    return (
+        declared(**values, node=dict(node)) if issubclass(declared, Group) else declared(**values)
+    )
+
+
+def plain(options: Any) -> Node:
+    """Return the options of a dataclass that is no ``Group`` as plain values."""
+    return asdict(options, dict_factory=_with_names)
+
+
+def _with_names(pairs: list[tuple[str, Any]]) -> Node:
+    """Return the pairs as a dict, members of enums by their names."""
+    return {name: value.name if isinstance(value, Enum) else value for name, value in pairs}
+
+
+def _value(annotation: Any, value: Any) -> Any:
+    """Return a plain value as what its annotation says."""
+    for member in members(annotation):
+        if isinstance(value, dict) and isinstance(member, type) and is_dataclass(member):
+            return Method(value) if member is Method else typed(member, value)
+        if isinstance(value, str) and isinstance(member, type) and issubclass(member, Enum):
+            return member[value]
+        if isinstance(value, str) and member is Quotient:
+            return fraction(value) if is_quotient(value) else value
+    return value

@@ -1,0 +1,95 @@
+"""Refuse options of a pruner that it would not read: they give one result under two keys."""
+
+from advprune.config.groups import Pruner
+from advprune.errors import UserError
+
+#: For single weights, and for scores that a criterion computes.
+OF_WEIGHTS = ("score", "remove", "select", "biases", "classifier")
+#: For networks that get smaller.
+OF_UNITS = ("budget", "floor", "round_to")
+
+
+def check_pruner(pruner: Pruner) -> None:
+    """Refuse the options that this pruner would not read, and those that it needs and lacks.
+
+    Raises:
+        UserError: naming the option, who reads it and the cure.
+    """
+    if pruner.criterion is not None and "_target_" not in pruner.criterion:
+        raise UserError(
+            "pruner.criterion names no function: choose one with pruner=…, or pruner/criterion=… "
+            "of filters"
+        )
+    if pruner.unit is None:
+        _check_weights(pruner)
+    else:
+        _check_unit(pruner)
+    _check_scores(pruner)
+
+
+def _set_options(pruner: Pruner, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if pruner.node[name] is not None]
+
+
+def _check_weights(pruner: Pruner) -> None:
+    extra = _set_options(pruner, OF_UNITS)
+    if extra:
+        raise UserError(
+            f"pruner.{extra[0]}={pruner.node[extra[0]]} is not looked at: it is for pruners that "
+            "remove filters or blocks, such as pruner=filters, and this one removes single "
+            "weights; leave it null"
+        )
+
+
+def _check_unit(pruner: Pruner) -> None:
+    extra = _set_options(pruner, OF_WEIGHTS)
+    if extra:
+        raise UserError(
+            f"pruner.{extra[0]} is for single weights, and this pruner removes {pruner.unit}: null"
+        )
+    if pruner.unit == "blocks":
+        _check_blocks(pruner)
+    elif pruner.budget == "filters" and pruner.scope == "layer" and pruner.floor is not None:
+        raise UserError(
+            f"pruner.floor={pruner.floor} is not looked at: with pruner.budget=filters and "
+            "scope=layer each layer keeps its share; leave it null, or give pruner.scope=global"
+        )
+    if pruner.budget is None:
+        raise UserError("pruner.budget is missing: choose parameters, macs, filters or blocks")
+
+
+def _check_blocks(pruner: Pruner) -> None:
+    if pruner.scope != "layer":
+        raise UserError(
+            f"pruner.scope={pruner.scope} is not looked at: blocks are ranked over the whole "
+            "network; leave it out"
+        )
+    if pruner.round_to is not None:
+        raise UserError(
+            f"pruner.round_to={pruner.round_to} rounds filters, and pruner=blocks removes none: "
+            "null"
+        )
+
+
+def _check_scores(pruner: Pruner) -> None:
+    extra = _set_options(pruner, OF_WEIGHTS)
+    if pruner.search is not None and extra:
+        raise UserError(
+            f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns "
+            "them: null"
+        )
+    if pruner.score is not None and (pruner.criterion is None or "score" not in pruner.criterion):
+        raise UserError(
+            f"pruner.score={pruner.score} is not looked at: this pruner has one score; leave it "
+            "null"
+        )
+    if pruner.select is not None and (pruner.schedule != "one_shot" or pruner.scope == "erk"):
+        raise UserError(
+            f"pruner.select={pruner.select} prunes once, by scope=layer or global; or leave it null"
+        )
+    draws = pruner.criterion is not None and pruner.criterion.name == "random"
+    if pruner.select == "bernoulli" and not draws:
+        raise UserError(
+            "pruner.select=bernoulli draws a chance for each weight: it goes with pruner=random "
+            "alone"
+        )

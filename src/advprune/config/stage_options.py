@@ -1,0 +1,172 @@
+"""Say which of a job's options decide the result of each kind of stage."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from advprune.config.groups import (
+    Attack,
+    Dataset,
+    Method,
+    Network,
+    Node,
+    Objective,
+    Pruner,
+    Quantizer,
+    Select,
+    plain,
+)
+from advprune.modules.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Hold what a phase of training reads.
+
+    Attributes:
+        objective: of the phase.
+        recipe: of the phase; None of a stage that may train, and does not.
+        identity: options of the trainer that decide the weights, see ``Trainer.identity``.
+    """
+
+    dataset: Dataset
+    objective: Objective
+    threat: Method
+    select: Select
+    seed: int
+    recipe: Recipe | None = None
+    identity: Node = field(default_factory=dict)
+
+    def node(self, recipe_name: str = "recipe") -> Node:
+        """Return the options as plain values, the recipe under a name that says what it is of."""
+        recipe = {} if self.recipe is None else {recipe_name: plain(self.recipe)}
+        return {
+            "dataset": self.dataset.node,
+            "objective": self.objective.node,
+            "threat": self.threat.node,
+            "select": plain(self.select),
+            "seed": self.seed,
+            **recipe,
+            **self.identity,
+        }
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Hold the file that a dense network is read from, with its checksums."""
+
+    path: str
+    sha256: str
+    structure_sha256: str | None
+
+    @property
+    def node(self) -> Node:
+        """Return the options as plain values."""
+        return {
+            "weights": self.path,
+            "sha256": self.sha256,
+            "structure_sha256": self.structure_sha256,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dense:
+    """Decide a dense network: trained, or read from a file."""
+
+    model: Network
+    training: Training | None = None
+    weights: Weights | None = None
+
+    @property
+    def node(self) -> Node:
+        """Return the options as plain values."""
+        trained = {} if self.training is None else self.training.node("training")
+        read = {} if self.weights is None else self.weights.node
+        return {"model": self.model.node, **trained, **read}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """Decide a pruned network: the pruner, how much goes, and the training of one that trains."""
+
+    training: Training
+    pruner: Pruner
+    ratio: float | None
+    compression: float | None
+
+    @property
+    def node(self) -> Node:
+        """Return the options as plain values; how the network recovers is the next stage's."""
+        pruner = {name: value for name, value in self.pruner.node.items() if name != "recovery"}
+        return {
+            **self.training.node("search" if self.pruner.search else "between"),
+            "pruner": pruner,
+            "ratio": self.ratio,
+            "compression": self.compression,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """Decide a network that recovered from pruning."""
+
+    training: Training
+    recovery: Literal["finetune", "rewind", "scratch"]
+
+    @property
+    def node(self) -> Node:
+        """Return the options as plain values."""
+        return {**self.training.node(), "recovery": self.recovery}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """Decide a network in 8 bits; ``training`` is set if it is trained on in them."""
+
+    dataset: Dataset
+    seed: int
+    quantizer: Quantizer
+    training: Training | None = None
+
+    @property
+    def node(self) -> Node:
+        """Return the options as plain values; which variant runs is the evaluation's."""
+        quantizer = {name: value for name, value in self.quantizer.node.items() if name != "runs"}
+        trained = {} if self.training is None else self.training.node()
+        return {
+            "dataset": self.dataset.node,
+            "seed": self.seed,
+            "quantizer": quantizer,
+            **trained,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Decide an evaluation, or the examples of one.
+
+    Attributes:
+        threat: within which it attacks.
+        runs: the variant of a quantized network that is attacked.
+    """
+
+    dataset: Dataset
+    attack: Attack
+    threat: Method
+    seed: int
+    runs: Literal["fake_quant", "int8"] = "fake_quant"
+
+    @property
+    def node(self) -> Node:
+        """Return the options as plain values; a radius of the attack's own is in the threat."""
+        attack = {
+            name: value
+            for name, value in self.attack.node.items()
+            if name != "eps" or value is None
+        }
+        return {
+            "dataset": self.dataset.node,
+            "attack": attack,
+            "threat": self.threat.node,
+            "seed": self.seed,
+            **({} if self.runs == "fake_quant" else {"runs": self.runs}),
+        }

@@ -1,0 +1,156 @@
+"""Spend a pruner's ratio on the untrained network and score it once, for the dry run."""
+
+import inspect
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from advprune.config.groups import Pruner
+from advprune.config.options import Options
+from advprune.config.pruner_rules import check_pruner
+from advprune.errors import UserError
+from advprune.frozen import preserve_rng
+from advprune.models import foreign
+from advprune.models.structure import block_sites, filter_sites
+from advprune.pipeline.dry_run_calls import images
+from advprune.pipeline.steps import pruned
+from advprune.pruners import blocks, filters
+from advprune.pruners.schedule import cumulative
+from advprune.stages import checkpoint, factories, masking, pruning_phases, sparse_parent
+from advprune.stages.dense import early_pass
+from advprune.stages.finetuned import NO_EARLY_WEIGHTS
+from advprune.surgery.budget import Dense, dense
+from advprune.surgery.subnet import NORMS
+
+
+def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
+    """Check the pruner's options, spend its ratio, and score with its criterion.
+
+    Args:
+        options: of the job.
+        pruner: its options.
+        net: the untrained network.
+
+    Raises:
+        UserError: what would otherwise be raised after the dense network was trained.
+    """
+    check_pruner(pruner)
+    _check_normalisation(pruner, net)
+    _check_recovery(options, pruner)
+    chosen = pruned.describe(options, None).options
+    ratio = options.ratio
+    if options.compression is not None or pruner.classifier is False:
+        ratio = masking.target_ratio(net, chosen)
+    assert ratio is not None
+    if options.dense is not None and pruner.unit is None:
+        sparse_parent.check(_network_from_file(options, options.dense), pruner, ratio)
+    cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds)
+    pruning_phases.check(pruner, options.search, chosen.training.objective.build())
+    if pruner.criterion is not None:
+        _try_criterion(options, pruner, net)
+    if pruner.unit is not None:
+        _try_structured(options, pruner, ratio)
+
+
+def _check_normalisation(pruner: Pruner, net: nn.Module) -> None:
+    """Refuse an option of BatchNorm where there is none."""
+    searched = pruner.search
+    if (
+        searched is not None
+        and searched.bn != "train"
+        and not any(isinstance(module, NORMS) for module in net.modules())
+    ):
+        raise UserError(
+            f"pruner.search.bn={searched.bn} is not looked at: this network has no "
+            "normalisation; leave it at train"
+        )
+
+
+def _check_recovery(options: Options, pruner: Pruner) -> None:
+    """Refuse to rewind where there are no early weights, or they would be the initial ones."""
+    if pruner.recovery != "rewind":
+        return
+    if options.dense is not None:
+        raise UserError(NO_EARLY_WEIGHTS)
+    epochs, objective = options.training.epochs, options.objective.in_phase(None).build()
+    if early_pass(pruning_phases.passes(epochs, objective)) == 0:
+        least = next(n for n in range(1, 1000) if early_pass(pruning_phases.passes(n, objective)))
+        raise UserError(
+            "pruner.recovery=rewind goes back to a tenth of the dense training, and of "
+            f"training.epochs={epochs} that is no epoch: give training.epochs={least} or more, or "
+            "pruner.recovery=scratch"
+        )
+
+
+def _network_from_file(options: Options, file: str) -> nn.Module:
+    """Return the job's network with the weights that it starts from."""
+    net, path = factories.network(options.model, seed=0), Path(file)
+    checkpoint.shape_like(net, foreign.read(path), path.parent)
+    foreign.load(net, path)
+    return net
+
+
+def _try_criterion(options: Options, pruner: Pruner, net: nn.Module) -> None:
+    """Score what the pruner may remove, on two images and without the criterion's own attack."""
+    assert pruner.criterion is not None
+    criterion: partial[Any] = pruner.criterion.build()
+    structured = "sites" in inspect.signature(criterion).parameters
+    if structured != (pruner.unit is not None):
+        scored, unit = (
+            ("filters or blocks", "filters") if structured else ("single weights", "null")
+        )
+        raise UserError(
+            f"pruner.unit={pruner.unit or 'null'} does not fit {pruner.criterion.name}, which "
+            f"scores {scored}: give pruner.unit={unit}, or another criterion"
+        )
+    if structured:
+        return
+    if "attack" in criterion.keywords:
+        criterion = partial(criterion, attack=None)
+    with preserve_rng():
+        masking.scores_of(criterion, net.eval(), [images(options)], pruner)
+
+
+def _try_structured(options: Options, pruner: Pruner, ratio: float) -> None:
+    """Choose filters or blocks by flat scores: a ratio that the network cannot reach is refused."""
+    net = factories.network(options.model, seed=0)
+    whole = dense(net, filter_sites(net), block_sites(net), options.model.image_shape)
+    if pruner.unit == "blocks":
+        _choose_blocks(whole, pruner, ratio)
+    elif not whole.filters:
+        raise UserError(
+            "no filters of this network may go: choose another model or an unstructured pruner"
+        )
+    elif pruner.budget != "filters" or pruner.scope != "layer":
+        _choose_filters(whole, pruner, ratio)
+
+
+def _choose_blocks(whole: Dense, pruner: Pruner, ratio: float) -> None:
+    budget = pruner.budget
+    assert budget is not None
+    if budget == "blocks" and whole.blocks:
+        ratio = round(ratio * len(whole.blocks)) / len(whole.blocks)
+    blocks.choose(
+        {site.name: torch.tensor(0.0) for site in whole.blocks},
+        ratio,
+        sites=whole.blocks,
+        floor=pruner.floor or blocks.FLOOR,
+        share=lambda gone: whole.share(budget, {}, gone),
+    )
+
+
+def _choose_filters(whole: Dense, pruner: Pruner, ratio: float) -> None:
+    budget = pruner.budget
+    assert budget is not None
+    filters.choose(
+        {site: torch.zeros(width) for site, width in whole.widths.items()},
+        ratio,
+        scope=cast(filters.Scope, pruner.scope),
+        original=whole.widths,
+        floor=pruner.floor or 1,
+        round_to=pruner.round_to or 1,
+        share=lambda removed: whole.share(budget, removed, []),
+    )
