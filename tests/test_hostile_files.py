@@ -48,7 +48,7 @@ def test_what_a_folder_says_is_not_called(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(grid_log, "build", lambda node: called.append(node))
     evil = {"_target_": "os.system", "command": "true"}
     record = {"row": {}, "group": "g", "logger": evil, "store": str(tmp_path)}
-    ours = {"_target_": "advprune.tracking.factories.csv"}
+    ours = {"_target_": "advprune.tracking.logger.CsvFile"}
     grid_log.log_grid([record], tmp_path, ours, tmp_path)
     assert called == [ours]
     with pytest.raises(UserError, match="none of Optuna's"):

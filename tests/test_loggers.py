@@ -18,9 +18,8 @@ from wandb_server import KEY, WandbServer
 
 from advprune.errors import UserError
 from advprune.tracking import wandb_login
-from advprune.tracking.csv_file import CsvFile
 from advprune.tracking.guarded import Guarded
-from advprune.tracking.logger import Finished, Job, Logger, numbers
+from advprune.tracking.logger import CsvFile, Finished, Job, Logger, numbers
 from advprune.tracking.tensorboard_events import TensorBoardEvents
 from advprune.tracking.wandb_run import WandbRun
 

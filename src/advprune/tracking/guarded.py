@@ -1,14 +1,19 @@
-"""Wrap a logger so that it cannot fail a job, and that a job's other processes can call it."""
+"""Wrap a logger so that it cannot fail a job, and that a job's other processes can call it.
+"""
 
 import logging
+import os
+import threading
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
 
 from advprune.errors import UserError
 from advprune.tracking.logger import Finished, Job, Logger, Row
-from advprune.tracking.relay import Switchboard
 
 log = logging.getLogger(__name__)
+#: Seconds until a job that answers nothing counts as stuck.
+PATIENCE = 1800.0
 
 
 class Guarded(Logger):
@@ -91,3 +96,70 @@ class Guarded(Logger):
         )
         log.debug("logger %s", name, exc_info=True)
         self.inner = None
+
+
+class Relay(Logger):
+    """Forward calls to another process's logger; each is answered, so that their order is kept.
+
+    Args:
+        address: of a ``Switchboard``.
+        key: its authentication key.
+    """
+
+    def __init__(self, address: Any, key: bytes) -> None:
+        self.address, self.key = address, key
+        self.line: Connection | None = None
+
+    def point(self, stage: str, row: Row) -> None:
+        """Forward one point of a curve."""
+        self._say("point", stage, row)
+
+    def finished(self, done: Finished) -> None:
+        """Forward a finished stage."""
+        self._say("finished", done)
+
+    def _say(self, event: str, *args: Any) -> None:
+        if self.line is None:
+            self.line = Client(self.address, authkey=self.key)
+        self.line.send((event, args))
+        if not self.line.poll(PATIENCE):
+            raise UserError(
+                "the command that started this rank has not taken up what it has to log for "
+                f"{PATIENCE:.0f} s: it is stopped or overloaded; the same command goes on from the "
+                "last checkpoint"
+            )
+        self.line.recv()
+
+
+class Switchboard:
+    """Receive the calls of relays and make them on ``logger``."""
+
+    def __init__(self, logger: Logger) -> None:
+        self.logger, self.key = logger, os.urandom(16)
+        self.listener = Listener(authkey=self.key)
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def relay(self) -> Relay:
+        """Return a relay that another process can use."""
+        return Relay(self.listener.address, self.key)
+
+    def close(self) -> None:
+        """Take no more calls."""
+        self.listener.close()
+
+    def _answer(self) -> None:
+        while True:
+            try:
+                line = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._listen, args=(line,), daemon=True).start()
+
+    def _listen(self, line: Connection) -> None:
+        try:
+            while True:
+                event, args = line.recv()
+                getattr(self.logger, event)(*args)
+                line.send(None)
+        except (EOFError, OSError):
+            line.close()

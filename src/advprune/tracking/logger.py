@@ -3,15 +3,17 @@
 Names: ``<stage>/<curve>`` over ``<stage>/epoch``, with the curves of ``modules/curves.py``;
 ``<stage>/<number>`` of a finished evaluation; ``sparsity/<stage>/<tensor>``; ``examples/<stage>``;
 and, bare, the columns of the table. A logger may fail without the job failing (``guarded.py``).
+``CsvFile`` is the default one.
 """
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 Row = dict[str, float]
-
-
+#: What ``CsvFile`` writes, in the job's folder.
+FILE = "metrics.csv"
 #: The file in a stage's folder that holds what was measured epoch by epoch.
 CURVES = "curves.json"
 
@@ -122,3 +124,53 @@ def numbers(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
             bare = f"{prefix}{name.removesuffix('_interval')}"
             values |= {f"{bare}_low": value[0], f"{bare}_high": value[1]}
     return values
+
+
+class CsvFile(Logger):
+    """Write ``metrics.csv`` with the columns ``name, epoch, step, value``, one line a number.
+
+    A result leaves epoch and step empty.
+
+    Stages have different curves: ``pandas.read_csv(…).pivot(…)`` makes columns of them.
+    """
+
+    def __init__(self) -> None:
+        self.file: TextIO | None = None
+        self.writer: Any = None
+
+    def open(self, job: Job) -> None:
+        """Begin the file anew: all of the job's curves follow, those of a killed attempt too."""
+        job.output.mkdir(parents=True, exist_ok=True)
+        (job.output / FILE).unlink(missing_ok=True)  # a link in its place is not written through
+        self.file = (job.output / FILE).open("x", newline="")
+        self.writer = csv.writer(self.file)
+        self._write([("name", "epoch", "step", "value")])
+
+    def point(self, stage: str, row: Row) -> None:
+        """Write a line for each number."""
+        at = (row["epoch"], row["step"])
+        self._write(
+            (f"{stage}/{name}", *at, value)
+            for name, value in row.items()
+            if name not in ("epoch", "step")
+        )
+
+    def finished(self, done: Finished) -> None:
+        """Write per-layer sparsity."""
+        self._write(
+            (f"sparsity/{done.stage}/{name}", "", "", share) for name, share in done.layers.items()
+        )
+
+    def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
+        """Write the numbers of the table."""
+        self._write((name, "", "", value) for name, value in numbers(row).items())
+
+    def close(self, *, failed: bool) -> None:
+        """Close the file."""
+        if self.file is not None:
+            self.file.close()
+
+    def _write(self, lines: Any) -> None:
+        assert self.file is not None
+        self.writer.writerows(lines)
+        self.file.flush()

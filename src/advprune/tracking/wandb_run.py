@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from advprune.tracking import wandb_login
 from advprune.tracking.logger import Finished, Job, Logger, Row, numbers
@@ -26,17 +26,26 @@ FLUSH = 2.0
 
 
 class WandbRun(Logger):
-    """Log to one W&B run; ``factories.wandb`` describes the options."""
+    """Log to one Weights & Biases run; it asks no question and awaits no network.
+
+    Args:
+        project: where the run is sent.
+        entity: W&B's account or team; None is the user's default.
+        mode: None is online if there is an API key and the host answers, else offline.
+        group: None is the grid's own words.
+        folder: where its files wait, in a folder ``wandb``; None is beside the store.
+        checkpoints: send the final network as an artifact.
+    """
 
     def __init__(
         self,
         *,
-        project: str,
-        entity: str | None,
-        mode: str | None,
-        group: str | None,
-        folder: str | None,
-        checkpoints: bool,
+        project: str = "advprune",
+        entity: str | None = None,
+        mode: Literal["online", "offline", "disabled"] | None = None,
+        group: str | None = None,
+        folder: str | None = None,
+        checkpoints: bool = False,
     ) -> None:
         self.project, self.entity, self.mode, self.group = project, entity, mode, group
         self.place, self.checkpoints = folder, checkpoints
