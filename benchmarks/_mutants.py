@@ -20,14 +20,14 @@ def _of(name: str, file: str, old: str, new: str, *tests: str) -> Mutant:
 JUDGING = (
     _of(
         "judge: room of 1 around the ball",
-        "modules/attack_checks.py",
+        "modules/adversarial_images.py",
         "SLACK = 1e-5",
         "SLACK = 1.0",
         "test_guards.py",
     ),
     _of(
         "judge: stale statistics are not doubted",
-        "modules/attack_checks.py",
+        "modules/adversarial_images.py",
         "if any(_never_set(module) for module in net.modules()):",
         "if False:",
         "test_guards.py",
@@ -278,7 +278,7 @@ PRUNING = (
     ),
     _of(
         "keep best: the first of equals",
-        "modules/callbacks.py",
+        "modules/weights_io.py",
         ">= self.best[self.metric]",
         "> self.best[self.metric]",
         "test_guards.py",

@@ -27,13 +27,13 @@ def resident(name: str) -> int:
 
 def measure(way: str) -> int:
     """Return the bytes at the peak of two steps; ``way`` is theirs, fp32 or bf16."""
-    from advprune.runtime import machine
+    from advprune.runtime import speed
     from advprune.stages.memory_layout import optimized_layout
     from benchmarks.training_step import ours, resnet18, theirs
 
     torch.set_num_threads(1)
     if way != "theirs":
-        machine.keep_freed_memory()
+        speed.keep_freed_memory()
     net = resnet18()
     x, y = (
         torch.rand(int(BATCH), 3, 32, 32, device=DEVICE),

@@ -17,7 +17,7 @@ from torch import nn
 from advprune.bounds.smoothing import certify_smoothing
 from advprune.models.resnet import ResNet
 from advprune.models.vgg import VGG16BN
-from advprune.runtime import machine
+from advprune.runtime import speed
 from advprune.threat import L2
 from benchmarks._turns import CIFAR, DEVICE, in_turns
 
@@ -54,7 +54,7 @@ def ratio(net: nn.Module, device: str, samples: int, forward_size: int, rounds: 
 def run(rounds: int = 3, device: str | None = None) -> list[dict[str, Any]]:
     """Return one row for each network: times the cost of plain forwards."""
     torch.set_num_threads(1)
-    machine.keep_freed_memory()  # as every command does
+    speed.keep_freed_memory()  # as every command does
     device = device or DEVICE
     samples, forward_size = (100_000, 10_000) if device == "cuda" else (250, 500)
     rows = []

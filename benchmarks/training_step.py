@@ -27,8 +27,8 @@ from advprune.logits import kl
 from advprune.models.resnet import ResNet
 from advprune.objectives.trades import trades
 from advprune.pruners.hydra import initial_scores, straight_through
-from advprune.runtime import machine
-from advprune.runtime.arithmetic import autocast
+from advprune.runtime import speed
+from advprune.runtime.speed import autocast
 from advprune.stages.memory_layout import optimized_layout
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
@@ -176,7 +176,7 @@ def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[di
 
 def run() -> list[dict[str, Any]]:
     """Return the rows of both kinds of step."""
-    machine.keep_freed_memory()
+    speed.keep_freed_memory()
     rate = matrix_rate()
     return [
         *compare("training step", resnet18, resnet18, rate),

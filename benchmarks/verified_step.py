@@ -25,7 +25,7 @@ from advprune.models.hydra_cnn import cnn_large, cnn_small
 from advprune.objectives.crown_ibp import crown_ibp
 from advprune.objectives.ibp import ibp
 from advprune.objectives.natural import natural
-from advprune.runtime import machine
+from advprune.runtime import speed
 from advprune.threat import Linf
 from benchmarks._turns import CIFAR, DEVICE, in_turns
 
@@ -52,7 +52,7 @@ def step(net: nn.Module, goal: Goal, x: Tensor, y: Tensor, progress: float) -> C
 def run(rounds: int = 9, device: str | None = None) -> list[dict[str, Any]]:
     """Return one row for each claim: times the cost of a natural step."""
     torch.set_num_threads(1)
-    machine.keep_freed_memory()  # as every command does
+    speed.keep_freed_memory()  # as every command does
     device = device or DEVICE
     count = 128  # the authors' batch
     x, y = torch.rand(count, 3, 32, 32, device=device), torch.randint(10, (count,), device=device)

@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from advprune.runtime import machine
+from advprune.runtime import speed
 
 BIG = 64 << 20  # above glibc's largest threshold of 32 MiB, from which on blocks are the system's
 USED_AGAIN = """
 import resource, sys
-from advprune.runtime import machine
+from advprune.runtime import speed
 if sys.argv[1] == "keep":
-    assert machine.keep_freed_memory()
+    assert speed.keep_freed_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 b"x" * int(sys.argv[2])
@@ -23,15 +23,15 @@ print(faults() - before)
 """
 GIVEN_BACK = """
 import resource
-from advprune.runtime import machine
-assert machine.keep_freed_memory()
+from advprune.runtime import speed
+assert speed.keep_freed_memory()
 for block in [bytearray(64 << 20) for _ in range(20)]:  # nothing is made after them, so they are the end of the heap
     pass
 del block
 after = int(open("/proc/self/statm").read().split()[1]) * 4096
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, after, machine.KEPT)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, after, speed.KEPT)
 """
-glibc = pytest.mark.skipif(not machine.keep_freed_memory(), reason="the C library is not glibc")
+glibc = pytest.mark.skipif(not speed.keep_freed_memory(), reason="the C library is not glibc")
 
 
 def run(code: str, *words: str) -> list[int]:

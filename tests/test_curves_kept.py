@@ -9,7 +9,7 @@ import torch
 from conftest import TINY
 from PIL import Image
 
-from advprune.modules import example_grid
+from advprune.modules import adversarial_images
 from advprune.modules.curves import Curves, turnover
 
 
@@ -84,7 +84,7 @@ def test_a_stage_keeps_its_curves_and_a_found_one_tells_them(job: Any, tmp_path:
     assert _lasting(told) == before
     assert (
         Image.open(Path(again["row"]["files"]["evaluated"]) / "examples.png").size[1]
-        > 3 * example_grid.SIDE
+        > 3 * adversarial_images.SIDE
     )
 
 
@@ -94,21 +94,26 @@ def _lasting(path: Path) -> list[str]:
 
 def test_perturbations_are_magnified_around_grey() -> None:
     x = torch.full((1, 1, 2, 2), 0.5)
-    small, factor = example_grid.magnified(x, x + torch.tensor([[[[0.0, 0.01], [-0.02, 0.03]]]]))
+    small, factor = adversarial_images.magnified(
+        x, x + torch.tensor([[[[0.0, 0.01], [-0.02, 0.03]]]])
+    )
     assert factor == 10.0
     torch.testing.assert_close(small, torch.tensor([[[[0.5, 0.6], [0.3, 0.8]]]]))
-    large, factor = example_grid.magnified(x, x + 0.25)
+    large, factor = adversarial_images.magnified(x, x + 0.25)
     assert factor == 2.0
     torch.testing.assert_close(large, torch.ones_like(x))
-    assert example_grid.magnified(x, x)[0].eq(0.5).all()
+    assert adversarial_images.magnified(x, x)[0].eq(0.5).all()
 
 
 def test_fooled_images_come_first(tmp_path: Path) -> None:
     """Two images, the second fooled: its column, white, stands left of the black one."""
     x = torch.stack([torch.zeros(1, 8, 8), torch.ones(1, 8, 8)])
     label, clean, after = torch.tensor([3, 5]), torch.tensor([3, 5]), torch.tensor([3, 7])
-    example_grid.save(tmp_path / "a.png", x, x, label, clean, after)
+    adversarial_images.save_picture(tmp_path / "a.png", x, x, label, clean, after)
     picture = Image.open(tmp_path / "a.png").convert("L")
-    middle = 20 + 4 + example_grid.SIDE // 2
-    assert picture.getpixel((96 + 4 + example_grid.SIDE // 2, middle)) == 255
-    assert picture.getpixel((96 + 8 + example_grid.SIDE + example_grid.SIDE // 2, middle)) == 0
+    middle = 20 + 4 + adversarial_images.SIDE // 2
+    assert picture.getpixel((96 + 4 + adversarial_images.SIDE // 2, middle)) == 255
+    assert (
+        picture.getpixel((96 + 8 + adversarial_images.SIDE + adversarial_images.SIDE // 2, middle))
+        == 0
+    )

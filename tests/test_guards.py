@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from advprune.distributed.sharding import seed_step
 from advprune.errors import UserError
-from advprune.modules import attack_checks
-from advprune.modules.callbacks import KeepBest, KeepEarly
+from advprune.modules import adversarial_images
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.training import RobustTraining
+from advprune.modules.weights_io import KeepBest, KeepEarly
 from advprune.stages import factories, finetuned, masking
 from advprune.threat import L2, Linf, Threat
 
@@ -26,11 +26,11 @@ def test_a_ball_ends_at_its_eps(ball: Threat) -> None:
     x = torch.full((2, 1, 4, 4), 0.5)
     step = torch.zeros_like(x)
     step[1, 0, 0, 0] = 1.0  # of length 1 in both norms
-    inside = attack_checks.check_adversarial(x + (ball.eps + 5e-6) * step, x, ball, "a")
+    inside = adversarial_images.check_adversarial(x + (ball.eps + 5e-6) * step, x, ball, "a")
     torch.testing.assert_close(inside, torch.tensor([0.0, ball.eps]), atol=1e-5, rtol=0)
     for over in (5e-5, 0.01, 0.4):
         with pytest.raises(UserError, match="attack a left the ball"):
-            attack_checks.check_adversarial(x + (ball.eps + over) * step, x, ball, "a")
+            adversarial_images.check_adversarial(x + (ball.eps + over) * step, x, ball, "a")
 
 
 @pytest.mark.parametrize("pixel", [-0.01, 1.01])
@@ -38,7 +38,7 @@ def test_pixels_end_at_0_and_1_whatever_the_ball(pixel: float) -> None:
     x = torch.full((1, 1, 2, 2), pixel).clamp(0, 1)
     for ball in (Linf(0.5), None):
         with pytest.raises(UserError, match="outside"):
-            attack_checks.check_adversarial(torch.full_like(x, pixel), x, ball, "a")
+            adversarial_images.check_adversarial(torch.full_like(x, pixel), x, ball, "a")
 
 
 class Noisy(nn.Module):
@@ -58,9 +58,9 @@ DOUBTED = {
 @pytest.mark.parametrize("what", DOUBTED)
 def test_what_fools_attacks_is_doubted(what: str, tmp_path: Path) -> None:
     x, y = torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 0, 1])
-    assert attack_checks.evaluation_warnings(HONEST, x, y) == []
+    assert adversarial_images.evaluation_warnings(HONEST, x, y) == []
     assert any(
-        what in sentence for sentence in attack_checks.evaluation_warnings(DOUBTED[what], x, y)
+        what in sentence for sentence in adversarial_images.evaluation_warnings(DOUBTED[what], x, y)
     )
     module = RobustEvaluation(
         DOUBTED[what], lambda net, x, y: x, name="a", threat=Linf(0.1), parts=tmp_path, seed=0

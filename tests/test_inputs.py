@@ -15,7 +15,7 @@ from advprune.datasets.listing import class_names, list_images, list_split
 from advprune.datasets.loader import TrainLoader
 from advprune.distributed.sharding import Shard, bounds
 from advprune.errors import UserError
-from advprune.runtime.machine import cgroup_quota, usable_processors
+from advprune.runtime.provenance import cgroup_quota, usable_processors
 from advprune.stages import image_checks
 
 
@@ -241,12 +241,12 @@ def test_a_folder_that_may_not_be_read_is_named(tree, monkeypatch):
 def test_processors_are_those_of_the_affinity(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr("advprune.runtime.machine.cgroup_quota", lambda: None)
+    monkeypatch.setattr("advprune.runtime.provenance.cgroup_quota", lambda: None)
     assert usable_processors() == 3
     assert ImageFolder(name="tree", root="x").workers == 3
-    monkeypatch.setattr("advprune.runtime.machine.cgroup_quota", lambda: 1.5)
+    monkeypatch.setattr("advprune.runtime.provenance.cgroup_quota", lambda: 1.5)
     assert usable_processors() == 2
-    monkeypatch.setattr("advprune.runtime.machine.cgroup_quota", lambda: 0.1)
+    monkeypatch.setattr("advprune.runtime.provenance.cgroup_quota", lambda: 0.1)
     assert usable_processors() == 1
 
 

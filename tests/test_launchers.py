@@ -18,7 +18,7 @@ from advprune.errors import UserError
 from advprune.launch import attempt, grid, local, slurm
 from advprune.launch.jobs import Job, announce, job_of, quoted, titled
 from advprune.pipeline.job import RECORD, lookup_only
-from advprune.runtime.machine import affinity
+from advprune.runtime.provenance import affinity
 
 #: A job without torch: writes its record, unless its words say how it is to end instead.
 SCRIPT = """

@@ -18,7 +18,7 @@ from advprune.attacks.worst_of import worst_of
 from advprune.bounds.smoothing import certify_smoothing
 from advprune.config.validate import method_of
 from advprune.logits import NO_CLASS, is_right, lead, predict
-from advprune.modules.attack_checks import evaluation_warnings
+from advprune.modules.adversarial_images import evaluation_warnings
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining

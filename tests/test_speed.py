@@ -21,8 +21,8 @@ from advprune.distributed.sharding import seed_step
 from advprune.logits import kl
 from advprune.masks import prunable
 from advprune.objectives.trades import trades
-from advprune.runtime import arithmetic
-from advprune.runtime.arithmetic import Mixed, autocast, compiling
+from advprune.runtime import speed
+from advprune.runtime.speed import Mixed, autocast, compiling
 from advprune.stages.memory_layout import optimized_layout
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
@@ -157,9 +157,9 @@ def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(
         1 if precision == "fp32" else 2
     )  # the attack's first step is in fp32
     assert not torch.equal(once[0], once[2])
-    assert not arithmetic.compiles()
+    assert not speed.compiles()
     with pytest.raises(ValueError, match="nothing is compiled"):
-        arithmetic.compiled(attack)
+        speed.compiled(attack)
 
 
 @pytest.mark.slow
@@ -180,7 +180,7 @@ def test_logits_are_fp32_and_the_layers_bf16_but_where_exactness_is_asked_for() 
     net[4].register_forward_hook(lambda module, given, out: seen.append(out.dtype))
     with torch.no_grad():
         plain, mixed = net(x), Mixed(net)(x)
-        with arithmetic.full_precision():
+        with speed.full_precision():
             assert torch.equal(Mixed(net)(x), plain)
     assert mixed.dtype == torch.float32
     assert seen == [torch.float32, torch.bfloat16, torch.float32]

@@ -17,7 +17,7 @@ from conftest import TINY, run_job
 from plain_options import PlainOptions
 
 from advprune.errors import UserError
-from advprune.report.data.seeds import pool
+from advprune.report.data.intervals import pool
 from advprune.report.table.footnotes import notes
 from advprune.store import keys, lock
 from advprune.store.stage import Stage
@@ -305,7 +305,7 @@ def test_what_an_older_recipe_made_is_not_read(
     old = job(*WORDS, store=store)["row"]
     with monkeypatch.context() as newer:
         newer.setitem(keys.RECIPES, "pruned", keys.RECIPES["pruned"] + 1)
-        newer.setattr("advprune.store.provenance.code_version", lambda: "newer")
+        newer.setattr("advprune.runtime.provenance.code_version", lambda: "newer")
         new = job(*WORDS, store=store)["row"]
     assert made(store)[5:] == ["pruned", "finetuned", "evaluated"]
     assert new["files"]["dense"] == old["files"]["dense"]

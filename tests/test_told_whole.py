@@ -18,7 +18,7 @@ from advprune.config.overrides import command
 from advprune.errors import UserError
 from advprune.launch import grid
 from advprune.launch.skip_finished import SkipFinishedLauncher
-from advprune.report.data.doubts import OVERSTATES, doubt_notes, doubts_of, strength
+from advprune.report.data.attack_names import threat_text
 from advprune.report.data.escaping import csv_cell, csv_text, latex_cell, markdown_cell
 from advprune.report.data.failures import cause
 from advprune.report.data.runs import StoredStage
@@ -27,9 +27,10 @@ from advprune.report.page.export import as_json, latex, markdown, rows_and_stage
 from advprune.report.page.leaderboard import shown_fields
 from advprune.report.page.render import page
 from advprune.report.table import terminal as tables
-from advprune.report.table.columns import threat_text
+from advprune.report.table.footnotes import doubt_notes
+from advprune.report.table.job_row import OVERSTATES, doubts_of, strength
+from advprune.runtime.provenance import version_of
 from advprune.runtime.safe_files import write_atomically
-from advprune.store.provenance import version_of
 from advprune.tracking.wandb_parts import flat
 
 DOUBT = "the network gives <b>every</b> image the same class"

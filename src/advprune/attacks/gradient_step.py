@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 from advprune.frozen import effective_network
 from advprune.logits import Loss
-from advprune.runtime import arithmetic
+from advprune.runtime import speed
 from advprune.threat import Threat
 
 
@@ -36,9 +36,9 @@ def accelerated(step: Step) -> Step:
     Args:
         step: a function of a module: it is compiled once, and reused for every later batch.
     """
-    if not arithmetic.compiles():
+    if not speed.compiles():
         return step
-    graph = arithmetic.compiled(step)
+    graph = speed.compiled(step)
 
     def run_graph(
         model: nn.Module,

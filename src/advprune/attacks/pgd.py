@@ -16,7 +16,7 @@ from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.logits import Loss, cross_entropy, is_right
 from advprune.ranges import Count, Length, Share, refuse_outside
-from advprune.runtime.arithmetic import full_precision
+from advprune.runtime.speed import full_precision
 from advprune.threat import Threat
 
 #: Length of all steps together, in radii, where none is given (Madry et al., section 4).

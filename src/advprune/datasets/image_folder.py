@@ -22,7 +22,7 @@ from advprune.datasets.listing import SUFFIXES, list_split, test_folder
 from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.ranges import Side, refuse_outside
-from advprune.runtime.machine import usable_processors
+from advprune.runtime.provenance import usable_processors
 
 #: Largest image size that is kept in memory.
 SMALL = 64

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from advprune.errors import UserError
-from advprune.runtime.machine import usable_processors
+from advprune.runtime.provenance import usable_processors
 
 if TYPE_CHECKING:
     from pytorch_lightning.plugins.environments import ClusterEnvironment

@@ -17,7 +17,7 @@ from typing import Any
 
 from advprune.errors import UserError
 from advprune.launch.jobs import Job
-from advprune.runtime.machine import affinity, usable_processors
+from advprune.runtime.provenance import affinity, usable_processors
 
 #: What a job ends with when it was asked to make room, and is to go on later.
 GOES_ON = {128 + SIGUSR1, 128 + SIGUSR2}

@@ -15,8 +15,8 @@ from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard, seed_step
 from advprune.frozen import frozen
 from advprune.logits import NO_CLASS, predict
-from advprune.modules import example_grid
-from advprune.modules.attack_checks import check_adversarial, evaluation_warnings
+from advprune.modules import adversarial_images
+from advprune.modules.adversarial_images import check_adversarial, evaluation_warnings
 from advprune.modules.examples import Examples, verdicts
 from advprune.modules.weights_io import save_weights
 from advprune.runtime.safe_files import write_atomically
@@ -116,7 +116,7 @@ class RobustEvaluation(pl.LightningModule):
             write_atomically(self.parts / "facts.json", json.dumps(facts))
         clean_ok = clean == y
         if self.gallery is not None and part.stem == FIRST:
-            example_grid.save(self.gallery, x, x_adv, y, clean, after)
+            adversarial_images.save_picture(self.gallery, x, x_adv, y, clean, after)
         columns = {
             "image": positions,
             "label": y,

@@ -15,7 +15,7 @@ from advprune.logits import is_right
 from advprune.modules import batch_norm, optim
 from advprune.modules.recipe import Recipe
 from advprune.modules.stopping import Finite, check_weights
-from advprune.runtime.arithmetic import Precision, autocast
+from advprune.runtime.speed import Precision, autocast
 from advprune.surgery.subnet import Subnet
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -1,4 +1,7 @@
-"""Read and write weights, masks and checkpoints: safetensors, whole or not at all."""
+"""Keep weights, masks and checkpoints in files, whole or not at all, and read them.
+
+Callbacks keep a training's best and its early weights. Weights and masks are safetensors.
+"""
 
 import io
 import pickle
@@ -6,6 +9,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError
@@ -15,17 +19,7 @@ from torch import Tensor
 from advprune.errors import UserError
 from advprune.masks import Masks
 from advprune.runtime.safe_files import write_atomically
-
-
-def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Write tensors as safetensors."""
-    write_atomically(path, save(weights))
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors written by ``save_weights``."""
-    return load_file(path)
-
+from advprune.surgery.subnet import Subnet
 
 #: What torch.load raises on bytes that are no checkpoint; the disk's own errors are not of it.
 BROKEN = (
@@ -48,6 +42,16 @@ NEEDED = {
     "epoch",
     "global_step",
 }
+
+
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors."""
+    write_atomically(path, save(weights))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors written by ``save_weights``."""
+    return load_file(path)
 
 
 def broken_checkpoint(path: Path) -> str | None:
@@ -104,3 +108,63 @@ def load_masks(path: Path) -> Masks:
                 "weights?"
             )
     return masks
+
+
+def plain_weights(net: Any) -> dict[str, Tensor]:
+    """Return the network's weights under its own names, with zeros where it is pruned."""
+    weights = net.export()[0] if isinstance(net, Subnet) else net.state_dict()
+    return {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
+
+
+class KeepBest(pl.Callback):
+    """Write the weights of the epoch that was best on the validation images; of equals, the later.
+
+    A network that is not as sparse yet as was asked for is never the best.
+
+    Args:
+        path: of the ``.safetensors`` file.
+        metric: ``clean_acc`` or ``robust_acc``.
+    """
+
+    def __init__(self, path: Path, metric: str) -> None:
+        self.path, self.metric = path, metric
+        self.best: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+        """Compare, and keep the better.
+
+        Listed before weight averaging, so that it sees the average that was validated.
+        """
+        self.last = {"epoch": trainer.current_epoch + 1, **module.validated()}
+        if not module.may_be_best():
+            return
+        if not self.best or self.last[self.metric] >= self.best[self.metric]:
+            self.best = self.last
+            if trainer.is_global_zero:
+                save_weights(self.path, plain_weights(module.net))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must remember."""
+        return {"best": self.best, "last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what a checkpoint remembers."""
+        self.best, self.last = state["best"], state["last"]
+
+
+class KeepEarly(pl.Callback):
+    """Write the weights as they are after ``epoch`` epochs: where rewinding goes back to."""
+
+    def __init__(self, path: Path, epoch: int) -> None:
+        self.path, self.epoch = path, epoch
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write the initial weights, if those are the early ones."""
+        if self.epoch == 0 and trainer.global_step == 0 and trainer.is_global_zero:
+            save_weights(self.path, plain_weights(module.net))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write the weights themselves, not their average."""
+        if trainer.current_epoch + 1 == self.epoch and trainer.is_global_zero:
+            save_weights(self.path, plain_weights(module.net))

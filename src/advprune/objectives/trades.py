@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from advprune.frozen import frozen
 from advprune.logits import kl
 from advprune.ranges import Weight, refuse_outside
-from advprune.runtime.arithmetic import full_precision
+from advprune.runtime.speed import full_precision
 
 
 def trades(

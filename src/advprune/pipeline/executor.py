@@ -126,7 +126,7 @@ def _origins(plan: Plan, store: Store) -> set[str]:
 def _make(stage: Stage[Any], store: Store, folder: Path, where: "RunContext") -> None:
     from omegaconf import OmegaConf
 
-    from advprune.store.provenance import provenance
+    from advprune.runtime.provenance import provenance
 
     log.info("making %s %s", stage.kind, stage.key)
     # since the job was planned: the stages before this one may take days

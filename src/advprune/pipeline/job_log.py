@@ -13,10 +13,10 @@ from advprune.config.grid_name import command_name, grid_name
 from advprune.config.options import Options
 from advprune.config.overrides import command
 from advprune.pipeline.network_labels import described, file_of, used
-from advprune.report.table.columns import threat_text
+from advprune.report.data.attack_names import threat_text
+from advprune.runtime.provenance import code_version
 from advprune.runtime.safe_files import read_json
 from advprune.store.keys import SUGGESTED, WHERE
-from advprune.store.provenance import code_version
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 from advprune.tracking.guarded import Guarded

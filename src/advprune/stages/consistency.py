@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from advprune.store.stage import Stage
 
 log = logging.getLogger(__name__)
-#: Room for the rounding of a distance, as in ``modules/attack_checks.py``.
+#: Room for the rounding of a distance, as in ``modules/adversarial_images.py``.
 SLACK = 1e-6
 RECORDS = "records.parquet"
 

@@ -13,9 +13,14 @@ from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.masks import prunable, sparsity
 from advprune.models import foreign
-from advprune.modules.callbacks import KeepBest, KeepEarly, plain_weights
 from advprune.modules.training import RobustTraining
-from advprune.modules.weights_io import load_weights, save_weights
+from advprune.modules.weights_io import (
+    KeepBest,
+    KeepEarly,
+    load_weights,
+    plain_weights,
+    save_weights,
+)
 from advprune.stages import checkpoint, factories, pruning_phases
 from advprune.stages.training_phase import RunContext, fit
 from advprune.store.stage import Stage

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from advprune.distributed.environment import Trainer
-from advprune.runtime.arithmetic import compiling
+from advprune.runtime.speed import compiling
 from advprune.surgery.subnet import Subnet
 
 #: Side in pixels up to which the layout makes no difference that was measured; see

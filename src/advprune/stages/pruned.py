@@ -12,9 +12,8 @@ from advprune.distributed.sharding import seed_step
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
 from advprune.masks import Masks
-from advprune.modules.callbacks import plain_weights
 from advprune.modules.pruning import PruningRounds
-from advprune.modules.weights_io import save_masks, save_weights
+from advprune.modules.weights_io import plain_weights, save_masks, save_weights
 from advprune.pruners.schedule import cumulative
 from advprune.stages import checkpoint, factories, masking, pruned_structured, sparse_parent
 from advprune.stages.pruning_phases import (

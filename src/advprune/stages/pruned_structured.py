@@ -13,9 +13,8 @@ from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.masks import Scores
 from advprune.models.structure import block_sites, filter_sites
-from advprune.modules.callbacks import plain_weights
 from advprune.modules.training import RobustTraining
-from advprune.modules.weights_io import save_weights
+from advprune.modules.weights_io import plain_weights, save_weights
 from advprune.pruners import blocks as block_choice
 from advprune.pruners import criterion_contract
 from advprune.pruners import filters as filter_choice

@@ -10,8 +10,7 @@ from torch import Tensor, fx
 from advprune.config import stage_options
 from advprune.distributed import collectives
 from advprune.masks import prunable, sparsity
-from advprune.modules.callbacks import plain_weights
-from advprune.modules.weights_io import load_weights, save_weights
+from advprune.modules.weights_io import load_weights, plain_weights, save_weights
 from advprune.quantizers.int8 import Int8, integers
 from advprune.quantizers.prepare import calibrate
 from advprune.quantizers.variants import Quantized

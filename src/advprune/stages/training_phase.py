@@ -22,15 +22,14 @@ from pytorch_lightning.strategies import DDPStrategy
 from advprune.distributed import collectives, environment
 from advprune.distributed.environment import Trainer
 from advprune.modules.batch_norm import synchronised
-from advprune.modules.callbacks import PlainProgress
-from advprune.modules.curves import Curves
+from advprune.modules.curves import Curves, PlainProgress
 from advprune.modules.stopping import StopWhenAsked
 from advprune.modules.weights_io import AtomicCheckpoint, broken_checkpoint
-from advprune.runtime import machine, preemption
+from advprune.runtime import preemption, speed
+from advprune.runtime.provenance import code_checksum
 from advprune.stages.memory_layout import TINY_IMAGE, optimized_layout
 from advprune.stages.optuna_trial import current
 from advprune.stages.trial_callback import ReportEpochs
-from advprune.store.provenance import code_checksum
 from advprune.tracking.logger import CURVES, Logger
 
 log = logging.getLogger(__name__)
@@ -75,7 +74,7 @@ class RunContext:
         two busy cores a TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
         """
         if self.trainer.allocator == "keep":
-            machine.keep_freed_memory()
+            speed.keep_freed_memory()
         threads = self.trainer.threads or (
             1 if image_size <= TINY_IMAGE else environment.threads(self.trainer)
         )

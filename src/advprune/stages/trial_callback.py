@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from advprune.modules.callbacks import KeepBest
+from advprune.modules.weights_io import KeepBest
 from advprune.stages.optuna_trial import Trial, TrialPruned
 
 

@@ -1,5 +1,4 @@
-"""Wrap a logger so that it cannot fail a job, and that a job's other processes can call it.
-"""
+"""Wrap a logger so that it cannot fail a job, and that a job's other processes can call it."""
 
 import logging
 import os

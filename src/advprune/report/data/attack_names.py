@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from advprune.report.data.row import Row
 from advprune.store.keys import WHERE, canonical
 from advprune.store.signatures import bound
 
@@ -92,3 +93,15 @@ def _text(value: object) -> str:
     if value is None:
         return "null"
     return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
+
+
+def threat_text(row: Row) -> str:
+    """Return norm and eps as papers write them: ``linf 8/255``, ``l2 0.5``.
+
+    Of an attack with another perturbation (a rotation), return its name in brackets.
+    """
+    if row.get("perturbation"):
+        return f"({row['perturbation']})"
+    levels = row["eps"] * 255
+    size = f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{row['eps']:g}"
+    return f"{row['norm']} {size}"

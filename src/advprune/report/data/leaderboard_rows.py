@@ -8,11 +8,11 @@ from collections import defaultdict
 from statistics import mean
 from typing import Any
 
+from advprune.report.data.intervals import pool
 from advprune.report.data.names import Names, distinguishing_options
 from advprune.report.data.row import Row
 from advprune.report.data.run_row import MEASURED, run_row
 from advprune.report.data.runs import Run
-from advprune.report.data.seeds import pool
 
 #: Columns that name a row. Rows that agree in all of them also show the options that differ.
 NAMED_BY = (

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from advprune.report.data.attack_names import threat_text
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
 from advprune.report.data.significance import Comparison
 from advprune.report.page.leaderboard import percent
-from advprune.report.table.columns import threat_text
 
 #: What a cell is sorted by, None where there is nothing, and its text.
 Cell = tuple[Any, str]

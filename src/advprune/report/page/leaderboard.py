@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from advprune.report.data.doubts import strength
+from advprune.report.data.attack_names import threat_text
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
-from advprune.report.table.columns import threat_text
+from advprune.report.table.job_row import strength
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from advprune.report.data.attack_names import threat_text
 from advprune.report.data.intervals import interval_notes
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
 from advprune.report.plots.style import Looks
-from advprune.report.table.columns import threat_text
 
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from advprune.report.data.attack_names import threat_text
 from advprune.report.data.row import JobRecord, Row
 from advprune.report.table.job_row import TRANSFER
 
@@ -32,18 +33,6 @@ def accuracy(row: Row, name: str) -> str:
         return "–"
     low, high = row[f"{name}_interval"]
     return f"{100 * row[name]:.1f}\n[{100 * max(low, 0):.1f}, {100 * min(high, 1):.1f}]"
-
-
-def threat_text(row: Row) -> str:
-    """Return norm and eps as papers write them: ``linf 8/255``, ``l2 0.5``.
-
-    Of an attack with another perturbation (a rotation), return its name in brackets.
-    """
-    if row.get("perturbation"):
-        return f"({row['perturbation']})"
-    levels = row["eps"] * 255
-    size = f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{row['eps']:g}"
-    return f"{row['norm']} {size}"
 
 
 def any_pruned(rows: list[Row]) -> bool:

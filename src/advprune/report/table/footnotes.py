@@ -1,11 +1,13 @@
 """Write the sentences under the job table: what its numbers are, and what to doubt."""
 
+from collections.abc import Callable
 from typing import Any
 
-from advprune.report.data.doubts import doubt_notes
+from advprune.report.data.attack_names import threat_text
 from advprune.report.data.intervals import interval_notes
 from advprune.report.data.row import Row
-from advprune.report.table.columns import any_structured, any_transfer, threat_text
+from advprune.report.table.columns import any_structured, any_transfer
+from advprune.report.table.job_row import doubts_of
 
 
 def notes(rows: list[Row]) -> list[str]:
@@ -103,3 +105,22 @@ def _mean(row: Row) -> str:
         f"over {len(row['alone'])} kinds and severities, dense {dense:.1f}; "
         "robust means right under every one of them"
     )
+
+
+def doubt_notes(rows: list[Row], label: Callable[[Row], str]) -> list[str]:
+    """Return each doubt as a sentence for the foot of a table, with the rows that it concerns.
+
+    Args:
+        rows: the rows of the table.
+        label: row -> its name for a reader.
+    """
+    rows_by_doubt: dict[str, list[str]] = {}
+    for row in rows:
+        for doubt in doubts_of(row):
+            rows_by_doubt.setdefault(doubt, []).append(label(row))
+    return [
+        f"doubt: {doubt}"
+        if len(names) == len(rows)
+        else f"doubt ({', '.join(dict.fromkeys(names))}): {doubt}"
+        for doubt, names in sorted(rows_by_doubt.items())
+    ]

@@ -1,4 +1,7 @@
-"""Make a job's row from the results of its stages. No log is read."""
+"""Make a job's row from the results of its stages, and tell what to doubt of it. No log is read.
+
+The terminal, the report's page, its files and W&B all take their doubts from here.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -6,7 +9,6 @@ from typing import Any
 
 from advprune.config.options import Options
 from advprune.config.stage_options import Dense
-from advprune.report.data.doubts import doubts_of, strength
 from advprune.report.data.row import Row
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
@@ -15,6 +17,9 @@ from advprune.store.store import Store
 TRANSFER = ("target_acc", "both_correct", "transfer_rate")
 #: Of networks that are smaller, not only sparser.
 SIZES = ("params", "dense_params", "macs", "dense_macs")
+#: The parts of AutoAttack's standard version; an evaluation tells which parts it ran.
+AUTOATTACK = frozenset({"apgd-ce", "apgd-t", "fab-t", "square"})
+OVERSTATES = "PGD and its like overstate robustness: publish numbers made with attack=autoattack"
 
 
 def row_of(
@@ -127,3 +132,36 @@ def _source(plan: Plan, options: Options, model: str | None) -> str:
     words += [model] if model else []
     seed = options.source_seed
     return " ".join(words if seed is None else [*words, f"seed {seed}"])
+
+
+def doubts_of(row: Row) -> list[str]:
+    """List the evaluation's own doubts and those that hold for such numbers in general."""
+    doubts = list(row.get("doubts") or [])
+    if strength(row) == "upper bound":
+        doubts.append(OVERSTATES)
+    if row.get("batch_norm") not in (None, "synchronised"):
+        doubts.append(
+            f"trained on {row['ranks']} ranks, BatchNorm {row['batch_norm']}: "
+            "a network trained on one rank would differ"
+        )
+    return list(dict.fromkeys(doubts))
+
+
+def strength(row: Row) -> str:
+    """Return how far a row's accuracy can be relied on.
+
+    Returns:
+        ``proof``: certified, no perturbation in the ball does worse. ``AutoAttack``: all four
+        parts of its standard version ran. ``upper bound``: any other search of the ball. Empty
+        where no ball is searched, or where another network's examples are evaluated.
+    """
+    if row.get("certified_acc") is not None:
+        return "proof"
+    if (
+        row.get("robust_acc") is None
+        or row.get("perturbation")
+        or row.get("source")
+        or row.get("published")
+    ):
+        return ""
+    return "AutoAttack" if set(row.get("after_each") or {}) >= AUTOATTACK else "upper bound"

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from advprune.report.data.escaping import csv_text
 from advprune.report.data.failures import cause
+from advprune.report.data.intervals import pool
 from advprune.report.data.row import JobRecord, Row
-from advprune.report.data.seeds import pool
 from advprune.report.table.columns import COLUMNS
 from advprune.report.table.footnotes import notes
 from advprune.runtime.safe_files import write_atomically

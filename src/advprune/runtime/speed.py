@@ -1,10 +1,12 @@
-"""Choose how a step is computed: in bf16, in fp32 where bf16 is too coarse, or compiled.
+"""Make a training step fast: bf16 except where it is too coarse, compilation, memory kept.
 
 bf16 is too coarse where two nearly equal outputs are compared. The start of TRADES' attack is 0.001
 from the image, and bf16 has steps of 0.004 below 1: in bf16 both are one image, the divergence has
 no slope and the first attack step is lost. docs/performance.md has what that does to training.
 """
 
+import ctypes
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +19,10 @@ from advprune.frozen import effective_network
 
 Precision = Literal["fp32", "bf16"]
 F = TypeVar("F", bound=Callable[..., Any])
+#: Free bytes at the end of the heap from which on they are given back. A C int: 2 GiB are the most.
+KEPT = 1 << 30
+#: Of glibc's <malloc.h>.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 class _State:
@@ -118,3 +124,27 @@ class Mixed(nn.Module):
 def autocast(net: nn.Module, precision: Precision) -> nn.Module:
     """Return what a training step calls: ``net`` itself in fp32, else ``net`` under autocast."""
     return Mixed(net) if precision == "bf16" else net
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Keep up to ``KEPT`` free bytes in this process from now on, for its next big blocks.
+
+    glibc hands blocks above 32 MiB back to the system as soon as they are free, and the free end of
+    its heap above 64 MiB. A training step allocates and frees the same big tensors again and again,
+    and each time the system clears their pages anew. Kept, they are there already.
+    docs/performance.md has what it saves. Only the first call does anything.
+
+    Returns:
+        Whether the C library took the settings; others than glibc have none.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        library = ctypes.CDLL(None)
+        glibc, mallopt = library.gnu_get_libc_version, library.mallopt
+    except (AttributeError, OSError):  # musl has no glibc version, and an empty mallopt or none
+        return False
+    del glibc
+    mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
+    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, KEPT))
