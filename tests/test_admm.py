@@ -9,6 +9,7 @@ import torch
 from hooks import task, train, vector
 from torch import nn
 
+from advprune.errors import UserError
 from advprune.masks import keep_count, prunable
 from advprune.pruners import projections
 from advprune.pruners.admm import Admm
@@ -198,3 +199,13 @@ def test_it_works_by_layer_on_a_network() -> None:
     train(process, net, lambda w: sum(v.square().sum() for v in w.values()), epochs=4, lr=0.01)
     for name, weight in prunable(net).items():
         assert int(process.mask(name).sum()) == keep_count(weight.numel(), 0.75)
+
+
+def test_an_interval_without_an_update_is_refused() -> None:
+    net = vector(1.0, 2.0)
+    optimizer = torch.optim.SGD(net.parameters())
+    Admm(net, task(net, 0.5), every=4).check(5, optimizer)
+    with pytest.raises(
+        UserError, match="every=5 leaves no update in a phase of 5 epochs: give at most 4"
+    ):
+        Admm(net, task(net, 0.5), every=5).check(5, optimizer)

@@ -108,3 +108,8 @@ def test_a_bottleneck_that_is_climbed_tells_the_labels_apart() -> None:
 def test_a_temperature_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="pwoa: temperature=0 is not possible"):
         distilled(torch.randn(2, 3), torch.randn(2, 3), 0.0)
+
+
+def test_a_teacher_of_other_classes_is_refused() -> None:
+    with pytest.raises(UserError, match="the teacher tells 4 classes apart and the network 3"):
+        distilled(torch.randn(2, 3), torch.randn(2, 4), 1.0)

@@ -108,10 +108,11 @@ def test_masks_that_settle_end_the_phase_and_weights_keep_their_values() -> None
     net = small()
     process = RobustBird(net, task(net, 0.5, scope="global"), stop="relative")
     train(process, net, near(0.0), epochs=30, lr=0.001)
-    assert process.result() == {"settled": True, "epochs": 5, "mask_distance": 0}
+    expected = {"rounds": [0.5], "settled": True, "epochs": 5, "mask_distance": 0}
+    assert process.result() == expected
     sizes = {name: weight.detach().abs() for name, weight in prunable(net).items()}
-    expected = scopes.spend(sizes, 0.5, scope="global")
-    assert all(torch.equal(process.mask(name), mask) for name, mask in expected.items())
+    largest = scopes.spend(sizes, 0.5, scope="global")
+    assert all(torch.equal(process.mask(name), mask) for name, mask in largest.items())
     final = process.final_weights()
     assert all(torch.equal(final[name], weight) for name, weight in prunable(net).items())
 
@@ -184,3 +185,12 @@ def test_a_ticket_sees_its_mask() -> None:
     with torch.no_grad():
         process.finish(net)
     assert torch.equal(see(process, net, x), net(x))
+
+
+def test_more_rounds_than_epochs_are_refused() -> None:
+    net = small()
+    process = Tickets(net, task(net, 0.5, ratios=(0.1, 0.3, 0.5)))
+    optimizer = torch.optim.SGD(net.parameters())
+    process.check(3, optimizer)
+    with pytest.raises(UserError, match="rounds=3 share search.epochs=2"):
+        process.check(2, optimizer)

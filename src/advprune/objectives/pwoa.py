@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from advprune.errors import UserError
 from advprune.logits import kl
 from advprune.objectives.hsic import gaussian, nhsic, of_labels, stage_outputs
 from advprune.ranges import Positive, Weight, refuse_outside
@@ -49,7 +50,8 @@ def pwoa(
         A scalar.
 
     Raises:
-        UserError: if a weight is negative, or ``temperature`` not positive.
+        UserError: if a weight is negative, ``temperature`` not positive, or the teacher has other
+            classes.
     """
     refuse_outside(
         pwoa,
@@ -62,6 +64,11 @@ def pwoa(
         target = (teacher(x) / temperature).softmax(1)
     with stage_outputs(model) as maps:
         logits = model(x)
+    if target.shape != logits.shape:
+        raise UserError(
+            f"the teacher tells {target.shape[1]} classes apart and the network "
+            f"{logits.shape[1]}: give a teacher of the same classes"
+        )
     loss = alpha * temperature**2 * kl(logits / temperature, target).mean()
     if not (image_weight or label_weight):
         return loss

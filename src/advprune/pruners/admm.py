@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advprune.errors import UserError
 from advprune.pruners.process import Batches, Moment, Process, key
 from advprune.pruners.task import Task
 from advprune.ranges import Count, Positive, Weight
@@ -59,6 +60,14 @@ class Admm(Process):
         for name, weight in self.weights.items():
             self._copies.register_buffer(key(name), torch.zeros_like(weight))
             self._duals.register_buffer(key(name), torch.zeros_like(weight))
+
+    def check(self, epochs: int, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse an interval that leaves no update."""
+        if self.every is not None and self.every >= epochs:
+            raise UserError(
+                f"pruner.process.every={self.every} leaves no update in a phase of {epochs} "
+                f"epochs: give at most {max(epochs - 1, 1)}, or more search.epochs"
+            )
 
     @property
     def rho(self) -> float:
@@ -111,7 +120,7 @@ class Admm(Process):
 
     def result(self) -> dict[str, Any]:
         """Return how many updates were made and what rho became."""
-        return {"updates": int(self.updates), "rho": self.rho}
+        return {"rounds": [self.task.ratio], "updates": int(self.updates), "rho": self.rho}
 
     def _set_copies(self, values: Mapping[str, Tensor]) -> None:
         masks = self.task.masks({name: value.detach().abs() for name, value in values.items()})

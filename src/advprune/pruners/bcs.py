@@ -7,6 +7,8 @@ from it: the decay is the recipe's, coupled; a dead connection has no momentum t
 the first masks of a network without stages are told by widths; noise, which is nil, is off.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +81,10 @@ class Bcs(Process):
             self._shake(self.noise * float(optimizer.param_groups[0]["lr"]), drawn)
         self._rewire(drawn)
         self.bury(optimizer)
+
+    def result(self) -> dict[str, Any]:
+        """Return the ratio."""
+        return {"rounds": [self.task.ratio]}
 
     def final_weights(self) -> dict[str, Tensor]:
         """Return sign * max(theta, 0)."""

@@ -86,8 +86,12 @@ class RobustBird(Process):
 
     def result(self) -> dict[str, Any]:
         """Return after how many epochs the phase ended, whether its mask had settled, and how."""
-        measured = self.distance() if int(self.epochs) >= WINDOW else None
-        return {"settled": self.done(), "epochs": int(self.epochs), "mask_distance": measured}
+        return {
+            "rounds": [self.task.ratio],
+            "settled": self.done(),
+            "epochs": int(self.epochs),
+            "mask_distance": self.distance() if int(self.epochs) >= WINDOW else None,
+        }
 
     def _convolutions(self) -> dict[str, nn.Parameter]:
         return {name: weight for name, weight in self.weights.items() if weight.dim() == 4}

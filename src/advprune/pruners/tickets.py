@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advprune.errors import UserError
 from advprune.pruners.process import Moment, Process, key
 from advprune.pruners.task import Task, round_of
 
@@ -33,6 +34,14 @@ class Tickets(Process):
         for name, value in self._state.items():
             self._beginning.register_buffer(key(name), value.detach().clone())
         self.register_buffer("made", torch.zeros((), dtype=torch.long))
+
+    def check(self, epochs: int, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse rounds that would have no epoch."""
+        if epochs < len(self.task.ratios):
+            raise UserError(
+                f"pruner.rounds={len(self.task.ratios)} share search.epochs={epochs}, which is "
+                f"less than one for each: give search.epochs={len(self.task.ratios)} or more"
+            )
 
     def beginning(self, name: str) -> Tensor:
         """Return a parameter or buffer of the network as it was at the start."""

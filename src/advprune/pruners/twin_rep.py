@@ -64,8 +64,8 @@ class TwinRep(Reparametrised):
             self._prune()
 
     def result(self) -> dict[str, Any]:
-        """Return how weights were composed."""
-        return {"through": self.through}
+        """Return the ratio, and how weights were composed."""
+        return {"rounds": [self.task.ratio], "through": self.through}
 
     def _prune(self) -> None:
         self.set_masks(self.task.masks({n: w.abs() for n, w in self.composed().items()}))
