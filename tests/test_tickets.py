@@ -192,5 +192,5 @@ def test_more_rounds_than_epochs_are_refused() -> None:
     process = Tickets(net, task(net, 0.5, ratios=(0.1, 0.3, 0.5)))
     optimizer = torch.optim.SGD(net.parameters())
     process.check(3, optimizer)
-    with pytest.raises(UserError, match="rounds=3 share search.epochs=2"):
+    with pytest.raises(UserError, match=r"rounds=3 share search\.epochs=2"):
         process.check(2, optimizer)
