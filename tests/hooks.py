@@ -1,24 +1,13 @@
 """Drive a process by a plain loop in torch, in the order in which the frame calls its hooks."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from advprune.masks import prunable
-from advprune.pruners import scopes
 from advprune.pruners.process import Moment, Process
-from advprune.pruners.task import Task
-
-
-def task(net: nn.Module, ratio: float, *, scope: scopes.Scope = "layer", **options: Any) -> Task:
-    """What a process is asked for of all prunable weights."""
-    spend = partial(scopes.spend, scope=scope)
-    ratios = options.pop("ratios", (ratio,))
-    return Task(ratio, spend, tuple(prunable(net)), ratios=ratios, **options)
 
 
 def vector(*values: float) -> nn.Module:
@@ -52,7 +41,8 @@ def train(
         for group in process.groups(net)
     ]
     optimizer = torch.optim.SGD(groups, **({"lr": 0.1} | sgd))
-    process.start(net, ())
+    with torch.no_grad():
+        process.start(net, ())
     for step in range(epochs * steps):
         now = Moment(step, epochs * steps, step // steps, epochs)
         with torch.no_grad():

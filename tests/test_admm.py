@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from hooks import task, train, vector
+from hooks import train, vector
+from processes import task
 from torch import nn
 
 from advprune.errors import UserError

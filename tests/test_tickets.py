@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from hooks import see, task, train
+from hooks import see, train
+from processes import task
 from torch import Tensor, nn
 
 from advprune.errors import UserError

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from hooks import see, task, train
+from hooks import see, train
+from processes import task
 from torch import nn
 
 from advprune.errors import UserError
@@ -23,7 +24,8 @@ def small() -> nn.Sequential:
 def test_gradients_of_a_product() -> None:
     net = nn.Linear(4, 3, bias=False)
     process = Reparametrised(net, task(net, 0.5))
-    process.start_factors()
+    with torch.no_grad():
+        process.start_factors()
     g = torch.randn(3, 4)
     (process.effective("weight", net.weight) * g).sum().backward()
     assert torch.allclose(process.factor("weight").grad, net.weight.detach() * g)
@@ -33,7 +35,8 @@ def test_gradients_of_a_product() -> None:
 def test_gradients_of_a_mix_of_filters() -> None:
     net = nn.Conv2d(2, 4, 3, bias=False)
     process = Reparametrised(net, task(net, 0.5), through="channel")
-    process.start_factors()
+    with torch.no_grad():
+        process.start_factors()
     a, v, g = process.factor("weight"), net.weight, torch.randn(4, 2, 3, 3)
     effective = process.effective("weight", v)
     assert torch.allclose(effective.flatten(1), a @ v.flatten(1))
@@ -72,7 +75,8 @@ def test_small_steps_conserve_the_difference_of_squares() -> None:
         torch.manual_seed(1)
         net = nn.Linear(5, 5, bias=False)
         process = Reparametrised(net, task(net, 0.0))
-        process.start_factors()
+        with torch.no_grad():
+            process.start_factors()
         u, v, g = process.factor("weight"), net.weight, torch.randn(5, 5)
         before = u.detach() ** 2 - v.detach() ** 2
         (process.effective("weight", v) * g).sum().backward()
@@ -87,7 +91,8 @@ def test_small_steps_conserve_the_difference_of_squares() -> None:
 def test_kept_weights_compute_what_the_network_computed(through: str) -> None:
     net, x = small().eval(), torch.randn(2, 2, 4, 4)
     process = TwinRep(net, task(net, 0.0), through=through, init="keep")
-    process.start(net, ())
+    with torch.no_grad():
+        process.start(net, ())
     assert torch.allclose(see(process, net, x), net(x), atol=1e-6)
 
 
@@ -156,7 +161,8 @@ def test_the_factors_follow_the_seed() -> None:
     for seed in (1, 1, 2):
         net = small()
         process = TwinRep(net, task(net, 0.5, seed=seed))
-        process.start(net, ())
+        with torch.no_grad():
+            process.start(net, ())
         values.append(process.composed()["0.weight"])
     assert torch.equal(values[0], values[1])
     assert not torch.equal(values[0], values[2])

@@ -67,7 +67,7 @@ class Bcs(Process):
             nn.init.normal_(values, std=(2 / weight[0].numel()) ** 0.5, generator=drawn)
             self.sign(name).copy_(torch.where(values < 0, -1.0, 1.0))
             alive = _choose(self._allowed[name], count, drawn)
-            weight.data.copy_(values.abs().to(weight.device) * alive)
+            weight.copy_(values.abs().to(weight.device) * alive)
         self._see_masks()
 
     def effective(self, name: str, weight: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Bcs(Process):
     def _shake(self, size: float, drawn: torch.Generator) -> None:
         for name, weight in self.weights.items():
             step = torch.randn(weight.shape, generator=drawn, dtype=weight.dtype) * size
-            weight.data.add_(step.to(weight.device) * (self.mask(name) & (weight > 0)))
+            weight.add_(step.to(weight.device) * (self.mask(name) & (weight > 0)))
 
     def _rewire(self, drawn: torch.Generator) -> None:
         """Fill up to the total: layers in proportion to their sizes, places at random."""
@@ -106,7 +106,7 @@ class Bcs(Process):
         for (name, places), count in zip(dead.items(), births, strict=True):
             if count:
                 born = _choose(places, count, drawn)
-                self.weights[name].data.masked_fill_(born, BORN)
+                self.weights[name].masked_fill_(born, BORN)
         self._see_masks()
 
     def _see_masks(self) -> None:

@@ -79,8 +79,8 @@ class Reparametrised(Process):
         if self.init == "kaiming":
             generator = self.task.generator("factors", 0)
             for name, weight in self.weights.items():
-                weight.data.copy_(_drawn(weight, generator))
-                self.factor(name).data.copy_(_drawn(self.factor(name), generator))
+                weight.copy_(_drawn(weight, generator))
+                self.factor(name).copy_(_drawn(self.factor(name), generator))
 
     def groups(self, net: nn.Module) -> list[Group]:
         """Train the second factors beside all of the network."""

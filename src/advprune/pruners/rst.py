@@ -31,7 +31,7 @@ class Rst(Hydra):
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Set the weights, and each normalisation's scale to 1 and shift to 0."""
         for weight in self.weights.values():
-            weight.data.copy_(signed_constant(weight))
+            weight.copy_(signed_constant(weight))
         for module in net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
                 nn.init.ones_(module.weight)

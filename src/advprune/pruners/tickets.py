@@ -72,6 +72,6 @@ class Tickets(Process):
         ratio = self.task.ratios[int(self.made)]
         self.set_masks(self.task.spend(sizes, ratio, within=self.masks()))
         for name, value in self._state.items():
-            value.data.copy_(self.beginning(name))
+            value.copy_(self.beginning(name))
         self.bury()
         self.made += 1
