@@ -16,7 +16,7 @@ from advprune.datasets.base import ImageData
 from advprune.datasets.digits import Digits
 from advprune.datasets.images import CropFlip, Split, hold_out, subset
 from advprune.errors import UserError
-from advprune.units import fraction
+from advprune.ranges import fraction
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 #: Read by the frame, not by the class.

@@ -16,8 +16,8 @@ from advprune.config.groups import Objective
 from advprune.config.options import options_of
 from advprune.config.resolve import GROUPS, resolve
 from advprune.pipeline.plan import plan_pruned
+from advprune.ranges import fraction
 from advprune.report.data.published import published
-from advprune.units import fraction
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))

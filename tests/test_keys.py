@@ -14,8 +14,8 @@ from advprune.config.options import options_of
 from advprune.config.resolve import shown, spelled
 from advprune.masks import keep_count
 from advprune.pipeline.plan import plan_dense, plan_pruned
+from advprune.ranges import number
 from advprune.store.keys import canonical, key
-from advprune.units import number
 
 OPTIONS: dict[str, Any] = {
     "seed": 0,

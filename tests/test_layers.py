@@ -23,7 +23,7 @@ PRIMITIVES = (
     "masks",
     "frozen",
     "schedules",
-    "units",
+    "range_errors",
     "errors",
     "sites",
     "logits",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.units import decimal
+from advprune.ranges import decimal
 
 Masks = dict[str, Tensor]  # {parameter name: bool tensor of the parameter's shape}, True = kept
 Scores = dict[str, Tensor]  # {parameter name: importance, of the parameter's shape}, larger = keep

@@ -14,8 +14,7 @@ from annotated_types import Gt, Le
 from torch import Tensor
 
 from advprune.errors import UserError
-from advprune.ranges import PIXEL_UNITS, Quotient
-from advprune.units import fraction
+from advprune.ranges import PIXEL_UNITS, Quotient, fraction
 
 #: How random numbers are drawn: (random function, like) -> numbers of the shape of ``like``.
 Draw: TypeAlias = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]

@@ -21,10 +21,11 @@ from advprune.ranges import (
     Side,
     Weight,
     Width,
+    fraction,
+    is_quotient,
     members,
 )
 from advprune.store.keys import without
-from advprune.units import fraction, is_quotient
 
 T = TypeVar("T")
 Epochs = Annotated[int, Ge(1), Le(100_000)]

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advprune.errors import UserError
+from advprune.ranges import number
 from advprune.store import keys
-from advprune.units import number
 
 #: A float with more digits than a person writes: what a range steps to, such as 0.9600000000000001.
 _SWEPT = re.compile(r"\d*\.\d{12,}(e[-+]?\d+)?", re.IGNORECASE)

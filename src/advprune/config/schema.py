@@ -8,7 +8,8 @@ from hydra.core.config_store import ConfigStore
 
 from advprune.config.groups import hints
 from advprune.modules.recipe import Recipe
-from advprune.ranges import Hint, Seed
+from advprune.range_errors import Hint
+from advprune.ranges import Seed
 
 if TYPE_CHECKING:
     Phase = Recipe

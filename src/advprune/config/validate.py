@@ -28,7 +28,8 @@ from advprune.config.groups import (
 from advprune.distributed import environment
 from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
-from advprune.ranges import members, needs, shown
+from advprune.range_errors import as_typed
+from advprune.ranges import members, needs
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Arguments that the harness gives; an option need not.
@@ -89,8 +90,8 @@ def check_numbers(options: dict[str, Any]) -> None:
             )
     if options.get("export") not in (None, "safetensors", "onnx"):
         raise UserError(
-            f"export={shown(options['export'])} is not possible: it must be safetensors, onnx or "
-            "null"
+            f"export={as_typed(options['export'])} is not possible: it must be safetensors, onnx "
+            "or null"
         )
     _check_budget(options, ratio)
     dataset = options["dataset"]
@@ -110,7 +111,7 @@ def _check_fields(path: str, node: Any, declared: Any) -> None:
     place = f"{path}." if path else ""
     if not isinstance(node, dict):
         raise UserError(
-            f"{path}={shown(node)} is not possible: it is a group of options, {place}NAME=VALUE "
+            f"{path}={as_typed(node)} is not possible: it is a group of options, {place}NAME=VALUE "
             "each"
         )
     annotations = hints(declared)

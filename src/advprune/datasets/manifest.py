@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -32,19 +33,19 @@ TICK, LONG_TICK = 50_000_000, 2_000_000_000
 Entry = tuple[int, int, int, str]
 
 
+@dataclass(frozen=True)
 class Checksums:
     """Checksums of files, remembered in a folder of manifests, one for each root.
 
-    Args:
+    Attributes:
         folder: of the manifests; None remembers nothing.
         whole: read every file again, whatever the manifests say.
         algorithm: of ``hashlib``.
     """
 
-    def __init__(
-        self, folder: Path | None, *, whole: bool = False, algorithm: str = "sha256"
-    ) -> None:
-        self.folder, self.whole, self.algorithm = folder, whole, algorithm
+    folder: Path | None
+    whole: bool = field(default=False, kw_only=True)
+    algorithm: str = field(default="sha256", kw_only=True)
 
     def of(self, root: Path, names: Sequence[str]) -> list[str]:
         """Return the checksum of each of these files under ``root``.

@@ -11,9 +11,9 @@ from typing import Any
 from advprune.config.resolve import GROUPS
 from advprune.launch.grid import LAUNCHED
 from advprune.pipeline.job import RECORD
+from advprune.ranges import number
 from advprune.runtime import safe_files
 from advprune.runtime.safe_files import read_json
-from advprune.units import number
 
 #: Hydra's own words that are of the grid, and not of one job.
 OF_THE_GRID = (

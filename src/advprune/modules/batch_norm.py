@@ -111,7 +111,7 @@ def agree(net: nn.Module, mode: str) -> None:
         net: the network.
         mode: ``synchronised`` (nothing to do), ``local`` (average) or ``rank0``.
     """
-    if mode == "synchronised" or collectives.size() == 1:
+    if mode == "synchronised":
         return
     norms = [
         m

@@ -94,7 +94,7 @@ class RobustTraining(pl.LightningModule):
         """
         seed_step(self.run_seed, "train", self.global_step)
         if self.batch_norm == "rank0":
-            batch_norm.agree(self.net, self.batch_norm)
+            self._agree_on_batch_norm()
         self.before_step()
         x, y, whole, share = _unpack_batch(batch)
         with of_batch(share, whole):
@@ -111,7 +111,7 @@ class RobustTraining(pl.LightningModule):
         """Merge what ranks keep apart during an epoch, and compare what must be the same."""
         self._finite.check()
         check_weights(self.net.state_dict(), epoch=self.current_epoch + 1)
-        batch_norm.agree(self.net, self.batch_norm)
+        self._agree_on_batch_norm()
         if hasattr(self.objective, "gather"):
             self.objective.gather()
         if collectives.size() > 1:
@@ -125,13 +125,18 @@ class RobustTraining(pl.LightningModule):
                 cure,
             )
 
+    def _agree_on_batch_norm(self) -> None:
+        """Give all ranks the same running statistics."""
+        if collectives.size() > 1:
+            batch_norm.agree(self.net, self.batch_norm)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to save weights that a bad loss has spoilt."""
         self._finite.check()
 
     def on_validation_start(self) -> None:
         """Make all ranks measure one network."""
-        batch_norm.agree(self.net, self.batch_norm)
+        self._agree_on_batch_norm()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's counts."""

@@ -13,6 +13,7 @@ from advprune.config.grid_name import command_name, grid_name
 from advprune.config.options import Options
 from advprune.config.overrides import command
 from advprune.pipeline.network_labels import described, file_of, used
+from advprune.ranges import fraction
 from advprune.report.data.attack_names import threat_text
 from advprune.runtime.provenance import code_version
 from advprune.runtime.safe_files import read_json
@@ -21,7 +22,6 @@ from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 from advprune.tracking.guarded import Guarded
 from advprune.tracking.logger import CURVES, Finished, Job, Logger
-from advprune.units import fraction
 
 log = logging.getLogger(__name__)
 #: The longest name of a run; W&B takes 128 characters.

@@ -12,7 +12,7 @@ import torch
 
 from advprune.errors import UserError
 from advprune.masks import Scores, check_ratio
-from advprune.units import decimal
+from advprune.ranges import decimal
 
 Scope = Literal["layer", "global"]
 Share = Callable[[dict[str, int]], float]

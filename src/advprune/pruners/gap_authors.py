@@ -22,8 +22,7 @@ from advprune.masks import Scores, prunable
 from advprune.pruners.criterion_contract import moves_statistics
 from advprune.pruners.eligible import Eligible
 from advprune.pruners.gradient import Score, add, check_score, scored
-from advprune.ranges import Count, Length, Quotient
-from advprune.units import fraction
+from advprune.ranges import Count, Length, Quotient, fraction
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from advprune.errors import UserError
 from advprune.report.data.stage_files import options_in
 from advprune.runtime.safe_files import read_json, read_text
-from advprune.store.checksums import MARK, find_damage, unseal
+from advprune.store.checksums import MARK, find_damage
 from advprune.store.keys import canonical, dataset_identity
+from advprune.store.store import unseal
 
 if TYPE_CHECKING:
     from advprune.config.stage_options import Evaluated

@@ -19,6 +19,7 @@ from advprune.pruners import blocks as block_choice
 from advprune.pruners import criterion_contract
 from advprune.pruners import filters as filter_choice
 from advprune.pruners.schedule import cumulative
+from advprune.ranges import decimal
 from advprune.sites import BlockSite, FilterSite
 from advprune.stages import checkpoint, factories, masking, sparse_parent
 from advprune.stages.pruning_phases import (
@@ -34,7 +35,6 @@ from advprune.surgery import structure
 from advprune.surgery.budget import Dense, dense
 from advprune.surgery.cost import layers, total
 from advprune.surgery.structure import Structure, shapes, shrink
-from advprune.units import decimal
 
 
 @dataclass

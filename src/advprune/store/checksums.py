@@ -32,16 +32,6 @@ def write_manifest(folder: Path) -> None:
     )
 
 
-def is_complete(folder: Path) -> bool:
-    """Return whether the folder was ever finished."""
-    return (folder / MARK).exists()
-
-
-def unseal(folder: Path) -> None:
-    """Take the mark away: to everybody, the folder is unfinished."""
-    (folder / MARK).unlink(missing_ok=True)
-
-
 def find_damage(folder: Path, *, read: bool, unread: Collection[str] = ()) -> str | None:
     """Describe what is wrong with a finished folder, naming the file; None if nothing is.
 

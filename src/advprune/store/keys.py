@@ -4,7 +4,7 @@ What only says where it runs never enters. Of what is called, the arguments are 
 defaults of its signature (``store/signatures.py``); an option at its neutral value (null) is
 dropped, so that a new option leaves old keys valid, and so is one that nothing looks at (``IDLE``).
 Numbers are compared as numbers (``8/255`` is 0.0313…, 6 is 6.0, a swept 0.9600000000000001 is 0.96:
-``units.number``). A change of code that changes results raises the stage's number in ``RECIPES``,
+``ranges.number``). A change of code that changes results raises the stage's number in ``RECIPES``,
 which is part of the key.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
-from advprune.units import fraction, number
+from advprune.ranges import fraction, number
 
 RECIPES = {"dense": 1, "pruned": 3, "finetuned": 1, "quantized": 2, "evaluated": 2, "examples": 2}
 #: Options of a data set that say where it lies and how it is read; ``content_id`` and its like say

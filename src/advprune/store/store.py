@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from advprune.errors import UserError
 from advprune.runtime.safe_files import fenced, read_json, write_atomically
-from advprune.store.checksums import find_damage, is_complete, unseal, write_manifest
+from advprune.store.checksums import MARK, find_damage, write_manifest
 from advprune.store.lock import Held, hold
 
 if TYPE_CHECKING:
@@ -29,6 +29,16 @@ WORK = "work"
 #: Candidates that are kept for the user: nothing is made from them, and they are as large as the
 #: weights.
 UNREAD = frozenset({"last.safetensors", "best.safetensors"})
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether the folder was ever finished."""
+    return (folder / MARK).exists()
+
+
+def unseal(folder: Path) -> None:
+    """Take the mark away: to everybody, the folder is unfinished."""
+    (folder / MARK).unlink(missing_ok=True)
 
 
 class Store:

@@ -10,7 +10,8 @@ from typing import Any
 
 from advprune.report.data.runs import Run, StoredStage
 from advprune.report.data.stage_files import options_in, result_in
-from advprune.store.checksums import MARK, find_damage, is_complete
+from advprune.store.checksums import MARK, find_damage
+from advprune.store.store import is_complete
 
 #: Kinds of stage that can be the parent of another.
 PARENTS = ("dense", "pruned", "finetuned", "quantized")

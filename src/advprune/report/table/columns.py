@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from advprune.report.data.attack_names import threat_text
 from advprune.report.data.row import JobRecord, Row
@@ -66,8 +67,8 @@ def any_quantized(rows: list[Row]) -> bool:
     return any(quantizer(row) for row in rows)
 
 
-def _group_name(group: str) -> Callable[[JobRecord], str]:
-    return lambda record: str(record["names"].get(group, ""))
+def _member(group: str, record: JobRecord) -> str:
+    return str(record["names"].get(group, ""))
 
 
 def _requested_ratio(record: JobRecord) -> str:
@@ -109,22 +110,21 @@ def _images(row: Row) -> str:
     return images + (f"\n× {row['seeds']} seeds" if row["seeds"] > 1 else "")
 
 
-def _share(name: str, heading: str, *, dense: bool = False) -> Column:
-    """Return the column of an accuracy, shown if any row has it.
+def _any_measured(name: str, rows: list[Row]) -> bool:
+    """Return whether any row has this accuracy.
 
-    The dense parent's are shown only where jobs prune and attack it themselves. On another
-    network's examples, being right on the image and on its example is not robust accuracy.
+    On another network's examples, being right on the image and on its example is not robust
+    accuracy.
     """
+    return any(
+        row.get(name) is not None and (name != "robust_acc" or not row.get("source"))
+        for row in rows
+    )
 
-    def shown(rows: list[Row]) -> bool:
-        with_it = [
-            row
-            for row in rows
-            if row.get(name) is not None and (name != "robust_acc" or not row.get("source"))
-        ]
-        return bool(with_it) and not (dense and (any_transfer(rows) or not any_pruned(rows)))
 
-    return Column(heading, lambda row: accuracy(row, name), shown)
+def _any_dense_measured(name: str, rows: list[Row]) -> bool:
+    """Return whether the dense parents' accuracy is shown: jobs prune and attack it themselves."""
+    return _any_measured(name, rows) and any_pruned(rows) and not any_transfer(rows)
 
 
 ACCURACIES = ("clean", "robust", "certified")
@@ -134,13 +134,13 @@ HEADINGS = {
     "transfer_rate": "transfer rate",
 }
 COLUMNS = (
-    Column("model", lambda row: row["model"], failed=_group_name("model"), words=True),
+    Column("model", lambda row: row["model"], failed=partial(_member, "model"), words=True),
     Column("weights from", lambda row: row.get("foreign") or "", any_foreign, words=True),
     Column(
         "pruner",
         lambda row: row.get("pruner") or "–",
         any_pruned,
-        _group_name("pruner"),
+        partial(_member, "pruner"),
         words=True,
     ),
     Column(
@@ -159,16 +159,29 @@ COLUMNS = (
         "quantizer",
         lambda row: quantizer(row) or "–",
         any_quantized,
-        _group_name("quantizer"),
+        partial(_member, "quantizer"),
         words=True,
     ),
-    Column("attack", _attack, failed=_group_name("attack"), words=True),
+    Column("attack", _attack, failed=partial(_member, "attack"), words=True),
     Column("source", lambda row: row.get("source") or "", any_transfer, words=True),
-    *(_share(f"dense_{name}_acc", f"dense {name}", dense=True) for name in ACCURACIES),
+    *(
+        Column(
+            f"dense {name}",
+            partial(accuracy, name=f"dense_{name}_acc"),
+            partial(_any_dense_measured, f"dense_{name}_acc"),
+        )
+        for name in ACCURACIES
+    ),
     Column("clean", lambda row: accuracy(row, "clean_acc"), failed=lambda record: "failed"),
-    *(_share(f"{name}_acc", name) for name in ACCURACIES[1:]),
+    *(
+        Column(name, partial(accuracy, name=f"{name}_acc"), partial(_any_measured, f"{name}_acc"))
+        for name in ACCURACIES[1:]
+    ),
     Column("abstains", _abstains, any_abstaining),
-    *(_share(name, HEADINGS[name]) for name in TRANSFER),
+    *(
+        Column(HEADINGS[name], partial(accuracy, name=name), partial(_any_measured, name))
+        for name in TRANSFER
+    ),
     Column("n", _images, failed=lambda record: f"seed {record.get('seed')}"),
     Column("seconds", lambda row: f"{row['seconds']:.0f}"),
 )
