@@ -79,7 +79,7 @@ DATA = (
     ),
     _of(
         "select.images is not looked at",
-        "stages/factories.py",
+        "config/groups.py",
         "val_images=val_images",
         "val_images=None",
         "test_guards.py",

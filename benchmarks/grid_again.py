@@ -46,8 +46,7 @@ def fill(root: Path) -> int:
     from hydra import compose, initialize_config_dir
 
     import prune
-    from advprune.config.options import options_of
-    from advprune.config.resolve import resolve
+    from advprune.config.options import options_of, resolve
     from advprune.pipeline.plan import plan_pruned
     from advprune.store.store import Store
 

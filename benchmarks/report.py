@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from advprune import masks as mask_values
 from advprune.config import schema
 from advprune.config.options import options_of as typed_options
-from advprune.config.resolve import resolve
+from advprune.config.options import resolve
 from advprune.modules.weights_io import save_masks, save_weights
 from advprune.pipeline.plan import plan_pruned
 from advprune.runtime.provenance import provenance

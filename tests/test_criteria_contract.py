@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import prune
-from advprune.config.instantiate import build
+from advprune.config.groups import build
 from advprune.errors import UserError
 from advprune.masks import keep_count, sparsity
 from advprune.models.structure import block_sites, filter_sites

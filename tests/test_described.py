@@ -15,8 +15,7 @@ from safetensors.torch import save_file
 
 from advprune.config.options import options_of
 from advprune.models.small_cnn import small_cnn
-from advprune.pipeline.job_log import _job
-from advprune.pipeline.network_labels import described, used
+from advprune.pipeline.job_log import _job, described, used
 from advprune.pipeline.plan import plan_dense, plan_pruned
 from advprune.report.build import build
 from advprune.report.data.attack_names import CONF, attack_label, members

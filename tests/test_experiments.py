@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_dir
 import prune  # noqa: F401 - registers the schemas
 from advprune.config import validate
 from advprune.config.groups import Objective
-from advprune.config.options import options_of
-from advprune.config.resolve import GROUPS, resolve
+from advprune.config.options import options_of, resolve
+from advprune.config.overrides import GROUPS
 from advprune.pipeline.plan import plan_pruned
 from advprune.ranges import fraction
 from advprune.report.data.published import published

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY
+from plain_options import pruner
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from advprune.config.groups import Dataset, Method, build, typed
 from advprune.distributed.sharding import seed_step
 from advprune.errors import UserError
 from advprune.modules import adversarial_images
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import KeepBest, KeepEarly
-from advprune.stages import factories, finetuned, masking
+from advprune.stages import finetuned, masking
 from advprune.threat import L2, Linf, Threat
 
 
@@ -202,7 +204,13 @@ def test_the_last_round_prunes_within_the_rounds_before(
     def contrary(model: nn.Module, batches: Any) -> dict[str, Tensor]:
         return {name: -weight.abs() for name, weight in model.named_parameters() if weight.ndim > 1}
 
-    monkeypatch.setattr("advprune.stages.pruned.build", lambda node: contrary)
+    monkeypatch.setattr(
+        Method,
+        "build",
+        lambda method, **extra: (
+            contrary if method.name == "magnitude" else build(method.node, **extra)
+        ),
+    )
     monkeypatch.setattr(masking, "compute_masks", spied)
     rounds = (
         "pruner=magnitude",
@@ -222,7 +230,6 @@ def test_the_last_round_prunes_within_the_rounds_before(
 
 def test_a_count_that_is_off_by_more_than_rounding_is_a_defect() -> None:
     net = nn.Sequential(nn.Linear(40, 10, bias=False), nn.Linear(10, 10, bias=False))
-    pruner: dict[str, Any] = {}
 
     def masks(kept: int) -> dict[str, Tensor]:
         return {
@@ -232,11 +239,11 @@ def test_a_count_that_is_off_by_more_than_rounding_is_a_defect() -> None:
 
     for kept in (198, 200, 202):
         assert (
-            masking.measure_sparsity(net, masks(kept), 0.5, pruner)["removable_kept"] == kept + 50
+            masking.measure_sparsity(net, masks(kept), 0.5, pruner())["removable_kept"] == kept + 50
         )
     for kept in (197, 203):
         with pytest.raises(UserError, match=rf"kept {kept + 50} of 500 weights, not 250: a defect"):
-            masking.measure_sparsity(net, masks(kept), 0.5, pruner)
+            masking.measure_sparsity(net, masks(kept), 0.5, pruner())
 
 
 def test_a_finetuned_network_with_a_living_pruned_weight_is_refused(
@@ -267,8 +274,6 @@ def test_no_more_images_validate_than_were_asked_for(images: int | None, seen: i
         "augment": None,
         "name": "digits",
     }
-    data = factories.data(
-        {"dataset": dataset, "seed": 0, "select": {"images": images}}, batch_size=32
-    )
+    data = typed(Dataset, dataset).build(seed=0, batch_size=32, val_images=images)
     data.setup("fit")
     assert sum(len(batch[1]) for batch in data.val_dataloader()) == seen

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from test_keys import OPTIONS
 from torch import nn
 
+from advprune.config.options import options_of
 from advprune.datasets.files import Files, FileTrainLoader
 from advprune.datasets.image_folder import ImageFolder
 from advprune.datasets.images import Split
@@ -15,8 +18,9 @@ from advprune.datasets.listing import class_names, list_images, list_split
 from advprune.datasets.loader import TrainLoader
 from advprune.distributed.sharding import Shard, bounds
 from advprune.errors import UserError
+from advprune.pipeline.dry_run import check_training
 from advprune.runtime.provenance import cgroup_quota, usable_processors
-from advprune.stages import image_checks
+from advprune.stages.dense import check_choice
 
 
 def picture(path: Path, level: int = 0) -> None:
@@ -117,36 +121,32 @@ class Deep(nn.Module):
         return self.norm(x.mean((1, 2, 3))[:, None])
 
 
-OPTIONS = {
-    "dataset": {"channels": 1, "image_size": 8, "validation": 0.1},
-    "select": {"keep": "best"},
-    "training": {"batch_size": 8},
-    "search": {"batch_size": 8},
-    "finetune": {"batch_size": 1},
-    "pruner": {"search": None},
-}
+def checked(
+    net: nn.Module, *, batch_size: int = 1, validation: float = 0.1, **changed: Any
+) -> None:
+    """A job that fine-tunes with batches of so many images."""
+    dataset = OPTIONS["dataset"] | {"validation": validation}
+    finetune = OPTIONS["finetune"] | {"batch_size": batch_size}
+    check_training(options_of(OPTIONS | {"dataset": dataset, "finetune": finetune} | changed), net)
 
 
 def test_batches_of_one_image_are_refused_where_batchnorm_would_fail_and_only_there():
     with pytest.raises(
         UserError, match=r"finetune\.batch_size=1 is not possible .* give at least 2"
     ):
-        image_checks.check(OPTIONS, lambda _: Deep())
-    image_checks.check(OPTIONS, lambda _: nn.Flatten())
-    image_checks.check(OPTIONS | {"finetune": {"batch_size": 2}}, lambda _: Deep())
-    image_checks.check(OPTIONS | {"checkpoint": "x.pt"}, lambda _: Deep())
+        checked(Deep())
+    checked(nn.Flatten())
+    checked(Deep(), batch_size=2)
+    checked(Deep(), checkpoint="x.pt")
 
 
 def test_the_best_of_no_validation_is_refused_and_the_last_is_possible():
-    none = OPTIONS | {
-        "dataset": OPTIONS["dataset"] | {"validation": 0},
-        "finetune": {"batch_size": 2},
-    }
     with pytest.raises(UserError, match=r"give select\.keep=last, or hold images out"):
-        image_checks.check(none, lambda _: Deep())
-    image_checks.check(none | {"select": {"keep": "last"}}, lambda _: Deep())
+        checked(Deep(), batch_size=2, validation=0)
+    last = OPTIONS["select"] | {"keep": "last"}
+    checked(Deep(), batch_size=2, validation=0, select=last)
     with pytest.raises(UserError, match="no image validates"):
-        image_checks.check_choice("best", 0)  # as a share that rounds to none leaves
+        check_choice("best", 0)  # as a share that rounds to none leaves
 
 
 # trees

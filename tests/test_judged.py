@@ -10,8 +10,7 @@ from hydra import compose, initialize_config_dir
 
 import prune  # noqa: F401 - registers the schemas
 from advprune.config import validate
-from advprune.config.options import options_of
-from advprune.config.resolve import resolve
+from advprune.config.options import options_of, resolve
 from advprune.errors import UserError
 from advprune.pipeline.plan import plan_pruned
 

@@ -16,7 +16,8 @@ import train
 from advprune.config import refusals
 from advprune.config.command import understand
 from advprune.config.command_line import in_order, read
-from advprune.config.vocabulary import Vocabulary, nearest
+from advprune.config.peers import nearest
+from advprune.config.schema import Vocabulary
 from advprune.errors import UserError
 
 #: What is understood from the words alone.

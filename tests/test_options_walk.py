@@ -17,8 +17,8 @@ import attack
 import prune
 import train
 from advprune.config import validate
-from advprune.config.options import options_of
-from advprune.config.resolve import GROUPS, resolve
+from advprune.config.options import options_of, resolve
+from advprune.config.overrides import GROUPS
 from advprune.errors import UserError
 from advprune.pipeline.dry_run import dry_run
 

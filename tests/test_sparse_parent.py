@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from networks import network
+from plain_options import pruner
 from safetensors.torch import load_file, save_file
 from test_rounds import QUICK
 
@@ -12,13 +13,7 @@ from advprune.errors import UserError
 from advprune.masks import keep_count, prunable
 from advprune.stages import sparse_parent
 
-WEIGHTS = {
-    "criterion": None,
-    "scope": "global",
-    "schedule": "one_shot",
-    "rounds": 1,
-    "select": None,
-}
+WEIGHTS = pruner(scope="global")
 
 
 @pytest.fixture
@@ -86,7 +81,7 @@ def test_a_layer_with_too_little_left_is_named_and_global_spends_it() -> None:
     with pytest.raises(
         UserError, match=r"by scope=layer keeps .* weights of conv2.weight, and .* are left of it"
     ):
-        sparse_parent.check(net, WEIGHTS | {"scope": "layer"}, 0.7)
+        sparse_parent.check(net, pruner(scope="layer"), 0.7)
 
 
 def test_rounds_go_on_from_what_is_gone() -> None:
@@ -95,7 +90,7 @@ def test_rounds_go_on_from_what_is_gone() -> None:
         weight.data.view(-1)[::2] = 0
     within = sparse_parent.masks_of(net, WEIGHTS)
     assert sparse_parent.gone(net, WEIGHTS, within, 0.9) == pytest.approx(0.5, abs=0.01)
-    sparse_parent.check(net, WEIGHTS | {"schedule": "linear", "rounds": 4, "scope": "layer"}, 0.9)
+    sparse_parent.check(net, pruner(schedule="linear", rounds=4), 0.9)
 
 
 def test_filters_say_that_zeros_may_fill_again(job: Any, half: Path) -> None:

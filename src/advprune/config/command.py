@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from advprune.config import command_line, refusals
-from advprune.config.vocabulary import Vocabulary
+from advprune.config.schema import Vocabulary
 from advprune.distributed import environment
 from advprune.errors import UserError, system_sentence
 
@@ -41,7 +41,8 @@ def understand(arguments: list[str], main: Any) -> tuple[list[str], list[str]]:
         vocabulary = _vocabulary(main, flags)
         multirun = bool({"-m", "--multirun"} & set(flags)) or "hydra.mode=MULTIRUN" in words
         overrides = command_line.read(words, vocabulary, multirun=multirun)
-        refusals.check_added(overrides, vocabulary)
+        if any(override.is_add() or override.is_force_add() for override in overrides):
+            refusals.check_added(overrides, vocabulary)
     except UserError as error:
         _end(str(error))
     first_rank = environment.launched_world()[0] == 0  # the others would say it again

@@ -7,11 +7,13 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from annotated_types import Ge, Gt, Le
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 
-from advprune.config.instantiate import build
+from advprune.errors import UserError
 from advprune.ranges import (
     PIXEL_UNITS,
     Count,
@@ -29,8 +31,30 @@ from advprune.store.keys import without
 
 T = TypeVar("T")
 Epochs = Annotated[int, Ge(1), Le(100_000)]
-#: Options as YAML has them.
-Node = dict[str, Any]
+#: A value of an option, and options, as YAML has them.
+Plain: TypeAlias = Any
+Node: TypeAlias = dict[str, Any]
+
+
+def build(node: dict[str, Any], **extra: Any) -> Any:
+    """Make what a node's ``_target_`` names.
+
+    Args:
+        node: of the configuration.
+        **extra: further arguments, which need not be plain values.
+
+    Raises:
+        UserError: the one that the target raised, without Hydra's wrapping.
+    """
+    try:
+        return instantiate(node, _convert_="all", **extra)  # lists and dicts, not OmegaConf's
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise
 
 
 @dataclass(frozen=True)

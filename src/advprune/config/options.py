@@ -1,10 +1,15 @@
-"""Hold a job's options as typed, frozen objects: what everything after the command line reads."""
+"""Turn what Hydra composed into a job's options: resolved, checked, typed, and frozen.
+
+Everything after the command line reads an ``Options``.
+"""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from advprune.config.fingerprints import with_fingerprints
 from advprune.config.groups import (
@@ -14,15 +19,22 @@ from advprune.config.groups import (
     Network,
     Node,
     Objective,
+    Plain,
     Pruner,
     Quantizer,
     Select,
     typed,
 )
-from advprune.config.resolve import resolve
 from advprune.config.validate import check_numbers
 from advprune.distributed.environment import Trainer
+from advprune.errors import UserError
 from advprune.modules.recipe import Recipe
+from advprune.ranges import number
+from advprune.store.keys import reads_files
+
+#: Options that name a file or a folder: at the root, and inside any group.
+PATHS = frozenset({"store", "dense", "checkpoint", "source"})
+INNER_PATHS = frozenset({"root", "content", "cache", "extra", "test", "folder"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +103,9 @@ def load(cfg: DictConfig) -> Options:
     """
     node = resolve(cfg)
     check_numbers(node)
-    return options_of(with_fingerprints(node))
+    if reads_files({"dataset": node["dataset"], "attack": node["attack"]}):
+        node = with_fingerprints(node)
+    return options_of(node)
 
 
 def options_of(node: Node) -> Options:
@@ -134,3 +148,94 @@ def _network(model: Node, dataset: Node) -> Network:
         "image_size": dataset["image_size"],
     }
     return Network(model | constants | sizes)
+
+
+def resolve(cfg: DictConfig) -> Node:
+    """Return all options with their interpolations filled in; enums as their names.
+
+    Raises:
+        UserError: if an interpolation points nowhere.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
+    assert isinstance(plain, dict)
+    return _with_attack_eps(
+        _one_budget(_where_typed({str(key): spelled(value) for key, value in plain.items()}))
+    )
+
+
+def spelled(value: Plain) -> Plain:
+    """Return the options with each float in its one spelling, for computing and hashing alike."""
+    if isinstance(value, dict):
+        return {key: spelled(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [spelled(inner) for inner in value]
+    return number(value) if isinstance(value, float) else value
+
+
+def _where_typed(options: Node) -> Node:
+    """Return the options with paths as they were meant where the command was typed."""
+    return {
+        name: typed_path(value)
+        if name in PATHS and (name, value) != ("source", "self")
+        else {
+            key: typed_path(inner) if key in INNER_PATHS else inner for key, inner in value.items()
+        }
+        if isinstance(value, dict)
+        else value
+        for name, value in options.items()
+    }
+
+
+def typed_path(path: Plain) -> Plain:
+    """Return a path without ``~``, absolute where Hydra has changed the working folder.
+
+    What is no text is returned unchanged.
+    """
+    if not isinstance(path, str):
+        return path
+    home = str(Path(path).expanduser()) if path.startswith("~") else path
+    typed_in = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else None
+    return str(Path(typed_in, home)) if typed_in and Path(typed_in) != Path.cwd() else home
+
+
+def _with_attack_eps(options: Node) -> Node:
+    """Return the options with ``attack.eps`` in every ball inside the attack.
+
+    Training keeps ``threat.eps``; a ball that the user wrote differently is left as it is.
+    """
+    eps = (options.get("attack") or {}).get("eps")
+    if eps is None:
+        return options
+
+    def with_eps(node: Plain) -> Plain:
+        if node == options["threat"]:
+            return node | {"eps": eps}
+        if isinstance(node, dict):
+            return {name: with_eps(value) for name, value in node.items()}
+        return [with_eps(value) for value in node] if isinstance(node, list) else node
+
+    return options | {"attack": with_eps(options["attack"])}
+
+
+def _one_budget(options: Node) -> Node:
+    """Return the options with either ``ratio`` or ``compression``.
+
+    What the command line says comes first, then what a preset sets.
+
+    Raises:
+        UserError: if the command line gives both.
+    """
+    if options.get("compression") is None:
+        return options
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    typed_options = {override.lstrip("+").partition("=")[0] for override in overrides}
+    if {"ratio", "compression"} <= typed_options and options["ratio"] is not None:
+        raise UserError(
+            f"ratio={options['ratio']:g} and compression={options['compression']:g} are two "
+            "answers to one question: give the share removed, or how many times smaller the "
+            "network becomes"
+        )
+    return options | {"compression" if "ratio" in typed_options else "ratio": None}

@@ -1,4 +1,4 @@
-"""Rewrite the words of a grid as Hydra needs them.
+"""Rewrite a command's words as Hydra needs them, and name the job and its grid by them.
 
 Hydra reads every word that has one value with the default choices first, and refuses
 ``pruner.criterion.images=48`` there if the default pruner has no such option, whatever
@@ -6,14 +6,31 @@ Hydra reads every word that has one value with the default choices first, and re
 with that job's pruner.
 """
 
+import functools
+import hashlib
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
+
+from advprune.ranges import number
+from advprune.runtime.safe_files import parse_yaml, read_text
+from advprune.store import keys
+
+#: Words of a command that do not say which grid it is.
+ASIDE = ("logger", "trainer", "store", "hydra", "sizes", "export")
+#: The longest name of a group; W&B takes 128 characters.
+LONGEST = 120
+#: A float with more digits than a person writes: what a range steps to, such as 0.9600000000000001.
+_SWEPT = re.compile(r"\d*\.\d{12,}(e[-+]?\d+)?", re.IGNORECASE)
+#: In the order they are checked: other groups repeat the threat.
+GROUPS = ("threat", "dataset", "model", "objective", "pruner", "quantizer", "attack")
 
 
 def defer_group_overrides(words: list[str]) -> list[str]:
@@ -58,3 +75,78 @@ def _waiting(word: str, override: Override) -> str:
         return word
     name, value = word.split("=", 1)
     return f"{name}=choice({value})"
+
+
+def command_name() -> str:
+    """Return the name of this job's command: train, prune or attack."""
+    return str(HydraConfig.get().job.name)
+
+
+def grid_name(output: Path) -> str | None:
+    """Return the words of the grid's command, the same when it is given again; None of a lone job.
+
+    A long name is cut and numbered.
+
+    Args:
+        output: the job's folder, in the one that Hydra writes the grid's ``multirun.yaml`` into
+            before the first job; a job that was launched as a process of its own lies there, too.
+    """
+    hydra = HydraConfig.get()
+    words = next(
+        (read for folder in output.parents[:2] if (read := _words(folder / "multirun.yaml"))), ()
+    )
+    if not words:
+        return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+    naming = [
+        word
+        for word in words
+        if word.lstrip("+~").split("=")[0].replace("/", ".").split(".")[0] not in ASIDE
+    ]
+    whole = " ".join([str(hydra.job.name), *sorted(naming)])
+    if len(whole) <= LONGEST:
+        return whole
+    number = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return f"{whole[: LONGEST - len(number) - 2]}… {number}"
+
+
+def _words(path: Path) -> tuple[str, ...]:
+    """Return the words in the file that Hydra writes into the grid's folder before any job."""
+    return _read_words(path, path.stat().st_mtime_ns) if path.exists() else ()
+
+
+@functools.lru_cache(maxsize=4)
+def _read_words(path: Path, _: int) -> tuple[str, ...]:
+    """Read the words once a grid and not once a job: the file has every option there is."""
+    try:
+        return tuple(
+            typed(str(word)) for word in parse_yaml(read_text(path))["hydra"]["overrides"]["task"]
+        )
+    except (OSError, ValueError, LookupError, TypeError):  # not the file that Hydra writes
+        return ()
+
+
+def names() -> dict[str, str]:
+    """Return the chosen member of each group, with changed options: ``resnet20 depth=32``."""
+    hydra = HydraConfig.get()
+    chosen = {
+        group: str(hydra.runtime.choices.get(group))
+        for group in GROUPS
+        if hydra.runtime.choices.get(group)
+    }
+    if hydra.runtime.choices.get("model@source_model"):
+        chosen["source_model"] = str(hydra.runtime.choices["model@source_model"])
+    for override in hydra.overrides.task:
+        name, _, value = override.lstrip("+").partition("=")
+        value = shown(value)
+        outer, _, inner = name.partition("/")
+        if inner and outer in chosen:  # a group within a group: filters hrank
+            chosen[outer] += f" {value}"
+        group, _, option = name.partition(".")
+        if option and group in chosen and option not in keys.WHERE:  # a path names nothing
+            chosen[group] += f" {option}={value}"
+    return chosen
+
+
+def shown(value: str) -> str:
+    """Return a value as a person would write it: ``0.96`` for a swept ``0.9600000000000001``."""
+    return _SWEPT.sub(lambda digits: str(number(digits[0])), value)

@@ -11,8 +11,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from advprune.config.schema import COMMANDS, annotation_of
-from advprune.config.vocabulary import PEERS, Vocabulary, nearest
+from advprune.config.peers import PEERS, nearest
+from advprune.config.schema import COMMANDS, Vocabulary, annotation_of
+from advprune.config.word_refusals import wrong_member
 from advprune.errors import UserError
 from advprune.ranges import needs
 
@@ -75,7 +76,7 @@ def _missing(error: MissingConfigException, vocabulary: Vocabulary) -> str:
             f"--config-name={member} is not known: {hint}this command's own is "
             f"{vocabulary.command}; leave the flag out"
         )
-    message = vocabulary.wrong_member(group, member)
+    message = wrong_member(vocabulary, group, member)
     if message:
         return message
     options = [str(option) for option in error.options or ()]
@@ -103,8 +104,6 @@ def check_added(overrides: list[Override], vocabulary: Vocabulary) -> None:
         UserError: naming the option that is probably meant.
     """
     added = [override for override in overrides if override.is_add() or override.is_force_add()]
-    if not added:
-        return
     known = known_options(vocabulary, overrides)
     for override in added:
         name = override.key_or_group

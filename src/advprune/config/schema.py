@@ -1,6 +1,11 @@
-"""Declare the root of each command for Hydra, which refuses ``ratio=99%`` by it."""
+"""Declare what a command's words may be: the root of its options, and the groups of ``conf/``.
+
+Hydra refuses ``ratio=99%`` by the root.
+"""
 
 from dataclasses import dataclass, field, is_dataclass, make_dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le, Lt
@@ -65,6 +70,8 @@ class AttackOptions(PruneOptions):
     checkpoint: str | None = None
 
 
+#: Files that the members of a group start from, and that are no members.
+PARTIAL = {("attack", "frame"), ("pruner", "base")}
 COMMANDS = {"train": TrainOptions, "prune": PruneOptions, "attack": AttackOptions}
 
 
@@ -80,3 +87,41 @@ def register() -> None:
     """Register the schemas with Hydra; the scripts call it before they compose."""
     for command, schema in COMMANDS.items():
         ConfigStore.instance().store(name=f"{command}_schema", node=schema)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Know the groups and members in some folders of configuration.
+
+    Attributes:
+        folders: ``conf/``, and what ``--config-dir`` adds.
+        command: ``train``, ``prune`` or ``attack``.
+    """
+
+    folders: tuple[Path, ...]
+    command: str
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Return each group's members, without ``hydra``'s, to which other packages may add."""
+        groups: dict[str, set[str]] = {}
+        for folder in self.folders:
+            for path in folder.rglob("*.yaml"):
+                group = path.parent.relative_to(folder).as_posix()
+                if (
+                    group != "."
+                    and not group.startswith("hydra")
+                    and (group, path.stem) not in PARTIAL
+                ):
+                    groups.setdefault(group, set()).add(path.stem)
+        return {group: sorted(members) for group, members in sorted(groups.items())}
+
+    @property
+    def usable_groups(self) -> dict[str, list[str]]:
+        """Return the groups that this command has: train.py prunes nothing."""
+        pruning = "pruner" if self.command == "train" else "-"
+        return {
+            group: members
+            for group, members in self.groups.items()
+            if group.split("/")[0] != pruning
+        }

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from advprune.config.instantiate import build
+from advprune.config.groups import build
 from advprune.tracking.guarded import Guarded
 from advprune.tracking.logger import Job
 

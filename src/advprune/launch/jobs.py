@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from advprune.config.resolve import GROUPS
+from advprune.config.overrides import GROUPS
 from advprune.launch.grid import LAUNCHED
 from advprune.pipeline.job import RECORD
 from advprune.ranges import number

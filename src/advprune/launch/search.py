@@ -23,7 +23,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from advprune.config.instantiate import build
+from advprune.config.groups import build
 from advprune.errors import UserError
 from advprune.launch.jobs import quoted
 from advprune.launch.local import say

@@ -30,7 +30,7 @@ def dry_run(options: Options) -> None:
         UserError: what would otherwise be raised after the dense network was trained.
     """
     net = factories.network(options.model, seed=0)
-    _check_training(options, net)
+    check_training(options, net)
     attack = _try_attack(options)
     dry_run_calls.try_objectives(options)
     _check_image_count(options)
@@ -44,8 +44,16 @@ def dry_run(options: Options) -> None:
         dry_run_pruner.check(options, options.pruner, net)
 
 
-def _check_training(options: Options, net: nn.Module) -> None:
-    """Check that the images suffice to train, and to choose the best epoch by."""
+def check_training(options: Options, net: nn.Module) -> None:
+    """Check that the images suffice to train, and to choose the best epoch by.
+
+    Args:
+        options: of the job.
+        net: the untrained network.
+
+    Raises:
+        UserError: naming the option and the cure.
+    """
     if options.checkpoint is not None:  # nothing is trained
         return
     if options.dataset.node.get("validation") == 0:

@@ -11,7 +11,7 @@ from advprune.config.fingerprints import refuse_changed
 from advprune.config.overrides import command
 from advprune.pipeline.job_log import finished, names, replay
 from advprune.runtime.safe_files import write_atomically
-from advprune.store.keys import RECIPES
+from advprune.store.keys import RECIPES, reads_files
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 
@@ -130,7 +130,7 @@ def _make(stage: Stage[Any], store: Store, folder: Path, where: "RunContext") ->
 
     log.info("making %s %s", stage.kind, stage.key)
     # since the job was planned: the stages before this one may take days
-    refuse_changed(stage.record, store.root)
+    _refuse_changed_files(stage, store)
     store.begin(stage)
     write_atomically(
         folder / "config.yaml",
@@ -138,7 +138,7 @@ def _make(stage: Stage[Any], store: Store, folder: Path, where: "RunContext") ->
     )
     begun = time.monotonic()
     result = stage_makers()[stage.kind](stage, folder, _parent(stage, store), where)
-    refuse_changed(stage.record, store.root)
+    _refuse_changed_files(stage, store)
     seconds = time.monotonic() - begun
     facts = {
         "stage": stage.kind,
@@ -151,6 +151,11 @@ def _make(stage: Stage[Any], store: Store, folder: Path, where: "RunContext") ->
     store.finish(stage, result | facts | {"seconds": seconds, "provenance": provenance(command())})
     store.note(stage, "made", seconds=round(seconds, 2))
     log.info("made %s %s in %.1f s", stage.kind, stage.key, seconds)
+
+
+def _refuse_changed_files(stage: Stage[Any], store: Store) -> None:
+    if reads_files(stage.record):
+        refuse_changed(stage.record, store.root)
 
 
 def _waiting(stage: Stage[Any], seconds: float) -> None:

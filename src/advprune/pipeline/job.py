@@ -17,14 +17,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from advprune.config import validate
-from advprune.config.grid_name import grid_name
-from advprune.config.options import Options, load
-from advprune.config.resolve import GROUPS, names, spelled, typed_path
+from advprune.config.options import Options, load, spelled, typed_path
+from advprune.config.overrides import GROUPS, grid_name, names
 from advprune.distributed import environment
 from advprune.errors import UserError, system_sentence
-from advprune.pipeline.executor import missing
-from advprune.pipeline.job_log import finished_stages, job_logger, replay
-from advprune.pipeline.network_labels import before_planning, described
+from advprune.pipeline.executor import ensure_stages, missing
+from advprune.pipeline.job_log import (
+    before_planning,
+    described,
+    finished_stages,
+    job_logger,
+    replay,
+)
 from advprune.report.table.job_row import row_of
 from advprune.runtime.safe_files import write_atomically
 from advprune.stages.optuna_trial import TrialPruned
@@ -145,12 +149,21 @@ def _prepare(options: Options, store: Store, output: Path, record: dict[str, Any
 
 
 def _make(plan: Plan, store: Store, options: Options, output: Path, logger: Logger) -> int:
-    from advprune.pipeline.spawn import make_on_ranks
+    """Make what is missing, on as many ranks as the trainer asks for; return how much that was."""
     from advprune.stages.training_phase import RunContext
 
-    where = RunContext(options.trainer, logger, output, reported=plan.final.key)
+    trainer = environment.with_device_count(options.trainer)
+    environment.check(trainer)
+    where = RunContext(trainer, logger, output, reported=plan.final.key)
+    where.settle(options.dataset.image_size)
     logger.begin()
-    return make_on_ranks(plan, store, where, options.dataset.image_size, _logs())
+    if environment.launched_world()[1] > 1:
+        environment.join_ranks(trainer)
+    elif trainer.devices != 1:
+        from advprune.pipeline.spawn import make_on_ranks
+
+        return make_on_ranks(plan, store, where, options.dataset.image_size, _logs())
+    return ensure_stages(plan, store, where)
 
 
 def _row(

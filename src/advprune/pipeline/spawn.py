@@ -1,4 +1,4 @@
-"""Run a job on several ranks: start them, or join those that torchrun or srun started.
+"""Start the ranks of a job, where neither torchrun nor srun has.
 
 torchrun's engine (``torch.distributed.launcher``) starts one process a device, finds them a place
 to meet, watches them, and stops all within seconds of the death of one. Lightning's own launcher
@@ -12,7 +12,6 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -22,7 +21,6 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from advprune.distributed import environment
 from advprune.errors import UserError
 from advprune.pipeline import worker
-from advprune.pipeline.executor import ensure_stages
 from advprune.stages.training_phase import RunContext
 from advprune.store.stage import Plan
 from advprune.store.store import Store
@@ -46,7 +44,7 @@ class RankDiedError(Exception):
 def make_on_ranks(
     plan: Plan, store: Store, where: RunContext, image_size: int, logs: dict[str, Any]
 ) -> int:
-    """Find or make every stage of the plan, on as many ranks as the trainer asks for.
+    """Find or make every stage of the plan on several ranks, which are started here.
 
     Args:
         plan: of the job.
@@ -59,17 +57,8 @@ def make_on_ranks(
         How many stages were made.
 
     Raises:
-        UserError: if there are too few devices; what a rank raised; or that one died, again after
-            all retries.
+        UserError: what a rank raised; or that one died, again after all retries.
     """
-    where = replace(where, trainer=environment.with_device_count(where.trainer))
-    environment.check(where.trainer)
-    where.settle(image_size)
-    if environment.launched_world()[1] > 1:
-        environment.join_ranks(where.trainer)
-        return ensure_stages(plan, store, where)
-    if where.trainer.devices == 1:
-        return ensure_stages(plan, store, where)
     retries = where.trainer.retries
     for attempt in range(retries + 1):
         try:

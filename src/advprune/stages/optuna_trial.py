@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from advprune.config.instantiate import build
+from advprune.config.groups import build
 from advprune.errors import UserError
 
 VARIABLE = "ADVPRUNE_TRIAL"

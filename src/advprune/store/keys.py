@@ -34,6 +34,8 @@ WHERE = frozenset(
         "verify",
     }
 )
+#: Options that name a file or a folder whose content decides a result.
+FILES = frozenset({"content", "files", "extra", "test", "root", "weights"})
 #: What a data set suggests to other nodes; they hold the resolved value themselves.
 SUGGESTED = frozenset(
     {"eps", "attack_steps", "epochs", "batch_size", "learning_rate", "mean", "std"}
@@ -122,6 +124,17 @@ def identity(kind: str, options: dict[str, Any]) -> Any:
             kept["dataset"], training=kind not in ("evaluated", "examples")
         )
     return canonical(kept)
+
+
+def reads_files(node: Any) -> bool:
+    """Return whether options name files of the user's, at any depth."""
+    if isinstance(node, list):
+        return any(map(reads_files, node))
+    if not isinstance(node, dict):
+        return False
+    return any(value is not None for name, value in node.items() if name in FILES) or any(
+        map(reads_files, node.values())
+    )
 
 
 def without(node: Any, name: str) -> Any:

@@ -1,13 +1,8 @@
-"""Know the groups of ``conf/`` and their members, and find the right word near a wrong one."""
+"""List what other projects call our groups, options and members, and find the nearest word."""
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
-#: Files that the members of a group start from, and that are no members.
-PARTIAL = {("attack", "frame"), ("pruner", "base")}
 #: What other projects call our groups and options.
 PEERS = {
     "arch": "model",
@@ -109,6 +104,9 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     known = list(candidates)
     plain = {name.lower().replace("-", "_"): name for name in known}
     plain_word = word.lower().replace("-", "_")
+    longer = [name for name in plain if name.startswith(plain_word)]
+    if len(plain_word) > 2 and len(longer) == 1:  # mag is magnitude, though mad has its letters
+        return plain[longer[0]]
     for close in difflib.get_close_matches(plain_word, plain, n=1, cutoff=0.6):
         return plain[close]
     if len(plain_word) < 2:
@@ -129,61 +127,3 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
 def _in_order(letters: str, word: str) -> bool:
     rest = iter(word)
     return all(letter in rest for letter in letters)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Know the groups and members in some folders of configuration.
-
-    Attributes:
-        folders: ``conf/``, and what ``--config-dir`` adds.
-        command: ``train``, ``prune`` or ``attack``.
-    """
-
-    folders: tuple[Path, ...]
-    command: str
-
-    @cached_property
-    def groups(self) -> dict[str, list[str]]:
-        """Return each group's members, without ``hydra``'s, to which other packages may add."""
-        groups: dict[str, set[str]] = {}
-        for folder in self.folders:
-            for path in folder.rglob("*.yaml"):
-                group = path.parent.relative_to(folder).as_posix()
-                if (
-                    group != "."
-                    and not group.startswith("hydra")
-                    and (group, path.stem) not in PARTIAL
-                ):
-                    groups.setdefault(group, set()).add(path.stem)
-        return {group: sorted(members) for group, members in sorted(groups.items())}
-
-    @property
-    def usable_groups(self) -> dict[str, list[str]]:
-        """Return the groups that this command has: train.py prunes nothing."""
-        pruning = "pruner" if self.command == "train" else "-"
-        return {
-            group: members
-            for group, members in self.groups.items()
-            if group.split("/")[0] != pruning
-        }
-
-    def wrong_member(self, group: str, member: str) -> str | None:
-        """Return a sentence if a group has no such member, else None."""
-        members = self.groups.get(group)
-        if members is None or member in members or member == "null":
-            return None
-        if member.endswith(".yaml") and member.removesuffix(".yaml") in members:
-            return (
-                f"{group}={member} is not known: write {group}={member.removesuffix('.yaml')}, "
-                "without .yaml"
-            )
-        meant = MEMBERS.get(group, {}).get(member.lower()) or nearest(member, members)
-        hint = f"did you mean {group}={meant}? " if meant else ""
-        return f"{group}={member} is not known: {hint}{_sample(group, members)}"
-
-
-def _sample(group: str, members: list[str]) -> str:
-    if len(members) > 24:
-        return f"conf/{group}/ has {len(members)} of them, and --help names all"
-    return f"{group} is one of {', '.join(members)}"
