@@ -14,7 +14,7 @@ from advprune.distributed import collectives, environment
 from advprune.distributed.environment import Trainer
 from advprune.logits import kl
 from advprune.modules.pruning import MaskSearch
-from advprune.modules.recipe import Recipe
+from advprune.modules.recipe import Perturb, Recipe
 from advprune.modules.training import RobustTraining
 from advprune.objectives.free import Free
 from advprune.objectives.mixtrain import mixtrain
@@ -25,6 +25,7 @@ from advprune.threat import L2, Linf
 from advprune.tracking.logger import Logger
 
 BALL = Linf(0.1)
+AWP = Perturb(gamma=0.05, warmup_epochs=1)
 
 
 class Noise(ImageData):
@@ -102,11 +103,16 @@ OBJECTIVES: dict[str, Any] = {
 
 
 def trained(
-    size: int, folder: Path, objective: str, mode: str, epochs: int = 2
+    size: int,
+    folder: Path,
+    objective: str,
+    mode: str,
+    epochs: int = 2,
+    perturb: Perturb | None = None,
 ) -> dict[str, Tensor]:
     """Train for some epochs, going on from what is in the folder; the network's and the objective's state."""
     place, goal = where(size, folder, mode), OBJECTIVES[objective]()
-    recipe = Recipe(epochs=epochs, learning_rate=0.05, batch_size=8, clip=1.0)
+    recipe = Recipe(epochs=epochs, learning_rate=0.05, batch_size=8, clip=1.0, perturb=perturb)
     module = RobustTraining(
         Precise(), goal, recipe, attack=partial(pgd, threat=BALL, steps=2), seed=7
     )
@@ -147,6 +153,7 @@ def all_of_it(size: int, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"words": words(size), "masks": searched(size, folder / "search")}
     for objective in OBJECTIVES:
         found[objective] = trained(size, folder / objective, objective, "synchronised")
+    found["awp"] = trained(size, folder / "awp", "trades", "synchronised", perturb=AWP)
     for mode in ("local", "rank0"):
         found[mode] = trained(size, folder / mode, "trades", mode)
     collectives.leave()
@@ -186,6 +193,7 @@ def alone(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"masks": searched(1, folder / "search")}
     for objective in OBJECTIVES:
         found[objective] = trained(1, folder / objective, objective, "synchronised")
+    found["awp"] = trained(1, folder / "awp", "trades", "synchronised", perturb=AWP)
     return found
 
 

@@ -164,7 +164,7 @@ def test_what_ranks_say_to_each_other(together: Any) -> None:
         assert words["data"].startswith(f"rank {size - 1} has not the images that rank 0 has")
 
 
-@pytest.mark.parametrize("what", ["trades", "free", "mixtrain", "masks"])
+@pytest.mark.parametrize("what", ["trades", "free", "mixtrain", "awp", "masks"])
 def test_training_is_that_of_one_process(together: Any, alone: dict[str, Any], what: str) -> None:
     """In float64, where rounding is too small to look like anything else; BatchNorm synchronised."""
     for found in together[1]:

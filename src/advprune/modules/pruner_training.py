@@ -78,11 +78,16 @@ class PrunerTraining(RobustTraining):
         self.trainer.should_stop = self.process.done()
 
     def before_step(self) -> None:
-        """Let masks change; then all forward passes of the step share one set of weights."""
+        """Let masks change."""
         with torch.no_grad():
             self.process.before_step(self.now)
-            self.process.choose(self.now)
         super().before_step()
+
+    def refresh(self) -> None:
+        """Let masks follow what is learned; then all forward passes share one set of weights."""
+        with torch.no_grad():
+            self.process.choose(self.now)
+        super().refresh()
 
     def training_step(self, batch: tuple[Any, ...], index: int) -> Tensor:
         """Take one step of the objective, and return its loss and the penalty."""

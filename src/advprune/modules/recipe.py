@@ -28,6 +28,28 @@ class Schedule(Enum):
     constant = "constant"
 
 
+class Perturbed(Enum):
+    """Name what may be perturbed adversarially in a training step."""
+
+    weights = "weights"
+    scores = "scores"
+
+
+@dataclass(frozen=True)
+class Perturb:
+    """Declare an adversarial perturbation of what trains: AWP of weights, S2AP of scores.
+
+    Attributes:
+        what: weights, or the scores that a pruner learns.
+        gamma: length of a tensor's perturbation as a share of its norm.
+        warmup_epochs: of the phase, before it is perturbed.
+    """
+
+    what: Perturbed = Perturbed.weights
+    gamma: Weight = 0.005
+    warmup_epochs: Weight = 10.0
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Declare one phase of training.
@@ -41,6 +63,7 @@ class Recipe:
             rest.
         ema: decay of an average of the weights that is then validated and kept; none if null.
         clip: largest gradient norm; none if null.
+        perturb: what is perturbed in each step; nothing if null.
     """
 
     epochs: Annotated[int, Ge(1), Le(100_000)] = 1
@@ -54,3 +77,4 @@ class Recipe:
     warmup_epochs: Weight = 0.0
     ema: Annotated[float, Ge(0), Lt(1)] | None = None
     clip: Positive | None = None
+    perturb: Perturb | None = None

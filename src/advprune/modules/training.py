@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +14,9 @@ from advprune.distributed import collectives
 from advprune.distributed.sharding import WHOLE, Shard, of_batch, seed_step
 from advprune.logits import is_right
 from advprune.modules import batch_norm, optim
+from advprune.modules.perturb import Perturbation, targets_of
 from advprune.modules.recipe import Recipe
+from advprune.modules.remembered_attack import Objective
 from advprune.modules.stopping import Finite, check_weights
 from advprune.runtime.speed import Precision, autocast
 from advprune.surgery.subnet import Subnet
@@ -66,6 +69,7 @@ class RobustTraining(pl.LightningModule):
         self.net, self.objective, self.recipe = net, objective, recipe
         self.attack, self.run_seed, self.start = attack, seed, start
         self._finite = Finite()
+        self._perturbation: Perturbation | None = None  # of the step under way
         self._counts: list[Tensor] = []
         self._validated: dict[str, float] = {}
         self.validated_loss = math.nan  # mean cross-entropy on attacked validation images
@@ -81,7 +85,11 @@ class RobustTraining(pl.LightningModule):
         self.train()
 
     def before_step(self) -> None:
-        """Update what changes only between optimizer steps: a pruned network's masked weights."""
+        """Update what changes only between optimizer steps."""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Compute what the forward passes of a step share: a pruned network's masked weights."""
         if isinstance(self.net, Subnet):
             self.net.refresh()
 
@@ -96,16 +104,33 @@ class RobustTraining(pl.LightningModule):
         if self.batch_norm == "rank0":
             self._agree_on_batch_norm()
         self.before_step()
-        x, y, whole, share = _unpack_batch(batch)
-        with of_batch(share, whole):
-            loss = self.objective(autocast(self.net, self.precision), x, y, progress=self.progress)
-        # the ranks' gradients are averaged, and their parts may differ by a row
-        if not share.whole:
-            loss = loss * share.weight(whole)
+        loss, share = self._loss(batch), _unpack_batch(batch)[-1]
         mean_loss = collectives.all_reduce_sum(loss.detach()) / share.ranks
         self._finite.see(mean_loss, epoch=self.current_epoch + 1, step=self.global_step + 1)
         self.log("loss", mean_loss, prog_bar=True)
         return loss
+
+    def _loss(self, batch: tuple[Any, ...]) -> Tensor:
+        """Return the objective's loss with a graph, at perturbed tensors if the recipe says so."""
+        evaluate, perturb = partial(self._evaluate, batch), self.recipe.perturb
+        if perturb is None or self.current_epoch < perturb.warmup_epochs:
+            return evaluate(self.objective)
+        targets = targets_of(self.net, perturb.what)
+        self._perturbation = Perturbation(perturb.gamma)
+        return self._perturbation.loss(evaluate, self.objective, self.net, targets, self.refresh)
+
+    def _evaluate(self, batch: tuple[Any, ...], objective: Objective) -> Tensor:
+        """Return an objective's loss, so weighted that the ranks' mean gradient is the batch's."""
+        x, y, whole, share = _unpack_batch(batch)
+        with of_batch(share, whole):
+            loss = objective(autocast(self.net, self.precision), x, y, progress=self.progress)
+        # the ranks' gradients are averaged, and their parts may differ by a row
+        return loss if share.whole else loss * share.weight(whole)
+
+    def on_after_backward(self) -> None:
+        """Put back what was perturbed: the optimizer steps from the tensors themselves."""
+        if self._perturbation is not None:
+            self._perturbation.restore()
 
     def on_train_epoch_end(self) -> None:
         """Merge what ranks keep apart during an epoch, and compare what must be the same."""
