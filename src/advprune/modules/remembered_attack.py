@@ -7,6 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+#: ``(model, x, y, *, progress) -> loss``
 Objective: TypeAlias = Callable[..., Tensor]
 
 

@@ -22,8 +22,6 @@ from advprune.runtime.speed import Precision, autocast
 from advprune.surgery.subnet import Subnet
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
-#: ``(model, x, y, *, progress) -> loss``.
-Objective = Callable[..., Tensor]
 
 
 def _unpack_batch(batch: tuple[Any, ...]) -> tuple[Tensor, Tensor, int, Shard]:
