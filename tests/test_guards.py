@@ -1,5 +1,6 @@
 """Small things that a wrong number would slip through: each fails if its guard is taken away."""
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,7 +209,7 @@ def test_the_last_round_prunes_within_the_rounds_before(
         Method,
         "build",
         lambda method, **extra: (
-            contrary if method.name == "magnitude" else build(method.node, **extra)
+            partial(contrary) if method.name == "magnitude" else build(method.node, **extra)
         ),
     )
     monkeypatch.setattr(masking, "compute_masks", spied)

@@ -14,8 +14,7 @@ import attack
 import prune
 import train
 from advprune.config import refusals
-from advprune.config.command import understand
-from advprune.config.command_line import in_order, read
+from advprune.config.command_line import in_order, read, understand
 from advprune.config.peers import nearest
 from advprune.config.schema import Vocabulary
 from advprune.errors import UserError

@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from advprune.config import overrides
-from advprune.config.command import explained, understand
+from advprune.config.command_line import explained, understand
 from advprune.distributed import environment
 from advprune.errors import UserError
 from advprune.launch.grid_log import log_grid
