@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
+from hydra.types import TaskFunction
 
 from advprune.config import refusals, word_refusals
 from advprune.config.schema import Vocabulary
@@ -33,7 +34,7 @@ NOT_OURS = {
 RAISES = "HYDRA_FULL_ERROR"
 
 
-def understand(arguments: list[str], main: Any) -> tuple[list[str], list[str]]:
+def understand(arguments: list[str], main: TaskFunction) -> tuple[list[str], list[str]]:
     """Return a command's flags and words, ordered and checked; a mistake ends it with a sentence.
 
     Args:
@@ -58,7 +59,7 @@ def understand(arguments: list[str], main: Any) -> tuple[list[str], list[str]]:
 
 
 @contextmanager
-def explained(words: list[str], main: Any) -> Iterator[None]:
+def explained(words: list[str], main: TaskFunction) -> Iterator[None]:
     """Inside, end the process with one sentence on what Hydra, a launcher or the machine refuses.
 
     A defect passes, with its traceback.
@@ -76,13 +77,13 @@ def explained(words: list[str], main: Any) -> Iterator[None]:
         os.environ[RAISES] = before or "0"
 
 
-def _sentence(error: Exception, words: list[str], main: Any) -> str | None:
+def _sentence(error: Exception, words: list[str], main: TaskFunction) -> str | None:
     # Hydra's of a missing file is an OSError
     message = refusals.sentence(error, words, _vocabulary(main, sys.argv[1:]))
     return system_sentence(error) if message is None and isinstance(error, OSError) else message
 
 
-def _vocabulary(main: Any, flags: list[str]) -> Vocabulary:
+def _vocabulary(main: TaskFunction, flags: list[str]) -> Vocabulary:
     script = Path(inspect.getfile(inspect.unwrap(main))).resolve()
     added = [Path(folder) for flag in ("--config-dir", "-cd") if (folder := _value(flags, flag))]
     return Vocabulary((script.parent / "conf", *added), script.stem)

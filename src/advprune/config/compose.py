@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -101,7 +100,7 @@ def _resolve(options: DictConfig, varied: list[str]) -> None:
             OmegaConf.resolve(options)
 
 
-def _references(node: Any) -> Iterator[str]:
+def _references(node: object) -> Iterator[str]:
     if isinstance(node, dict | list):
         for child in node.values() if isinstance(node, dict) else node:
             yield from _references(child)

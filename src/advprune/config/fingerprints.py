@@ -13,6 +13,7 @@ from advprune.datasets.listing import arrays_fingerprint, class_names, fingerpri
 from advprune.datasets.manifest import Checksums, checksum
 from advprune.datasets.published_checksums import changed_files
 from advprune.errors import UserError
+from advprune.store.keys import Node
 
 #: Files may change between grids, so the cache lives as long as one look at a grid.
 _CACHE: ContextVar[dict[tuple[str, ...], Any] | None] = ContextVar("cache", default=None)
@@ -63,7 +64,7 @@ def weights_identity(path: str) -> tuple[str, str | None]:
     return _cached(("file", path), checksum, Path(path)), structure
 
 
-def with_fingerprints(options: dict[str, Any]) -> dict[str, Any]:
+def with_fingerprints(options: Node) -> dict[str, Any]:
     """Return the options with the checksums of the user's own data in them.
 
     Of a folder of images the classes are counted, too.
@@ -77,7 +78,7 @@ def with_fingerprints(options: dict[str, Any]) -> dict[str, Any]:
     return options | {"dataset": dataset, "attack": _attack(options["attack"], folder, whole=whole)}
 
 
-def refuse_changed(options: dict[str, Any], store: Path) -> None:
+def refuse_changed(options: Node, store: Path) -> None:
     """Check that what a stage has just read is what its key was made from.
 
     Args:
@@ -124,7 +125,7 @@ TOLD = {
 }
 
 
-def _data(dataset: dict[str, Any], folder: Path, *, whole: bool) -> dict[str, Any]:
+def _data(dataset: Node, folder: Path, *, whole: bool) -> dict[str, Any]:
     """Return what a data set is by its files, training and test images apart where they are.
 
     ``dataset.content`` is the folder or file to look into, of data sets that are the user's;
@@ -164,7 +165,7 @@ def _other_test(path: str, sums: Checksums) -> list[str]:
     return [_one(str(images), sums), *([_one(str(labels), sums)] if labels.is_file() else [])]
 
 
-def _attack(node: Any, folder: Path, *, whole: bool = False) -> Any:
+def _attack(node: object, folder: Path, *, whole: bool = False) -> Any:
     """Return the attack's options with the content of each folder ``root`` beside it."""
     if isinstance(node, list):
         return [_attack(inner, folder, whole=whole) for inner in node]

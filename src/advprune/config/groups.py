@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
 from hydra.errors import InstantiationException
@@ -27,16 +27,16 @@ from advprune.ranges import (
     is_quotient,
     members,
 )
-from advprune.store.keys import without
+from advprune.store.keys import Node, without
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 Epochs = Annotated[int, Ge(1), Le(100_000)]
-#: A value of an option, and options, as YAML has them.
-Plain: TypeAlias = Any
-Node: TypeAlias = dict[str, Any]
 
 
-def build(node: dict[str, Any], **extra: Any) -> Any:
+def build(node: Node, **extra: Any) -> Any:
     """Make what a node's ``_target_`` names.
 
     Args:
@@ -333,7 +333,7 @@ def typed(declared: type[T], node: Mapping[str, Any]) -> T:
     )
 
 
-def plain(options: Any) -> Node:
+def plain(options: "DataclassInstance") -> Node:
     """Return the options of a dataclass that is no ``Group`` as plain values."""
     return asdict(options, dict_factory=_with_names)
 
@@ -343,7 +343,7 @@ def _with_names(pairs: list[tuple[str, Any]]) -> Node:
     return {name: value.name if isinstance(value, Enum) else value for name, value in pairs}
 
 
-def _value(annotation: Any, value: Any) -> Any:
+def _value(annotation: object, value: object) -> Any:
     """Return a plain value as what its annotation says."""
     for member in members(annotation):
         if isinstance(value, dict) and isinstance(member, type) and is_dataclass(member):

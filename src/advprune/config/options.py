@@ -5,7 +5,7 @@ Everything after the command line reads an ``Options``.
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +19,6 @@ from advprune.config.groups import (
     Network,
     Node,
     Objective,
-    Plain,
     Pruner,
     Quantizer,
     Select,
@@ -166,7 +165,7 @@ def resolve(cfg: DictConfig) -> Node:
     )
 
 
-def spelled(value: Plain) -> Plain:
+def spelled(value: object) -> Any:
     """Return the options with each float in its one spelling, for computing and hashing alike."""
     if isinstance(value, dict):
         return {key: spelled(inner) for key, inner in value.items()}
@@ -189,7 +188,7 @@ def _where_typed(options: Node) -> Node:
     }
 
 
-def typed_path(path: Plain) -> Plain:
+def typed_path(path: object) -> Any:
     """Return a path without ``~``, absolute where Hydra has changed the working folder.
 
     What is no text is returned unchanged.
@@ -210,9 +209,9 @@ def _with_attack_eps(options: Node) -> Node:
     if eps is None:
         return options
 
-    def with_eps(node: Plain) -> Plain:
+    def with_eps(node: object) -> Any:
         if node == options["threat"]:
-            return node | {"eps": eps}
+            return options["threat"] | {"eps": eps}
         if isinstance(node, dict):
             return {name: with_eps(value) for name, value in node.items()}
         return [with_eps(value) for value in node] if isinstance(node, list) else node

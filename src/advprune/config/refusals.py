@@ -16,6 +16,7 @@ from advprune.config.schema import COMMANDS, Vocabulary, annotation_of
 from advprune.config.word_refusals import wrong_member
 from advprune.errors import UserError
 from advprune.ranges import needs
+from advprune.store.keys import Node
 
 
 def sentence(error: BaseException, words: list[str], vocabulary: Vocabulary) -> str | None:
@@ -144,7 +145,7 @@ def _first(override: Override) -> str:
     return str(override.get_value_element_as_str())
 
 
-def _flat(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _flat(node: object, path: str) -> Iterator[tuple[str, Any]]:
     if path:
         yield path, node
     if isinstance(node, dict):
@@ -153,7 +154,7 @@ def _flat(node: Any, path: str) -> Iterator[tuple[str, Any]]:
                 yield from _flat(value, f"{path}.{name}" if path else str(name))
 
 
-def _misplaced(override: Override, known: dict[str, Any], vocabulary: Vocabulary) -> str | None:
+def _misplaced(override: Override, known: Node, vocabulary: Vocabulary) -> str | None:
     name = override.key_or_group
     if override.is_hydra_override():
         return None
@@ -187,7 +188,7 @@ def _misplaced(override: Override, known: dict[str, Any], vocabulary: Vocabulary
     return None
 
 
-def unknown_option(name: str, known: dict[str, Any], vocabulary: Vocabulary) -> str:
+def unknown_option(name: str, known: Node, vocabulary: Vocabulary) -> str:
     """Return a sentence saying that an option does not exist, and which one may be meant."""
     place = f"{vocabulary.command}.py has no option {name}"
     peer = PEERS.get(name)

@@ -8,7 +8,7 @@ import difflib
 import inspect
 import typing
 from dataclasses import is_dataclass
-from typing import Any
+from typing import Any, cast
 
 from hydra.utils import get_object
 
@@ -59,13 +59,13 @@ INJECTED_ARGS = frozenset(
 )
 
 
-def check_numbers(options: dict[str, Any]) -> None:
+def check_numbers(options: Node) -> None:
     """Check every option for which no method need be imported.
 
     Raises:
         UserError: naming the option, its value and what is allowed.
     """
-    declared: Any
+    declared: type
     command = "attack" if "checkpoint" in options else "prune" if "pruner" in options else "train"
     ratio = options.get("ratio")
     if isinstance(ratio, int | float) and 1 < ratio < 100:
@@ -106,7 +106,7 @@ def check_numbers(options: dict[str, Any]) -> None:
     _check_quantizer(options.get("quantizer") or {})
 
 
-def _check_fields(path: str, node: Any, declared: Any) -> None:
+def _check_fields(path: str, node: object, declared: type) -> None:
     """Compare the values of a node, and of nodes inside it, with a dataclass's annotations."""
     place = f"{path}." if path else ""
     if not isinstance(node, dict):
@@ -126,14 +126,14 @@ def _check_fields(path: str, node: Any, declared: Any) -> None:
             raise UserError(f"{place}{option.name} is missing: give {place}{option.name}=…")
 
 
-def _check_value(path: str, value: Any, annotation: Any) -> None:
+def _check_value(path: str, value: object, annotation: object) -> None:
     """Compare a value with its annotation; that of a method is checked with its signature."""
     inner = next((member for member in members(annotation) if is_dataclass(member)), None)
     if inner is Method:
         annotation = dict[str, Any] | None
     elif inner is not None:
         if value is not None or type(None) not in members(annotation):
-            _check_fields(path, value, inner)
+            _check_fields(path, value, cast(type, inner))
         return
     message = None if annotation is Any else needs(path, value, annotation)
     if message:
@@ -146,14 +146,14 @@ def _no_option(path: str, name: str, allowed: list[str]) -> str:
     return f"{path or 'this command'} has no option {name}: {meant}it has {', '.join(allowed)}"
 
 
-def _check_budget(options: dict[str, Any], ratio: float | None) -> None:
+def _check_budget(options: Node, ratio: float | None) -> None:
     if "ratio" in options and ratio is None and options.get("compression") is None:
         raise UserError(
             "ratio=null leaves nothing to prune to: give ratio, the share removed, or compression"
         )
 
 
-def _check_attack(options: dict[str, Any]) -> None:
+def _check_attack(options: Node) -> None:
     attack = options["attack"]
     eps, own = attack.get("eps"), attack.get("perturbation")
     if eps is not None and own is not None:
@@ -175,7 +175,7 @@ def _check_attack(options: dict[str, Any]) -> None:
         )
 
 
-def _check_recipe(phase: str, recipe: dict[str, Any]) -> None:
+def _check_recipe(phase: str, recipe: Node) -> None:
     """Check that a phase's options fit together."""
     if recipe["warmup_epochs"] > recipe["epochs"]:
         raise UserError(
@@ -189,7 +189,7 @@ def _check_recipe(phase: str, recipe: dict[str, Any]) -> None:
         )
 
 
-def _check_quantizer(quantizer: dict[str, Any]) -> None:
+def _check_quantizer(quantizer: Node) -> None:
     if quantizer.get("_target_") is None:
         set_options = [
             f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None
@@ -201,7 +201,7 @@ def _check_quantizer(quantizer: dict[str, Any]) -> None:
             )
 
 
-def check_signatures(options: dict[str, Any], groups: tuple[str, ...]) -> None:
+def check_signatures(options: Node, groups: tuple[str, ...]) -> None:
     """Compare every ``_target_`` of these groups with its signature.
 
     Raises:
@@ -222,7 +222,7 @@ def method_of(group: str, node: Node) -> Method:
     return typed(HARNESS[group], node).method if group in HARNESS else Method(node)
 
 
-def _check_attack_eps(options: dict[str, Any]) -> None:
+def _check_attack_eps(options: Node) -> None:
     """Check the attack's radius against the norm's range, under the name that the user wrote."""
     eps = options["attack"].get("eps")
     if eps is None:
@@ -235,7 +235,7 @@ def _check_attack_eps(options: dict[str, Any]) -> None:
         raise UserError(message)
 
 
-def _check_node(path: str, node: Any) -> None:
+def _check_node(path: str, node: object) -> None:
     if isinstance(node, list):
         for index, item in enumerate(node):
             _check_node(f"{path}[{index}]", item)
@@ -247,7 +247,7 @@ def _check_node(path: str, node: Any) -> None:
         _check_call(path, node)
 
 
-def _check_call(path: str, node: dict[str, Any]) -> None:
+def _check_call(path: str, node: Node) -> None:
     target = _import(path, node["_target_"])
     parameters = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -290,7 +290,7 @@ def _import(path: str, dotted: str) -> Any:
         raise UserError(f"{path}._target_={dotted} cannot be imported: {error}") from error
 
 
-def _holds_target(value: Any) -> bool:
+def _holds_target(value: object) -> bool:
     if isinstance(value, dict):
         return "_target_" in value or any(_holds_target(item) for item in value.values())
     return isinstance(value, list) and any(_holds_target(item) for item in value)

@@ -32,6 +32,7 @@ from advprune.pipeline.job_log import (
 from advprune.report.table.job_row import row_of
 from advprune.runtime.safe_files import write_atomically
 from advprune.stages.optuna_trial import TrialPruned
+from advprune.store.keys import Node
 from advprune.store.stage import Plan
 from advprune.store.store import Store
 from advprune.tracking.logger import Logger
@@ -70,7 +71,7 @@ def run(cfg: DictConfig, plan_of: Callable[[Options], Plan], *, value: str = "va
     """
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
-    record: dict[str, Any] = {
+    record: Node = {
         "names": before_planning(names(), cfg.get("checkpoint")),
         "overrides": list(hydra.overrides.task),
         "number": _number(),
@@ -105,7 +106,7 @@ def run(cfg: DictConfig, plan_of: Callable[[Options], Plan], *, value: str = "va
 
 
 def _find_or_make(
-    cfg: DictConfig, plan_of: Callable[[Options], Plan], output: Path, record: dict[str, Any]
+    cfg: DictConfig, plan_of: Callable[[Options], Plan], output: Path, record: Node
 ) -> dict[str, Any]:
     """Check, plan, find or make, and log one job; return its row of the table."""
     begun = time.monotonic()
@@ -135,7 +136,7 @@ def _find_or_make(
     return row | {"made": made_count, "found": found_count, "this_command": seconds}
 
 
-def _prepare(options: Options, store: Store, output: Path, record: dict[str, Any]) -> None:
+def _prepare(options: Options, store: Store, output: Path, record: Node) -> None:
     """Record that the job has begun, and check all that can be checked before it makes a stage."""
     # without a row: so others see that it has begun, should it be killed
     if environment.launched_world()[0] == 0:
@@ -205,7 +206,7 @@ def check_place(store: Path) -> None:
         ) from None
 
 
-def _write(output: Path, record: dict[str, Any]) -> None:
+def _write(output: Path, record: Node) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         # read back within this command; what must last is in the store

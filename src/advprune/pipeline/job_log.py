@@ -20,7 +20,7 @@ from advprune.ranges import fraction
 from advprune.report.data.attack_names import attack_label, threat_text
 from advprune.runtime.provenance import code_version
 from advprune.runtime.safe_files import read_json
-from advprune.store.keys import SUGGESTED, WHERE
+from advprune.store.keys import SUGGESTED, WHERE, Node
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 from advprune.tracking.guarded import Guarded
@@ -153,7 +153,7 @@ def _job(options: Options, plan: Plan, output: Path, shown: dict[str, str]) -> J
     )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return the options without paths of this machine."""
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items() if name not in WHERE}
@@ -170,7 +170,7 @@ def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
     return used_names | ({} if attack is None else {"attack": attack})
 
 
-def used(options: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def used(options: Node, plan: Plan) -> dict[str, Any]:
     """Return the options without those that had no part in the network."""
     line = plan.final.line()
     unused = [*(() if _pruned(line) else PRUNING), *(() if _trained(line) else TRAINING)]

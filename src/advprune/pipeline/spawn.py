@@ -22,6 +22,7 @@ from advprune.distributed import environment
 from advprune.errors import UserError
 from advprune.pipeline import worker
 from advprune.stages.training_phase import RunContext
+from advprune.store.keys import Node
 from advprune.store.stage import Plan
 from advprune.store.store import Store
 
@@ -41,9 +42,7 @@ class RankDiedError(Exception):
     """Signal that a rank ended without a sentence for the user, such as when it is killed."""
 
 
-def make_on_ranks(
-    plan: Plan, store: Store, where: RunContext, image_size: int, logs: dict[str, Any]
-) -> int:
+def make_on_ranks(plan: Plan, store: Store, where: RunContext, image_size: int, logs: Node) -> int:
     """Find or make every stage of the plan on several ranks, which are started here.
 
     Args:

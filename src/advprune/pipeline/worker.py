@@ -15,6 +15,7 @@ from advprune.distributed import collectives, environment
 from advprune.errors import UserError, system_sentence
 from advprune.pipeline.executor import ensure_stages
 from advprune.stages.training_phase import RunContext
+from advprune.store.keys import Node
 from advprune.store.stage import Plan
 from advprune.store.store import Store
 
@@ -38,7 +39,7 @@ def delay_secondary_failure(function: Callable[..., Any], *arguments: Any) -> An
         raise
 
 
-def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: dict[str, Any]) -> int:
+def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: Node) -> int:
     """Find or make the stages together with the other ranks; return how many were made.
 
     Args:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from advprune.config.groups import Network
 from advprune.config.stage_options import Dense
@@ -52,7 +52,7 @@ def load_network(
     return net.eval()
 
 
-def shape_like(net: nn.Module, tensors: dict[str, Any], folder: Path) -> bool:
+def shape_like(net: nn.Module, tensors: dict[str, Tensor], folder: Path) -> bool:
     """Cut ``net`` in place to the structure beside the weights; return whether there is one.
 
     Raises:

@@ -2,16 +2,18 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from advprune.errors import UserError
 from advprune.report.data.stage_files import options_in
 from advprune.runtime.safe_files import read_json, read_text
 from advprune.store.checksums import MARK, find_damage
-from advprune.store.keys import canonical, dataset_identity
+from advprune.store.keys import Node, canonical, dataset_identity
 from advprune.store.store import unseal
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from advprune.config.stage_options import Evaluated
     from advprune.store.stage import Stage
 
@@ -21,8 +23,16 @@ SLACK = 1e-6
 RECORDS = "records.parquet"
 
 
+class Evaluation(NamedTuple):
+    """Hold the records of an attack or a proof, with its norm and eps."""
+
+    name: str
+    threat: Node
+    records: "pd.DataFrame"
+
+
 def refuse_contradictions(
-    columns: dict[str, list[Any]], stage: "Stage[Evaluated]", folder: Path, threat: dict[str, Any]
+    columns: dict[str, list[Any]], stage: "Stage[Evaluated]", folder: Path, threat: Node
 ) -> None:
     """Compare a new evaluation with the finished ones of the same network on the same data.
 
@@ -41,11 +51,7 @@ def refuse_contradictions(
     import pandas as pd
 
     assert stage.parent is not None
-    new = {
-        "name": stage.options.attack.method.name,
-        "threat": threat,
-        "records": pd.DataFrame(columns),
-    }
+    new = Evaluation(stage.options.attack.method.name, threat, pd.DataFrame(columns))
     for path in sorted(folder.parent.glob(f"*/{MARK}")):
         wrong = find_damage(path.parent, read=True, unread=[RECORDS])
         if wrong:
@@ -75,36 +81,33 @@ def refuse_contradictions(
             )
             unseal(path.parent)
             continue
-        old = {
-            "name": _name(options["attack"]),
-            "threat": other["threat"],
-            "records": pd.read_parquet(path.parent / RECORDS),
-        }
+        records = pd.read_parquet(path.parent / RECORDS)
+        old = Evaluation(_name(options["attack"]), other["threat"], records)
         for proof, attack in ((new, old), (old, new)):
             _compare(proof, attack, stage.parent)
 
 
-def _compare(proof: dict[str, Any], attack: dict[str, Any], network: "Stage[Any]") -> None:
-    proved, attacked = proof["records"], attack["records"]
+def _compare(proof: Evaluation, attack: Evaluation, network: "Stage[Any]") -> None:
+    proved, attacked = proof.records, attack.records
     if "certified_ok" not in proved or "robust_ok" not in attacked or proved["smoothed"].any():
         return
-    if proof["threat"]["norm"] != attack["threat"]["norm"] or "distance" not in attacked:
+    if proof.threat["norm"] != attack.threat["norm"] or "distance" not in attacked:
         return
     both = proved[proved["certified_ok"]].merge(attacked, on="image")
-    wrong = both[(both["distance"] <= proof["threat"]["eps"] + SLACK) & ~both["robust_ok"]]
+    wrong = both[(both["distance"] <= proof.threat["eps"] + SLACK) & ~both["robust_ok"]]
     if len(wrong):
         first = wrong.iloc[0]
         raise UserError(
-            f"{proof['name']} and {attack['name']} contradict each other on {len(wrong)} images of "
+            f"{proof.name} and {attack.name} contradict each other on {len(wrong)} images of "
             f"{network.kind} {network.key}: image {first['image']} is certified within "
-            f"{proof['threat']['eps']:g}, and wrong at {first['distance']:g}; one of the two is "
+            f"{proof.threat['eps']:g}, and wrong at {first['distance']:g}; one of the two is "
             "defective: trust neither, and report it with this message"
         )
 
 
-def _data(dataset: dict[str, Any]) -> Any:
+def _data(dataset: Node) -> Any:
     return canonical(dataset_identity(dataset, training=False))
 
 
-def _name(attack: dict[str, Any]) -> str:
+def _name(attack: Node) -> str:
     return str(attack["_target_"]).rsplit(".", 1)[-1]

@@ -5,6 +5,7 @@ from typing import Any
 from advprune.logits import NO_CLASS
 from advprune.modules.examples import cells
 from advprune.report.data.intervals import over_images
+from advprune.store.keys import Node
 
 #: Points of robust accuracy that Square may take off what gradient attacks left, before gradients
 #: are distrusted.
@@ -14,7 +15,7 @@ MASKED = 0.05
 def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
     """Count shares and bound them over the images, from the records' columns."""
     images = len(columns["image"])
-    result: dict[str, Any] = {"images": images}
+    result: Node = {"images": images}
     if "clean_pred" in columns:
         result["classes_predicted"] = len(set(columns["clean_pred"]) - {NO_CLASS})
         pairs = zip(
@@ -55,7 +56,7 @@ def share(name: str, right: int, images: int) -> dict[str, Any]:
     return {name: right / images, f"{name}_interval": over_images(right, images)}
 
 
-def sanity_warnings(result: dict[str, Any]) -> list[str]:
+def sanity_warnings(result: Node) -> list[str]:
     """Return sentences on what the outcome says against the evaluation.
 
     They are about outputs that are no logits, one class for all images, and masked gradients.

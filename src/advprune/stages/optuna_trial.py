@@ -12,6 +12,7 @@ from typing import Any
 
 from advprune.config.groups import build
 from advprune.errors import UserError
+from advprune.store.keys import Node
 
 VARIABLE = "ADVPRUNE_TRIAL"
 
@@ -35,7 +36,7 @@ def storage_of(place: str) -> Any:
     return optuna.storages.JournalStorage(JournalFileBackend(place))
 
 
-def described(storage: str, study: str, trial: int, pruner: dict[str, Any]) -> str:
+def described(storage: str, study: str, trial: int, pruner: Node) -> str:
     """Return what ``VARIABLE`` is set to for a trial.
 
     Args:
@@ -47,7 +48,7 @@ def described(storage: str, study: str, trial: int, pruner: dict[str, Any]) -> s
     return json.dumps([storage, study, trial, pruner])
 
 
-def pruner_of(node: dict[str, Any]) -> Any:
+def pruner_of(node: Node) -> Any:
     """Return one of Optuna's own pruners.
 
     The node was read from a job's environment, and may name nothing else.

@@ -1,12 +1,13 @@
 """Judge an attack by its own options, before it has attacked anything."""
 
 from collections.abc import Iterator
-from typing import Any
+
+from advprune.store.keys import Node
 
 PGD = "advprune.attacks.pgd.pgd"
 
 
-def too_short(attack: dict[str, Any]) -> list[str]:
+def too_short(attack: Node) -> list[str]:
     """Return a sentence for each PGD whose steps together are shorter than the ball's radius.
 
     From no start can such a PGD reach all of the ball, and its accuracy says little.
@@ -20,7 +21,7 @@ def too_short(attack: dict[str, Any]) -> list[str]:
     ]
 
 
-def _pgds(node: Any, where: str) -> Iterator[tuple[str, float, float]]:
+def _pgds(node: object, where: str) -> Iterator[tuple[str, float, float]]:
     """Yield (path, steps, length of one step) of every PGD whose step length is set."""
     if not isinstance(node, dict):
         return

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 from advprune.ranges import fraction, number
 
@@ -78,9 +78,11 @@ IDLE: dict[str, Callable[[dict[str, Any]], bool]] = {
 EXACT = 2**53
 LENGTH = 16
 TARGET = "_target_"
+#: Options as YAML has them: plain values, nested.
+Node: TypeAlias = dict[str, Any]
 
 
-def canonical(value: Any) -> Any:
+def canonical(value: object) -> Any:
     """Return ``value`` without nulls and idle options, each number in its one spelling.
 
     Nulls of what is called stay: where a null changes nothing, ``signatures.bound`` has left it
@@ -99,10 +101,11 @@ def canonical(value: Any) -> Any:
         return value
     if isinstance(value, Real):
         return value if isinstance(value, int) and abs(value) > EXACT else number(float(value))
-    return number(fraction(value)) if _NUMBER.fullmatch(value) else value
+    numeric = isinstance(value, str) and _NUMBER.fullmatch(value)
+    return number(fraction(numeric.string)) if numeric else value
 
 
-def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, Any]:
+def dataset_identity(dataset: Node, *, training: bool) -> dict[str, Any]:
     """Return the options of a data set that decide which pixels a stage uses.
 
     Args:
@@ -113,7 +116,7 @@ def dataset_identity(dataset: dict[str, Any], *, training: bool) -> dict[str, An
     return {k: v for k, v in dataset.items() if k not in dropped}
 
 
-def identity(kind: str, options: dict[str, Any]) -> Any:
+def identity(kind: str, options: Node) -> Any:
     """Return the canonical options of a stage: those that determine its result."""
     # their checksum is beside them
     kept = {name: value for name, value in options.items() if name != "weights"}
@@ -126,7 +129,7 @@ def identity(kind: str, options: dict[str, Any]) -> Any:
     return canonical(kept)
 
 
-def reads_files(node: Any) -> bool:
+def reads_files(node: object) -> bool:
     """Return whether options name files of the user's, at any depth."""
     if isinstance(node, list):
         return any(map(reads_files, node))
@@ -137,7 +140,7 @@ def reads_files(node: Any) -> bool:
     )
 
 
-def without(node: Any, name: str) -> Any:
+def without(node: object, name: str) -> Any:
     """Return the node without the options of this name, at any depth."""
     if isinstance(node, list):
         return [without(inner, name) for inner in node]
@@ -146,7 +149,7 @@ def without(node: Any, name: str) -> Any:
     return node
 
 
-def key(kind: str, options: dict[str, Any], parent: str | None) -> str:
+def key(kind: str, options: Node, parent: str | None) -> str:
     """Return the key of a stage, 16 hexadecimal digits.
 
     Args:

@@ -21,7 +21,7 @@ class UntoldError(Exception):
     """Signal that source alone does not tell a signature."""
 
 
-def bound(node: Any) -> Any:
+def bound(node: object) -> Any:
     """Return the node with the defaults of what it calls filled in, at any depth.
 
     A null stays where the default is something else; where null is the default, or no argument at
@@ -48,7 +48,7 @@ def bound(node: Any) -> Any:
     }
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: object) -> bool:
     """Return whether a default can be written in a configuration, and says something there."""
     if isinstance(value, list | tuple):
         return all(inner is None or _plain(inner) for inner in value)
