@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from types import SimpleNamespace
@@ -16,6 +17,8 @@ from advprune.bounds import certificate, smoothing
 from advprune.bounds.certificate import certify_crown, certify_crown_ibp, certify_ibp
 from advprune.bounds.exact import verify_exact
 from advprune.bounds.smoothing import certify_smoothing, least_hits, lower_confidence, radius_of
+from advprune.config.groups import Attack, Dataset, Method
+from advprune.config.stage_options import Evaluated
 from advprune.errors import UserError
 from advprune.models.hydra_cnn import cnn_small
 from advprune.stages.consistency import refuse_contradictions
@@ -338,18 +341,24 @@ def test_an_attack_on_a_certified_image_stops_the_run(
     evaluation(tmp_path, "one", *both[first])
     target, budget, columns = both[second]
     parent = SimpleNamespace(kind="finetuned", key="abc")
-    stage = SimpleNamespace(
-        parent=parent, options={"dataset": {"name": "digits"}, "attack": {"_target_": target}}
+    options = Evaluated(
+        dataset=Dataset(node={"name": "digits"}),
+        attack=Attack(node={"_target_": target}),
+        threat=Method({}),
+        seed=0,
     )
+    stage = SimpleNamespace(parent=parent, options=options, record={"dataset": {"name": "digits"}})
     call = (columns, stage, tmp_path / "two", {"norm": "linf", "eps": budget})
     if clash:
         with pytest.raises(UserError, match="finetuned abc: image 7"):
             refuse_contradictions(*call)
     else:
         refuse_contradictions(*call)
-    stage.options["runs"] = "int8"  # another face of a quantized network may differ
+    stage.options = replace(
+        options, runs="int8"
+    )  # another variant of a quantized network may differ
     refuse_contradictions(*call)
-    del stage.options["runs"]
+    stage.options = options
     parent.key = "other"  # another network may differ
     refuse_contradictions(*call)
 
