@@ -19,7 +19,7 @@ from advprune.errors import UserError
 from advprune.launch import grid
 from advprune.launch.skip_finished import SkipFinishedLauncher
 from advprune.report.data.attack_names import threat_text
-from advprune.report.data.escaping import csv_cell, csv_text, latex_cell, markdown_cell
+from advprune.report.data.escaping import latex_cell, markdown_cell
 from advprune.report.data.failures import cause
 from advprune.report.data.runs import StoredStage
 from advprune.report.page.configurations import _used_options
@@ -29,6 +29,7 @@ from advprune.report.page.render import page
 from advprune.report.table import terminal as tables
 from advprune.report.table.footnotes import doubt_notes
 from advprune.report.table.job_row import OVERSTATES, doubts_of, strength
+from advprune.report.table.terminal import csv_cell, csv_text
 from advprune.runtime.provenance import version_of
 from advprune.runtime.safe_files import write_atomically
 from advprune.tracking.wandb_parts import flat

@@ -6,10 +6,10 @@ Hydra imports this namespace at each start, so nothing heavy is imported here.
 from pathlib import Path
 
 from advprune.launch.jobs import Job
-from advprune.launch.launcher import Launching as _Launching
+from advprune.launch.launcher import CommandLauncher as _CommandLauncher
 
 
-class Local(_Launching):
+class Local(_CommandLauncher):
     """Launch processes of this machine; see ``conf/hydra/launcher/local.yaml``."""
 
     def run(self, jobs: list[Job], folder: Path) -> None:
@@ -19,7 +19,7 @@ class Local(_Launching):
         local.run(jobs, self.options)
 
 
-class Slurm(_Launching):
+class Slurm(_CommandLauncher):
     """Launch on a SLURM cluster; see ``conf/hydra/launcher/slurm.yaml``."""
 
     def run(self, jobs: list[Job], folder: Path) -> None:

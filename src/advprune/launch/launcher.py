@@ -1,24 +1,26 @@
-"""Share what our launchers do: launch no job that is in the store, and record those that died.
+"""Share what our launchers do: give each job a command of its own, and record those that died.
 
 Hydra finds a launcher in the namespace ``hydra_plugins`` only: see
-``hydra_plugins/advprune_launchers.py``.
+``hydra_plugins/advprune_launchers.py``. Jobs that are in the store never come here:
+``skip_finished.py`` has looked them up.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from advprune.errors import UserError
 from advprune.launch.jobs import Job, announce, job_of, titled
-from advprune.pipeline.job import RECORD, lookup_only
+from advprune.pipeline.job import RECORD
 
 
-class Launching(Launcher):
+class CommandLauncher(Launcher):
     """Launch jobs that ``run(jobs)`` of a subclass runs, each as a command of its own."""
 
     def __init__(self, **options: Any) -> None:
@@ -26,14 +28,16 @@ class Launching(Launcher):
             OmegaConf.create(options), resolve=True
         )  # type: ignore[assignment]
 
-    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
-        """Take what Hydra hands over before a grid."""
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take what Hydra hands over before a grid; each command finds its own task."""
+        self.loader, self.config = hydra_context.config_loader, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Look each job up in the store, run those with work to do, and return all their values.
+        """Run the jobs, and return their values.
 
         Raises:
             CompactHydraException: with a sentence for the user, if the jobs cannot be run so.
@@ -42,16 +46,14 @@ class Launching(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         jobs = titled(
             [
-                self._looked_up(initial_job_idx + place, list(words))
-                for place, words in enumerate(job_overrides)
+                self._composed(initial_job_idx + place, list(overrides))
+                for place, overrides in enumerate(job_overrides)
             ]
         )
-        left = [job for job in jobs if not (job.folder / RECORD).exists()]
         folder = Path(self.config.hydra.sweep.dir).resolve()
         try:
-            if left:
-                announce(jobs, folder)
-                self.run(left, folder)
+            announce(jobs, folder)
+            self.run(jobs, folder)
         except UserError as error:
             raise CompactHydraException(f"error: {error}") from None
         return [_returned(job) for job in jobs]
@@ -60,25 +62,14 @@ class Launching(Launcher):
         """Run the jobs; each ends with a record, its own or one written when it is found dead."""
         raise NotImplementedError
 
-    def _looked_up(self, number: int, overrides: list[str]) -> Job:
-        """Compose the job; one that is finished, or cannot begin, has its record afterwards."""
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+    def _composed(self, number: int, overrides: list[str]) -> Job:
+        """Compose the job, and remove the record that an earlier grid left in its folder."""
+        config = self.loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
-            config.hydra.job.id = str(number)
-            config.hydra.job.num = number
-        with lookup_only():
-            looked = run_job(
-                hydra_context=self.hydra_context,
-                task_function=self.task_function,
-                config=config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        assert looked.hydra_cfg is not None
-        return job_of(
-            self.config, number, overrides, Path(looked.hydra_cfg.hydra.runtime.output_dir)
-        )
+            config.hydra.job.num, config.hydra.job.id = number, str(number)
+        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+        (folder / RECORD).unlink(missing_ok=True)
+        return job_of(self.config, number, overrides, folder)
 
 
 def _returned(job: Job) -> JobReturn:

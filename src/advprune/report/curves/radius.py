@@ -20,7 +20,7 @@ from rich.table import Table
 from advprune.errors import UserError
 from advprune.report.curves.certified_accuracy import Line, lines, points, titles
 from advprune.report.curves.png import save, subplots
-from advprune.report.data.escaping import csv_text
+from advprune.report.table.terminal import csv_text
 from advprune.runtime.safe_files import write_atomically
 
 #: Radii of the printed table, as Cohen et al. have them.

@@ -3,12 +3,13 @@
 import json
 from typing import Any
 
-from advprune.report.data.escaping import csv_text, latex_cell, markdown_cell
+from advprune.report.data.escaping import latex_cell, markdown_cell
 from advprune.report.data.published import protocols
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run, StoredStage
 from advprune.report.page.leaderboard import FIELDS, shown_fields
 from advprune.report.table.job_row import strength
+from advprune.report.table.terminal import csv_text
 
 #: Columns of use only while a report is made.
 INTERNAL = frozenset({"identity", "network", "evaluation", "run", "seed", "commands"})

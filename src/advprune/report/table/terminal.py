@@ -1,15 +1,18 @@
 """Print the table at the end of a job or a grid, and write it as CSV and JSON."""
 
+import csv
 import json
 import sys
+from collections.abc import Iterable
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from advprune.report.data.escaping import csv_text
 from advprune.report.data.failures import cause
 from advprune.report.data.intervals import pool
 from advprune.report.data.row import JobRecord, Row
@@ -102,3 +105,33 @@ def _print_summary(console: Console, rows: list[Row], folder: Path) -> None:
     for name in rows[0]["files"] if len(rows) == 1 else []:
         console.print(f"  {name:9} {rows[0]['files'][name]}", highlight=False, soft_wrap=True)
     console.print(f"  table     {folder}/table.csv, table.json", highlight=False, soft_wrap=True)
+
+
+#: What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), full-width forms
+#: included.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def csv_cell(value: object) -> object:
+    """Put an apostrophe before a text that a spreadsheet would compute; numbers stay numbers."""
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS) and not _is_number(value):
+        return f"'{value}"
+    return value
+
+
+def csv_text(names: Iterable[str], rows: Iterable[dict[str, Any]]) -> str:
+    """Return a CSV table with these columns; None becomes an empty cell."""
+    out = StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")  # so that both are quoted within a cell
+    names = list(names)
+    writer.writerow(map(csv_cell, names))
+    writer.writerows([csv_cell(row.get(name)) for name in names] for row in rows)
+    return out.getvalue()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text == text.strip()
