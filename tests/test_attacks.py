@@ -43,7 +43,7 @@ def attacks_in_a_ball() -> list[str]:
         target = node.get(
             "_target_", "advprune.attacks.pgd.pgd"
         )  # a variant of PGD starts from its YAML
-        own = "perturbation" in node or target.startswith("advprune.attacks.through.")
+        own = "perturbation" in node or target.startswith("advprune.attacks.quantized_variant.")
         if not own and inspect.signature(get_object(target)).return_annotation is not Certificate:
             names.append(path.stem)
     return names

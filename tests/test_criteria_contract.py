@@ -18,7 +18,7 @@ from advprune.config.groups import build
 from advprune.errors import UserError
 from advprune.masks import keep_count, sparsity
 from advprune.models.structure import block_sites, filter_sites
-from advprune.pruners import blocks, criterion_contract, filters, scopes
+from advprune.pruners import blocks, filters, scopes, scoring
 from advprune.stages import masking
 from advprune.surgery.budget import dense
 
@@ -120,7 +120,7 @@ def test_a_criterion_of_units_keeps_the_contract(net: nn.Module, name: str, unit
         s.name: torch.Size([whole.widths[s.name]] if unit == "filters" else []) for s in sites
     }
     found = twice(
-        lambda: criterion_contract.ask(build(node), net, Images(), shapes=shapes, sites=sites)
+        lambda: scoring.checked_scores(build(node), net, Images(), shapes=shapes, sites=sites)
     )
     assert found.keys() == shapes.keys()
     if unit == "filters":
@@ -150,7 +150,7 @@ def test_the_authors_statistics_may_move_and_nothing_else() -> None:
     masking.compute_masks(build(pruner["criterion"]), net, Images(), pruner, 0.5, None)
     assert any(not torch.equal(before[name], buffer) for name, buffer in net.named_buffers())
 
-    @criterion_contract.moves_statistics
+    @scoring.moves_statistics
     def worse(model: nn.Module, batches: Iterable[Any]) -> Any:
         return broken.zeroes(model, batches)
 

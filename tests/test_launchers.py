@@ -197,7 +197,7 @@ def test_a_table_of_jobs_under_way(
     made = [Job(n, [f"ratio=0.{n}"], tmp_path / str(n), []) for n in range(3)]
     announce(made, tmp_path)
     made[2].died("killed by signal 9 (SIGKILL)")
-    grid.tell(grid.records(tmp_path), tmp_path)
+    grid.report_jobs(grid.records(tmp_path), tmp_path)
     out, failures = capsys.readouterr()
     assert "ratio=0.2: killed by signal 9 (SIGKILL)" in failures
     assert "2 of 3 jobs have not ended yet" in out

@@ -1,4 +1,4 @@
-"""8 bits: scales by hand, zeros that stay, both faces of the same numbers, gradients, and layers that are named."""
+"""8 bits: scales by hand, zeros that stay, both variants of the same numbers, gradients, and layers that are named."""
 
 import copy
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advprune.attacks.pgd import pgd
-from advprune.attacks.through import through
+from advprune.attacks.quantized_variant import attack_variant
 from advprune.errors import UserError
 from advprune.masks import prunable
 from advprune.models.cifar_resnet import CifarResNet
@@ -194,9 +194,9 @@ def test_attacks_go_through_the_face_they_name() -> None:
         return x
 
     y = torch.zeros(len(x), dtype=torch.long)
-    through(faced, x, y, face="float_twin", attack=spy)
-    through(faced, x, y, face="fake_quant", attack=spy)
-    through(net, x, y, face="fake_quant", attack=spy)
+    attack_variant(faced, x, y, variant="float_twin", attack=spy)
+    attack_variant(faced, x, y, variant="fake_quant", attack=spy)
+    attack_variant(net, x, y, variant="fake_quant", attack=spy)
     assert seen[0] is net
     assert seen[1] is fake
     assert seen[2] is net
@@ -278,7 +278,7 @@ def test_int8_has_the_gradient_of_its_twin() -> None:
 
 
 def test_the_real_resnet20_in_8_bits(shared: Path) -> None:
-    """A published network on images it was trained on: within half a point of its float self, on both faces."""
+    """A published network on images it was trained on: within half a point of its float self, on both variants."""
     import numpy as np
 
     from advprune.models import foreign

@@ -159,7 +159,7 @@ def test_rounds_are_made_as_written_and_masks_only_shrink(
             ("pruner=hydra", "pruner.search.bn=freeze_all"),
             "bn=freeze_all is not looked at: .* no normalisation",
         ),
-        (("attack=pgd_float_twin",), "attack.face=float_twin .* quantizer=ptq_static"),
+        (("attack=pgd_float_twin",), "attack.variant=float_twin .* quantizer=ptq_static"),
     ],
 )
 def test_what_would_not_be_done_is_refused_before_training(

@@ -89,7 +89,7 @@ Quotient: TypeAlias = Annotated[str, Predicate(is_quotient)]
 PIXEL_UNITS = Hint("eps is in [0, 1] pixel units; for eight grey levels write 8/255")
 
 
-def needs(path: str, value: Any, annotation: Any) -> str | None:
+def range_error(path: str, value: Any, annotation: Any) -> str | None:
     """Return the error about a value that an annotation does not allow, or None if it does.
 
     Args:
@@ -131,7 +131,7 @@ def _refusal(function: Any, argument: str, value: Any) -> str | None:
     The cache is typed, so 1, 1.0 and True are three values.
     """
     plain = list(value) if isinstance(value, tuple) else value
-    return needs(f"{function.__name__}: {argument}", plain, _hints(function)[argument])
+    return range_error(f"{function.__name__}: {argument}", plain, _hints(function)[argument])
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from advprune.config.peers import PEERS, nearest
 from advprune.config.schema import COMMANDS, Vocabulary, annotation_of
 from advprune.config.word_refusals import wrong_member
 from advprune.errors import UserError
-from advprune.ranges import needs
+from advprune.ranges import range_error
 from advprune.store.keys import Node
 
 
@@ -182,7 +182,7 @@ def _misplaced(override: Override, known: Node, vocabulary: Vocabulary) -> str |
     for value in (
         override.sweep_string_iterator() if override.is_discrete_sweep() else [_first(override)]
     ):
-        message = needs(name, value, annotation)
+        message = range_error(name, value, annotation)
         if message:
             return message
     return None

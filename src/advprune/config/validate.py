@@ -29,7 +29,7 @@ from advprune.distributed import environment
 from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
 from advprune.range_errors import as_typed
-from advprune.ranges import members, needs
+from advprune.ranges import members, range_error
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Arguments that the harness gives; an option need not.
@@ -135,7 +135,7 @@ def _check_value(path: str, value: object, annotation: object) -> None:
         if value is not None or type(None) not in members(annotation):
             _check_fields(path, value, cast(type, inner))
         return
-    message = None if annotation is Any else needs(path, value, annotation)
+    message = None if annotation is Any else range_error(path, value, annotation)
     if message:
         raise UserError(message)
 
@@ -228,7 +228,7 @@ def _check_attack_eps(options: Node) -> None:
     if eps is None:
         return
     norm = _import("threat", options["threat"]["_target_"])
-    message = needs(
+    message = range_error(
         "attack.eps", eps, typing.get_type_hints(norm.__init__, include_extras=True)["eps"]
     )
     if message:
@@ -278,7 +278,7 @@ def _check_call(path: str, node: Node) -> None:
     for name in node.keys() - RESERVED:
         filled_in = name in INJECTED_ARGS and node[name] is None  # null leaves it to the harness
         if name in hints and not filled_in and not _holds_target(node[name]):
-            message = needs(f"{path}.{name}", node[name], hints[name])
+            message = range_error(f"{path}.{name}", node[name], hints[name])
             if message:
                 raise UserError(message)
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=365)
 
 
-class Over(Exception):  # noqa: N818 - not an error
+class RankFinished(Exception):  # noqa: N818 - not an error
     """Signal that this rank's part of a stage is over; rank 0 does the rest."""
 
 
@@ -92,11 +92,11 @@ def rank_zero_continues() -> None:
         Over: on all other ranks.
     """
     if size() > 1 and not is_rank_zero():
-        raise Over
+        raise RankFinished
     _State.apart = True
 
 
-def together() -> None:
+def with_communication() -> None:
     """End ``rank_zero_continues``."""
     _State.apart = False
 

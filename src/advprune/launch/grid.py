@@ -46,7 +46,7 @@ class Grid(Callback):
             return
         path = Path(config.hydra.runtime.output_dir) / RECORD
         with report_failure(path.parent):
-            tell([read_json(path)] if path.exists() else [], path.parent)
+            report_jobs([read_json(path)] if path.exists() else [], path.parent)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table of a grid, log it, and refresh the report."""
@@ -55,7 +55,7 @@ class Grid(Callback):
         folder = Path(config.hydra.sweep.dir)
         with report_failure(folder):
             jobs = records(folder)
-            tell(jobs, folder)
+            report_jobs(jobs, folder)
             _count(jobs, folder)
             logger = OmegaConf.to_container(config.logger, resolve=True)
             assert isinstance(logger, dict)
@@ -123,7 +123,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return sorted(by_number.values(), key=grid_order(folder))
 
 
-def tell(records: list[dict[str, Any]], folder: Path) -> None:
+def report_jobs(records: list[dict[str, Any]], folder: Path) -> None:
     """Print the table, and how many jobs are not in it; set the exit code."""
     if not records or any("failed" in record for record in records):
         EXIT["code"] = 1
@@ -174,5 +174,5 @@ if __name__ == "__main__":
             "give the folder of a grid, such as multirun/grids/DATE/TIME: python -m "
             "advprune.launch.grid FOLDER"
         )
-    tell(records(Path(sys.argv[1])), Path(sys.argv[1]))
+    report_jobs(records(Path(sys.argv[1])), Path(sys.argv[1]))
     sys.exit(EXIT["code"])

@@ -86,7 +86,7 @@ class StopWhenAsked(pl.Callback):
         raise preemption.Stopped(preemption.asked() or signal.SIGTERM)  # another rank heard it
 
 
-class Finite:
+class NonFiniteGuard:
     """Remember, on the loss's own device, the first step whose loss was not finite.
 
     A step on the host's side is queued while the device still works on those before; to read a loss
@@ -103,7 +103,7 @@ class Finite:
             None  # (epoch, step, loss) of the first bad step; epoch 0: none so far
         )
 
-    def see(self, loss: Tensor, *, epoch: int, step: int) -> None:
+    def watch(self, loss: Tensor, *, epoch: int, step: int) -> None:
         """Note a step's loss, a scalar; ``epoch`` and ``step`` count from 1.
 
         Raises:

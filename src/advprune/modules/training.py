@@ -17,7 +17,7 @@ from advprune.modules import batch_norm, optim
 from advprune.modules.perturb import Perturbation, targets_of
 from advprune.modules.recipe import Recipe
 from advprune.modules.remembered_attack import Objective
-from advprune.modules.stopping import Finite, check_weights
+from advprune.modules.stopping import NonFiniteGuard, check_weights
 from advprune.runtime.speed import Precision, autocast
 from advprune.surgery.subnet import Subnet
 
@@ -66,7 +66,7 @@ class RobustTraining(pl.LightningModule):
         super().__init__()
         self.net, self.objective, self.recipe = net, objective, recipe
         self.attack, self.run_seed, self.start = attack, seed, start
-        self._finite = Finite()
+        self._finite = NonFiniteGuard()
         self._perturbation: Perturbation | None = None  # of the step under way
         self._counts: list[Tensor] = []
         self._validated: dict[str, float] = {}
@@ -104,7 +104,7 @@ class RobustTraining(pl.LightningModule):
         self.before_step()
         loss, share = self._loss(batch), _unpack_batch(batch)[-1]
         mean_loss = collectives.all_reduce_sum(loss.detach()) / share.ranks
-        self._finite.see(mean_loss, epoch=self.current_epoch + 1, step=self.global_step + 1)
+        self._finite.watch(mean_loss, epoch=self.current_epoch + 1, step=self.global_step + 1)
         self.log("loss", mean_loss, prog_bar=True)
         return loss
 

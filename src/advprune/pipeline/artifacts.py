@@ -52,9 +52,11 @@ def _export_int8(plan: Plan, store: Store, output: Path, kind: str) -> Path:
         write_atomically(path, (folder / "int8.safetensors").read_bytes())
         return path
     assert plan.final.parent is not None
-    faces = quantized.load(plan.final, folder, runs="fake_quant").variants
+    variants = quantized.load(plan.final, folder, runs="fake_quant").variants
     return int8.onnx(
-        faces["fake_quant"], output / "model.onnx", shape=checkpoint.image_shape(plan.final.parent)
+        variants["fake_quant"],
+        output / "model.onnx",
+        shape=checkpoint.image_shape(plan.final.parent),
     )
 
 

@@ -87,10 +87,10 @@ def _try_attack(options: Options) -> partial[Any]:
         _check_radius(threat.build(), options)
     attack: partial[Any] = options.attack.build()
     _refuse_inner_certifier(attack)
-    if "face" in options.attack.method and options.quantizer is None:
+    if "variant" in options.attack.method and options.quantizer is None:
         raise UserError(
-            f"attack.face={options.attack.node['face']} is of a quantized network, and this one is "
-            "not: give quantizer=ptq_static or another, or attack=pgd"
+            f"attack.variant={options.attack.node['variant']} is of a quantized network, and this "
+            "one is not: give quantizer=ptq_static or another, or attack=pgd"
         )
     dry_run_calls.try_attack(attack, options)
     return attack

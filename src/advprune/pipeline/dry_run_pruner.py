@@ -88,7 +88,7 @@ def _check_recovery(options: Options, pruner: Pruner) -> None:
 def _network_from_file(options: Options, file: str) -> nn.Module:
     """Return the job's network with the weights that it starts from."""
     net, path = factories.network(options.model, seed=0), Path(file)
-    checkpoint.shape_like(net, foreign.read(path), path.parent)
+    checkpoint.cut_to_structure(net, foreign.read(path), path.parent)
     foreign.load(net, path)
     return net
 

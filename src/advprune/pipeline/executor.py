@@ -72,7 +72,7 @@ def _make_as_leader(stage: Stage[Any], store: Store, where: "RunContext", *, rea
             if not store.done(stage, read=read):
                 collectives.broadcast_object(True)
                 _make(stage, store, folder, where)
-                collectives.together()
+                collectives.with_communication()
                 return True
     collectives.broadcast_object(False)
     store.note(stage, "found")
@@ -86,7 +86,7 @@ def _follow_leader(stage: Stage[Any], store: Store, where: "RunContext") -> None
     if collectives.broadcast_object(False):
         try:
             stage_makers()[stage.kind](stage, store.folder(stage), _parent(stage, store), where)
-        except collectives.Over:
+        except collectives.RankFinished:
             return
         raise AssertionError(f"stage {stage.kind} does not say where rank 0 goes on alone")
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.masks import Scores, prunable
-from advprune.pruners.criterion_contract import moves_statistics
 from advprune.pruners.eligible import Eligible
 from advprune.pruners.gradient import Score, add, check_score, scored
+from advprune.pruners.scoring import moves_statistics
 from advprune.ranges import Count, Length, Quotient, fraction
 
 

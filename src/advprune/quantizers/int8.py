@@ -1,7 +1,7 @@
 """The int8 network: a fake-quantized one in onnxruntime's integer kernels (extra ``quant``).
 
 onnxruntime and not torchao (https://github.com/pytorch/ao): its graph is written here number by
-number, so both faces share their scales; it needs no compiler on the user's machine, has
+number, so both variants share their scales; it needs no compiler on the user's machine, has
 convolutions with dynamic ranges, and gives one file to deploy.
 """
 

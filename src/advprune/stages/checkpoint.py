@@ -47,12 +47,12 @@ def load_network(
     """
     net = factories.network(network_of(stage), seed=seed)
     tensors = load_weights(folder / weights)
-    shape_like(net, tensors, folder)
+    cut_to_structure(net, tensors, folder)
     net.load_state_dict(tensors)
     return net.eval()
 
 
-def shape_like(net: nn.Module, tensors: dict[str, Tensor], folder: Path) -> bool:
+def cut_to_structure(net: nn.Module, tensors: dict[str, Tensor], folder: Path) -> bool:
     """Cut ``net`` in place to the structure beside the weights; return whether there is one.
 
     Raises:

@@ -69,7 +69,7 @@ def refuse_contradictions(
             continue
         if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
-        # another face of a quantized network is another network
+        # another variant of a quantized network is another network
         if options.get("runs", "fake_quant") != stage.options.runs:
             continue
         if _data(options["dataset"]) != _data(stage.record["dataset"]):

@@ -71,7 +71,7 @@ def _read(options: Dense, folder: Path) -> dict[str, Any]:
 
 def _foreign(net: nn.Module, path: Path, folder: Path) -> foreign.Loaded:
     """Load foreign weights strictly, into a smaller network if a ``structure.json`` says so."""
-    if checkpoint.shape_like(net, foreign.read(path), path.parent):
+    if checkpoint.cut_to_structure(net, foreign.read(path), path.parent):
         structure.load(path.with_name(structure.FILE)).save(folder / structure.FILE)
     return foreign.load(net, path)
 

@@ -12,7 +12,7 @@ from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
-from advprune.pruners import criterion_contract, scopes, thresholds
+from advprune.pruners import scopes, scoring, thresholds
 from advprune.pruners.eligible import completed, eligible, ratio_for
 
 
@@ -61,7 +61,7 @@ def scores_of(
     shapes = {name: parameter.shape for name, parameter in removable(model, pruner).items()}
     takes = "eligible" in inspect.signature(criterion).parameters
     extra = {"eligible": _eligible(pruner)} if takes else {}
-    return criterion_contract.ask(criterion, model, batches, shapes=shapes, **extra)
+    return scoring.checked_scores(criterion, model, batches, shapes=shapes, **extra)
 
 
 def compute_masks(

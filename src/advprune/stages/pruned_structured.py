@@ -16,8 +16,8 @@ from advprune.models.structure import block_sites, filter_sites
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import plain_weights, save_weights
 from advprune.pruners import blocks as block_choice
-from advprune.pruners import criterion_contract
 from advprune.pruners import filters as filter_choice
+from advprune.pruners import scoring
 from advprune.pruners.schedule import cumulative
 from advprune.ranges import decimal
 from advprune.sites import BlockSite, FilterSite
@@ -125,7 +125,7 @@ def _score(
     # each rank scores on the same images; what differs by rounding is averaged
     with collectives.without_communication():
         shapes = {site.name: _score_shape(site, progress) for site in sites}
-        scores = criterion_contract.ask(
+        scores = scoring.checked_scores(
             pruner.criterion.build(), net.to(device), images, shapes=shapes, sites=sites
         )
     scores = collectives.averaged(scores)

@@ -26,7 +26,7 @@ def name_of(criterion: Criterion) -> str:
     return str(getattr(inner, "__name__", type(inner).__name__))
 
 
-def ask(
+def checked_scores(
     criterion: Criterion,
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],

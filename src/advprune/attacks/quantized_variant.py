@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 
 
-def through(
+def attack_variant(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
     *,
-    face: Literal["float_twin", "fake_quant"],
+    variant: Literal["float_twin", "fake_quant"],
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Craft adversarial images on a variant of the network.
@@ -28,7 +28,7 @@ def through(
             by name, if it is quantized.
         x: clean images (N, C, H, W), float32 in [0, 1].
         y: labels (N,) int64.
-        face: name of the variant.
+        variant: name of the variant.
         attack: ``(model, x, y) -> x_adv``, run on the variant.
 
     Returns:
@@ -40,6 +40,6 @@ def through(
     variants = getattr(model, "variants", None)
     if variants is None:
         return attack(model, x, y)
-    if face not in variants:
-        raise UserError(f"attack.face={face} is not one of {', '.join(variants)}")
-    return attack(variants[face], x, y)
+    if variant not in variants:
+        raise UserError(f"attack.variant={variant} is not one of {', '.join(variants)}")
+    return attack(variants[variant], x, y)
