@@ -16,28 +16,28 @@ def losses(*values: float) -> list[torch.Tensor]:
 
 def test_the_processor_is_told_at_once() -> None:
     finite = NonFiniteGuard()
-    finite.see(torch.tensor(1.0), epoch=1, step=1)
+    finite.watch(torch.tensor(1.0), epoch=1, step=1)
     with pytest.raises(
         UserError, match=r"^the loss is nan in epoch 1, step 2; lower the learning rate"
     ):
-        finite.see(torch.tensor(torch.nan), epoch=1, step=2)
+        finite.watch(torch.tensor(torch.nan), epoch=1, step=2)
 
 
 def test_the_first_bad_step_is_named_though_later_ones_are_bad_too() -> None:
     finite = NonFiniteGuard(every=5)
     for step, loss in enumerate(losses(1.0, torch.inf, torch.nan, 2.0), start=8):
-        finite.see(loss, epoch=3, step=step)  # not yet looked for
+        finite.watch(loss, epoch=3, step=step)  # not yet looked for
     with pytest.raises(UserError, match="the loss is inf in epoch 3, step 9;"):
-        finite.see(torch.tensor(1.0), epoch=3, step=12)
+        finite.watch(torch.tensor(1.0), epoch=3, step=12)
 
 
 def test_a_check_looks_at_any_time_and_good_losses_pass() -> None:
     finite = NonFiniteGuard(every=100)
     finite.check()
     for step, loss in enumerate(losses(1.0, 3e38, 0.0), start=1):
-        finite.see(loss, epoch=1, step=step)
+        finite.watch(loss, epoch=1, step=step)
     finite.check()
-    finite.see(torch.tensor(-torch.inf), epoch=2, step=4)
+    finite.watch(torch.tensor(-torch.inf), epoch=2, step=4)
     with pytest.raises(UserError, match="the loss is -inf in epoch 2, step 4;"):
         finite.check()
 

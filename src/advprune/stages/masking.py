@@ -56,7 +56,7 @@ def scores_of(
     """Score what may be removed.
 
     Raises:
-        UserError: if the criterion breaks its contract, see ``criterion_contract.ask``.
+        UserError: if the criterion breaks its contract, see ``scoring.checked_scores``.
     """
     shapes = {name: parameter.shape for name, parameter in removable(model, pruner).items()}
     takes = "eligible" in inspect.signature(criterion).parameters
