@@ -21,12 +21,15 @@ from torch import nn
 from advprune.datasets.images import CropFlip, Split
 from advprune.datasets.loader import TrainLoader
 from advprune.distributed.environment import Trainer
+from advprune.masks import prunable
 from advprune.models.resnet import ResNet
-from advprune.modules.pruning import MaskSearch
+from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
 from advprune.objectives.trades import trades
-from advprune.pruners.hydra import initial_scores, masks_of, straight_through
+from advprune.pruners.hydra import Hydra
+from advprune.pruners.scopes import spend as spend_ratio
+from advprune.pruners.task import Task
 from advprune.stages.memory_layout import optimized_layout
 from advprune.stages.training_phase import RunContext, trainer
 from advprune.surgery.subnet import Subnet
@@ -57,20 +60,13 @@ class Clock(pl.Callback):
 
 def module_of(phase: str, net: nn.Module) -> RobustTraining:
     """Return what the stages train in this phase, at ratio 0.9."""
-    scores = initial_scores(net, init="scaled", seed=0)
+    spend = partial(spend_ratio, scope="layer")
+    task = Task(0.9, spend, tuple(prunable(net)), ratios=(0.9,))
     if phase == "search":
-        return MaskSearch(
-            net,
-            OBJECTIVE,
-            RECIPE,
-            attack=None,
-            seed=0,
-            scores=scores,
-            through=straight_through,
-            choose=partial(masks_of, scope="layer"),
-            ratios=[0.9],
-        )
-    trained = net if phase == "dense" else Subnet(net, masks_of(scores, 0.9, "layer"))
+        process = Hydra(net, task)
+        return PrunerTraining(net, OBJECTIVE, RECIPE, attack=None, seed=0, process=process)
+    masks = task.masks({name: weight.detach().abs() for name, weight in prunable(net).items()})
+    trained = net if phase == "dense" else Subnet(net, masks)
     return RobustTraining(trained, OBJECTIVE, RECIPE, attack=None, seed=0)
 
 

@@ -10,13 +10,16 @@ scores must agree.
 import statistics
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune.masks import Masks, Scores, authors_count, top_k
-from advprune.pruners.hydra import initial_scores, straight_through
+from advprune.masks import Masks, Scores, authors_count, prunable, top_k
+from advprune.pruners.hydra import Hydra
+from advprune.pruners.process import Moment
+from advprune.pruners.task import Task
 from advprune.surgery.subnet import Subnet
 
 KEEP, BETA, EPS, ALPHA, STEPS = 0.01, 6.0, 8 / 255, 2 / 255, 10
@@ -111,6 +114,7 @@ def authors_step(net: nn.Module, x: Tensor, y: Tensor) -> None:
 
 def our_step(subnet: Subnet, x: Tensor, y: Tensor) -> None:
     """Take our step up to the gradients: masks once, 13 forwards."""
+    cast(Hydra, subnet.process).choose(Moment(0, 1, 0, 1))
     subnet.refresh()
     subnet.eval()
     with torch.no_grad():
@@ -126,7 +130,7 @@ def our_step(subnet: Subnet, x: Tensor, y: Tensor) -> None:
     (loss + BETA / len(x) * divergence(subnet(x_adv), F.softmax(logits, dim=1))).backward()
 
 
-def authors_masks(scores: Scores) -> Masks:
+def authors_masks(scores: Scores, ratio: float, *, within: Masks | None = None) -> Masks:
     return {
         name: top_k(score.abs(), authors_count(score.numel(), KEEP))
         for name, score in scores.items()
@@ -140,8 +144,11 @@ def contestants(width: int) -> tuple[nn.Module, Subnet]:
         vgg16_bn(nn.Conv2d, nn.Linear, width),
     )
     theirs.load_state_dict(ours.state_dict())
-    scores = initial_scores(ours, init="scaled", seed=0)
-    subnet = Subnet(ours, scores=scores, choose=authors_masks, through=straight_through)
+    task = Task(1 - KEEP, authors_masks, tuple(prunable(ours)), ratios=(1 - KEEP,))
+    process = Hydra(ours, task)
+    process.groups(ours)
+    process.start(ours, [])
+    scores, subnet = process.scores(), Subnet(ours, process=process)
     theirs.requires_grad_(False)
     for name, module in theirs.named_modules():
         if isinstance(module, AuthorsConv | AuthorsLinear):
@@ -152,10 +159,11 @@ def contestants(width: int) -> tuple[nn.Module, Subnet]:
 
 
 def pairs(theirs: nn.Module, subnet: Subnet) -> Iterator[tuple[Tensor, Tensor]]:
-    for key, score in subnet.scores.items():
+    process = cast(Hydra, subnet.process)
+    for name in process.weights:
         yield (
-            theirs.get_parameter(key.replace(":", ".").replace("weight", "scores")).grad,
-            score.grad,
+            theirs.get_parameter(name.replace("weight", "scores")).grad,
+            process.score(name).grad,
         )
 
 

@@ -16,7 +16,7 @@ import os
 import statistics
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,16 +24,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from advprune.attacks.pgd import pgd
 from advprune.logits import kl
+from advprune.masks import prunable
 from advprune.models.resnet import ResNet
 from advprune.objectives.trades import trades
-from advprune.pruners.hydra import initial_scores, straight_through
+from advprune.pruners.hydra import Hydra
+from advprune.pruners.learned_scores import initial_scores
+from advprune.pruners.process import Moment
+from advprune.pruners.task import Task
 from advprune.runtime import speed
 from advprune.runtime.speed import autocast
 from advprune.stages.memory_layout import optimized_layout
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 from benchmarks._turns import CIFAR, DEVICE, in_turns, place, seconds
-from benchmarks.mask_search_step import AuthorsConv, AuthorsLinear, authors_masks
+from benchmarks.mask_search_step import KEEP, AuthorsConv, AuthorsLinear, authors_masks
 from benchmarks.trades_step import literal
 
 BATCH = int(os.environ.get("ADVPRUNE_BATCH", "256" if DEVICE == "cuda" else "64"))
@@ -68,6 +72,7 @@ def ours(net: nn.Module, x: Tensor, y: Tensor, precision: Any) -> Step:
     def call() -> None:
         net.train()
         if isinstance(net, Subnet):
+            cast(Hydra, net.process).choose(Moment(0, 1, 0, 1))
             net.refresh()
         loss = trades(autocast(net, precision), x, y, progress=0.0, attack=ATTACK)
         steps.zero_grad()
@@ -85,13 +90,15 @@ def resnet18() -> nn.Module:
 
 def searched(net: nn.Module) -> Subnet:
     """Return our mask search on a network."""
-    scores = initial_scores(net, init="scaled", seed=0)
-    return Subnet(net, scores=scores, choose=authors_masks, through=straight_through).to(DEVICE)
+    task = Task(1 - KEEP, authors_masks, tuple(prunable(net)), ratios=(1 - KEEP,))
+    process = Hydra(net, task).to(DEVICE)
+    process.groups(net)
+    return Subnet(net, process=process).to(DEVICE)
 
 
 def sorting(net: nn.Module) -> nn.Module:
     """Return the authors' mask search: each forward finds each layer's mask anew."""
-    scores = initial_scores(net, init="scaled", seed=0)
+    scores = initial_scores(prunable(net), init="scaled", seed=0)
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.dim() == 1)  # BatchNorm learns
     for name, module in net.named_modules():

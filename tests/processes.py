@@ -10,14 +10,17 @@ from torch.utils.data import DataLoader
 
 from advprune.attacks.pgd import pgd
 from advprune.logits import kl
-from advprune.masks import Masks, prunable
+from advprune.masks import Masks, Scores, prunable
 from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
 from advprune.objectives.trades import trades
 from advprune.pruners import scopes
+from advprune.pruners.hydra import Hydra
+from advprune.pruners.learned_scores import initial_scores
 from advprune.pruners.process import Moment, Process
 from advprune.pruners.task import Task
+from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 
 #: TRADES against two steps of PGD, which draws.
@@ -65,6 +68,38 @@ def task(
 ) -> Task:
     spend = partial(scopes.spend, scope=scope)
     return Task(ratio, spend, tuple(prunable(net)), seed, ratios or (ratio,), within)
+
+
+def searching(
+    net: nn.Module, ratio: float = 0.7, scores: Scores | None = None, bn: Any = "train"
+) -> Subnet:
+    """A network in HYDRA's search, seen through the masks of its scores."""
+    process = Hydra(net, task(net, ratio), bn=bn)
+    with torch.no_grad():
+        for name, score in (scores or {}).items():
+            process.score(name).copy_(score)
+    process.groups(net)
+    process.start(net, [])
+    return Subnet(net, process=process)
+
+
+def trained(subnet: Subnet) -> list[nn.Parameter]:
+    return [parameter for parameter in subnet.parameters() if parameter.requires_grad]
+
+
+def hydras(subnet: Subnet) -> Hydra:
+    assert isinstance(subnet.process, Hydra)
+    return subnet.process
+
+
+def lwm(net: nn.Module, ratio: float) -> Masks:
+    """The masks that a search starts from."""
+    asked = task(net, ratio)
+    return asked.masks({n: s.abs() for n, s in scaled(net).items()})
+
+
+def scaled(net: nn.Module) -> Scores:
+    return initial_scores(prunable(net), init="scaled", seed=0)
 
 
 def at(step: int, steps: int = 100, epochs: int = 10) -> Moment:

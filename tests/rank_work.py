@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from processes import task
 from torch import Tensor, nn
 
 from advprune.attacks.pgd import pgd
@@ -13,7 +14,7 @@ from advprune.datasets.images import Split
 from advprune.distributed import collectives, environment
 from advprune.distributed.environment import Trainer
 from advprune.logits import kl
-from advprune.modules.pruning import MaskSearch
+from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.recipe import Perturb, Recipe
 from advprune.modules.training import RobustTraining
 from advprune.objectives.free import Free
@@ -127,24 +128,15 @@ def trained(
 def searched(size: int, folder: Path) -> dict[str, Tensor]:
     """Search masks; the masks, and the scores."""
     net = Precise()
-    module = MaskSearch(
-        net,
-        OBJECTIVES["trades"](),
-        Recipe(epochs=2, learning_rate=0.1, batch_size=8),
-        attack=None,
-        seed=7,
-        scores=hydra.initial_scores(net, init="scaled", seed=7),
-        ratios=[0.5],
-        through=hydra.straight_through,
-        choose=lambda scores, ratio: hydra.masks_of(scores, ratio, "layer"),
+    process = hydra.Hydra(net, task(net, 0.5))
+    phase = Recipe(epochs=2, learning_rate=0.1, batch_size=8)
+    module = PrunerTraining(
+        net, OBJECTIVES["trades"](), phase, attack=None, seed=7, process=process
     )
     place = where(size, folder, "synchronised")
     fit(place, module, Noise(), folder / "work", "test", epochs=2, callbacks=[])
-    module.net.refresh()
-    return {
-        **module.net.masks,
-        **{f"scores.{name}": s.detach() for name, s in module.net.scores.items()},
-    }
+    masks = module.finish()
+    return {**masks, **{f"scores.{name}": s for name, s in process.scores().items()}}
 
 
 def all_of_it(size: int, folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from processes import hydras, searching
 from torch import Tensor, nn
 
 from advprune.attacks.pgd import pgd
@@ -25,7 +26,6 @@ from advprune.models.resnet import ResNet
 from advprune.models.resnet50 import ResNet50
 from advprune.models.vgg import VGG16BN, VGGBNDrop
 from advprune.models.wide_resnet import WideResNet
-from advprune.pruners import hydra
 from advprune.surgery.subnet import Subnet
 from advprune.threat import L2, Linf
 
@@ -278,20 +278,13 @@ def test_masked_networks_are_bounded_as_they_run_and_learn() -> None:
         OrderedDict(flatten=nn.Flatten(), one=nn.Linear(9, 6), relu=nn.ReLU(), two=nn.Linear(6, 3))
     )
     x, y = torch.rand(4, 1, 3, 3), torch.tensor([0, 1, 2, 0])
-    scores = hydra.initial_scores(net, init="scaled", seed=0)
-    subnet = Subnet(
-        net,
-        scores=scores,
-        choose=lambda s: hydra.masks_of(s, 0.5, "layer"),
-        through=hydra.straight_through,
-    )
-    subnet.eval()
+    subnet = searching(net, 0.5).eval()
     torch.testing.assert_close(
         crown(subnet, x, y, threat=Linf(0.1), scale=0.0), margins_of(subnet, x, y)
     )
     loss = crown_ibp(subnet, x, y, threat=Linf(0.1), beta=0.5).sum()
     loss.backward()
-    scored = subnet.scores["one:weight"]
+    scored = hydras(subnet).score("one.weight")
 
     plain = nn.Sequential(nn.Flatten(), nn.Linear(9, 6), nn.ReLU(), nn.Linear(6, 3))
     plain.load_state_dict(dict(zip(plain.state_dict(), subnet.export()[0].values(), strict=True)))

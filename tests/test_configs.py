@@ -194,12 +194,12 @@ def test_the_hydra_experiment_is_the_papers_budget() -> None:
         0.25,
         6.0,
     )
-    assert (found["model"]["_target_"], found["pruner"]["search"]["init"]) == (
+    assert (found["model"]["_target_"], found["pruner"]["process"]["init"]) == (
         "advprune.models.vgg.VGG16BN",
         "scaled",
     )
     assert (
-        options("prune", "experiment=hydra_cifar10_vgg16", "pruner=magnitude")["pruner"]["search"]
+        options("prune", "experiment=hydra_cifar10_vgg16", "pruner=magnitude")["pruner"]["process"]
         is None
     )
 

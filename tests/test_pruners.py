@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
-from hydra.utils import get_method
+from hydra.utils import get_class, get_method
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -15,8 +15,9 @@ from torch import nn
 from advprune.errors import UserError
 from advprune.masks import checksum, prunable
 from advprune.pruners import scopes
-from advprune.pruners.hydra import Init, initial_scores, masks_of
+from advprune.pruners.learned_scores import initial_scores
 from advprune.pruners.magnitude import magnitude
+from advprune.pruners.process import Process
 from advprune.pruners.random import random
 from advprune.pruners.schedule import Schedule, cumulative
 
@@ -126,28 +127,32 @@ def test_kaiming_scores_fill_their_bound_follow_the_seed_and_know_nothing_of_the
     model, far = net(), net()
     with torch.no_grad():
         far[0].weight.add_(3)
-    scores, again = (initial_scores(m, init="kaiming", seed=4)["0.weight"] for m in (model, far))
+    scores, again = (
+        initial_scores(prunable(m), init="kaiming", seed=4)["0.weight"] for m in (model, far)
+    )
     assert torch.equal(scores, again)
     bound = 1 / 27**0.5  # kaiming_uniform with a = sqrt(5): sqrt(6 / (1 + 5) / fan_in)
     assert 0.95 * bound < scores.abs().max() <= bound
-    assert not torch.equal(scores, initial_scores(model, init="kaiming", seed=5)["0.weight"])
+    assert not torch.equal(
+        scores, initial_scores(prunable(model), init="kaiming", seed=5)["0.weight"]
+    )
 
 
 def test_magnitude_scores_are_the_signed_weights():
     model = net()
-    scores = initial_scores(model, init="magnitude", seed=0)
+    scores = initial_scores(prunable(model), init="magnitude", seed=0)
     assert all(torch.equal(scores[name], weight) for name, weight in prunable(model).items())
-    masks = masks_of(scores, 0.9, "global")
+    masks = scopes.spend({n: s.abs() for n, s in scores.items()}, 0.9, scope="global")
     assert checksum(masks) == checksum(scopes.spend(magnitude(model, []), 0.9, scope="global"))
 
 
 def test_scores_that_cannot_be_made_are_refused():
     model = net()
     with pytest.raises(UserError, match="init='foo' is not one of scaled, kaiming, magnitude"):
-        initial_scores(model, init="foo", seed=0)
+        initial_scores(prunable(model), init="foo", seed=0)
     nn.init.zeros_(model[3].weight)
     with pytest.raises(UserError, match=r"every weight of 3.weight is zero"):
-        initial_scores(model, init="scaled", seed=0)
+        initial_scores(prunable(model), init="scaled", seed=0)
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
@@ -156,15 +161,19 @@ def test_a_yaml_binds_to_its_criterion_and_uses_allowed_words(path):
     assert "python prune.py pruner=" in text.split("\n\n")[0]
     base = OmegaConf.load(path.parent / "base.yaml")
     own = OmegaConf.to_container(OmegaConf.load(path))
-    own.pop("defaults", None)
+    defaults = own.pop("defaults", [])
     config = OmegaConf.to_container(base) | own
     assert set(config) == set(base), "a pruner has the keys of base.yaml"
     assert config["scope"] in get_args(scopes.Scope)
     assert config["schedule"] in get_args(Schedule)
-    assert config["recovery"] in ("finetune", "rewind", "scratch")
+    assert config["recovery"] in ("finetune", "rewind", "scratch", "none")
     if isinstance(config["criterion"], dict):
         options = {key: 0 for key in config["criterion"] if not key.startswith("_")}
         inspect.signature(get_method(config["criterion"]["_target_"])).bind(None, [], **options)
-    if config["search"]:
-        assert config["search"]["init"] in get_args(Init)
-    assert path.stem == "base" or (config["criterion"] is None) != (config["search"] is None)
+    if isinstance(config["process"], dict):
+        options = {key: 0 for key in config["process"] if not key.startswith("_")}
+        made = get_class(config["process"]["_target_"])
+        assert issubclass(made, Process)
+        inspect.signature(made).bind(None, None, **options)
+    if defaults == ["base", "_self_"]:  # others have it from another file
+        assert (config["criterion"] is None) != (config["process"] is None)

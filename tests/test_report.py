@@ -221,17 +221,17 @@ def test_words_are_those_of_the_command(made: Path) -> None:
     run = next(
         run
         for run in runs
-        if run.stage("pruned") and run.stage("pruned").options["pruner"]["search"]
+        if run.stage("pruned") and run.stage("pruned").options["pruner"].get("process")
     )  # type: ignore[union-attr]
     row = {
         "pruner": "hydra",
         "model": "small_cnn",
         "files": {"evaluated": str(run.evaluated.folder)},
     }
-    names = names_from_tables(runs, [[row, row | {"pruner": "hydra pruner.search.init=scaled"}]])
+    names = names_from_tables(runs, [[row, row | {"pruner": "hydra pruner.process.init=scaled"}]])
     told = {method(row) for row in entries(runs, names, {})}
     assert told == {
-        "hydra pruner.search.init=scaled",
+        "hydra pruner.process.init=scaled",
         "magnitude",
         "dense",
     }  # one folder, two tables: the last

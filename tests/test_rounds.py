@@ -156,7 +156,7 @@ def test_rounds_are_made_as_written_and_masks_only_shrink(
         (("pruner=blocks", "model=resnet20", "pruner.round_to=8"), "round_to=8 rounds filters"),
         (("pruner=filters", "pruner.budget=filters", "pruner.floor=3"), "floor=3 is not looked at"),
         (
-            ("pruner=hydra", "pruner.search.bn=freeze_all"),
+            ("pruner=hydra", "pruner.process.bn=freeze_all"),
             "bn=freeze_all is not looked at: .* no normalisation",
         ),
         (("attack=pgd_float_twin",), "attack.variant=float_twin .* quantizer=ptq_static"),

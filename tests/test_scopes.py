@@ -1,6 +1,7 @@
 """Scopes: slow references, exact counts, published densities, ties, earlier rounds, bad input."""
 
 from fractions import Fraction
+from functools import partial
 from math import prod
 from typing import get_args
 
@@ -13,7 +14,7 @@ from advprune.errors import UserError
 from advprune.masks import keep_count, prunable, sparsity, top_k
 from advprune.models.resnet import ResNet
 from advprune.pruners import scopes
-from advprune.pruners.hydra import masks_of
+from advprune.pruners.hydra import Hydra
 from advprune.pruners.layouts.erk import erk_counts
 from advprune.pruners.layouts.igq import igq_counts
 from advprune.pruners.layouts.lamp import lamp_scores
@@ -21,6 +22,7 @@ from advprune.pruners.layouts.layer import layer
 from advprune.pruners.layouts.n_of_m import audit
 from advprune.pruners.layouts.ranked import global_
 from advprune.pruners.schedule import cumulative
+from advprune.pruners.task import Task
 
 #: All but N:M, which fixes its ratio.
 COUNTED = tuple(scope for scope in get_args(scopes.Scope) if scope != "nm")
@@ -382,8 +384,13 @@ def test_a_group_that_is_not_n_of_m_is_counted():
 
 
 def test_nm_with_learned_scores_ranks_their_absolute_values():
-    learned = {"0.weight": torch.tensor([[-4.0, 1.0, 2.0, -3.0]])}
-    masks = masks_of(learned, 0.5, "nm", n=2, m=4)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 1))
+    task = Task(0.5, partial(scopes.spend, scope="nm", n=2, m=4), ("0.weight",), ratios=(0.5,))
+    process = Hydra(net, task)
+    with torch.no_grad():
+        process.score("0.weight").copy_(torch.tensor([[-4.0, 1.0, 2.0, -3.0]]))
+    process.finish(net)
+    masks = process.masks()
     assert masks["0.weight"].tolist() == [[True, False, False, True]]
 
 

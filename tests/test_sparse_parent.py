@@ -34,7 +34,7 @@ def half(tmp_path: Path) -> Path:
     [
         ("pruner=magnitude", "pruner.scope=global"),
         ("pruner=random", "pruner.schedule=linear", "pruner.rounds=2", "pruner.epochs_per_round=1"),
-        ("pruner=hydra", "search.epochs=1", "pruner.search.init=kaiming"),
+        ("pruner=hydra", "search.epochs=1", "pruner.process.init=kaiming"),
     ],
 )
 def test_its_zeros_stay_and_are_told(job: Any, half: Path, words: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 import torch
+from processes import searching
 from sklearn.datasets import load_digits
 from test_keys import OPTIONS, keys
 from torch import Tensor, nn
@@ -123,14 +124,10 @@ def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(
     net, x = a_net(), torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     scores = {name: torch.rand_like(weight) for name, weight in prunable(net).items()}
     masks = {name: score > 0.5 for name, score in scores.items()}
-    through = {
-        "choose": lambda s: {n: v > 0.5 for n, v in s.items()},
-        "through": lambda w, s, mask: w * (mask + 0 * s),
-    }
     seen = {
         "dense": lambda: net,
         "masked": lambda: Subnet(net, masks),
-        "searched": lambda: Subnet(net, scores=scores, **through),
+        "searched": lambda: searching(net, scores=scores),
     }[kind]()
     model = autocast(seen, precision)
     attack = partial(pgd, threat=BALL, steps=3, rel_step=0.5, loss=kl, start="gaussian")
@@ -203,13 +200,7 @@ def test_a_network_lies_as_asked_inside_and_as_before_outside(searched: bool, fa
     net, x = a_net().eval(), torch.rand(4, 1, 8, 8)
     whole: nn.Module = net
     if searched:
-        scores = {name: weight.detach().clone() for name, weight in prunable(net).items()}
-        whole = Subnet(
-            net,
-            scores=scores,
-            choose=lambda s: {n: v > 0 for n, v in s.items()},
-            through=lambda weight, score, mask: weight * mask + 0 * score,
-        )
+        whole = searching(net)
     before, values = {n: t.clone() for n, t in whole.state_dict().items()}, whole(x).detach()
     with (
         pytest.raises(RuntimeError) if fails else nullcontext(),

@@ -7,11 +7,12 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from processes import at, hydras, lwm, searching, task, trained
 from torch import nn
 
 from advprune.errors import UserError
-from advprune.masks import Masks, Scores, check, prunable
-from advprune.pruners.hydra import initial_scores, masks_of, straight_through
+from advprune.masks import check
+from advprune.pruners.iht import Iht
 from advprune.surgery.apply import apply
 from advprune.surgery.subnet import Subnet
 
@@ -35,44 +36,21 @@ def batch(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-class Counting:
-    """Chooses masks and counts how often."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, scores: Scores) -> Masks:
-        self.calls += 1
-        return masks_of(scores, 0.7, "layer")
-
-
-def searching(net: nn.Module, choose=None) -> Subnet:
-    choose = choose or partial(masks_of, ratio=0.7, scope="layer")
-    return Subnet(
-        net,
-        scores=initial_scores(net, init="scaled", seed=0),
-        choose=choose,
-        through=straight_through,
-    )
-
-
 def fixed(net: nn.Module) -> Subnet:
-    return Subnet(net, masks_of(initial_scores(net, init="scaled", seed=0), 0.7, "layer"))
+    return Subnet(net, lwm(net, 0.7))
 
 
 def slow(subnet: Subnet, x: torch.Tensor) -> torch.Tensor:
     """What the subnet must compute, from its present masks and weights, by zeros in a copy of the plain network."""
-    plain = copy.deepcopy(subnet.net)
-    if subnet.scores:
-        scores = {name: subnet.scores[name.replace(".", ":")] for name in prunable(plain)}
-        return apply(plain, masks_of(scores, 0.7, "layer"))(x)
-    return apply(plain, subnet.masks)(x)
+    return apply(copy.deepcopy(subnet.net), subnet.masks)(x)
 
 
 def train(subnet: Subnet, optimizer: torch.optim.Optimizer, seeds) -> None:
     for seed in seeds:
         torch.manual_seed(seed)  # dropout
         x, y = batch(seed)
+        if subnet.process is not None:
+            hydras(subnet).choose(at(0))
         subnet.refresh()
         optimizer.zero_grad()
         F.cross_entropy(subnet(x), y).backward()
@@ -92,7 +70,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 def test_a_forward_after_an_optimizer_step_sees_the_new_weights(make, optimizer):
     subnet = make(convnet()).eval()
-    (x, y), step = batch(), optimizer(subnet.trainable())
+    (x, y), step = batch(), optimizer(trained(subnet))
     F.cross_entropy(subnet(x), y).backward()
     before = subnet(x)  # rebuilt here, so that only the optimizer's writing can make it stale
     step.step()
@@ -126,12 +104,12 @@ def test_weights_loaded_replaced_or_moved_are_seen():
     assert subnet.double()(x.double()).dtype == torch.float64
 
 
-def test_masks_are_chosen_once_per_step_however_many_forwards():
-    choose = Counting()
-    subnet = searching(convnet(), choose)
+def test_effective_weights_are_made_once_per_step_however_many_forwards():
+    subnet = searching(convnet())
+    asked, made = hydras(subnet).effective, []
+    hydras(subnet).effective = lambda name, weight: (made.append(name), asked(name, weight))[1]
     x, y = batch()
-    optimizer = torch.optim.SGD(subnet.trainable(), lr=0.1)
-    choose.calls = 0
+    optimizer = torch.optim.SGD(trained(subnet), lr=0.1)
     for _ in range(3):
         subnet.refresh()
         subnet.eval()
@@ -149,9 +127,9 @@ def test_masks_are_chosen_once_per_step_however_many_forwards():
         subnet.train()
         optimizer.zero_grad()
         (F.cross_entropy(subnet(x), y) + F.cross_entropy(subnet(x_adv), y)).backward()
-        assert all(score.grad is not None and score.grad.any() for score in subnet.scores.values())
+        assert all(hydras(subnet).score(name).grad.any() for name in set(made))
         optimizer.step()
-    assert choose.calls == 3
+    assert len(made) == 3 * 2
 
 
 @pytest.mark.parametrize("make", [fixed, searching])
@@ -162,19 +140,19 @@ def test_a_first_forward_without_gradients_or_in_a_frozen_model_does_not_cut_the
         with where():
             subnet(x)
         F.cross_entropy(subnet(x), y).backward()
-        assert all(p.grad is not None for p in subnet.trainable())
+        assert all(p.grad is not None for p in trained(subnet))
     frozen = make(convnet()).eval().requires_grad_(False)
     with torch.inference_mode():
         frozen(x)
     assert torch.autograd.grad(F.cross_entropy(frozen(x.requires_grad_(True)), y), x)[0].any()
     subnet = make(convnet())
-    trained = list(subnet.trainable())
+    parameters = trained(subnet)
     subnet.requires_grad_(False)
     subnet(x)
-    for parameter in trained:
+    for parameter in parameters:
         parameter.requires_grad_(True)
     F.cross_entropy(subnet(x), y).backward()
-    assert all(p.grad is not None for p in trained)
+    assert all(p.grad is not None for p in parameters)
 
 
 @pytest.mark.parametrize("make", [fixed, searching])
@@ -184,7 +162,7 @@ def test_two_backward_passes_without_a_step_add_up(make):
     F.cross_entropy(once(x), y).backward()
     for _ in range(2):
         F.cross_entropy(twice(x), y).backward()
-    for a, b in zip(once.trainable(), twice.trainable(), strict=True):
+    for a, b in zip(trained(once), trained(twice), strict=True):
         torch.testing.assert_close(2 * a.grad, b.grad)
 
 
@@ -203,7 +181,7 @@ def test_an_attack_leaves_no_gradient_and_may_differentiate_twice():
 def test_a_checkpoint_in_the_middle_continues_bit_by_bit(make):
     def start(seed):
         subnet = make(convnet(seed)).train()
-        return subnet, torch.optim.SGD(subnet.trainable(), lr=0.5, momentum=0.9, weight_decay=1e-4)
+        return subnet, torch.optim.SGD(trained(subnet), lr=0.5, momentum=0.9, weight_decay=1e-4)
 
     whole, optimizer = start(0)
     train(whole, optimizer, range(3))
@@ -231,23 +209,38 @@ def test_a_deep_copy_after_a_forward_is_equal_and_apart(make):
     output = subnet(x)
     copied = copy.deepcopy(subnet)
     assert torch.equal(copied(x), output)
-    train(copied, torch.optim.SGD(copied.trainable(), lr=1.0), [1, 2])
+    train(copied, torch.optim.SGD(trained(copied), lr=1.0), [1, 2])
     torch.testing.assert_close(copied(x), slow(copied, x))
     assert torch.equal(subnet(x), output)
 
 
-def test_a_search_tells_its_masks_for_the_present_scores():
+def test_a_process_exports_its_masks():
     subnet = searching(convnet())
-    train(subnet, torch.optim.SGD(subnet.trainable(), lr=5.0), [1, 2, 3])
-    scores = {name: subnet.scores[name.replace(".", ":")] for name in prunable(subnet.net)}
-    present = masks_of(scores, 0.7, "layer")
-    first = masks_of(initial_scores(convnet(), init="scaled", seed=0), 0.7, "layer")
+    first = subnet.masks
+    train(subnet, torch.optim.SGD(trained(subnet), lr=5.0), [1, 2, 3])
+    hydras(subnet).choose(at(0))
+    importance = hydras(subnet).importance()
+    present = task(subnet.net, 0.7).masks(importance)
     assert any(not torch.equal(present[name], first[name]) for name in first)
     state, masks = subnet.export()
     assert all(torch.equal(masks[name], present[name]) for name in present)
     plain = convnet(4)
     plain.load_state_dict(state)
     check(plain, masks)
+
+
+def test_what_is_its_own_effective_weight_stays_in_its_place():
+    net = convnet()
+    process = Iht(net, task(net, 0.7))
+    process.start(net, [])
+    subnet = Subnet(net, process=process)
+    own, (x, y) = net[0].weight, batch()
+    for _ in range(3):
+        with subnet.pruned() as lent:
+            assert lent[0].weight is own
+        F.cross_entropy(subnet(x), y).backward()
+    assert not own._backward_hooks  # none is left on a parameter, which lives on
+    assert own.grad[~process.mask("0.weight")].any()
 
 
 def test_the_lent_network_has_the_effective_weights_and_gets_its_own_back():
@@ -298,15 +291,9 @@ def test_apply_zeroes_the_masked_weights_alone_and_touches_nothing_if_one_mask_i
 
 def test_wrong_arguments_are_refused():
     net = convnet()
-    scores = initial_scores(net, init="scaled", seed=0)
-    choose = partial(masks_of, ratio=0.7, scope="layer")
-    with pytest.raises(ValueError, match="either masks, or scores with choose and through"):
+    with pytest.raises(ValueError, match="a Subnet takes masks, or a process"):
         Subnet(net)
-    with pytest.raises(ValueError, match="either masks, or scores with choose and through"):
-        Subnet(net, scores=scores, choose=choose)
     with pytest.raises(UserError, match="bn='foo' is not one of train, freeze_affine, freeze_all"):
-        Subnet(net, scores=scores, choose=choose, through=straight_through, bn="foo")
-    with pytest.raises(UserError, match=r"the scores of 5.weight do not fit"):
-        Subnet(
-            net, scores={"0.weight": scores["0.weight"]}, choose=choose, through=straight_through
-        )
+        searching(net, bn="foo")
+    with pytest.raises(UserError, match=r"5\.weight has no mask"):
+        Subnet(net, {"0.weight": torch.ones_like(net[0].weight, dtype=torch.bool)})

@@ -3,13 +3,14 @@
 import pytest
 import pytorch_lightning as pl
 import torch
+from processes import task
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from advprune.masks import prunable
-from advprune.modules.pruning import MaskSearch
+from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
+from advprune.pruners.hydra import Hydra
 
 
 def a_net() -> nn.Sequential:
@@ -45,18 +46,7 @@ def test_training_updates_the_statistics_of_a_network_that_came_in_eval_mode() -
 @pytest.mark.parametrize(("bn", "batches"), [("train", 4), ("freeze_affine", 4), ("freeze_all", 0)])
 def test_a_search_does_with_statistics_what_its_option_says(bn: str, batches: int) -> None:
     net = a_net()
-    scores = {name: weight.detach().abs() for name, weight in prunable(net).items()}
-    search = MaskSearch(
-        net,
-        objective,
-        Recipe(epochs=2, learning_rate=0.0),
-        attack=None,
-        seed=0,
-        scores=scores,
-        bn=bn,
-        ratios=[0.5],
-        choose=lambda s, ratio: {name: score > score.median() for name, score in s.items()},
-        through=lambda weight, score, mask: weight * mask + 0 * score,
-    )
-    fit(search)
+    process = Hydra(net, task(net, 0.5), bn=bn)
+    phase = Recipe(epochs=2, learning_rate=0.0)
+    fit(PrunerTraining(net, objective, phase, attack=None, seed=0, process=process))
     assert int(net[1].num_batches_tracked) == batches

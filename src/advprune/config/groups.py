@@ -117,11 +117,11 @@ class Select:
 
 
 @dataclass(frozen=True)
-class Search:
-    """Declare how a learned pruner's scores start and what BatchNorm does meanwhile."""
+class Parent:
+    """Declare how a network to be pruned is trained otherwise than the dense one of the table."""
 
-    init: Literal["scaled", "kaiming", "magnitude"]
-    bn: Literal["train", "freeze_affine", "freeze_all"]
+    objective: dict[str, Any] | None = None
+    epochs: Epochs | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +129,10 @@ class Pruner(Group):
     """Declare the options every pruner has; see ``conf/pruner/base.yaml``."""
 
     criterion: Method | None
+    process: Method | None = None
+    start: Literal["dense", "init", "early"] = "dense"
+    parent: Parent | None = None
+    epochs: Epochs | None = None
     scope: Literal["layer", "global", "erk", "igq", "lamp", "normed"]
     unit: Literal["filters", "blocks"] | None
     budget: Literal["parameters", "macs", "filters", "blocks"] | None
@@ -137,8 +141,7 @@ class Pruner(Group):
     schedule: Literal["one_shot", "linear", "exponential", "cubic", "hyperbolic"]
     rounds: Annotated[int, Ge(1), Le(10_000)]
     epochs_per_round: Annotated[int, Ge(0), Le(100_000)]
-    recovery: Literal["finetune", "rewind", "scratch"]
-    search: Search | None
+    recovery: Literal["finetune", "rewind", "scratch", "none"]
     score: str | None
     remove: Literal["smallest", "largest"] | None
     select: Literal["quantile", "bernoulli"] | None
@@ -148,7 +151,7 @@ class Pruner(Group):
     @property
     def trains_between(self) -> bool:
         """Return whether the network is fine-tuned between rounds of pruning."""
-        rounds = self.schedule != "one_shot" and self.search is None
+        rounds = self.schedule != "one_shot" and self.process is None
         return rounds and self.epochs_per_round > 0
 
 

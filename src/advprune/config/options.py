@@ -89,6 +89,23 @@ class Options:
         """Return the file that the network at the root is read from; None trains it."""
         return self.dense if self.checkpoint is None else self.checkpoint
 
+    def of_pruned(self) -> "Options":
+        """Return the options of the network that is pruned, trained as ``pruner.parent`` says.
+
+        The dense network of the table stays the one that the other options train.
+        """
+        parent = None if self.pruner is None else self.pruner.parent
+        if parent is None:
+            return self
+        changed = self
+        if parent.objective is not None:
+            objective = typed(Objective, parent.objective)
+            select = replace(self.select, metric=objective.select, keep=objective.keep)
+            changed = replace(self, objective=objective, select=select)
+        return replace(
+            changed, training=replace(self.training, epochs=parent.epochs or self.training.epochs)
+        )
+
     def of_parent(self, *, model: Network, seed: int, dense: str | None) -> "Options":
         """Return the options of another dense network, such as a transfer attack's source."""
         return replace(self, model=model, seed=seed, dense=dense, checkpoint=None)

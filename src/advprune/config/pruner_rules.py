@@ -15,6 +15,11 @@ def check_pruner(pruner: Pruner) -> None:
     Raises:
         UserError: naming the option, who reads it and the cure.
     """
+    if (pruner.criterion is None) == (pruner.process is None):
+        raise UserError(
+            "a pruner has a criterion or a process, one of the two: choose pruner=hydra, magnitude "
+            "or another"
+        )
     if pruner.criterion is not None and "_target_" not in pruner.criterion:
         raise UserError(
             "pruner.criterion names no function: choose one with pruner=…, or pruner/criterion=… "
@@ -73,7 +78,12 @@ def _check_blocks(pruner: Pruner) -> None:
 
 def _check_scores(pruner: Pruner) -> None:
     extra = _set_options(pruner, OF_WEIGHTS)
-    if pruner.search is not None and extra:
+    if pruner.epochs is not None and pruner.process is None:
+        raise UserError(
+            f"pruner.epochs={pruner.epochs} is not looked at: nothing trains while a criterion "
+            "scores; leave it null"
+        )
+    if pruner.process is not None and extra:
         raise UserError(
             f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns "
             "them: null"

@@ -95,11 +95,17 @@ class Pruned:
 
     @property
     def node(self) -> Node:
-        """Return the options as plain values; how the network recovers is the next stage's."""
-        pruner = {name: value for name, value in self.pruner.node.items() if name != "recovery"}
+        """Return the options as plain values.
+
+        How the network recovers is the next stage's, if there is one; how its parent was trained,
+        and for how long the phase, is in the stage before and in the recipe.
+        """
+        others = ("recovery", "parent", "epochs")
+        pruner = {name: value for name, value in self.pruner.node.items() if name not in others}
+        last = {"recovery": "none"} if self.pruner.recovery == "none" else {}
         return {
-            **self.training.node("search" if self.pruner.search else "between"),
-            "pruner": pruner,
+            **self.training.node("search" if self.pruner.process else "between"),
+            "pruner": pruner | last,
             "ratio": self.ratio,
             "compression": self.compression,
         }
@@ -110,7 +116,7 @@ class Finetuned:
     """Decide a network that recovered from pruning."""
 
     training: Training
-    recovery: Literal["finetune", "rewind", "scratch"]
+    recovery: Literal["finetune", "rewind", "scratch", "none"]
 
     @property
     def node(self) -> Node:

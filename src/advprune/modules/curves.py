@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from advprune.masks import Masks, sparsity
-from advprune.modules.pruning import MaskSearch, PruningRounds
+from advprune.modules.pruner_training import PrunerTraining
 from advprune.runtime.safe_files import write_atomically
 from advprune.surgery.subnet import Subnet
 
 log = logging.getLogger(__name__)
 #: Points of ``batch_loss`` within an epoch, at most; and batches between two of them, at least.
 WITHIN, APART = 20, 10
-#: What chooses masks as it trains.
-MOVING = (MaskSearch, PruningRounds)
 #: Lightning's names of what was validated, and ours.
 MEASURED = {"val/clean_acc": "val_clean_acc", "val/robust_acc": "val_robust_acc"}
 
@@ -70,7 +68,7 @@ class Curves(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Remember the masks that the first epoch starts from."""
-        if not self.masks and isinstance(module, MOVING):
+        if not self.masks and isinstance(module, PrunerTraining):
             self.masks = _on_cpu(module.net.masks)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -101,7 +99,9 @@ class Curves(pl.Callback):
             short: float(measured[name]) for name, short in MEASURED.items() if name in measured
         }
         if isinstance(module.net, Subnet):
-            row |= self._masked(_on_cpu(module.net.masks), moving=isinstance(module, MOVING))
+            row |= self._masked(
+                _on_cpu(module.net.masks), moving=isinstance(module, PrunerTraining)
+            )
         self._tell(trainer, trainer.current_epoch + 1, row)
 
     def _masked(self, masks: Masks, *, moving: bool) -> Row:

@@ -1,7 +1,7 @@
 """Drive a pruner that trains: call the hooks of its process, and train the rest as always."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
@@ -49,7 +49,8 @@ class PrunerTraining(RobustTraining):
     ) -> None:
         net.requires_grad_(True)
         groups = process.groups(net)
-        subnet = Subnet(net, fixed, process=process)
+        leaves = {n: m for n, m in (fixed or {}).items() if n not in process.weights}
+        subnet = Subnet(net, leaves, process=process)
         super().__init__(subnet, objective, recipe, attack=attack, seed=seed)
         self.groups, self.batches = groups, batches
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
@@ -57,8 +58,7 @@ class PrunerTraining(RobustTraining):
     @property
     def process(self) -> Process:
         """Return the process, which is the network's part."""
-        assert self.net.process is not None
-        return self.net.process
+        return cast(Process, self.net.process)
 
     @property
     def now(self) -> Moment:
@@ -72,8 +72,10 @@ class PrunerTraining(RobustTraining):
         self.process.check(self.trainer.max_epochs or 1, self.trainer.optimizers[0])
         if not self.started:
             seed_step(self.run_seed, "start", 0)
-            with torch.no_grad():
+            # all ranks look at the same images; what differs by rounding is rank 0's
+            with torch.no_grad(), collectives.without_communication():
                 self.process.start(self.net.net, self.batches)
+            self.process.set_masks(self.process.masks())
             self.started.fill_(True)
         self.trainer.should_stop = self.process.done()
 

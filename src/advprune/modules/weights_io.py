@@ -124,10 +124,11 @@ class KeepBest(pl.Callback):
     Args:
         path: of the ``.safetensors`` file.
         metric: ``clean_acc`` or ``robust_acc``.
+        masks: file of the masks of a network whose masks change; None writes none.
     """
 
-    def __init__(self, path: Path, metric: str) -> None:
-        self.path, self.metric = path, metric
+    def __init__(self, path: Path, metric: str, *, masks: Path | None = None) -> None:
+        self.path, self.metric, self.masks = path, metric, masks
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
 
@@ -143,6 +144,8 @@ class KeepBest(pl.Callback):
             self.best = self.last
             if trainer.is_global_zero:
                 save_weights(self.path, plain_weights(module.net))
+                if self.masks is not None:
+                    save_masks(module.net.masks, self.masks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must remember."""

@@ -60,10 +60,10 @@ def check_training(options: Options, net: nn.Module) -> None:
         check_choice(options.select.keep, 0)
     recipes = {"training": options.training if options.dense is None else None}
     if options.pruner is not None:
-        searches = options.pruner.search is not None
+        searches = options.pruner.process is not None
         recipes |= {
             "search": options.search if searches else None,
-            "finetune": options.finetune,
+            "finetune": options.finetune if options.pruner.recovery != "none" else None,
         }
     single = [name for name, recipe in recipes.items() if recipe and recipe.batch_size == 1]
     if single and options.dataset.node.get("extra") is None:

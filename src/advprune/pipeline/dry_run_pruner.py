@@ -15,15 +15,14 @@ from advprune.errors import UserError
 from advprune.frozen import preserve_rng
 from advprune.models import foreign
 from advprune.models.structure import block_sites, filter_sites
+from advprune.pipeline import dry_run_process
 from advprune.pipeline.dry_run_calls import images
 from advprune.pipeline.steps import pruned
 from advprune.pruners import blocks, filters
 from advprune.pruners.schedule import cumulative
 from advprune.stages import checkpoint, factories, masking, pruning_phases, sparse_parent
 from advprune.stages.dense import early_pass
-from advprune.stages.finetuned import NO_EARLY_WEIGHTS
 from advprune.surgery.budget import Dense, dense
-from advprune.surgery.subnet import NORMS
 
 
 def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
@@ -38,7 +37,6 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
         UserError: what would otherwise be raised after the dense network was trained.
     """
     check_pruner(pruner)
-    _check_normalisation(pruner, net)
     _check_recovery(options, pruner)
     chosen = pruned.describe(options, None).options
     ratio = options.ratio
@@ -47,41 +45,38 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
     assert ratio is not None
     if options.dense is not None and pruner.unit is None:
         sparse_parent.check(_network_from_file(options, options.dense), pruner, ratio)
-    cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds)
-    pruning_phases.check(pruner, options.search, chosen.training.objective.build())
+    ratios = cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds)
+    recipe = chosen.training.recipe
+    pruning_phases.check(pruner, recipe or options.search, chosen.training.objective.build())
     if pruner.criterion is not None:
         _try_criterion(options, pruner, net)
+    if pruner.process is not None:
+        dry_run_process.check(chosen, factories.network(options.model, seed=0), ratios)
     if pruner.unit is not None:
         _try_structured(options, pruner, ratio)
 
 
-def _check_normalisation(pruner: Pruner, net: nn.Module) -> None:
-    """Refuse an option of BatchNorm where there is none."""
-    searched = pruner.search
-    if (
-        searched is not None
-        and searched.bn != "train"
-        and not any(isinstance(module, NORMS) for module in net.modules())
-    ):
-        raise UserError(
-            f"pruner.search.bn={searched.bn} is not looked at: this network has no "
-            "normalisation; leave it at train"
-        )
-
-
 def _check_recovery(options: Options, pruner: Pruner) -> None:
-    """Refuse to rewind where there are no early weights, or they would be the initial ones."""
-    if pruner.recovery != "rewind":
+    """Refuse early weights where there are none, or they would be the initial ones."""
+    if pruner.start == "init" and options.dense is not None:
+        raise UserError(
+            f"pruner.start=init trains a new network, and dense={options.dense} would not be "
+            "looked at: leave dense out, or give pruner.start=dense"
+        )
+    if pruner.recovery != "rewind" and pruner.start != "early":
         return
     if options.dense is not None:
-        raise UserError(NO_EARLY_WEIGHTS)
+        raise UserError(checkpoint.NO_EARLY_WEIGHTS)
+    rewinds = pruner.recovery == "rewind"
+    wanted = "pruner.recovery=rewind" if rewinds else "pruner.start=early"
+    other = "pruner.recovery=scratch" if rewinds else "pruner.start=init"
     epochs, objective = options.training.epochs, options.objective.in_phase(None).build()
     if early_pass(pruning_phases.passes(epochs, objective)) == 0:
         least = next(n for n in range(1, 1000) if early_pass(pruning_phases.passes(n, objective)))
         raise UserError(
-            "pruner.recovery=rewind goes back to a tenth of the dense training, and of "
+            f"{wanted} goes back to a tenth of the dense training, and of "
             f"training.epochs={epochs} that is no epoch: give training.epochs={least} or more, or "
-            "pruner.recovery=scratch"
+            f"{other}"
         )
 
 

@@ -4,27 +4,28 @@
     prune.py     dense >> pruned >> finetuned >> quantized >> evaluated
     attack.py    what prune.py makes of the same words; or, of weights in a file, what train.py does
 
-The dense parent is evaluated beside the final network. ``pipeline/steps.py`` says which options
+The dense network is evaluated beside the final network. ``pipeline/steps.py`` says which options
 each stage is made from, ``pipeline/executor.py`` which function makes it. Nothing here imports
 torch, so that the store is asked at once.
 """
 
 from advprune.config.options import Options
+from advprune.config.stage_options import Dense
 from advprune.pipeline.steps import Step, dense, evaluated, finetuned, pruned, quantized
-from advprune.store.stage import Plan
+from advprune.store.stage import Plan, Stage
 
-TRAIN = dense >> quantized >> evaluated
-PRUNE = dense >> pruned >> finetuned >> quantized >> evaluated
+TRAIN = quantized >> evaluated
+PRUNE = pruned >> finetuned >> quantized >> evaluated
 
 
 def plan_dense(options: Options) -> Plan:
     """Plan a dense network and its evaluation."""
-    return _plan(TRAIN, options)
+    return _plan(TRAIN, options, dense.stage(options))
 
 
 def plan_pruned(options: Options) -> Plan:
     """Plan a pruned network and its evaluation, and that of its dense parent."""
-    return _plan(PRUNE, options)
+    return _plan(PRUNE, options, dense.stage(options.of_pruned()))
 
 
 def plan_attack(options: Options) -> Plan:
@@ -32,8 +33,7 @@ def plan_attack(options: Options) -> Plan:
     return plan_dense(options) if options.checkpoint is not None else plan_pruned(options)
 
 
-def _plan(pipeline: Step, options: Options) -> Plan:
-    last = pipeline.stage(options)
+def _plan(pipeline: Step, options: Options, root: Stage[Dense]) -> Plan:
+    last, parent = pipeline.stage(options, root), dense.stage(options)
     assert last.parent is not None
-    parent = last.parent.line()[0]
     return Plan(parent, last.parent, evaluated.stage(options, parent), last)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from advprune.config import stage_options
 from advprune.config.fingerprints import weights_identity
-from advprune.config.groups import Attack
+from advprune.config.groups import Attack, Pruner
 from advprune.config.options import Options
 from advprune.config.stage_options import Training, Weights
 from advprune.errors import UserError
@@ -58,11 +58,8 @@ def pruned(options: Options, parent: Stage[Any]) -> Stage[stage_options.Pruned]:
     """Remove the share ``ratio`` of the weights, filters or blocks."""
     pruner = options.pruner
     assert pruner is not None
-    between = options.finetune if pruner.trains_between else None
-    recipe = options.search if pruner.search else between
-    training = _training(options, "search" if pruner.search else "finetune", recipe)
     chosen = stage_options.Pruned(
-        training=training,
+        training=_pruning(options, pruner),
         pruner=pruner,
         ratio=options.ratio,
         compression=options.compression,
@@ -71,10 +68,12 @@ def pruned(options: Options, parent: Stage[Any]) -> Stage[stage_options.Pruned]:
 
 
 @Step
-def finetuned(options: Options, parent: Stage[Any]) -> Stage[stage_options.Finetuned]:
-    """Recover what is left: fine-tune it, or train it from early weights or from scratch."""
+def finetuned(options: Options, parent: Stage[Any]) -> Stage[Any]:
+    """Recover what is left: fine-tune it, train it from early weights or from scratch, or not."""
     assert options.pruner is not None
     recovery = options.pruner.recovery
+    if recovery == "none":
+        return parent
     if recovery == "finetune":
         training = _training(options, "finetune", options.finetune)
     else:
@@ -107,6 +106,22 @@ def evaluated(options: Options, parent: Stage[Any]) -> Stage[stage_options.Evalu
         source, seed = _source(options, parent)
         examples = _attacked("examples", source_attack, options, source, seed)
     return _attacked("evaluated", options.attack, options, parent, options.seed, examples)
+
+
+def _pruning(options: Options, pruner: Pruner) -> Training:
+    """Return the training of a pruner: of its process, or between the rounds of its criterion.
+
+    A process that replaces the dense training, or the fine-tuning, has their epochs too, so that
+    all pruners cost the same.
+    """
+    if pruner.process is None:
+        return _training(options, "finetune", options.finetune if pruner.trains_between else None)
+    untrained = pruner.start == "init"
+    recipe, epochs = options.training if untrained else options.search, options.search.epochs
+    epochs += options.training.epochs if untrained else 0
+    epochs += options.finetune.epochs if pruner.recovery == "none" else 0
+    phase: Literal["search"] | None = None if untrained else "search"
+    return _training(options, phase, replace(recipe, epochs=pruner.epochs or epochs))
 
 
 def _training(

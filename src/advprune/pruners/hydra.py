@@ -11,20 +11,29 @@ from typing import Any
 
 from torch import nn
 
-from advprune.masks import Masks, Scores, prunable
-from advprune.pruners import learned_scores, scopes
-from advprune.pruners.learned_scores import Init, LearnedScores, straight_through
+from advprune.pruners.learned_scores import BatchNorm, Init, LearnedScores
 from advprune.pruners.process import Batches, Moment
-from advprune.pruners.task import round_of
-
-__all__ = ["Hydra", "Init", "initial_scores", "masks_of", "straight_through"]
+from advprune.pruners.task import Task, round_of
 
 
 class Hydra(LearnedScores):
     """Train scores on the objective; the largest |s| are kept, as many as the scope says.
 
-    Several ratios share the epochs equally; then the scores go on from round to round.
+    Several ratios share the epochs equally, and the scores go on from round to round.
+
+    Args:
+        net: the dense network.
+        task: what is asked for.
+        init: what the scores start from: ``scaled`` is the authors', see ``initial_scores``.
+        bn: normalisation meanwhile: ``train`` is the authors', see ``LearnedScores``.
     """
+
+    takes_rounds = True
+
+    def __init__(
+        self, net: nn.Module, task: Task, *, init: Init = "scaled", bn: BatchNorm = "train"
+    ) -> None:
+        super().__init__(net, task, init=init, bn=bn)
 
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Choose the masks of the initial scores."""
@@ -44,22 +53,3 @@ class Hydra(LearnedScores):
 
     def _keep(self, ratio: float) -> None:
         self.set_masks(self.task.masks(self.importance(), ratio))
-
-
-def initial_scores(model: nn.Module, *, init: Init, seed: int) -> Scores:
-    """Return the scores the search starts from; see ``learned_scores.initial_scores``."""
-    return learned_scores.initial_scores(prunable(model), init=init, seed=seed)
-
-
-def masks_of(
-    scores: Scores,
-    ratio: float,
-    scope: scopes.Scope,
-    within: Masks | None = None,
-    *,
-    n: int | None = None,
-    m: int | None = None,
-) -> Masks:
-    """Return the masks of scores: the largest |s| stay, as many as ``scope`` keeps at ``ratio``."""
-    sizes = {name: s.detach().abs() for name, s in scores.items()}
-    return scopes.spend(sizes, ratio, scope=scope, within=within, n=n, m=m)

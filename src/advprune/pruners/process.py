@@ -152,6 +152,8 @@ class Process(nn.Module):
                 ``train_robust_acc`` if ``measures_training``.
         """
 
+    #: Whether several ratios of ``task`` share the phase; else there is one.
+    takes_rounds = False
     #: Whether ``after_epoch`` wants robust accuracy on as many training images as there are of
     #: validation, which costs as much as a validation.
     measures_training = False

@@ -13,6 +13,12 @@ from advprune.stages import factories
 from advprune.store.stage import Stage
 from advprune.surgery import structure
 
+NO_EARLY_WEIGHTS = (
+    "pruner.recovery=rewind and pruner.start=early go back to early weights, and this dense "
+    "network came from a file; use recovery=finetune or scratch, start=dense or init, or train the "
+    "dense network here"
+)
+
 
 def dense_stage(stage: Stage[Any]) -> Stage[Dense]:
     """Return the dense network's stage, from which a stage's line starts."""
@@ -24,6 +30,23 @@ def dense_stage(stage: Stage[Any]) -> Stage[Dense]:
 def network_of(stage: Stage[Any]) -> Network:
     """Return the call that builds the network of a stage's line."""
     return dense_stage(stage).options.model
+
+
+def early_weights(stage: Stage[Any], folder: Path) -> Path:
+    """Return the file of the dense network's early weights.
+
+    Args:
+        stage: of the network's line.
+        folder: of the stage.
+
+    Raises:
+        UserError: if the dense network has none, because it came from a file.
+    """
+    dense = dense_stage(stage)
+    path = folder.parents[1] / dense.kind / dense.key / "early.safetensors"
+    if not path.exists():
+        raise UserError(NO_EARLY_WEIGHTS)
+    return path
 
 
 def image_shape(stage: Stage[Any]) -> tuple[int, int, int]:

@@ -7,7 +7,6 @@ from torch import nn
 
 from advprune import masks as mask_values
 from advprune.config.stage_options import Finetuned, Pruned, Training
-from advprune.errors import UserError
 from advprune.models.structure import block_sites, filter_sites
 from advprune.modules.weights_io import load_masks, load_weights, save_masks
 from advprune.stages import checkpoint, factories, masking, pruning_phases
@@ -19,11 +18,6 @@ from advprune.surgery import structure
 from advprune.surgery.budget import dense
 from advprune.surgery.cost import layers, total
 from advprune.surgery.subnet import Subnet
-
-NO_EARLY_WEIGHTS = (
-    "pruner.recovery=rewind goes back to early weights, and this dense network came from a file; "
-    "use finetune or scratch, or train the dense network here"
-)
 
 
 def make(
@@ -42,7 +36,7 @@ def make(
     if recovery == "finetune":
         net.load_state_dict(load_weights(parent / "model.safetensors"))
     elif recovery == "rewind":
-        net.load_state_dict(load_weights(_early(stage, folder)))
+        net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
         start = _rewound(training)
     title = f"finetuned {stage.key}"
     result = train(Subnet(net, masks), training, folder, where, title, start=start)
@@ -68,7 +62,7 @@ def _smaller(
     else:
         net = factories.network(network_of(stage), seed=training.seed)
         if recovery == "rewind":
-            net.load_state_dict(load_weights(_early(stage, folder)))
+            net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
             start = _rewound(training)
         whole = dense(net, filter_sites(net), block_sites(net), checkpoint.image_shape(stage))
         structure.shrink(net, removed, groups=whole.groups, sites=whole.blocks)
@@ -113,11 +107,3 @@ def _dense(stage: Stage[Any], folder: Path) -> Path:
     """Return the folder of the dense ancestor."""
     ancestor = dense_stage(stage)
     return folder.parents[1] / ancestor.kind / ancestor.key
-
-
-def _early(stage: Stage[Any], folder: Path) -> Path:
-    """Return the file of the dense ancestor's early weights."""
-    path = _dense(stage, folder) / "early.safetensors"
-    if not path.exists():
-        raise UserError(NO_EARLY_WEIGHTS)
-    return path

@@ -14,6 +14,7 @@ from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
 from advprune.pruners import scopes, scoring, thresholds
 from advprune.pruners.eligible import completed, eligible, ratio_for
+from advprune.pruners.task import Spend
 
 
 def removable(net: nn.Module, pruner: Pruner) -> dict[str, nn.Parameter]:
@@ -27,6 +28,11 @@ def _eligible(pruner: Pruner) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
         biases=bool(pruner.biases),
         classifier=pruner.classifier is not False,
     )
+
+
+def spend(pruner: Pruner) -> Spend:
+    """Return how this pruner spends a ratio: by its scope."""
+    return partial(scopes.spend, scope=pruner.scope)
 
 
 def target_ratio(net: nn.Module, options: Pruned) -> float:
@@ -96,7 +102,7 @@ def compute_masks(
     elif pruner.select == "bernoulli":
         masks = _both(thresholds.bernoulli(scores, ratio), within)
     else:
-        masks = scopes.spend(scores, ratio, scope=pruner.scope, within=within)
+        masks = spend(pruner)(scores, ratio, within=within)
     return _both(completed(model, masks), within)
 
 

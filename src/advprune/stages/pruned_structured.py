@@ -21,12 +21,14 @@ from advprune.pruners import scoring
 from advprune.pruners.schedule import cumulative
 from advprune.ranges import decimal
 from advprune.sites import BlockSite, FilterSite
-from advprune.stages import checkpoint, factories, masking, sparse_parent
+from advprune.stages import checkpoint, factories, masking, pruning_phases, sparse_parent
 from advprune.stages.pruning_phases import (
     ScoringBatches,
     describe_rounds,
+    learn,
     passes_between_rounds,
-    search,
+    passes_of_process,
+    task_of,
     train,
 )
 from advprune.stages.training_phase import RunContext, trainer
@@ -56,28 +58,19 @@ class Removed:
 
 def make(stage: Stage[Pruned], folder: Path, parent: Path, where: RunContext) -> dict[str, Any]:
     """Shrink the dense network; write it with its structure."""
-    options, pruner = stage.options, stage.options.pruner
-    net = checkpoint.load_network(stage, parent, seed=options.training.seed)
+    options, pruner, facts = stage.options, stage.options.pruner, where.facts(training=True)
+    net = pruning_phases.start(stage, folder, parent)
     shape = checkpoint.image_shape(stage)
     whole = dense(net, filter_sites(net), block_sites(net), shape)
     progress = Removed({site: list(range(width)) for site, width in whole.widths.items()})
     ratio_in_all = masking.target_ratio(net, options)
     ratios = cumulative(ratio_in_all, schedule=pruner.schedule, rounds=pruner.rounds)
     parent_zeros, kept, rounds = sparse_parent.zeros_of(net), list[int](), {"rounds": ratios}
-    if pruner.search:
-        learned = search(stage, net, ratios, folder, where).net
-        scores = {
-            name: learned.scores[name.replace(".", ":")].detach().cpu() for name in learned.masks
-        }
-        net = learned.net.cpu().eval()
-        _cut(
-            net,
-            whole,
-            progress,
-            filter_choice.of_weight_scores(scores, list(whole.widths)),
-            ratio_in_all,
-            pruner,
-        )
+    if pruner.process is not None:
+        process = pruner.process.build()(net, task_of(net, options, ratios, None))
+        learn(stage, net, process, folder, where, passes=passes_of_process(options))
+        scores = filter_choice.of_weight_scores(process.scores(), list(whole.widths))
+        _cut(net, whole, progress, scores, ratio_in_all, pruner)
     else:
         passes = passes_between_rounds(options)
         for number, ratio in enumerate(ratios):
@@ -86,7 +79,6 @@ def make(stage: Stage[Pruned], folder: Path, parent: Path, where: RunContext) ->
             _cut(net, whole, progress, _score(stage, net, whole, progress, where), ratio, pruner)
             kept.append(total(whole.left(progress.removed(whole.widths), progress.blocks))[0])
         rounds = describe_rounds(ratios, kept, [*[passes] * (len(ratios) - 1), 0])
-    facts = where.facts(training=True)
     collectives.agree(
         "filters and blocks to remove", (progress.kept, progress.blocks), "report this as a defect"
     )
@@ -121,7 +113,7 @@ def _score(
     if not sites:
         return {}
     device = trainer(where, "score", enable_checkpointing=False).strategy.root_device
-    images = ScoringBatches(factories.training_data(stage.options.training, batch_size=128), device)
+    images = ScoringBatches(factories.training_data(stage.options.training, batch_size=128), net)
     # each rank scores on the same images; what differs by rounding is averaged
     with collectives.without_communication():
         shapes = {site.name: _score_shape(site, progress) for site in sites}
@@ -200,7 +192,7 @@ def _between(
         seed=training.seed,
         attack=factories.validation_attack(training),
     )
-    train(stage, module, recipe, work, where, passes=passes)
+    train(stage, module, work, where, passes=passes)
     return module.net.cpu().eval()
 
 

@@ -1,102 +1,180 @@
-"""Train inside the stage ``pruned``: learned scores, and fine-tuning between rounds."""
+"""Train inside the stage ``pruned``: a process that prunes meanwhile, and what it starts from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from advprune.config.groups import Pruner
 from advprune.config.stage_options import Pruned
+from advprune.distributed import collectives
 from advprune.errors import UserError
-from advprune.masks import Masks, Scores
-from advprune.modules.pruning import MaskSearch
+from advprune.masks import Masks
+from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import Objective, RobustTraining
-from advprune.pruners import hydra
-from advprune.stages import factories
+from advprune.modules.weights_io import (
+    KeepBest,
+    load_masks,
+    load_weights,
+    plain_weights,
+    save_weights,
+)
+from advprune.pruners.process import Process
+from advprune.pruners.task import Task
+from advprune.stages import checkpoint, factories, masking
 from advprune.stages.training_phase import RunContext, fit
 from advprune.store.stage import Stage
+from advprune.surgery.apply import apply
 
 
 class ScoringBatches:
-    """Yield training batches for a criterion, loaded only if it looks at them."""
+    """Yield training batches on a network's device, loaded only if somebody looks at them."""
 
-    def __init__(self, datamodule: Any, device: Any) -> None:
-        self.datamodule, self.device = datamodule, device
+    def __init__(self, datamodule: Any, net: nn.Module) -> None:
+        self.datamodule, self.nets = datamodule, (net,)
 
     def __iter__(self) -> Any:
         self.datamodule.setup("fit")
-        self.datamodule.to(self.device)
+        self.datamodule.to(next(self.nets[0].parameters()).device)
         return iter(self.datamodule.train_dataloader())
 
+    def __deepcopy__(self, _: Any) -> "ScoringBatches":
+        return self  # an average of the weights needs no images of its own
 
-def search(
+
+def start(stage: Stage[Pruned], folder: Path, parent: Path) -> nn.Module:
+    """Return the network that is pruned: the dense one, its early weights, or an untrained one.
+
+    Args:
+        stage: that prunes it.
+        folder: of the stage.
+        parent: folder of the dense network.
+    """
+    pruner, seed = stage.options.pruner, stage.options.training.seed
+    if pruner.start == "dense":
+        return checkpoint.load_network(stage, parent, seed=seed)
+    net = factories.network(checkpoint.network_of(stage), seed=seed)
+    if pruner.start == "early":
+        net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
+    return net
+
+
+def task_of(net: nn.Module, options: Pruned, ratios: list[float], within: Masks | None) -> Task:
+    """Return what a process is asked for.
+
+    Args:
+        net: the network that is pruned.
+        options: of the stage.
+        ratios: shares removed, one a round.
+        within: masks of what a network that was sparse before has left; None: of all.
+    """
+    pruner = options.pruner
+    return Task(
+        ratio=ratios[-1],
+        spend=masking.spend(pruner),
+        names=tuple(masking.removable(net, pruner)),
+        seed=options.training.seed,
+        ratios=tuple(ratios),
+        within=within,
+    )
+
+
+def learn(
     stage: Stage[Pruned],
     net: nn.Module,
-    ratios: list[float],
+    process: Process,
     folder: Path,
     where: RunContext,
     *,
     within: Masks | None = None,
-) -> MaskSearch:
-    """Train scores (HYDRA), and return the module with the masks of the last ratio chosen.
+    passes: int,
+) -> tuple[Masks, dict[str, Any]]:
+    """Train with a process; leave its weights in ``net``, and return its masks and what it tells.
+
+    Rank 0 alone returns from it.
 
     Args:
-        stage: with the options of the search.
-        net: the dense network.
-        ratios: shares removed, one a round.
+        stage: with the options of the training.
+        net: the network that the process was made for.
+        process: that prunes it.
         folder: of the stage; checkpoints are in its ``work``.
         where: the job runs.
         within: masks of what a network that was sparse before has left; None: of all.
+        passes: over the images.
     """
-    training, pruner = stage.options.training, stage.options.pruner
-    recipe, goal, search_options = training.recipe, training.objective.build(), pruner.search
+    training = stage.options.training
+    recipe, final = training.recipe, stage.options.pruner.recovery == "none"
     assert recipe is not None
-    assert search_options is not None
-    module = MaskSearch(
+    module = PrunerTraining(
         net,
-        goal,
+        training.objective.build(),
         recipe,
         attack=factories.validation_attack(training),
         seed=training.seed,
-        scores=hydra.initial_scores(net, init=search_options.init, seed=training.seed),
-        choose=lambda scores, ratio: hydra.masks_of(
-            scores, ratio, pruner.scope, _to_device_of(within, scores)
-        ),
-        through=hydra.straight_through,
-        ratios=ratios,
-        bn=search_options.bn,
+        process=process,
+        batches=ScoringBatches(factories.training_data(training, batch_size=128), net),
+        fixed=within,
     )
-    train(stage, module, recipe, folder / "work", where, passes=max(passes(recipe.epochs, goal), 1))
-    module.ratio = ratios[-1]
-    module.net.refresh()
-    return module
+    best = KeepBest(folder / "best.safetensors", training.select.metric, masks=folder / BEST_MASKS)
+    callbacks = [best] if final else []
+    train(stage, module, folder / "work", where, passes=passes, callbacks=callbacks)
+    collectives.rank_zero_continues()
+    module.cpu().eval()
+    masks, facts = module.finish(), process.result()
+    with torch.no_grad():
+        for name, value in process.final_weights().items():
+            net.get_parameter(name).copy_(value)
+    return _selected(net, masks, best, stage, folder, facts) if final else (masks, facts)
 
 
-def _to_device_of(masks: Masks | None, scores: Scores) -> Masks | None:
-    """Move the masks to the scores' device."""
-    return (
-        None
-        if masks is None
-        else {name: masks[name].to(score.device) for name, score in scores.items()}
-    )
+#: The masks of the best epoch, which later ones may have changed.
+BEST_MASKS = "best_masks.safetensors"
+
+
+def _selected(
+    net: nn.Module,
+    masks: Masks,
+    best: KeepBest,
+    stage: Stage[Pruned],
+    folder: Path,
+    facts: dict[str, Any],
+) -> tuple[Masks, dict[str, Any]]:
+    """Put the selected epoch's weights into ``net``: no fine-tuning follows that would choose."""
+    apply(net, masks)
+    save_weights(folder / "last.safetensors", plain_weights(net))
+    # no epoch is the best that was not as sparse as asked for
+    kept = stage.options.training.select.keep if best.best else "last"
+    if kept == "best":
+        net.load_state_dict(load_weights(folder / "best.safetensors"))
+        masks = load_masks(folder / BEST_MASKS)
+    return masks, facts | {
+        "kept": kept,
+        "best": best.best,
+        "last": best.last,
+        "validation": best.best if kept == "best" else best.last,
+    }
 
 
 def train(
     stage: Stage[Pruned],
     module: RobustTraining,
-    recipe: Recipe,
     work: Path,
     where: RunContext,
     *,
     passes: int,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train one phase of the stage ``pruned``, from the checkpoint in ``work`` if there is one."""
-    repeats = replays(module.objective)
+    training = stage.options.training
     datamodule = factories.training_data(
-        stage.options.training, batch_size=recipe.batch_size, repeats=repeats
+        training, batch_size=module.recipe.batch_size, repeats=replays(module.objective)
     )
-    fit(where, module, datamodule, work, f"pruned {stage.key}", epochs=passes, callbacks=[])
+    title = f"pruned {stage.key}"
+    fit(where, module, datamodule, work, title, epochs=passes, callbacks=list(callbacks))
 
 
 def replays(objective: Objective) -> int:
@@ -116,6 +194,12 @@ def passes_between_rounds(options: Pruned) -> int:
     return passes(options.pruner.epochs_per_round, options.training.objective.build())
 
 
+def passes_of_process(options: Pruned) -> int:
+    """Return the passes over the images of a process."""
+    assert options.training.recipe is not None
+    return max(passes(options.training.recipe.epochs, options.training.objective.build()), 1)
+
+
 def describe_rounds(ratios: list[float], kept: list[int], epochs: list[int]) -> dict[str, Any]:
     """Describe the rounds that were made, for the result.
 
@@ -127,13 +211,13 @@ def describe_rounds(ratios: list[float], kept: list[int], epochs: list[int]) -> 
     return {"rounds": ratios, "rounds_kept": kept, "rounds_epochs": epochs}
 
 
-def check(pruner: Pruner, search: Recipe, objective: Objective) -> None:
+def check(pruner: Pruner, recipe: Recipe, objective: Objective) -> None:
     """Refuse rounds that cannot be made, before anything is trained.
 
     Args:
         pruner: its options.
-        search: the recipe of a search.
-        objective: the one that the phase between rounds, or the search, trains by.
+        recipe: of the phase.
+        objective: the one that the phase trains by.
 
     Raises:
         UserError: if a round would get no epoch, or a part of one.
@@ -141,11 +225,11 @@ def check(pruner: Pruner, search: Recipe, objective: Objective) -> None:
     times, rounds, epochs = replays(objective), pruner.rounds, pruner.epochs_per_round
     if pruner.schedule == "one_shot":
         return
-    if pruner.search:
-        if passes(search.epochs, objective) < rounds:
+    if pruner.process is not None:
+        if passes(recipe.epochs, objective) < rounds:
             raise UserError(
                 f"pruner.rounds={rounds} share "
-                f"search.epochs={search.epochs}{_replayed(times)}, which is less "
+                f"search.epochs={recipe.epochs}{_replayed(times)}, which is less "
                 f"than one for each: give search.epochs={rounds * times} or more, or fewer rounds"
             )
         return

@@ -8,7 +8,6 @@ from torch import nn
 from advprune.config.groups import Pruner
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
-from advprune.pruners import scopes
 from advprune.pruners.schedule import cumulative
 from advprune.stages import masking
 
@@ -75,7 +74,7 @@ def check(net: nn.Module, pruner: Pruner, ratio: float) -> None:
     flat = {name: torch.zeros(weight.shape) for name, weight in names.items()}
     for cumulated in cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds, start=start):
         if pruner.select is None:
-            scopes.spend(flat, cumulated, scope=pruner.scope, within=within)
+            masking.spend(pruner)(flat, cumulated, within=within)
 
 
 def parent_facts(share: float, *, unit: str | None) -> dict[str, Any]:

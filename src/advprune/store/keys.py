@@ -64,10 +64,11 @@ IDLE: dict[str, Callable[[dict[str, Any]], bool]] = {
     "images": lambda node: node.get("ranges") == "dynamic",
     "learning_rate": lambda node: "ranges" in node and not node.get("epochs"),
     "epochs_per_round": lambda node: (
-        node.get("schedule") == "one_shot" or node.get("search") is not None
+        node.get("schedule") == "one_shot" or node.get("process") is not None
     ),
     # which gives each weight the same chance
     "scope": lambda node: node.get("select") == "bernoulli",
+    "start": lambda node: node["start"] == "dense",
     "remove": lambda node: node["remove"] == "smallest",
     "biases": lambda node: node["biases"] is False,
     "classifier": lambda node: node["classifier"] is True,

@@ -1,11 +1,41 @@
-"""Effective weights computed once and shared by many forward passes, and when they are stale."""
+"""Effective weights, shared by many forward passes: who makes them, and when they are stale."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from advprune.masks import Masks
+
+
+class Process(Protocol):
+    """What a ``Subnet`` asks of a pruner that trains; see ``pruners/process.py``."""
+
+    weights: dict[str, nn.Parameter]
+
+    def mask(self, name: str) -> Tensor:
+        """Return the mask of one of its weights."""
+
+    def masks(self) -> Masks:
+        """Return a copy of the masks."""
+
+    def effective(self, name: str, weight: Tensor) -> Tensor:
+        """Return the weight that the network computes with."""
+
+    def final_weights(self) -> dict[str, Tensor]:
+        """Return the values of its weights in the end."""
+
+    def held_in_eval(self, net: nn.Module) -> list[nn.Module]:
+        """Return the modules that stay in eval mode."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what it trains beside the network."""
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Yield what else decides its effective weights."""
 
 
 class Effective:

@@ -79,9 +79,10 @@ def built_name(options: object) -> str:
     """Return a name for options: a data set's own, or the outermost function that they build."""
     if isinstance(options, dict) and isinstance(options.get("name"), str):
         return str(options["name"])
-    if isinstance(options, dict) and options.get("search"):
-        return "hydra" if options.get("unit") is None else f"hydra_{options['unit']}"
-    return " ".join(_targets(options)[:1]) or "unnamed"
+    name = " ".join(_targets(options)[:1]) or "unnamed"
+    if isinstance(options, dict) and options.get("process"):
+        return "_".join(filter(None, (name.lower(), options.get("unit"))))
+    return name
 
 
 def _targets(options: object) -> list[str]:
