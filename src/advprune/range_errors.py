@@ -69,7 +69,7 @@ def _range_only(value: object, union: tuple[Any, ...]) -> str | None:
     return None
 
 
-def _base_and_bounds(annotation: Any, value: float = 0) -> tuple[Any, str]:
+def _base_and_bounds(annotation: object, value: float = 0) -> tuple[Any, str]:
     if typing.get_origin(annotation) is not Annotated:
         return annotation, ""
     base, *metadata = typing.get_args(annotation)
@@ -86,7 +86,7 @@ def _in_words(union: tuple[Any, ...]) -> str:
     return ", or ".join(dict.fromkeys(parts))
 
 
-def _member_in_words(annotation: Any) -> str:
+def _member_in_words(annotation: object) -> str:
     base, bounds = _base_and_bounds(annotation)
     origin, inner = typing.get_origin(base), typing.get_args(base)
     if base is str and any(isinstance(m, Predicate) for m in typing.get_args(annotation)[1:]):

@@ -89,7 +89,7 @@ Quotient: TypeAlias = Annotated[str, Predicate(is_quotient)]
 PIXEL_UNITS = Hint("eps is in [0, 1] pixel units; for eight grey levels write 8/255")
 
 
-def range_error(path: str, value: Any, annotation: Any) -> str | None:
+def range_error(path: str, value: object, annotation: object) -> str | None:
     """Return the error about a value that an annotation does not allow, or None if it does.
 
     Args:
@@ -105,7 +105,7 @@ def range_error(path: str, value: Any, annotation: Any) -> str | None:
     return not_allowed(path, value, number, members(annotation))
 
 
-def refuse_outside(function: Any, **values: Any) -> None:
+def refuse_outside(function: object, **values: object) -> None:
     """Check arguments of a call from Python against the function's own annotations.
 
     Args:
@@ -135,12 +135,12 @@ def _refusal(function: Any, argument: str, value: Any) -> str | None:
 
 
 @functools.cache
-def _hints(function: Any) -> dict[str, Any]:
+def _hints(function: object) -> dict[str, Any]:
     function = function.__init__ if inspect.isclass(function) else function
     return typing.get_type_hints(function, include_extras=True)
 
 
-def _allowed(value: Any, annotation: Any) -> bool:
+def _allowed(value: object, annotation: object) -> bool:
     from pydantic import ValidationError
 
     if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
@@ -167,7 +167,7 @@ def _adapter(annotation: Any) -> Any:
         return TypeAdapter(annotation)
 
 
-def members(annotation: Any) -> tuple[Any, ...]:
+def members(annotation: object) -> tuple[Any, ...]:
     """Return the types of a union, or the one type."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return tuple(inner for member in typing.get_args(annotation) for inner in members(member))

@@ -142,7 +142,7 @@ class _Reader:
             return _non_negative(target, node.args[1:], node.kwargs)
         return None
 
-    def _arithmetic(self, target: Any, node: fx.Node) -> list[Op] | None:
+    def _arithmetic(self, target: object, node: fx.Node) -> list[Op] | None:
         """Return arithmetic with a number or a buffer of the network; None for other kinds."""
         other: Any = node.args[1]
         if node.args[0] not in self.at:
@@ -189,7 +189,7 @@ _ARITHMETIC: dict[Any, Callable[..., tuple[Any, Any]]] = {
 }
 
 
-def _as(value: Any, like: Tensor) -> Any:
+def _as(value: object, like: Tensor) -> Any:
     return value.to(like.dtype) if isinstance(value, Tensor) else value
 
 

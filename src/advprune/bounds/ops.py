@@ -6,7 +6,7 @@ turn a linear function of the output into one of the inputs that is nowhere larg
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +55,7 @@ class Weighted(Op):
         module: an ``nn.Conv2d`` with zero padding, or an ``nn.Linear``.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: nn.Conv2d | nn.Linear) -> None:
         self.module = module
 
     def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -83,12 +83,12 @@ class Weighted(Op):
         m, weight, bias = self.module, self.module.weight, self.module.bias
         if isinstance(m, nn.Linear):
             return (coef @ weight,), 0.0 if bias is None else coef @ bias
-        shape = inputs[0].lower.shape
+        shape, padding = inputs[0].lower.shape, cast("tuple[int, ...]", m.padding)
         extra = [
             shape[-2 + i]
             - (
                 (coef.shape[-2 + i] - 1) * m.stride[i]
-                - 2 * m.padding[i]
+                - 2 * padding[i]
                 + m.dilation[i] * (m.kernel_size[i] - 1)
                 + 1
             )
@@ -96,7 +96,7 @@ class Weighted(Op):
         ]
         flat = coef.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         flat = F.conv_transpose2d(
-            flat, weight, None, m.stride, m.padding, extra, m.groups, m.dilation
+            flat, weight, None, m.stride, padding, extra, m.groups, m.dilation
         )
         constant = 0.0 if bias is None else coef.sum((-2, -1)) @ bias
         return (flat.view(*coef.shape[:2], *shape[1:]),), constant

@@ -78,7 +78,7 @@ def _largest(image: Image.Image) -> int | None:
     return 65535 if image.mode == "I" and image.format in ("PNG", "PPM") else None
 
 
-def _scaled(image: Image.Image, largest: int, transparent: Any) -> Image.Image:
+def _scaled(image: Image.Image, largest: int, transparent: object) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     grey = np.rint(values.clip(0, largest) * (255 / largest)).astype(np.uint8)
     if (
@@ -90,6 +90,6 @@ def _scaled(image: Image.Image, largest: int, transparent: Any) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _tag(image: Image.Image, number: int, default: Any) -> Any:
+def _tag(image: Image.Image, number: int, default: object) -> Any:
     """Return a tag of a TIFF file; the default for other formats."""
     return getattr(image, "tag_v2", {}).get(number, default)

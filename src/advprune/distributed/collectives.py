@@ -119,7 +119,7 @@ def all_gather_object(value: T) -> list[T]:
     return box
 
 
-def agree(what: str, value: Any, cure: str) -> None:
+def agree(what: str, value: object, cure: str) -> None:
     """Check that all ranks have the same value.
 
     Args:

@@ -9,7 +9,7 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ LAUNCHED = "launched.json"
 class Grid(Callback):
     """Read each job's ``job.json``, and print the table once, at the end of a run or of a grid."""
 
-    def on_run_end(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_run_end(self, config: DictConfig, **kwargs: object) -> None:
         """Print the table of a single job."""
         if environment.launched_world()[0]:
             return
@@ -48,7 +48,7 @@ class Grid(Callback):
         with report_failure(path.parent):
             report_jobs([read_json(path)] if path.exists() else [], path.parent)
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_multirun_end(self, config: DictConfig, **kwargs: object) -> None:
         """Print the table of a grid, log it, and refresh the report."""
         if environment.launched_world()[0]:
             return
@@ -139,7 +139,7 @@ def report_jobs(records: list[dict[str, Any]], folder: Path) -> None:
         print(f"{len(under_way)} of {len(records)} jobs have not ended yet")  # noqa: T201
 
 
-def launch(main: Any) -> None:
+def launch(main: Callable[..., object]) -> None:
     """Run a command's ``main`` and exit.
 
     The code is 0, 1 if a job failed, 130 after Ctrl-C, and 128 + signal if asked to stop.

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from advprune.config.overrides import GROUPS
 from advprune.launch.grid import LAUNCHED
 from advprune.pipeline.job import RECORD
@@ -83,7 +85,7 @@ def _is_number(text: str | None) -> bool:
     return True
 
 
-def job_of(config: Any, number: int, overrides: Sequence[str], folder: Path) -> Job:
+def job_of(config: DictConfig, number: int, overrides: Sequence[str], folder: Path) -> Job:
     """Return the job as the command that a user would type for it alone.
 
     It runs in its folder and prints no table of its own.

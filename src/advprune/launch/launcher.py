@@ -23,7 +23,7 @@ from advprune.pipeline.job import RECORD
 class CommandLauncher(Launcher):
     """Launch jobs that ``run(jobs)`` of a subclass runs, each as a command of its own."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: object) -> None:
         self.options: dict[str, Any] = OmegaConf.to_container(
             OmegaConf.create(options), resolve=True
         )  # type: ignore[assignment]

@@ -6,8 +6,6 @@ not as one pixel; no parameter changes. https://arxiv.org/abs/2206.07406 uses th
 strides: ``small_images=false``.
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 from torchvision.models.googlenet import GoogLeNet as Torchvision
@@ -30,7 +28,7 @@ class ConvBlock(BasicConv2d):
         kernel_size, stride, padding: of the convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, **convolution: Any) -> None:
+    def __init__(self, in_channels: int, out_channels: int, **convolution: object) -> None:
         super().__init__(in_channels, out_channels, **convolution)
         self.relu = nn.ReLU()
 

@@ -23,11 +23,11 @@ class _Sum(torch.autograd.Function):
     """Sum over the ranks; the gradient is the sum of theirs."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
+    def forward(ctx: object, value: Tensor) -> Tensor:
         return collectives.all_reduce_sum(value)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: object, *grads: Tensor) -> Tensor:
         return collectives.all_reduce_sum(grads[0].contiguous())
 
 

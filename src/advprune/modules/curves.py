@@ -66,7 +66,7 @@ class Curves(pl.Callback):
         for row in self.rows:
             self.log_row(row)
 
-    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Remember the masks that the first epoch starts from."""
         if not self.masks and isinstance(module, PrunerTraining):
             self.masks = _on_cpu(module.net.masks)
@@ -186,7 +186,13 @@ class PlainProgress(pl.Callback):
         )
 
     def on_test_batch_end(
-        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, index: int, _: int = 0
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        index: int,
+        _: int = 0,
     ) -> None:
         """Print a batch of an evaluation."""
         total = trainer.num_test_batches[0]

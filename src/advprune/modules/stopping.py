@@ -63,7 +63,12 @@ class StopWhenAsked(pl.Callback):
         preemption.listen_again()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, index: int
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        index: int,
     ) -> None:
         """Save and stop if asked.
 

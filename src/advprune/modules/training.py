@@ -1,7 +1,7 @@
 """Train a network, dense or pruned, under an objective, and validate it under attack."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -153,7 +153,7 @@ class RobustTraining(pl.LightningModule):
         if collectives.size() > 1:
             batch_norm.agree(self.net, self.batch_norm)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Mapping[str, object]) -> None:
         """Refuse to save weights that a bad loss has spoilt."""
         self._finite.check()
 

@@ -7,19 +7,22 @@ import io
 import pickle
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.masks import Masks
 from advprune.runtime.safe_files import write_atomically
 from advprune.surgery.subnet import Subnet
+
+if TYPE_CHECKING:
+    from advprune.modules.training import RobustTraining
 
 #: What torch.load raises on bytes that are no checkpoint; the disk's own errors are not of it.
 BROKEN = (
@@ -68,7 +71,7 @@ class AtomicCheckpoint(TorchCheckpointIO):
     """Replace Lightning's checkpoint in a single step; read it without unpickling code."""
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
     ) -> None:
         """Serialise first, so that only writing can fail, and says why."""
         content = io.BytesIO()
@@ -77,7 +80,7 @@ class AtomicCheckpoint(TorchCheckpointIO):
         write_atomically(Path(path), content.getvalue())
 
     def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+        self, path: str | Path, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Load tensors and plain values only, whatever the caller asks for."""
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -110,7 +113,7 @@ def load_masks(path: Path) -> Masks:
     return masks
 
 
-def plain_weights(net: Any) -> dict[str, Tensor]:
+def plain_weights(net: nn.Module) -> dict[str, Tensor]:
     """Return the network's weights under its own names, with zeros where it is pruned."""
     weights = net.export()[0] if isinstance(net, Subnet) else net.state_dict()
     return {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
@@ -132,20 +135,22 @@ class KeepBest(pl.Callback):
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Compare, and keep the better.
 
         Listed before weight averaging, so that it sees the average that was validated.
         """
-        self.last = {"epoch": trainer.current_epoch + 1, **module.validated()}
-        if not module.may_be_best():
+        trained = cast("RobustTraining", module)
+        self.last = {"epoch": trainer.current_epoch + 1, **trained.validated()}
+        if not trained.may_be_best():
             return
         if not self.best or self.last[self.metric] >= self.best[self.metric]:
             self.best = self.last
             if trainer.is_global_zero:
-                save_weights(self.path, plain_weights(module.net))
+                save_weights(self.path, plain_weights(trained.net))
                 if self.masks is not None:
-                    save_masks(module.net.masks, self.masks)
+                    assert isinstance(trained.net, Subnet)
+                    save_masks(trained.net.masks, self.masks)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must remember."""
@@ -165,9 +170,9 @@ class KeepEarly(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write the initial weights, if those are the early ones."""
         if self.epoch == 0 and trainer.global_step == 0 and trainer.is_global_zero:
-            save_weights(self.path, plain_weights(module.net))
+            save_weights(self.path, plain_weights(cast("RobustTraining", module).net))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write the weights themselves, not their average."""
         if trainer.current_epoch + 1 == self.epoch and trainer.is_global_zero:
-            save_weights(self.path, plain_weights(module.net))
+            save_weights(self.path, plain_weights(cast("RobustTraining", module).net))

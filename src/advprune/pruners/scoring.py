@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ def checked_scores(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     shapes: Mapping[str, torch.Size],
-    **arguments: Any,
+    **arguments: object,
 ) -> Scores:
     """Call a criterion; check that its scores are complete and finite, and the model unchanged.
 

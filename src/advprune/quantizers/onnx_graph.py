@@ -5,6 +5,8 @@ kernels. Dynamic: ``DynamicQuantizeLinear`` with ``ConvInteger`` or ``MatMulInte
 """
 
 import operator
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,7 @@ def serialize(net: fx.GraphModule, *, quantized: bool = True) -> bytes:
 
 
 class _Writer:
-    def __init__(self, onnx: Any, net: fx.GraphModule, quantized: bool) -> None:
+    def __init__(self, onnx: ModuleType, net: fx.GraphModule, quantized: bool) -> None:
         self.onnx, self.net, self.quantized = onnx, net, quantized
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
@@ -75,7 +77,7 @@ class _Writer:
         self.onnx.checker.check_model(model)
         return model.SerializeToString()
 
-    def _emit(self, node: fx.Node, what: Any) -> str:
+    def _emit(self, node: fx.Node, what: object) -> str:
         operands = [self.names[a] for a in inputs(node) if isinstance(a, fx.Node)]
         if isinstance(what, ActivationQuant):
             return self._quantizer(node, what, operands[0])
@@ -96,7 +98,7 @@ class _Writer:
             return self._add("BatchNormalization", [operands[0], *stored], epsilon=what.eps)
         return self._plain(node, what, operands)
 
-    def _plain(self, node: fx.Node, what: Any, operands: list[str]) -> str:
+    def _plain(self, node: fx.Node, what: object, operands: list[str]) -> str:
         """Write an operator that has no weights."""
         if isinstance(what, nn.ReLU) or what is F.relu:
             return self._add("Relu", operands)
@@ -196,7 +198,7 @@ class _Writer:
         )
 
     def _float(
-        self, x: str, weight: str, bias: list[str], conv: bool, shape: dict[str, Any]
+        self, x: str, weight: str, bias: list[str], conv: bool, shape: Mapping[str, object]
     ) -> str:
         if conv:
             return self._add("Conv", [x, weight, *bias], **shape)

@@ -116,7 +116,7 @@ def _keeps(net: fx.GraphModule, node: fx.Node) -> bool:
     return isinstance(of(net, node), KEEPS) or _in(of(net, node), KEEPS_CALLS)
 
 
-def _in(what: Any, calls: set[Any]) -> bool:
+def _in(what: object, calls: set[Any]) -> bool:
     return not isinstance(what, nn.Module) and any(what is call for call in calls)
 
 

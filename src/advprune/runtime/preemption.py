@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -42,7 +41,7 @@ class _Listener:
         self.listening, self.postponed = False, 0
         self.signum: int | None = None
 
-    def __call__(self, signum: int, _: Any) -> None:
+    def __call__(self, signum: int, _: object) -> None:
         self.signum = self.signum or signum
         if not self.postponed:
             raise Stopped(self.signum)

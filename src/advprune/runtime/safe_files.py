@@ -137,7 +137,7 @@ def parse_yaml(text: str) -> Any:
 TOO_DEEP = f"it is nested more than {DEEPEST} deep"
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: object) -> None:
     level = [value]
     for _ in range(DEEPEST):
         inner = (

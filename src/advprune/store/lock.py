@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ class Held:
 
 
 @contextmanager
-def hold(folder: Path, *, waiting: Callable[[float], Any]) -> Iterator[Held]:
+def hold(folder: Path, *, waiting: Callable[[float], object]) -> Iterator[Held]:
     """Hold the folder's lock, waiting for another holder or replacing a dead one.
 
     Args:
@@ -117,7 +117,7 @@ def holder(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def describe_holder(who: dict[str, Any]) -> str:
+def describe_holder(who: Mapping[str, object]) -> str:
     """Describe a holder for a message."""
     return (
         f"process {who['pid']} on {who['host']}"
@@ -185,5 +185,5 @@ def _this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def _is_this_process(who: dict[str, Any]) -> bool:
+def _is_this_process(who: Mapping[str, object]) -> bool:
     return {name: who.get(name) for name in ("host", "pid")} == _this_process()

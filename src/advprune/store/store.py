@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +96,7 @@ class Store:
         unseal(folder)
         (folder / WORK).mkdir(exist_ok=True)
 
-    def finish(self, stage: "Stage", result: dict[str, Any]) -> None:
+    def finish(self, stage: "Stage", result: Mapping[str, object]) -> None:
         """Write the result, then the mark; remove the scratch folder last, when nobody needs it.
 
         Raises:
@@ -112,7 +112,7 @@ class Store:
         if stage.key in self.held:
             self.held[stage.key].check()
 
-    def note(self, stage: "Stage", event: str, **facts: Any) -> None:
+    def note(self, stage: "Stage", event: str, **facts: object) -> None:
         """Append a line to the journal, in one write, so that processes do not mix theirs."""
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -125,7 +125,7 @@ class Store:
             file.write(json.dumps(line) + "\n")
 
     @contextmanager
-    def claim(self, stage: "Stage", *, waiting: Any) -> Iterator[Path]:
+    def claim(self, stage: "Stage", *, waiting: Callable[[float], object]) -> Iterator[Path]:
         """Hold the stage's lock while it is made.
 
         Inside, nothing is written into the folder once another process has taken it over.

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Guarded(Logger):
         """Log one point of a curve; see ``Logger.point``."""
         self._tell("point", stage, row)
 
-    def knows(self, row: dict[str, Any]) -> bool:
+    def knows(self, row: Mapping[str, object]) -> bool:
         """Return whether this result is logged already; True once the logger has failed."""
         return self.inner is None or bool(self._tell("knows", row))
 
@@ -54,7 +55,7 @@ class Guarded(Logger):
         """Log a finished stage; see ``Logger.finished``."""
         self._tell("finished", done)
 
-    def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
+    def result(self, row: Mapping[str, object], stages: list[Finished]) -> None:
         """Log the job's row; see ``Logger.result``."""
         self._tell("result", row, stages)
 
@@ -68,7 +69,7 @@ class Guarded(Logger):
         if self._switchboard is not None:
             self._switchboard.close()
 
-    def _tell(self, event: str, *args: Any, **options: Any) -> Any:
+    def _tell(self, event: str, *args: object, **options: object) -> Any:
         if self.inner is None:
             return None
         try:
@@ -105,7 +106,7 @@ class Relay(Logger):
         key: its authentication key.
     """
 
-    def __init__(self, address: Any, key: bytes) -> None:
+    def __init__(self, address: str | tuple[str, int], key: bytes) -> None:
         self.address, self.key = address, key
         self.line: Connection | None = None
 

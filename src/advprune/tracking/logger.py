@@ -7,6 +7,7 @@ and, bare, the columns of the table. A logger may fail without the job failing (
 """
 
 import csv
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -92,14 +93,14 @@ class Logger:
             row: ``epoch`` (a fraction within one), ``step`` and what was measured.
         """
 
-    def knows(self, row: dict[str, Any]) -> bool:
+    def knows(self, row: Mapping[str, object]) -> bool:
         """Return whether exactly this result of this job was logged before."""
         return False
 
     def finished(self, done: Finished) -> None:
         """Log what a finished stage says of itself."""
 
-    def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
+    def result(self, row: Mapping[str, object], stages: list[Finished]) -> None:
         """Log the job's row of the table; ``stages`` are all of its stages."""
 
     def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
@@ -109,7 +110,7 @@ class Logger:
         """End; always called."""
 
 
-def numbers(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
+def numbers(row: Mapping[str, object], prefix: str = "") -> dict[str, float]:
     """Return the numbers of a row or a result, an interval as two: ``…_low`` and ``…_high``.
 
     Args:
@@ -120,7 +121,7 @@ def numbers(row: dict[str, Any], prefix: str = "") -> dict[str, float]:
     for name, value in row.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             values[f"{prefix}{name}"] = value
-        elif name.endswith("_interval") and value is not None:
+        elif name.endswith("_interval") and isinstance(value, Sequence):
             bare = f"{prefix}{name.removesuffix('_interval')}"
             values |= {f"{bare}_low": value[0], f"{bare}_high": value[1]}
     return values
@@ -161,7 +162,7 @@ class CsvFile(Logger):
             (f"sparsity/{done.stage}/{name}", "", "", share) for name, share in done.layers.items()
         )
 
-    def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
+    def result(self, row: Mapping[str, object], stages: list[Finished]) -> None:
         """Write the numbers of the table."""
         self._write((name, "", "", value) for name, value in numbers(row).items())
 
@@ -170,7 +171,7 @@ class CsvFile(Logger):
         if self.file is not None:
             self.file.close()
 
-    def _write(self, lines: Any) -> None:
+    def _write(self, lines: Iterable[Sequence[object]]) -> None:
         assert self.file is not None
         self.writer.writerows(lines)
         self.file.flush()

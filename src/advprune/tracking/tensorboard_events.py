@@ -1,6 +1,7 @@
 """Write TensorBoard's event files in the job's folder, under the names that W&B gets."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from advprune.errors import UserError
@@ -45,7 +46,7 @@ class TensorBoardEvents(Logger):
             pixels = np.asarray(Image.open(done.examples).convert("RGB"))
             self.writer.add_image(f"examples/{done.stage}", pixels, dataformats="HWC")
 
-    def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
+    def result(self, row: Mapping[str, object], stages: list[Finished]) -> None:
         """Write the table's numbers, and the whole row as text."""
         for name, value in numbers(row).items():
             self.writer.add_scalar(name, value, 0)
@@ -57,7 +58,7 @@ class TensorBoardEvents(Logger):
             self.writer.close()
 
 
-def _block(values: Any) -> str:
+def _block(values: object) -> str:
     """Indent JSON so that TensorBoard's Markdown shows it unchanged."""
     return "\n".join(
         "    " + line for line in json.dumps(values, indent=1, default=str).splitlines()

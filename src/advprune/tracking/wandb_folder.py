@@ -80,7 +80,7 @@ class Folder:
         (self.root / REPLACED).mkdir(exist_ok=True)
         run.rename(self.root / REPLACED / run.name)
 
-    def has_logged(self, content: Any) -> bool:
+    def has_logged(self, content: object) -> bool:
         """Return whether exactly this content was logged already, and is still on disk."""
         try:
             note = json.loads(self._note_path.read_text())
@@ -89,7 +89,7 @@ class Folder:
         files = (self.root / note["run"]).glob("*.wandb")
         return note["digest"] == _digest(content) and any(not _empty(file) for file in files)
 
-    def remember(self, content: Any, run: Path) -> None:
+    def remember(self, content: object, run: Path) -> None:
         """Note that this content was logged, in this folder."""
         self._note_path.parent.mkdir(exist_ok=True)
         part = self._note_path.with_suffix(f".{os.getpid()}.part")
@@ -107,5 +107,5 @@ def _empty(file: Path) -> bool:
     return now.st_size <= EMPTY and time.time() - now.st_mtime > SETTLED
 
 
-def _digest(content: Any) -> str:
+def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """Select what a W&B run is given of a table row and of a stage's files."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from advprune.tracking.logger import Finished, numbers
@@ -8,12 +9,12 @@ from advprune.tracking.logger import Finished, numbers
 PASSING = frozenset({"made", "found", "this_command", "files"})
 
 
-def lasting(row: dict[str, Any]) -> dict[str, Any]:
+def lasting(row: Mapping[str, object]) -> dict[str, Any]:
     """Return the part of a row that is the same whenever its result is looked up."""
     return {name: value for name, value in row.items() if name not in PASSING}
 
 
-def flat(row: dict[str, Any]) -> dict[str, Any]:
+def flat(row: Mapping[str, object]) -> dict[str, Any]:
     """Return the part of a row that fits into table cells, an interval as two."""
     cells = lasting(row)
     words = {name: value for name, value in cells.items() if isinstance(value, str | bool)}

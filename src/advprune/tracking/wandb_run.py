@@ -8,6 +8,7 @@ then goes on, and the last attempt's run is whole.
 import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +76,7 @@ class WandbRun(Logger):
         if self._begun():
             self.run.log({f"{stage}/{name}": value for name, value in row.items()})
 
-    def knows(self, row: dict[str, Any]) -> bool:
+    def knows(self, row: Mapping[str, object]) -> bool:
         """Return whether a run that ended with this row is on disk, or another process's to log."""
         return self.folder is None or self.folder.has_logged(self._content(row))
 
@@ -101,7 +102,7 @@ class WandbRun(Logger):
         if "images" in done.result:
             self.run.summary.update(numbers(done.result, f"{done.stage}/"))
 
-    def result(self, row: dict[str, Any], stages: list[Finished]) -> None:
+    def result(self, row: Mapping[str, object], stages: list[Finished]) -> None:
         """Log the row as summary, table and artifact with the records; the weights too if asked."""
         if not self._begun():
             return
@@ -161,7 +162,7 @@ class WandbRun(Logger):
     def _group(self) -> str | None:
         return self.group or self.job.group
 
-    def _content(self, row: dict[str, Any]) -> list[Any]:
+    def _content(self, row: Mapping[str, object]) -> list[Any]:
         return [lasting(row), self.project, self.entity, self.mode, self._group, self.checkpoints]
 
     def _send_weights(self, stages: list[Finished]) -> None:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from torch import Tensor, nn
@@ -110,7 +109,7 @@ def _demands(data: Options, model: nn.Module) -> list[str]:
     return demands
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return str(value).replace(" ", "").lower() if isinstance(value, bool | list) else str(value)
 
 
@@ -226,5 +225,5 @@ def _widened(
     return None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -20,26 +20,26 @@ class Inert:
     args: tuple[Any, ...]
     state: Any
 
-    def __new__(cls, *args: Any) -> "Inert":
+    def __new__(cls, *args: object) -> "Inert":
         """Keep the arguments."""
         instance = super().__new__(cls)
         instance.args, instance.state = args, None
         return instance
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: object) -> None:
         """Do nothing, whatever is passed."""
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Keep the state."""
         self.state = state
 
 
-def _mapping(*_: Any) -> OrderedDict[Any, Any]:
+def _mapping(*_: object) -> OrderedDict[Any, Any]:
     """Stand in for dictionaries of a class of their own; their entries follow."""
     return OrderedDict()
 
 
-def _sequence(*_: Any) -> list[Any]:
+def _sequence(*_: object) -> list[Any]:
     """Stand in for sequences of a class of their own; their entries follow."""
     return []
 
@@ -153,7 +153,7 @@ _DTYPES = {
 }
 
 
-def tensor(value: Any) -> Tensor | None:
+def tensor(value: object) -> Tensor | None:
     """Return the numbers of a pickled numpy array, which are its bytes; None for anything else."""
     state = value.state if isinstance(value, Inert) else None
     if not isinstance(state, tuple) or len(state) != 5:

@@ -64,7 +64,7 @@ def choices(builder: Builder) -> dict[str, tuple[Any, ...]]:
     return {name: values for name, values in by_option.items() if values}
 
 
-def _values(annotation: Any) -> tuple[Any, ...]:
+def _values(annotation: object) -> tuple[Any, ...]:
     if annotation is bool:
         return True, False
     if get_origin(annotation) is Literal:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -78,13 +77,13 @@ class Nest:
         return self.rank[0] < len(NESTS)
 
 
-def nests(payload: Any) -> list[Nest]:
+def nests(payload: object) -> list[Nest]:
     """Return all mappings from names to tensors, the most usual name first."""
     return sorted(_walk(payload, "", {}, 0, set()), key=lambda nest: nest.rank)
 
 
 def _walk(
-    value: Any, name: str, masks: dict[str, Tensor], depth: int, visited: set[int]
+    value: object, name: str, masks: dict[str, Tensor], depth: int, visited: set[int]
 ) -> Iterator[Nest]:
     if depth > DEEPEST or id(value) in visited:
         return
@@ -114,7 +113,7 @@ def _numbers(array: Tensor) -> bool:
     return array.is_floating_point() or array.is_complex()
 
 
-def _tensors(value: Any) -> dict[str, Tensor]:
+def _tensors(value: object) -> dict[str, Tensor]:
     """Return the tensors and numpy arrays directly in a mapping."""
     if not isinstance(value, Mapping):
         return {}

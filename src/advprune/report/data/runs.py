@@ -80,7 +80,7 @@ class Run:
         return json.dumps([(stage.kind, stage.identity) for stage in lines], sort_keys=True)
 
 
-def _without_seed(options: Any, seed: int | None) -> Any:
+def _without_seed(options: object, seed: int | None) -> Any:
     if not isinstance(options, dict):
         return options
     return {k: _without_seed(v, seed) for k, v in options.items() if k != "seed" or v != seed}

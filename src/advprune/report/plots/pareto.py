@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
@@ -9,6 +10,9 @@ from advprune.report.plots.data import PlotData, attack_text, group_rows, settin
 from advprune.report.plots.figure import LEGEND, drawing, finish, legend
 from advprune.report.plots.sparsity import SHARES
 from advprune.report.plots.style import MUTED, Plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KIND = "Pareto fronts"
 NEEDS = "two networks under one threat"
@@ -73,7 +77,7 @@ def _plot(points: list[Row], data: PlotData) -> Plot | None:
         return finish(figure, title, KIND, title, note)
 
 
-def _panel(axis, points: list[Row], x: str, y: str, data: PlotData) -> None:  # type: ignore[no-untyped-def]
+def _panel(axis: "Axes", points: list[Row], x: str, y: str, data: PlotData) -> None:
     edge = front([(100 * point[x], 100 * point[y]) for point in points])
     axis.plot(*zip(*edge, strict=True), color=MUTED, linewidth=1.2, label="front", zorder=1)
     for line in sorted(group_rows(points, method), key=lambda line: method(line[0])):

@@ -1,6 +1,7 @@
 """Plot accuracy against sparsity: a line a pruner, a plot an attack, the dense parent at 0."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from advprune.report.data.leaderboard_rows import main_metric, method
 from advprune.report.data.row import Row
@@ -14,6 +15,9 @@ from advprune.report.plots.data import (
 )
 from advprune.report.plots.figure import drawing, finish, legend
 from advprune.report.plots.style import MUTED, Plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KIND = "Accuracy against sparsity"
 NEEDS = "a pruned network, evaluated"
@@ -64,7 +68,7 @@ def _comparable(paper: Row, row: Row, share: str) -> bool:
     return all(same) and near and paper["norm"] == row["norm"] and paper.get(share) is not None
 
 
-def _panel(axis, rows: list[Row], papers: list[Row], name: str, data: PlotData) -> None:  # type: ignore[no-untyped-def]
+def _panel(axis: "Axes", rows: list[Row], papers: list[Row], name: str, data: PlotData) -> None:
     """Draw one accuracy against what is left."""
     for line in sorted(
         group_rows((row for row in rows if row["pruner"]), method), key=lambda line: method(line[0])
@@ -117,7 +121,7 @@ def _panel(axis, rows: list[Row], papers: list[Row], name: str, data: PlotData) 
     )
 
 
-def _sparsity_axis(axis, sparsities: set[float]) -> None:  # type: ignore[no-untyped-def]
+def _sparsity_axis(axis: "Axes", sparsities: set[float]) -> None:
     """Ticks at the sparsities that are there, those that would overlap left out."""
     axis.set_xscale("log")
     shares = sorted({float(f"{1 - s:.2g}") for s in sparsities if s < 1}, reverse=True)

@@ -1,7 +1,6 @@
 """Write the sentences under the job table: what its numbers are, and what to doubt."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from advprune.report.data.attack_names import threat_text
 from advprune.report.data.intervals import interval_notes
@@ -64,7 +63,7 @@ def _sizes(row: Row) -> str:
     """Return what the network costs, measured beside its dense parent in the same job."""
     dense, final, int8 = (row["sizes"].get(name) for name in ("dense", "final", "int8"))
 
-    def speed(of: dict[str, Any], batch: int) -> str:
+    def speed(of: Mapping[str, float], batch: int) -> str:
         seconds, faster = of[f"seconds_{batch}"], dense[f"seconds_{batch}"] / of[f"seconds_{batch}"]
         return (
             f"batch {batch} {1000 * seconds:.3g} ms, {batch / seconds:.0f} images/s, "

@@ -108,7 +108,7 @@ def doubts_of_stages(
     )
 
 
-def _shares(prefix: str, result: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _shares(prefix: str, result: Mapping[str, object], names: tuple[str, ...]) -> dict[str, Any]:
     """Return accuracies and their intervals; None for one that was not measured."""
     return {
         f"{prefix}{name}{end}": result.get(f"{name}{end}")
