@@ -170,7 +170,7 @@ def test_a_yaml_binds_to_its_criterion_and_uses_allowed_words(path):
     if isinstance(config["criterion"], dict):
         options = {key: 0 for key in config["criterion"] if not key.startswith("_")}
         inspect.signature(get_method(config["criterion"]["_target_"])).bind(None, [], **options)
-    if isinstance(config["process"], dict):
+    if isinstance(config["process"], dict) and "_target_" in config["process"]:
         options = {key: 0 for key in config["process"] if not key.startswith("_")}
         made = get_class(config["process"]["_target_"])
         assert issubclass(made, Process)

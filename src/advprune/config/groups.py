@@ -133,7 +133,9 @@ class Pruner(Group):
     start: Literal["dense", "init", "early"] = "dense"
     parent: Parent | None = None
     epochs: Epochs | None = None
-    scope: Literal["layer", "global", "erk", "igq", "lamp", "normed"]
+    scope: Literal["layer", "global", "erk", "igq", "lamp", "normed", "nm"]
+    n: Annotated[int, Ge(1), Le(31)] | None = None
+    m: Annotated[int, Ge(2), Le(32)] | None = None
     unit: Literal["filters", "blocks"] | None
     budget: Literal["parameters", "macs", "filters", "blocks"] | None
     floor: Width | None

@@ -25,6 +25,11 @@ def check_pruner(pruner: Pruner) -> None:
             "pruner.criterion names no function: choose one with pruner=…, or pruner/criterion=… "
             "of filters"
         )
+    if pruner.scope != "nm" and (pruner.n, pruner.m) != (None, None):
+        raise UserError(
+            f"pruner.n={pruner.n} and pruner.m={pruner.m} are not looked at: they are of "
+            "pruner.scope=nm; leave them null, or give that scope"
+        )
     if pruner.unit is None:
         _check_weights(pruner)
     else:

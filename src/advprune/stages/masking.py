@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from advprune.config.groups import Pruner
 from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.errors import UserError
-from advprune.masks import Masks, keep_count, prunable, sparsity
+from advprune.masks import Masks, prunable, sparsity
 from advprune.pruners import scopes, scoring, thresholds
 from advprune.pruners.eligible import completed, eligible, ratio_for
+from advprune.pruners.layouts.n_of_m import audit
 from advprune.pruners.task import Spend
 
 
@@ -32,7 +34,7 @@ def _eligible(pruner: Pruner) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
 
 def spend(pruner: Pruner) -> Spend:
     """Return how this pruner spends a ratio: by its scope."""
-    return partial(scopes.spend, scope=pruner.scope)
+    return partial(scopes.spend, scope=pruner.scope, n=pruner.n, m=pruner.m)
 
 
 def target_ratio(net: nn.Module, options: Pruned) -> float:
@@ -118,7 +120,8 @@ def measure_sparsity(net: nn.Module, masks: Masks, ratio: float, pruner: Pruner)
     """Count the sparsity of all prunable weights, and how many times fewer parameters there are.
 
     Raises:
-        UserError: if the count is off by more than one weight a layer (each layer's own rounding);
+        UserError: if the count is off from the scope's by more than one weight a layer (a process
+            may round otherwise), or a group of an N:M scope is not N of M;
             thresholds (``pruner.select``) promise no count, so theirs is reported and not checked.
     """
     measured, over = sparsity(masks), sparsity({name: masks[name] for name in prunable(net)})
@@ -127,10 +130,10 @@ def measure_sparsity(net: nn.Module, masks: Masks, ratio: float, pruner: Pruner)
         sum(measured.kept[name] for name in names),
         sum(measured.total[name] for name in names),
     )
-    if pruner.select is None and abs(kept - keep_count(total, ratio)) > len(names):
+    asked = _asked(names, ratio, pruner) if pruner.select is None else kept
+    if abs(kept - asked) > len(names):
         raise UserError(
-            f"pruning to ratio={ratio} kept {kept} of {total} weights, not "
-            f"{keep_count(total, ratio)}: a defect"
+            f"pruning to ratio={ratio} kept {kept} of {total} weights, not {asked}: a defect"
         )
     parameters = sum(parameter.numel() for parameter in net.parameters())
     removed = sum(measured.total.values()) - sum(measured.kept.values())
@@ -144,4 +147,20 @@ def measure_sparsity(net: nn.Module, masks: Masks, ratio: float, pruner: Pruner)
         "removable_kept": kept,
         "parameters": parameters,
         "compression": parameters / (parameters - removed),
+        **_groups(masks, pruner),
     }
+
+
+def _asked(names: dict[str, nn.Parameter], ratio: float, pruner: Pruner) -> int:
+    """Return how many weights the pruner's scope leaves."""
+    flat = {name: torch.zeros(weight.shape) for name, weight in names.items()}
+    return sum(int(mask.sum()) for mask in spend(pruner)(flat, ratio).values())
+
+
+def _groups(masks: Masks, pruner: Pruner) -> dict[str, list[str]]:
+    """Count the weights of every group of an N:M scope, and name the layers that have none."""
+    if pruner.n is None or pruner.m is None:
+        return {}
+    return audit(
+        {name: mask for name, mask in masks.items() if mask.dim() > 1}, n=pruner.n, m=pruner.m
+    )

@@ -80,6 +80,7 @@ def task_of(net: nn.Module, options: Pruned, ratios: list[float], within: Masks 
         seed=options.training.seed,
         ratios=tuple(ratios),
         within=within,
+        group=pruner.m,
     )
 
 
