@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from advprune.distributed import collectives
 from advprune.distributed.sharding import seed_step
+from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.logits import is_right
 from advprune.masks import Masks
@@ -161,6 +162,11 @@ class PrunerTraining(RobustTraining):
 
     def _train_robust_acc(self) -> float:
         """Measure as many training images as there are of validation, the same on each rank."""
+        if not self.validated():
+            raise UserError(
+                "this pruner compares training with validation images, and there are none: hold "
+                "some out, such as dataset.validation=0.1"
+            )
         wanted, seen, right = int(self.validated()["images"]), 0, 0
         with collectives.without_communication(), frozen(self.net):
             for index, (x, y, *_) in enumerate(self.batches):
