@@ -21,7 +21,7 @@ from advprune.pruners.magnitude import magnitude
 from advprune.quantizers.int8 import Int8, session
 from advprune.quantizers.onnx_graph import written
 from advprune.quantizers.prepare import calibrate, quantize
-from advprune.surgery.apply import apply
+from advprune.surgery.masked_weights import apply
 
 
 def milliseconds(call: Callable[[], object], *, seconds: float) -> float:

@@ -130,7 +130,7 @@ class Synthetic:
         folder.mkdir(parents=True)
         write_atomically(
             folder / "config.yaml",
-            OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.options})),
+            OmegaConf.to_yaml(OmegaConf.create({"stage": stage.kind, **stage.record})),
         )
         facts = {
             "stage": stage.kind,

@@ -20,11 +20,10 @@ from advprune.attacks.autoattack import autoattack
 from advprune.attacks.pgd import pgd
 from advprune.attacks.square import square
 from advprune.attacks.worst_of import worst_of
-from advprune.bounds.certificate import Certificate
 from advprune.errors import UserError
 from advprune.logits import kl, margin
 from advprune.stages.weak_attacks import PGD, too_short
-from advprune.threat import L2, Linf
+from advprune.threat import L2, Certificate, Linf
 
 CONF = Path(__file__).parents[1] / "conf"
 

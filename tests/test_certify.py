@@ -23,7 +23,7 @@ from advprune.errors import UserError
 from advprune.models.hydra_cnn import cnn_small
 from advprune.stages.consistency import refuse_contradictions
 from advprune.store.checksums import write_manifest
-from advprune.threat import L2, Linf
+from advprune.threat import L2, Certificate, Linf
 
 
 class Half(nn.Module):
@@ -365,13 +365,11 @@ def test_an_attack_on_a_certified_image_stops_the_run(
 
 def proves_all(
     model: nn.Module, x: Tensor, y: Tensor, *, threat: Linf, positions: Tensor
-) -> certificate.Certificate:
+) -> Certificate:
     """A defective certifier: every image that the network has right is proved."""
     predicted = model(x).argmax(1)
     right = predicted == y
-    return certificate.Certificate(
-        right, right * threat.eps, predicted, torch.zeros_like(right), threat.norm
-    )
+    return Certificate(right, right * threat.eps, predicted, torch.zeros_like(right), threat.norm)
 
 
 @pytest.mark.parametrize("first", ["proof", "attack"])

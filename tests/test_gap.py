@@ -23,7 +23,7 @@ from advprune.pruners.magnitude import magnitude
 from advprune.pruners.random import random
 from advprune.stages import masking
 from advprune.stages.evaluation_summary import summary
-from advprune.surgery.apply import apply
+from advprune.surgery.masked_weights import apply
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 

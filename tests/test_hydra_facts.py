@@ -13,7 +13,7 @@ from advprune.masks import authors_count, keep_count, prunable, sparsity
 from advprune.pruners import scopes
 from advprune.pruners.learned_scores import initial_scores
 from advprune.pruners.magnitude import magnitude
-from advprune.surgery.apply import apply
+from advprune.surgery.masked_weights import apply
 from advprune.surgery.subnet import Subnet
 
 W = [0.1, -0.5, 0.3, -0.2]

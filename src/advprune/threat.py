@@ -1,10 +1,11 @@
-"""Threat models: the perturbations an attack may use, as a ball in a norm.
+"""Define threat models, the balls of perturbations, and certificates, what is proved about them.
 
 An attack needs three verbs of it: ``sample`` a start, take the ``steepest`` direction, ``project``
 back. Images are float tensors (N, C, H, W) in [0, 1]; ``eps`` is in the same units, so eight grey
 levels are ``8/255``.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeAlias
@@ -135,3 +136,30 @@ class L2:
 
 
 Threat: TypeAlias = Linf | L2
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proved of N images; each tensor is (N,).
+
+    Attributes:
+        certified: bool: the prediction is right, and proved so on all images the threat allows.
+        radius: float: how far around the image the prediction is proved; 0 if it is not.
+        predicted: int64: the class; -1 where there is none.
+        abstained: bool: the certifier gives no answer.
+        norm: norm of ``radius``, ``linf`` or ``l2``.
+        smoothed: whether this is about the network under noise and holds with a probability; an
+            attack on the network itself cannot contradict it.
+    """
+
+    certified: Tensor
+    radius: Tensor
+    predicted: Tensor
+    abstained: Tensor
+    norm: str
+    smoothed: bool = False
+
+
+def proves(attack: Callable[..., object]) -> bool:
+    """Return whether an "attack" is a certifier: one annotated to return a ``Certificate``."""
+    return inspect.signature(attack).return_annotation is Certificate

@@ -1,4 +1,4 @@
-"""The result of certified evaluation, and certificates by interval and linear bounds.
+"""Certify images by interval and linear bounds.
 
 A certifier is configured like an attack, and recognised by its return annotation. Margins are
 computed in float64, so that rounding (of TF32 above all) decides nothing that the network's own
@@ -6,9 +6,7 @@ rounding does not.
 """
 
 import copy
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,34 +17,7 @@ from advprune.bounds.linear import crown, crown_ibp
 from advprune.frozen import frozen
 from advprune.logits import predict
 from advprune.ranges import Count
-from advprune.threat import Threat
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What is proved of N images; each tensor is (N,).
-
-    Attributes:
-        certified: bool: the prediction is right, and proved so on all images the threat allows.
-        radius: float: how far around the image the prediction is proved; 0 if it is not.
-        predicted: int64: the class; -1 where there is none.
-        abstained: bool: the certifier gives no answer.
-        norm: norm of ``radius``, ``linf`` or ``l2``.
-        smoothed: whether this is about the network under noise and holds with a probability; an
-            attack on the network itself cannot contradict it.
-    """
-
-    certified: Tensor
-    radius: Tensor
-    predicted: Tensor
-    abstained: Tensor
-    norm: str
-    smoothed: bool = False
-
-
-def proves(attack: Callable[..., object]) -> bool:
-    """Return whether an "attack" is a certifier: one annotated to return a ``Certificate``."""
-    return inspect.signature(attack).return_annotation is Certificate
+from advprune.threat import Certificate, Threat
 
 
 def certify_ibp(

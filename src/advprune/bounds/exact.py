@@ -14,7 +14,7 @@ from scipy.sparse import csr_array, hstack, vstack
 from torch import Tensor, nn
 
 from advprune.bounds.boxes import Interval, input_region, specification
-from advprune.bounds.certificate import Certificate, precise
+from advprune.bounds.certificate import precise
 from advprune.bounds.graph import Step, trace
 from advprune.bounds.linear import crown, tightened
 from advprune.bounds.ops import Op, Relu
@@ -22,7 +22,7 @@ from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.logits import predict
 from advprune.ranges import Count, Positive, refuse_outside
-from advprune.threat import Threat
+from advprune.threat import Certificate, Threat
 
 #: What the solver may be wrong by: its own tolerances are 1e-6 and 1e-7.
 TOLERANCE = 1e-5

@@ -17,13 +17,12 @@ from annotated_types import Gt, Lt
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
-from advprune.bounds.certificate import Certificate
 from advprune.bounds.layers import refuse_training
 from advprune.errors import UserError
 from advprune.frozen import effective_network, frozen
 from advprune.logits import NO_CLASS, predict
 from advprune.ranges import Count, Length, Seed, refuse_outside
-from advprune.threat import Threat
+from advprune.threat import Certificate, Threat
 
 #: Noise values drawn by one call: they depend on an image's shape alone, never on the batch.
 DRAW = 2**22

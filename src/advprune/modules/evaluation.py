@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from advprune.bounds.certificate import proves
 from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard, seed_step
 from advprune.frozen import frozen
@@ -20,7 +19,7 @@ from advprune.modules.adversarial_images import check_adversarial, evaluation_wa
 from advprune.modules.examples import Examples, verdicts
 from advprune.modules.weights_io import save_weights
 from advprune.runtime.safe_files import write_atomically
-from advprune.threat import Threat
+from advprune.threat import Threat, proves
 
 FIRST = "batch_000000"
 

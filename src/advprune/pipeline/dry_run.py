@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from advprune.bounds.certificate import proves
 from advprune.config.options import Options
 from advprune.errors import UserError
 from advprune.pipeline import dry_run_calls, dry_run_pruner
 from advprune.stages import factories
 from advprune.stages.dense import check_choice
 from advprune.surgery import export
-from advprune.threat import Threat
+from advprune.threat import Threat, proves
 
 
 def dry_run(options: Options) -> None:

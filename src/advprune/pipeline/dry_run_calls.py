@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advprune.bounds.certificate import Certificate, proves
 from advprune.config.options import Options
 from advprune.datasets.images import subset
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
 from advprune.stages import factories
+from advprune.threat import Certificate, proves
 
 #: A batch of the smallest size that is one.
 IMAGES = 2

@@ -85,7 +85,9 @@ def cut_to_structure(net: nn.Module, tensors: dict[str, Tensor], folder: Path) -
     if path.exists():
         structure.rebuild(net, structure.load(path))
         return True
-    if structure.misses_structure(net, tensors):
+    wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    given = {name: tensor.shape for name, tensor in tensors.items()}
+    if given != wanted and structure.misses_structure(net, tensors):
         raise UserError(
             f"the weights in {folder} are of a {type(net).__name__} that lost filters or blocks, "
             f"and {path} is not there: put the structure.json that was saved with them beside them"

@@ -18,18 +18,12 @@ from advprune.modules.weights_io import plain_weights, save_masks, save_weights
 from advprune.pruners.process import Process
 from advprune.pruners.rounds import Rounds
 from advprune.pruners.schedule import cumulative
-from advprune.stages import (
-    factories,
-    masking,
-    pruned_structured,
-    pruning_phases,
-    sparse_parent,
-)
+from advprune.stages import factories, masking, pruned_structured, pruning_phases, sparse_parent
 from advprune.stages.pruning_phases import ScoringBatches, describe_rounds
 from advprune.stages.training_phase import RunContext, trainer
 from advprune.store.stage import Stage
 from advprune.surgery import structure
-from advprune.surgery.apply import apply
+from advprune.surgery.masked_weights import apply
 
 #: (network, ratio, masks so far) -> masks
 Decide = Callable[[nn.Module, float, Masks | None], Masks]

@@ -28,7 +28,7 @@ from advprune.pruners.task import Task
 from advprune.stages import checkpoint, factories, masking
 from advprune.stages.training_phase import RunContext, fit
 from advprune.store.stage import Stage
-from advprune.surgery.apply import apply
+from advprune.surgery.masked_weights import apply
 
 
 class ScoringBatches:

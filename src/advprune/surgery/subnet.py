@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.masks import Masks, matched, prunable
-from advprune.surgery.effective import Effective, Process
+from advprune.surgery.masked_weights import Effective, Process
 
 
 class Subnet(nn.Module):

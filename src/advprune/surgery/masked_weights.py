@@ -1,4 +1,4 @@
-"""Effective weights, shared by many forward passes: who makes them, and when they are stale."""
+"""Put masks into weights: once and for good, or as effective weights that many passes share."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -8,7 +8,29 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from advprune.masks import Masks
+from advprune.masks import Masks, check, matched
+
+
+def apply(model: nn.Module, masks: Masks) -> nn.Module:
+    """Zero the masked weights in place, then check that they are.
+
+    Nothing is changed unless every mask fits. Mode, gradients and flags stay as they are.
+
+    Args:
+        model: a network.
+        masks: one per prunable weight; they may lie on another device.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UserError: naming the tensor, if masks and model do not fit.
+    """
+    with torch.no_grad():
+        for weight, mask in matched(model, masks).values():
+            weight.masked_fill_(~mask, 0)
+    check(model, masks)
+    return model
 
 
 class Process(Protocol):
