@@ -15,7 +15,7 @@ from advprune.distributed import collectives, environment
 from advprune.distributed.environment import Trainer
 from advprune.logits import kl
 from advprune.modules.pruner_training import PrunerTraining
-from advprune.modules.recipe import Perturb, Recipe
+from advprune.modules.recipe import Perturb, Perturbed, Recipe
 from advprune.modules.training import RobustTraining
 from advprune.objectives.free import Free
 from advprune.objectives.mixtrain import mixtrain
@@ -26,7 +26,7 @@ from advprune.threat import L2, Linf
 from advprune.tracking.logger import Logger
 
 BALL = Linf(0.1)
-AWP = Perturb(gamma=0.05, warmup_epochs=1)
+AWP = Perturb(Perturbed.weights, gamma=0.05, warmup_epochs=1)
 
 
 class Noise(ImageData):
@@ -109,7 +109,7 @@ def trained(
     objective: str,
     mode: str,
     epochs: int = 2,
-    perturb: Perturb | None = None,
+    perturb: Perturb = Perturb(),  # noqa: B008 - frozen
 ) -> dict[str, Tensor]:
     """Train for some epochs, going on from what is in the folder; the network's and the objective's state."""
     place, goal = where(size, folder, mode), OBJECTIVES[objective]()

@@ -76,7 +76,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def recipe(perturb: Perturb | None, epochs: int = 2) -> Recipe:
+def recipe(perturb: Perturb, epochs: int = 2) -> Recipe:
     return Recipe(epochs=epochs, learning_rate=0.1, batch_size=8, perturb=perturb)
 
 
@@ -95,7 +95,7 @@ def fit(module: RobustTraining) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-def trained(net: nn.Module, objective: Any, perturb: Perturb | None) -> dict[str, Tensor]:
+def trained(net: nn.Module, objective: Any, perturb: Perturb) -> dict[str, Tensor]:
     return fit(RobustTraining(net, objective, recipe(perturb), attack=None, seed=7))
 
 
@@ -122,7 +122,7 @@ def test_what_a_mask_hides_is_not_moved_and_counts_in_no_norm() -> None:
 def test_gamma_zero_is_plain_training_bit_for_bit(name: str) -> None:
     plain, zero = (
         trained(network_for(name, dropout=0.2), OBJECTIVES[name](), perturb)
-        for perturb in (None, Perturb(gamma=0.0, warmup_epochs=0))
+        for perturb in (Perturb(), Perturb(Perturbed.weights, gamma=0.0, warmup_epochs=0))
     )
     assert same(plain, zero)
 
@@ -131,7 +131,7 @@ def test_gamma_zero_is_plain_training_bit_for_bit(name: str) -> None:
 def test_any_objective_trains_otherwise_with_a_perturbation(name: str) -> None:
     plain, moved = (
         trained(network_for(name), OBJECTIVES[name](), perturb)
-        for perturb in (None, Perturb(gamma=0.05, warmup_epochs=0))
+        for perturb in (Perturb(), Perturb(Perturbed.weights, gamma=0.05, warmup_epochs=0))
     )
     assert not torch.equal(plain["net.0.weight"], moved["net.0.weight"])
     assert all(torch.isfinite(value).all() for value in moved.values())
@@ -141,7 +141,9 @@ def test_a_step_is_the_plain_loop() -> None:
     """AWP written out: attack, climb, loss, back, step; BatchNorm's statistics at the climbed weights."""
     net, gamma = network(), 0.03
     expected = copy.deepcopy(net).train()
-    found = trained(net, OBJECTIVES["pgd"](), Perturb(gamma=gamma, warmup_epochs=1))
+    found = trained(
+        net, OBJECTIVES["pgd"](), Perturb(Perturbed.weights, gamma=gamma, warmup_epochs=1)
+    )
     optimizer = torch.optim.SGD(expected.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4)
     for step in range(6):
         seed_step(7, "train", step)
@@ -196,7 +198,7 @@ class Spy(RobustTraining):
         assert same(self.values(), self.before), "the tensors are back before the optimizer steps"
 
 
-def spied(perturb: Perturb | None, net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Spy:
+def spied(perturb: Perturb, net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> Spy:
     real, backwards = torch.autograd.grad, []
     module = Spy(net, natural, recipe(perturb), attack=None, seed=7)
     module.objective = partial(adversarial, attack=module.attacking)
@@ -213,7 +215,8 @@ def spied(perturb: Perturb | None, net: nn.Module, monkeypatch: pytest.MonkeyPat
 
 def test_one_forward_and_one_backward_more_and_no_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, moved = (
-        spied(perturb, network(), monkeypatch) for perturb in (None, Perturb(warmup_epochs=0))
+        spied(perturb, network(), monkeypatch)
+        for perturb in (Perturb(), Perturb(Perturbed.weights, warmup_epochs=0))
     )
     assert (len(plain.forwards), len(moved.forwards)) == (1, 2)
     assert (plain.slopes, moved.slopes) == (0, 6)  # of six steps; Lightning's own come on top
@@ -223,7 +226,7 @@ def test_one_forward_and_one_backward_more_and_no_attack(monkeypatch: pytest.Mon
 def test_statistics_move_once_and_vectors_and_scalars_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    moved = spied(Perturb(gamma=0.1, warmup_epochs=0), network(), monkeypatch)
+    moved = spied(Perturb(Perturbed.weights, gamma=0.1, warmup_epochs=0), network(), monkeypatch)
     assert int(moved.net[1].num_batches_tracked) == 6
     first, second = moved.forwards
     assert same(first, moved.before)
@@ -236,7 +239,9 @@ def test_statistics_move_once_and_vectors_and_scalars_stay(
 def test_a_pruned_network_is_perturbed_where_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     net = network()
     masks = scopes.spend({n: w.detach().abs() for n, w in prunable(net).items()}, 0.5, scope="erk")
-    moved = spied(Perturb(gamma=0.1, warmup_epochs=0), Subnet(net, masks), monkeypatch)
+    moved = spied(
+        Perturb(Perturbed.weights, gamma=0.1, warmup_epochs=0), Subnet(net, masks), monkeypatch
+    )
     first, second = moved.forwards
     for name, mask in masks.items():
         change = second[f"net.{name}"] - first[f"net.{name}"]
@@ -248,7 +253,7 @@ def test_a_pruned_network_is_perturbed_where_it_lives(monkeypatch: pytest.Monkey
 def test_warm_up_is_plain_training() -> None:
     plain, late = (
         trained(network(), OBJECTIVES["pgd"](), perturb)
-        for perturb in (None, Perturb(gamma=0.5, warmup_epochs=2))
+        for perturb in (Perturb(), Perturb(Perturbed.weights, gamma=0.5, warmup_epochs=2))
     )
     assert same(plain, late)
 
@@ -265,7 +270,7 @@ class Search(PrunerTraining):
             self.seen.append((self.process.scores(), self.process.masks()))
 
 
-def searched(perturb: Perturb | None, scope: Any = "global") -> Search:
+def searched(perturb: Perturb, scope: Any = "global") -> Search:
     net = network()
     task = Task(0.8, partial(scopes.spend, scope=scope), tuple(prunable(net)), 7, (0.8,))
     objective = partial(adversarial, attack=PGD)
@@ -276,7 +281,7 @@ def searched(perturb: Perturb | None, scope: Any = "global") -> Search:
 
 
 def test_a_search_with_gamma_zero_is_the_search() -> None:
-    plain, zero = searched(None), searched(Perturb(Perturbed.scores, 0.0, 0))
+    plain, zero = searched(Perturb()), searched(Perturb(Perturbed.scores, 0.0, 0))
     assert same(dict(plain.state_dict()), dict(zero.state_dict()))
 
 

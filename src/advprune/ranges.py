@@ -143,8 +143,12 @@ def _hints(function: object) -> dict[str, Any]:
 def _allowed(value: object, annotation: object) -> bool:
     from pydantic import ValidationError
 
-    if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
-        return value in annotation.__members__ or isinstance(value, annotation)
+    for member in members(annotation):
+        if inspect.isclass(member) and issubclass(member, enum.Enum):
+            if value in member.__members__ or isinstance(value, member):
+                return True
+            if member is annotation:
+                return False
     if isinstance(value, str) and value.lower() in ("nan", "inf", "-inf"):
         value = float(value)
     try:

@@ -16,13 +16,23 @@ from advprune.modules.recipe import Recipe
 from advprune.range_errors import Hint
 from advprune.ranges import Seed
 
+
+def _unfrozen(declared: Any) -> Any:
+    """Return a dataclass of the same options, for Hydra, which cannot fill in a frozen one."""
+    options: list[Any] = []
+    for name, hint in hints(declared).items():
+        if is_dataclass(hint):
+            inner = _unfrozen(hint)
+            options.append((name, inner, field(default_factory=inner)))
+        else:
+            options.append((name, hint, vars(declared)[name]))
+    return make_dataclass(declared.__name__, options)
+
+
 if TYPE_CHECKING:
     Phase = Recipe
-else:  # the same options, for Hydra, which cannot fill in a frozen dataclass
-    Phase = make_dataclass(
-        "Phase",
-        [(name, hint, vars(Recipe)[name]) for name, hint in hints(Recipe).items()],
-    )
+else:
+    Phase = _unfrozen(Recipe)
 
 
 @dataclass

@@ -102,6 +102,7 @@ def check_numbers(options: Node) -> None:
     _check_attack(options)
     for phase in ("training", "search", "finetune"):
         _check_recipe(phase, options[phase])
+        _check_perturb(phase, options[phase])
     environment.check(typed(Trainer, options.get("trainer") or {}))
     _check_quantizer(options.get("quantizer") or {})
 
@@ -186,6 +187,22 @@ def _check_recipe(phase: str, recipe: Node) -> None:
         raise UserError(
             f"{phase}.nesterov=true needs a momentum: give {phase}.momentum above 0, or "
             f"{phase}.nesterov=null"
+        )
+
+
+def _check_perturb(phase: str, recipe: Node) -> None:
+    """Check that what a phase perturbs trains in it, and in some of its epochs."""
+    what, warmup = recipe["perturb"]["what"], recipe["perturb"]["warmup_epochs"]
+    if what == "scores" and phase != "search":
+        raise UserError(
+            f"{phase}.perturb.what=scores is not possible: only a search learns scores; give "
+            f"search.perturb.what=scores, or {phase}.perturb.what=weights"
+        )
+    if what is not None and warmup >= recipe["epochs"]:
+        raise UserError(
+            f"{phase}.perturb.warmup_epochs={warmup:g} leaves no epoch of "
+            f"{phase}.epochs={recipe['epochs']} to perturb: give fewer, such as 0, or "
+            f"{phase}.perturb.what=null"
         )
 
 

@@ -77,23 +77,25 @@ class Perturbation:
         remembered, attack = remembering(objective)
         device = next(net.parameters()).device
         state = random_state(device)
-        parameters = [target.parameter for target in targets.values()]
         with _statistics_kept(net):
-            found = torch.autograd.grad(evaluate(remembered), parameters, allow_unused=True)
-        slopes = {n: slope for n, slope in zip(targets, found, strict=True) if slope is not None}
-        self._move(targets, collectives.averaged(slopes))
+            self._climb(evaluate(remembered), targets)
         refresh()
         if attack is not None:
             attack.rewind()
         restore_random_state(device, state)
         return evaluate(remembered)
 
-    @torch.no_grad()
-    def _move(self, targets: Mapping[str, Target], slopes: Mapping[str, Tensor]) -> None:
-        for name, slope in slopes.items():
-            parameter = targets[name].parameter
-            self._originals.append((parameter, parameter.detach().clone()))
-            parameter.add_(perturbation(parameter, slope, self.gamma, targets[name].mask))
+    def _climb(self, loss: Tensor, targets: Mapping[str, Target]) -> None:
+        """Move the targets up the loss's gradient: its mean over the ranks."""
+        parameters = [target.parameter for target in targets.values()]
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        slopes = {n: slope for n, slope in zip(targets, found, strict=True) if slope is not None}
+        with torch.no_grad():
+            for name, slope in collectives.averaged(slopes).items():
+                target = targets[name]
+                self._originals.append((target.parameter, target.parameter.detach().clone()))
+                moved = perturbation(target.parameter, slope, self.gamma, target.mask)
+                target.parameter.add_(moved)
 
     @torch.no_grad()
     def restore(self) -> None:

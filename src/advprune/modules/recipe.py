@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le, Lt
 
-from advprune.ranges import Count, Positive, ShareBelowOne, Weight
+from advprune.ranges import Count, Positive, Share, ShareBelowOne, Weight
 
 
 class Optimizer(Enum):
@@ -40,13 +40,13 @@ class Perturb:
     """Declare an adversarial perturbation of what trains: AWP of weights, S2AP of scores.
 
     Attributes:
-        what: weights, or the scores that a pruner learns.
+        what: weights, or the scores that a pruner learns; nothing if null.
         gamma: length of a tensor's perturbation as a share of its norm.
-        warmup_epochs: of the phase, before it is perturbed.
+        warmup_epochs: of the phase, before the first that is perturbed.
     """
 
-    what: Perturbed = Perturbed.weights
-    gamma: Weight = 0.005
+    what: Perturbed | None = None
+    gamma: Share = 0.005
     warmup_epochs: Weight = 10.0
 
 
@@ -63,7 +63,7 @@ class Recipe:
             rest.
         ema: decay of an average of the weights that is then validated and kept; none if null.
         clip: largest gradient norm; none if null.
-        perturb: what is perturbed in each step; nothing if null.
+        perturb: what is perturbed in each step.
     """
 
     epochs: Annotated[int, Ge(1), Le(100_000)] = 1
@@ -77,4 +77,4 @@ class Recipe:
     warmup_epochs: Weight = 0.0
     ema: Annotated[float, Ge(0), Lt(1)] | None = None
     clip: Positive | None = None
-    perturb: Perturb | None = None
+    perturb: Perturb = Perturb()

@@ -111,7 +111,7 @@ class RobustTraining(pl.LightningModule):
     def _loss(self, batch: tuple[Any, ...]) -> Tensor:
         """Return the objective's loss with a graph, at perturbed tensors if the recipe says so."""
         evaluate, perturb = partial(self._evaluate, batch), self.recipe.perturb
-        if perturb is None or self.current_epoch < perturb.warmup_epochs:
+        if perturb.what is None or self.current_epoch < perturb.warmup_epochs:
             return evaluate(self.objective)
         targets = targets_of(self.net, perturb.what)
         self._perturbation = Perturbation(perturb.gamma)

@@ -72,6 +72,7 @@ IDLE: dict[str, Callable[[dict[str, Any]], bool]] = {
     "remove": lambda node: node["remove"] == "smallest",
     "biases": lambda node: node["biases"] is False,
     "classifier": lambda node: node["classifier"] is True,
+    "perturb": lambda node: node["perturb"].get("what") is None,
     "round_to": lambda node: node["round_to"] == 1,
     "floor": lambda node: node["floor"] == {"filters": 1, "blocks": 2}.get(str(node.get("unit"))),
 }
