@@ -300,6 +300,17 @@ def evaluation(folder: Path, key: str, target: str, eps: float, columns: dict[st
     return options
 
 
+def attacking(target: str, parent: SimpleNamespace) -> SimpleNamespace:
+    """A stage of digits' evaluation by the attack that ``target`` names."""
+    options = Evaluated(
+        dataset=Dataset(node={"name": "digits"}),
+        attack=Attack(node={"_target_": target}),
+        threat=Method({}),
+        seed=0,
+    )
+    return SimpleNamespace(parent=parent, options=options, record={"dataset": {"name": "digits"}})
+
+
 @pytest.mark.parametrize("planted", [False, True])
 def test_a_neighbours_damage_stops_no_evaluation(
     tmp_path: Path, planted: bool, caplog: pytest.LogCaptureFixture
@@ -311,10 +322,7 @@ def test_a_neighbours_damage_stops_no_evaluation(
     path.write_text("[" + path.read_text()[1:])
     if planted:
         write_manifest(tmp_path / "one")
-    stage = SimpleNamespace(
-        parent=SimpleNamespace(kind="dense", key="abc"),
-        options={"dataset": {"name": "digits"}, "attack": {"_target_": "b.pgd"}},
-    )
+    stage = attacking("b.pgd", SimpleNamespace(kind="dense", key="abc"))
     refuse_contradictions(attacked, stage, tmp_path / "two", {"norm": "linf", "eps": 0.1})  # type: ignore[arg-type]
     assert "config.yaml" in caplog.text
     assert "was not compared" in caplog.text
@@ -341,13 +349,8 @@ def test_an_attack_on_a_certified_image_stops_the_run(
     evaluation(tmp_path, "one", *both[first])
     target, budget, columns = both[second]
     parent = SimpleNamespace(kind="finetuned", key="abc")
-    options = Evaluated(
-        dataset=Dataset(node={"name": "digits"}),
-        attack=Attack(node={"_target_": target}),
-        threat=Method({}),
-        seed=0,
-    )
-    stage = SimpleNamespace(parent=parent, options=options, record={"dataset": {"name": "digits"}})
+    stage = attacking(target, parent)
+    options = stage.options
     call = (columns, stage, tmp_path / "two", {"norm": "linf", "eps": budget})
     if clash:
         with pytest.raises(UserError, match="finetuned abc: image 7"):
