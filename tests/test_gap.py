@@ -1,11 +1,13 @@
 """Greedy adversarial pruning, fact by fact (gap.md): the authors' quirks in gap_authors, the clean definition apart."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_options import pruner
 from torch import nn
 
 from advprune.attacks.pgd import pgd
@@ -95,10 +97,10 @@ def kept(masks):
 def spent(values, f, *, end, select="quantile"):
     """One tensor of scores through the frame's own path: which of them stay, by number from 1."""
     net = nn.Linear(len(values), 1, bias=False)
-    pruner = {"scope": "global", "remove": end, "select": select}
+    options = pruner(scope="global", remove=end, select=select)
     scores = torch.tensor([values], dtype=torch.float32)
     masks = masking.compute_masks(
-        lambda model, batches: {"weight": scores}, net, [], pruner, 1 - f, None
+        lambda model, batches: {"weight": scores}, net, [], options, 1 - f, None
     )
     return [i + 1 for i, on in enumerate(masks["weight"][0].tolist()) if on]
 
@@ -123,11 +125,12 @@ def test_fact_1_and_11_the_real_resnet20_is_counted():
     net = resnet20()
     chosen = eligible(net, **AUTHORS)
     assert (len(chosen), sum(p.numel() for p in chosen.values())) == (19, 267_696)
-    options = {"compression": 2.0, "pruner": {"scope": "global", **AUTHORS}}
-    ratio = masking.target_ratio(net, options)
+    options = pruner(scope="global", **AUTHORS)
+    wanted = SimpleNamespace(ratio=None, compression=2.0, pruner=options)
+    ratio = masking.target_ratio(net, wanted)
     assert 1 - ratio == pytest.approx(132_835 / 267_696, abs=1e-12)
-    masks = masking.compute_masks(magnitude, net, [], options["pruner"], ratio, None)
-    told = masking.measure_sparsity(net, masks, ratio, options["pruner"])
+    masks = masking.compute_masks(magnitude, net, [], options, ratio, None)
+    told = masking.measure_sparsity(net, masks, ratio, options)
     assert told["removable_kept"] == 132_835
     assert told["compression"] == pytest.approx(269_722 / 134_861)
     with torch.no_grad():
@@ -258,14 +261,14 @@ def test_fact_11_masked_weights_stay_zero_through_momentum_and_decay():
 
 def test_fact_15_bernoulli_counts_are_so_in_expectation_only():
     net = resnet20()
-    pruner = {"scope": "global", "select": "bernoulli", **AUTHORS}
+    options = pruner(scope="global", select="bernoulli", **AUTHORS)
     ratio = ratio_for(net, eligible(net, **AUTHORS), 2)
 
     def criterion(model, batches, *, eligible):
         return random(model, batches, seed=1, eligible=eligible)
 
-    masks = masking.compute_masks(criterion, net, [], pruner, ratio, None)
-    told = masking.measure_sparsity(net, masks, ratio, pruner)
+    masks = masking.compute_masks(criterion, net, [], options, ratio, None)
+    told = masking.measure_sparsity(net, masks, ratio, options)
     f, size = 1 - ratio, 267_696
     assert (
         0
