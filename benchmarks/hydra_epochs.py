@@ -23,6 +23,7 @@ from advprune.datasets.loader import TrainLoader
 from advprune.distributed.environment import Trainer
 from advprune.masks import prunable
 from advprune.models.resnet import ResNet
+from advprune.modules.memory_layout import optimized_layout
 from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
@@ -30,7 +31,6 @@ from advprune.objectives.trades import trades
 from advprune.pruners.hydra import Hydra
 from advprune.pruners.scopes import spend as spend_ratio
 from advprune.pruners.task import Task
-from advprune.stages.memory_layout import optimized_layout
 from advprune.stages.training_phase import RunContext, trainer
 from advprune.surgery.subnet import Subnet
 from benchmarks._turns import CIFAR, DEVICE

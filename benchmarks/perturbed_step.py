@@ -23,12 +23,12 @@ from advprune.attacks.pgd import pgd
 from advprune.distributed.environment import Trainer
 from advprune.logits import kl
 from advprune.models.resnet import ResNet
+from advprune.modules.memory_layout import optimized_layout
 from advprune.modules.perturb import Perturbation, targets_of
 from advprune.modules.recipe import Perturbed
 from advprune.objectives.adversarial import adversarial
 from advprune.objectives.trades import trades
 from advprune.runtime import speed
-from advprune.stages.memory_layout import optimized_layout
 from advprune.threat import Linf
 from benchmarks._turns import CIFAR, DEVICE, in_turns, place
 

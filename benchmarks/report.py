@@ -23,9 +23,10 @@ from advprune.config.options import options_of as typed_options
 from advprune.config.options import resolve
 from advprune.modules.weights_io import save_masks, save_weights
 from advprune.pipeline.plan import plan_pruned
+from advprune.report.data import evaluation_summary
 from advprune.runtime.provenance import provenance
 from advprune.runtime.safe_files import write_atomically
-from advprune.stages import evaluated, evaluation_summary
+from advprune.stages import evaluated
 from advprune.store.checksums import write_manifest
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store

@@ -22,7 +22,7 @@ from advprune.attacks.square import square
 from advprune.attacks.worst_of import worst_of
 from advprune.errors import UserError
 from advprune.logits import kl, margin
-from advprune.stages.weak_attacks import PGD, too_short
+from advprune.report.data.evaluation_summary import PGD, too_short
 from advprune.threat import L2, Certificate, Linf
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -21,7 +21,7 @@ from advprune.config.groups import Attack, Dataset, Method
 from advprune.config.stage_options import Evaluated
 from advprune.errors import UserError
 from advprune.models.hydra_cnn import cnn_small
-from advprune.stages.consistency import refuse_contradictions
+from advprune.report.data.consistency import refuse_contradictions
 from advprune.store.checksums import write_manifest
 from advprune.threat import L2, Certificate, Linf
 

@@ -23,8 +23,8 @@ from advprune.pruners.gap_authors import gap_authors
 from advprune.pruners.gradient import gradient, scored
 from advprune.pruners.magnitude import magnitude
 from advprune.pruners.random import random
+from advprune.report.data.evaluation_summary import summary
 from advprune.stages import masking
-from advprune.stages.evaluation_summary import summary
 from advprune.surgery.masked_weights import apply
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf

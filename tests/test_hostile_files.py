@@ -16,11 +16,11 @@ from advprune.launch import grid_log
 from advprune.modules.weights_io import NEEDED, broken_checkpoint
 from advprune.runtime import safe_files
 from advprune.runtime.safe_files import DEEPEST, parse_json, parse_yaml, read_json
-from advprune.stages.optuna_trial import pruner_of
 from advprune.stages.training_phase import _is_whole
 from advprune.store.lock import HOLDER, LOCK
 from advprune.store.stage import Stage
 from advprune.store.store import WORK, Store
+from advprune.tracking.optuna_trial import pruner_of
 
 STAGE = Stage("dense", PlainOptions({"seed": 0}))
 LETTERS = "abcdefghijklmnopqrstuvw"

@@ -22,7 +22,7 @@ from advprune.modules.adversarial_images import evaluation_warnings
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
-from advprune.stages.evaluation_summary import sanity_warnings, summary
+from advprune.report.data.evaluation_summary import sanity_warnings, summary
 from advprune.threat import L2, Linf
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -14,7 +14,7 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from advprune.masks import keep_count
-from advprune.stages.evaluation_summary import sanity_warnings
+from advprune.report.data.evaluation_summary import sanity_warnings
 
 
 def events(store: Path) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from conftest import TINY
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from advprune.errors import UserError
-from advprune.stages.optuna_trial import VARIABLE
+from advprune.tracking.optuna_trial import VARIABLE
 
 optuna = pytest.importorskip("optuna", reason="needs the extra optuna")
 

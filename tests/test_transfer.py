@@ -21,7 +21,7 @@ from advprune.config import validate
 from advprune.config.overrides import GROUPS
 from advprune.errors import UserError
 from advprune.modules.examples import FIELDS, Examples, cells, gather
-from advprune.stages.evaluation_summary import summary
+from advprune.report.data.evaluation_summary import summary
 
 SMALL = (
     *(word for word in TINY if not word.startswith(("attack.steps", "search.epochs"))),

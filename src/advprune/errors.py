@@ -49,3 +49,7 @@ def system_sentence(error: OSError) -> str | None:
             "give another place with store=FOLDER, or free what is short"
         )
     return None
+
+
+class TrialPruned(Exception):  # noqa: N818 - the name of Optuna's own
+    """Signal that the study holds this trial to be worse than others."""

@@ -29,7 +29,7 @@ from advprune.launch.jobs import quoted
 from advprune.launch.local import say
 from advprune.pipeline.job import RECORD
 from advprune.runtime.safe_files import write_atomically
-from advprune.stages.optuna_trial import VARIABLE, described, pruner_of, storage_of
+from advprune.tracking.optuna_trial import VARIABLE, described, pruner_of, storage_of
 
 
 def space(overrides: list[Override]) -> dict[str, BaseDistribution]:

@@ -15,6 +15,8 @@ from advprune.errors import UserError
 from advprune.frozen import preserve_rng
 from advprune.models import foreign
 from advprune.models.structure import block_sites, filter_sites
+from advprune.modules.recipe import Recipe
+from advprune.modules.training import Objective
 from advprune.pipeline import dry_run_process
 from advprune.pipeline.dry_run_calls import images
 from advprune.pipeline.steps import pruned
@@ -47,7 +49,7 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
         sparse_parent.check(_network_from_file(options, options.dense), pruner, ratio)
     ratios = cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds)
     recipe = chosen.training.recipe
-    pruning_phases.check(pruner, recipe or options.search, chosen.training.objective.build())
+    _check_rounds(pruner, recipe or options.search, chosen.training.objective.build())
     if pruner.criterion is not None:
         _try_criterion(options, pruner, net)
     if pruner.process is not None:
@@ -148,4 +150,42 @@ def _choose_filters(whole: Dense, pruner: Pruner, ratio: float) -> None:
         floor=pruner.floor or 1,
         round_to=pruner.round_to or 1,
         share=lambda removed: whole.share(budget, removed, []),
+    )
+
+
+def _check_rounds(pruner: Pruner, recipe: Recipe, objective: Objective) -> None:
+    """Refuse rounds that would get no epoch, or a part of one."""
+    times, rounds, epochs = (
+        pruning_phases.replays(objective),
+        pruner.rounds,
+        pruner.epochs_per_round,
+    )
+    if pruner.schedule == "one_shot":
+        return
+    if pruner.process is not None:
+        if pruning_phases.passes(recipe.epochs, objective) < rounds:
+            raise UserError(
+                f"pruner.rounds={rounds} share "
+                f"search.epochs={recipe.epochs}{_replayed(times)}, which is less "
+                f"than one for each: give search.epochs={rounds * times} or more, or fewer rounds"
+            )
+        return
+    if epochs < 0:
+        raise UserError(
+            f"pruner.epochs_per_round={epochs} is not possible: give 0, which trains nothing, or "
+            "more"
+        )
+    if epochs % times:
+        low, high = epochs - epochs % times, epochs + times - epochs % times
+        raise UserError(
+            f"pruner.epochs_per_round={epochs} is no whole number of passes{_replayed(times)}: "
+            f"give {low}{', which trains nothing between rounds,' if not low else ''} or {high}"
+        )
+
+
+def _replayed(times: int) -> str:
+    return (
+        f", where each pass over the images counts as {times} epochs (objective.replays={times})"
+        if times > 1
+        else ""
     )

@@ -20,7 +20,7 @@ from advprune.config import validate
 from advprune.config.options import Options, load, spelled, typed_path
 from advprune.config.overrides import GROUPS, grid_name, names
 from advprune.distributed import environment
-from advprune.errors import UserError, system_sentence
+from advprune.errors import TrialPruned, UserError, system_sentence
 from advprune.pipeline.executor import ensure_stages, missing
 from advprune.pipeline.job_log import (
     before_planning,
@@ -31,7 +31,6 @@ from advprune.pipeline.job_log import (
 )
 from advprune.report.table.job_row import row_of
 from advprune.runtime.safe_files import write_atomically
-from advprune.stages.optuna_trial import TrialPruned
 from advprune.store.keys import Node
 from advprune.store.stage import Plan
 from advprune.store.store import Store

@@ -12,12 +12,11 @@ from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
+from advprune.report.data.consistency import refuse_contradictions
+from advprune.report.data.evaluation_summary import sanity_warnings, summary, too_short
 from advprune.runtime.safe_files import write_atomically
 from advprune.stages import checkpoint, quantized
-from advprune.stages.consistency import refuse_contradictions
-from advprune.stages.evaluation_summary import sanity_warnings, summary
 from advprune.stages.training_phase import RunContext, check_ranks_agree, interruptible, trainer
-from advprune.stages.weak_attacks import too_short
 from advprune.store.stage import Stage
 from advprune.threat import Threat
 

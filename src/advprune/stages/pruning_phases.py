@@ -8,13 +8,10 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
-from advprune.config.groups import Pruner
 from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
-from advprune.errors import UserError
 from advprune.masks import Masks
 from advprune.modules.pruner_training import PrunerTraining
-from advprune.modules.recipe import Recipe
 from advprune.modules.training import Objective, RobustTraining
 from advprune.modules.weights_io import (
     KeepBest,
@@ -210,46 +207,3 @@ def describe_rounds(ratios: list[float], kept: list[int], epochs: list[int]) -> 
         epochs: passes trained afterwards.
     """
     return {"rounds": ratios, "rounds_kept": kept, "rounds_epochs": epochs}
-
-
-def check(pruner: Pruner, recipe: Recipe, objective: Objective) -> None:
-    """Refuse rounds that cannot be made, before anything is trained.
-
-    Args:
-        pruner: its options.
-        recipe: of the phase.
-        objective: the one that the phase trains by.
-
-    Raises:
-        UserError: if a round would get no epoch, or a part of one.
-    """
-    times, rounds, epochs = replays(objective), pruner.rounds, pruner.epochs_per_round
-    if pruner.schedule == "one_shot":
-        return
-    if pruner.process is not None:
-        if passes(recipe.epochs, objective) < rounds:
-            raise UserError(
-                f"pruner.rounds={rounds} share "
-                f"search.epochs={recipe.epochs}{_replayed(times)}, which is less "
-                f"than one for each: give search.epochs={rounds * times} or more, or fewer rounds"
-            )
-        return
-    if epochs < 0:
-        raise UserError(
-            f"pruner.epochs_per_round={epochs} is not possible: give 0, which trains nothing, or "
-            "more"
-        )
-    if epochs % times:
-        low, high = epochs - epochs % times, epochs + times - epochs % times
-        raise UserError(
-            f"pruner.epochs_per_round={epochs} is no whole number of passes{_replayed(times)}: "
-            f"give {low}{', which trains nothing between rounds,' if not low else ''} or {high}"
-        )
-
-
-def _replayed(times: int) -> str:
-    return (
-        f", where each pass over the images counts as {times} epochs (objective.replays={times})"
-        if times > 1
-        else ""
-    )

@@ -1,6 +1,7 @@
 """Run one training phase, which checkpoints every epoch and goes on where a killed one was."""
 
 import logging
+import os
 import sys
 import warnings
 from contextlib import nullcontext
@@ -23,14 +24,15 @@ from advprune.distributed import collectives, environment
 from advprune.distributed.environment import Trainer
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.curves import Curves, PlainProgress
+from advprune.modules.memory_layout import TINY_IMAGE, optimized_layout
 from advprune.modules.stopping import StopWhenAsked
+from advprune.modules.trial_callback import ReportEpochs
 from advprune.modules.weights_io import AtomicCheckpoint, broken_checkpoint
 from advprune.runtime import preemption, speed
 from advprune.runtime.provenance import code_checksum
-from advprune.stages.memory_layout import TINY_IMAGE, optimized_layout
-from advprune.stages.optuna_trial import current
-from advprune.stages.trial_callback import ReportEpochs
 from advprune.tracking.logger import CURVES, Logger
+from advprune.tracking.optuna_trial import VARIABLE as TRIAL_VARIABLE
+from advprune.tracking.optuna_trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -156,8 +158,8 @@ def fit(
     )
     log_row = partial((where.logger if collectives.is_rank_zero() else Logger()).point, where.stage)
     curves = Curves((where.folder or where.output) / CURVES, work.name, log_row)
-    trial = current() if where.reported is not None and where.reported in title else None
-    reports = [] if trial is None else [ReportEpochs(trial)]
+    trial = os.environ.get(TRIAL_VARIABLE) if where.reported and where.reported in title else None
+    reports = [] if trial is None else [ReportEpochs(Trial(trial).report)]
     last = work / "last.ckpt"
     goes_on = collectives.broadcast_object(
         str(last) if collectives.is_rank_zero() and _is_whole(last) else None

@@ -5,20 +5,14 @@ job is.
 """
 
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-from advprune.config.groups import build
 from advprune.errors import UserError
-from advprune.store.keys import Node
 
 VARIABLE = "ADVPRUNE_TRIAL"
-
-
-class TrialPruned(Exception):  # noqa: N818 - the name of Optuna's own
-    """Signal that the study holds this trial to be worse than others."""
+TARGET = "_target_"
 
 
 def storage_of(place: str) -> Any:
@@ -36,7 +30,7 @@ def storage_of(place: str) -> Any:
     return optuna.storages.JournalStorage(JournalFileBackend(place))
 
 
-def described(storage: str, study: str, trial: int, pruner: Node) -> str:
+def described(storage: str, study: str, trial: int, pruner: dict[str, object]) -> str:
     """Return what ``VARIABLE`` is set to for a trial.
 
     Args:
@@ -48,7 +42,7 @@ def described(storage: str, study: str, trial: int, pruner: Node) -> str:
     return json.dumps([storage, study, trial, pruner])
 
 
-def pruner_of(node: Node) -> Any:
+def pruner_of(node: dict[str, object]) -> Any:
     """Return one of Optuna's own pruners.
 
     The node was read from a job's environment, and may name nothing else.
@@ -58,16 +52,21 @@ def pruner_of(node: Node) -> Any:
     """
     import optuna
 
-    module, _, name = str(node["_target_"]).rpartition(".")
+    module, _, name = str(node[TARGET]).rpartition(".")
     if module != "optuna.pruners" or name not in optuna.pruners.__all__:
         names = ", ".join(
             n for n in optuna.pruners.__all__ if n.endswith("Pruner") and n != "BasePruner"
         )
         raise UserError(
-            f"hydra.sweeper.pruner={node['_target_']} is none of Optuna's: give optuna.pruners. "
+            f"hydra.sweeper.pruner={node[TARGET]} is none of Optuna's: give optuna.pruners. "
             f"and {names}"
         )
-    return build(node)
+    arguments = {
+        option: pruner_of(value) if isinstance(value, dict) else value
+        for option, value in node.items()
+        if option != TARGET
+    }
+    return getattr(optuna.pruners, name)(**arguments)
 
 
 class Trial:
@@ -89,9 +88,3 @@ class Trial:
             warnings.simplefilter("ignore")  # of a step that was reported before the job was killed
             self.trial.report(value, epoch)
         return bool(self.trial.should_prune())
-
-
-def current() -> Trial | None:
-    """Return this job's trial, if it is one."""
-    text = os.environ.get(VARIABLE)
-    return Trial(text) if text else None
