@@ -253,7 +253,7 @@ PRUNING = (
         "",
         "test_guards.py",
     ),
-    _of("a wrong count passes", "stages/masking.py", "> len(names)", "> total", "test_guards.py"),
+    _of("a wrong count passes", "pruners/masking.py", "> len(names)", "> total", "test_guards.py"),
     _of(
         "hydra: scores at another scale",
         "pruners/hydra.py",

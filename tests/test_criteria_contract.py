@@ -18,8 +18,7 @@ from advprune.config.groups import build
 from advprune.errors import UserError
 from advprune.masks import keep_count, sparsity
 from advprune.models.structure import block_sites, filter_sites
-from advprune.pruners import blocks, filters, scopes, scoring
-from advprune.stages import masking
+from advprune.pruners import blocks, filters, masking, scopes, scoring
 from advprune.surgery.budget import dense
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

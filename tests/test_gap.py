@@ -16,7 +16,7 @@ from advprune.masks import keep_count, prunable, top_k
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.modules.optim import factor
 from advprune.modules.recipe import Recipe, Schedule
-from advprune.pruners import scopes, thresholds
+from advprune.pruners import masking, scopes, thresholds
 from advprune.pruners.activation import activation
 from advprune.pruners.eligible import completed, eligible, keep_fraction, ratio_for
 from advprune.pruners.gap_authors import gap_authors
@@ -24,7 +24,6 @@ from advprune.pruners.gradient import gradient, scored
 from advprune.pruners.magnitude import magnitude
 from advprune.pruners.random import random
 from advprune.report.data.evaluation_summary import summary
-from advprune.stages import masking
 from advprune.surgery.masked_weights import apply
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
@@ -248,7 +247,7 @@ def test_fact_11_masked_weights_stay_zero_through_momentum_and_decay():
     assert not masks["a.bias"].all()
     subnet = Subnet(net, masks)
     optimizer = torch.optim.SGD(
-        subnet.trainable(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2
+        subnet.net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2
     )
     for x, y in some(5):
         optimizer.zero_grad()

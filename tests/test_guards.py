@@ -20,7 +20,8 @@ from advprune.modules import adversarial_images
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import KeepBest, KeepEarly
-from advprune.stages import finetuned, masking
+from advprune.pruners import masking
+from advprune.stages import finetuned
 from advprune.threat import L2, Linf, Threat
 
 

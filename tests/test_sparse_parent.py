@@ -11,7 +11,7 @@ from test_rounds import QUICK
 
 from advprune.errors import UserError
 from advprune.masks import keep_count, prunable
-from advprune.stages import sparse_parent
+from advprune.pruners import sparse_parent
 
 WEIGHTS = pruner(scope="global")
 

@@ -13,7 +13,7 @@ from torch import nn
 from advprune.config.options import Options
 from advprune.errors import UserError
 from advprune.pipeline import dry_run_calls, dry_run_pruner
-from advprune.stages import factories
+from advprune.stages import checkpoint
 from advprune.stages.dense import check_choice
 from advprune.surgery import export
 from advprune.threat import Threat, proves
@@ -28,7 +28,7 @@ def dry_run(options: Options) -> None:
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
     """
-    net = factories.network(options.model, seed=0)
+    net = checkpoint.network(options.model, seed=0)
     check_training(options, net)
     attack = _try_attack(options)
     dry_run_calls.try_objectives(options)
@@ -134,6 +134,6 @@ def _try_quantizer(options: Options) -> None:
     from advprune.quantizers.int8 import Int8
 
     quantize = options.quantizer.method.build()
-    net = quantize(factories.network(options.model, seed=0))
+    net = quantize(checkpoint.network(options.model, seed=0))
     if options.quantizer.runs == "int8" or options.sizes:
         Int8(net)

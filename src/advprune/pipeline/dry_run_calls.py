@@ -11,7 +11,7 @@ from advprune.config.options import Options
 from advprune.datasets.images import subset
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
-from advprune.stages import factories
+from advprune.stages import checkpoint
 from advprune.threat import Certificate, proves
 
 #: A batch of the smallest size that is one.
@@ -78,7 +78,7 @@ def try_bounds(options: Options) -> None:
         chosen = options.objective.in_phase(phase)
         if "bound" not in chosen.method and "sigma" not in chosen.method:
             return
-        objective, net = chosen.build(), factories.network(options.model, seed=0).train()
+        objective, net = chosen.build(), checkpoint.network(options.model, seed=0).train()
         x, y = torch.rand(IMAGES, *options.model.image_shape), torch.zeros(IMAGES).long()
         if "bound" in chosen.method:  # reading the network may fail; bounding images takes minutes
             classes = objective.keywords["bound"](net, x[:0], y[:0]).shape[1]
@@ -95,7 +95,7 @@ def try_certifier(attack: partial[Any], options: Options) -> None:
     """
     if inspect.signature(attack).return_annotation is Certificate:
         x, y = torch.rand(0, *options.model.image_shape), torch.zeros(0).long()
-        attack(factories.network(options.model, seed=0).eval(), x, y, positions=y)
+        attack(checkpoint.network(options.model, seed=0).eval(), x, y, positions=y)
 
 
 def count_images(options: Options, count: int) -> None:

@@ -20,9 +20,9 @@ from advprune.modules.training import Objective
 from advprune.pipeline import dry_run_process
 from advprune.pipeline.dry_run_calls import images
 from advprune.pipeline.steps import pruned
-from advprune.pruners import blocks, filters
+from advprune.pruners import blocks, filters, masking, sparse_parent
 from advprune.pruners.schedule import cumulative
-from advprune.stages import checkpoint, factories, masking, pruning_phases, sparse_parent
+from advprune.stages import checkpoint, pruning_phases
 from advprune.stages.dense import early_pass
 from advprune.surgery.budget import Dense, dense
 
@@ -53,7 +53,7 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
     if pruner.criterion is not None:
         _try_criterion(options, pruner, net)
     if pruner.process is not None:
-        dry_run_process.check(chosen, factories.network(options.model, seed=0), ratios)
+        dry_run_process.check(chosen, checkpoint.network(options.model, seed=0), ratios)
     if pruner.unit is not None:
         _try_structured(options, pruner, ratio)
 
@@ -84,7 +84,7 @@ def _check_recovery(options: Options, pruner: Pruner) -> None:
 
 def _network_from_file(options: Options, file: str) -> nn.Module:
     """Return the job's network with the weights that it starts from."""
-    net, path = factories.network(options.model, seed=0), Path(file)
+    net, path = checkpoint.network(options.model, seed=0), Path(file)
     checkpoint.cut_to_structure(net, foreign.read(path), path.parent)
     foreign.load(net, path)
     return net
@@ -113,7 +113,7 @@ def _try_criterion(options: Options, pruner: Pruner, net: nn.Module) -> None:
 
 def _try_structured(options: Options, pruner: Pruner, ratio: float) -> None:
     """Choose filters or blocks by flat scores: a ratio that the network cannot reach is refused."""
-    net = factories.network(options.model, seed=0)
+    net = checkpoint.network(options.model, seed=0)
     whole = dense(net, filter_sites(net), block_sites(net), options.model.image_shape)
     if pruner.unit == "blocks":
         _choose_blocks(whole, pruner, ratio)

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from advprune.config.groups import Network
+from advprune.config.groups import Method, Network
 from advprune.config.stage_options import Dense
 from advprune.errors import UserError
 from advprune.modules.weights_io import load_weights
-from advprune.stages import factories
 from advprune.store.stage import Stage
 from advprune.surgery import structure
 
@@ -18,6 +18,13 @@ NO_EARLY_WEIGHTS = (
     "network came from a file; use recovery=finetune or scratch, start=dense or init, or train the "
     "dense network here"
 )
+
+
+def network(model: Method, *, seed: int) -> nn.Module:
+    """Return the freshly initialised network; ``seed`` decides its weights."""
+    torch.manual_seed(seed)
+    net: nn.Module = model.build()
+    return net
 
 
 def dense_stage(stage: Stage[Any]) -> Stage[Dense]:
@@ -68,7 +75,7 @@ def load_network(
     Raises:
         UserError: if filters or blocks are missing from the weights and no structure says which.
     """
-    net = factories.network(network_of(stage), seed=seed)
+    net = network(network_of(stage), seed=seed)
     tensors = load_weights(folder / weights)
     cut_to_structure(net, tensors, folder)
     net.load_state_dict(tensors)

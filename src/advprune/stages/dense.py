@@ -21,8 +21,8 @@ from advprune.modules.weights_io import (
     plain_weights,
     save_weights,
 )
-from advprune.stages import checkpoint, factories, pruning_phases
-from advprune.stages.training_phase import RunContext, fit
+from advprune.stages import checkpoint, pruning_phases
+from advprune.stages.training_phase import RunContext, fit, training_data, validation_attack
 from advprune.store.stage import Stage
 from advprune.surgery import structure
 
@@ -47,7 +47,7 @@ def make(
     assert training.recipe is not None
     passes = pruning_phases.passes(training.recipe.epochs, training.objective.build())
     early = KeepEarly(folder / "early.safetensors", early_pass(passes))
-    net = factories.network(model, seed=training.seed)
+    net = checkpoint.network(model, seed=training.seed)
     return train(net, training, folder, where, f"dense {stage.key}", callbacks=[early])
 
 
@@ -56,7 +56,7 @@ def _read(options: Dense, folder: Path) -> dict[str, Any]:
     weights = options.weights
     assert weights is not None
     collectives.rank_zero_continues()
-    net, path = factories.network(options.model, seed=0), Path(weights.path)
+    net, path = checkpoint.network(options.model, seed=0), Path(weights.path)
     loaded = _foreign(net, path, folder)
     save_weights(folder / "model.safetensors", plain_weights(net))
     share = sparsity(prunable(net)).overall  # of the weights as they came: nobody else knows it
@@ -123,12 +123,12 @@ def train(
         net,
         goal,
         recipe,
-        attack=factories.validation_attack(training),
+        attack=validation_attack(training),
         seed=training.seed,
         start=start,
     )
     best = KeepBest(folder / "best.safetensors", select.metric)
-    datamodule = factories.training_data(training, batch_size=recipe.batch_size, repeats=replays)
+    datamodule = training_data(training, batch_size=recipe.batch_size, repeats=replays)
     check_choice(select.keep, datamodule.sizes["val"])
     fit(
         where,

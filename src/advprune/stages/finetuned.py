@@ -9,7 +9,8 @@ from advprune import masks as mask_values
 from advprune.config.stage_options import Finetuned, Pruned, Training
 from advprune.models.structure import block_sites, filter_sites
 from advprune.modules.weights_io import load_masks, load_weights, save_masks
-from advprune.stages import checkpoint, factories, masking, pruning_phases
+from advprune.pruners import masking
+from advprune.stages import checkpoint, pruning_phases
 from advprune.stages.checkpoint import dense_stage, network_of
 from advprune.stages.dense import early_pass, train
 from advprune.stages.training_phase import RunContext
@@ -31,7 +32,7 @@ def make(
     masks = load_masks(parent / "masks.safetensors")
     training, recovery = stage.options.training, stage.options.recovery
     # from scratch: the dense network's own initialisation
-    net = factories.network(network_of(stage), seed=training.seed)
+    net = checkpoint.network(network_of(stage), seed=training.seed)
     start = 0.0
     if recovery == "finetune":
         net.load_state_dict(load_weights(parent / "model.safetensors"))
@@ -40,7 +41,7 @@ def make(
         start = _rewound(training)
     title = f"finetuned {stage.key}"
     result = train(Subnet(net, masks), training, folder, where, title, start=start)
-    net = factories.network(network_of(stage), seed=0)
+    net = checkpoint.network(network_of(stage), seed=0)
     net.load_state_dict(load_weights(folder / "model.safetensors"))
     mask_values.check(net, masks)
     save_masks(masks, folder / "masks.safetensors")
@@ -60,7 +61,7 @@ def _smaller(
     if recovery == "finetune":
         net = checkpoint.load_network(stage, parent, seed=training.seed)
     else:
-        net = factories.network(network_of(stage), seed=training.seed)
+        net = checkpoint.network(network_of(stage), seed=training.seed)
         if recovery == "rewind":
             net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
             start = _rewound(training)

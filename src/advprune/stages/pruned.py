@@ -14,13 +14,15 @@ from advprune.distributed.sharding import seed_step
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
 from advprune.masks import Masks, prunable
+from advprune.modules.pruner_training import ScoringBatches
 from advprune.modules.weights_io import plain_weights, save_masks, save_weights
+from advprune.pruners import masking, sparse_parent
 from advprune.pruners.process import Process
 from advprune.pruners.rounds import Rounds
 from advprune.pruners.schedule import cumulative
-from advprune.stages import factories, masking, pruned_structured, pruning_phases, sparse_parent
-from advprune.stages.pruning_phases import ScoringBatches, describe_rounds
-from advprune.stages.training_phase import RunContext, trainer
+from advprune.stages import pruned_structured, pruning_phases
+from advprune.stages.pruning_phases import describe_rounds
+from advprune.stages.training_phase import RunContext, trainer, training_data
 from advprune.store.stage import Stage
 from advprune.surgery import structure
 from advprune.surgery.masked_weights import apply
@@ -122,7 +124,7 @@ def _criterion(stage: Stage[Pruned]) -> Decide:
     pruner, training = stage.options.pruner, stage.options.training
     assert pruner.criterion is not None
     criterion = pruner.criterion.build()
-    datamodule = factories.training_data(training, batch_size=128)
+    datamodule = training_data(training, batch_size=128)
 
     def decide(model: nn.Module, ratio: float, within: Masks | None) -> Masks:
         batches = ScoringBatches(datamodule, model)

@@ -11,7 +11,7 @@ from torch import nn
 from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.masks import Masks
-from advprune.modules.pruner_training import PrunerTraining
+from advprune.modules.pruner_training import PrunerTraining, ScoringBatches
 from advprune.modules.training import Objective, RobustTraining
 from advprune.modules.weights_io import (
     KeepBest,
@@ -20,27 +20,13 @@ from advprune.modules.weights_io import (
     plain_weights,
     save_weights,
 )
+from advprune.pruners import masking
 from advprune.pruners.process import Process
 from advprune.pruners.task import Task
-from advprune.stages import checkpoint, factories, masking
-from advprune.stages.training_phase import RunContext, fit
+from advprune.stages import checkpoint
+from advprune.stages.training_phase import RunContext, fit, training_data, validation_attack
 from advprune.store.stage import Stage
 from advprune.surgery.masked_weights import apply
-
-
-class ScoringBatches:
-    """Yield training batches on a network's device, loaded only if somebody looks at them."""
-
-    def __init__(self, datamodule: Any, net: nn.Module) -> None:
-        self.datamodule, self.nets = datamodule, (net,)
-
-    def __iter__(self) -> Any:
-        self.datamodule.setup("fit")
-        self.datamodule.to(next(self.nets[0].parameters()).device)
-        return iter(self.datamodule.train_dataloader())
-
-    def __deepcopy__(self, _: Any) -> "ScoringBatches":
-        return self  # an average of the weights needs no images of its own
 
 
 def start(stage: Stage[Pruned], folder: Path, parent: Path) -> nn.Module:
@@ -54,7 +40,7 @@ def start(stage: Stage[Pruned], folder: Path, parent: Path) -> nn.Module:
     pruner, seed = stage.options.pruner, stage.options.training.seed
     if pruner.start == "dense":
         return checkpoint.load_network(stage, parent, seed=seed)
-    net = factories.network(checkpoint.network_of(stage), seed=seed)
+    net = checkpoint.network(checkpoint.network_of(stage), seed=seed)
     if pruner.start == "early":
         net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
     return net
@@ -111,10 +97,10 @@ def learn(
         net,
         training.objective.build(),
         recipe,
-        attack=factories.validation_attack(training),
+        attack=validation_attack(training),
         seed=training.seed,
         process=process,
-        batches=ScoringBatches(factories.training_data(training, batch_size=128), net),
+        batches=ScoringBatches(training_data(training, batch_size=128), net),
         fixed=within,
     )
     best = KeepBest(folder / "best.safetensors", training.select.metric, masks=folder / BEST_MASKS)
@@ -168,7 +154,7 @@ def train(
 ) -> None:
     """Train one phase of the stage ``pruned``, from the checkpoint in ``work`` if there is one."""
     training = stage.options.training
-    datamodule = factories.training_data(
+    datamodule = training_data(
         training, batch_size=module.recipe.batch_size, repeats=replays(module.objective)
     )
     title = f"pruned {stage.key}"

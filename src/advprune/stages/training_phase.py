@@ -20,12 +20,15 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.strategies import DDPStrategy
 
+from advprune.attacks.pgd import pgd
+from advprune.config.stage_options import Training
 from advprune.distributed import collectives, environment
 from advprune.distributed.environment import Trainer
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.curves import Curves, PlainProgress
 from advprune.modules.memory_layout import TINY_IMAGE, optimized_layout
 from advprune.modules.stopping import StopWhenAsked
+from advprune.modules.training import Attack
 from advprune.modules.trial_callback import ReportEpochs
 from advprune.modules.weights_io import AtomicCheckpoint, broken_checkpoint
 from advprune.runtime import preemption, speed
@@ -88,6 +91,30 @@ class RunContext:
             "ignore", module="pytorch_lightning|lightning_fabric|lightning_utilities"
         )
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def training_data(training: Training, *, batch_size: int, repeats: int = 1) -> Any:
+    """Return the data module of a phase; at most ``select.images`` images validate.
+
+    Args:
+        training: of the phase.
+        batch_size: images a step.
+        repeats: how often each batch is trained on in one pass.
+    """
+    return training.dataset.build(
+        seed=training.seed,
+        batch_size=batch_size,
+        val_images=training.select.images,
+        repeats=repeats,
+    )
+
+
+def validation_attack(training: Training) -> Attack | None:
+    """Return the PGD that validation images are measured under; None for clean accuracy."""
+    if training.select.metric == "clean_acc":
+        return None
+    steps, ball = training.select.steps, training.threat.build()
+    return lambda net, x, y: pgd(net, x, y, threat=ball, steps=steps, rel_step=2.5 / steps)
 
 
 def trainer(

@@ -3,28 +3,91 @@
 import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from advprune.config.groups import Pruner
-from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.masks import Masks, prunable, sparsity
 from advprune.pruners import scopes, scoring, thresholds
 from advprune.pruners.eligible import completed, eligible, ratio_for
 from advprune.pruners.layouts.n_of_m import audit
+from advprune.pruners.schedule import Schedule
 from advprune.pruners.task import Spend
 
 
-def removable(net: nn.Module, pruner: Pruner) -> dict[str, nn.Parameter]:
+class Spending(Protocol):
+    """Say which weights may go and how a ratio is spent on them: see ``conf/pruner/base.yaml``."""
+
+    @property
+    def scope(self) -> Any:
+        """Return the layout."""
+
+    @property
+    def n(self) -> int | None:
+        """Return N of N:M; None of another layout."""
+
+    @property
+    def m(self) -> int | None:
+        """Return M of N:M; None of another layout."""
+
+    @property
+    def remove(self) -> str | None:
+        """Return ``largest`` where the largest scores go."""
+
+    @property
+    def select(self) -> str | None:
+        """Return how weights are selected where counts are not exact; None: they are."""
+
+    @property
+    def biases(self) -> bool | None:
+        """Return whether biases may go, too."""
+
+    @property
+    def classifier(self) -> bool | None:
+        """Return whether the last linear layer is pruned; None is yes."""
+
+    @property
+    def unit(self) -> str | None:
+        """Return what is removed; None: single weights."""
+
+    @property
+    def budget(self) -> str | None:
+        """Return what the ratio is a share of, of filters and blocks."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Return how the ratio is reached."""
+
+    @property
+    def rounds(self) -> int:
+        """Return in how many rounds."""
+
+
+class Target(Protocol):
+    """Say how much goes: a ratio, or a compression of the whole network."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Return the share removed."""
+
+    @property
+    def compression(self) -> float | None:
+        """Return how many times smaller the network becomes; None: see the ratio."""
+
+    @property
+    def pruner(self) -> Spending:
+        """Return how it is spent."""
+
+
+def removable(net: nn.Module, pruner: Spending) -> dict[str, nn.Parameter]:
     """Return the parameters that this pruner may remove."""
     return _eligible(pruner)(net)
 
 
-def _eligible(pruner: Pruner) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
+def _eligible(pruner: Spending) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
     return partial(
         eligible,
         biases=bool(pruner.biases),
@@ -32,12 +95,12 @@ def _eligible(pruner: Pruner) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
     )
 
 
-def spend(pruner: Pruner) -> Spend:
+def spend(pruner: Spending) -> Spend:
     """Return how this pruner spends a ratio: by its scope."""
     return partial(scopes.spend, scope=pruner.scope, n=pruner.n, m=pruner.m)
 
 
-def target_ratio(net: nn.Module, options: Pruned) -> float:
+def target_ratio(net: nn.Module, options: Target) -> float:
     """Return the share of removable weights to remove, from ``ratio`` or ``compression``.
 
     Raises:
@@ -59,7 +122,7 @@ def target_ratio(net: nn.Module, options: Pruned) -> float:
 
 
 def scores_of(
-    criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: Pruner
+    criterion: Callable[..., Any], model: nn.Module, batches: Iterable[Any], pruner: Spending
 ) -> dict[str, Any]:
     """Score what may be removed.
 
@@ -76,7 +139,7 @@ def compute_masks(
     criterion: Callable[..., Any],
     model: nn.Module,
     batches: Iterable[Any],
-    pruner: Pruner,
+    pruner: Spending,
     ratio: float,
     within: Masks | None,
 ) -> Masks:
@@ -116,7 +179,9 @@ def _both(masks: Masks, within: Masks | None) -> Masks:
     return masks if within is None else {name: mask & within[name] for name, mask in masks.items()}
 
 
-def measure_sparsity(net: nn.Module, masks: Masks, ratio: float, pruner: Pruner) -> dict[str, Any]:
+def measure_sparsity(
+    net: nn.Module, masks: Masks, ratio: float, pruner: Spending
+) -> dict[str, Any]:
     """Count the sparsity of all prunable weights, and how many times fewer parameters there are.
 
     Raises:
@@ -151,13 +216,13 @@ def measure_sparsity(net: nn.Module, masks: Masks, ratio: float, pruner: Pruner)
     }
 
 
-def _asked(names: dict[str, nn.Parameter], ratio: float, pruner: Pruner) -> int:
+def _asked(names: dict[str, nn.Parameter], ratio: float, pruner: Spending) -> int:
     """Return how many weights the pruner's scope leaves."""
     flat = {name: torch.zeros(weight.shape) for name, weight in names.items()}
     return sum(int(mask.sum()) for mask in spend(pruner)(flat, ratio).values())
 
 
-def _groups(masks: Masks, pruner: Pruner) -> dict[str, list[str]]:
+def _groups(masks: Masks, pruner: Spending) -> dict[str, list[str]]:
     """Count the weights of every group of an N:M scope, and name the layers that have none."""
     if pruner.n is None or pruner.m is None:
         return {}

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from advprune.config.groups import Pruner
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
+from advprune.pruners import masking
+from advprune.pruners.masking import Spending
 from advprune.pruners.schedule import cumulative
-from advprune.stages import masking
 
 #: Share of zeros from which on a network counts as sparse; fewer are accidents, such as of rounding
 #: to half precision.
@@ -22,7 +22,7 @@ def zeros_of(net: nn.Module) -> float:
     return share if share >= SPARSE else 0.0
 
 
-def masks_of(net: nn.Module, pruner: Pruner) -> Masks | None:
+def masks_of(net: nn.Module, pruner: Spending) -> Masks | None:
     """Return the masks of a sparse network's nonzero weights; None of a dense one.
 
     Biases that may be removed are in them, all kept.
@@ -38,7 +38,7 @@ def masks_of(net: nn.Module, pruner: Pruner) -> Masks | None:
     return {name: weight.detach() != 0 for name, weight in weights.items()} | biases
 
 
-def gone(net: nn.Module, pruner: Pruner, masks: Masks | None, ratio: float) -> float:
+def gone(net: nn.Module, pruner: Spending, masks: Masks | None, ratio: float) -> float:
     """Return the share of what may be removed that is gone before the first round.
 
     Raises:
@@ -60,7 +60,7 @@ def gone(net: nn.Module, pruner: Pruner, masks: Masks | None, ratio: float) -> f
     return (total - left) / total
 
 
-def check(net: nn.Module, pruner: Pruner, ratio: float) -> None:
+def check(net: nn.Module, pruner: Spending, ratio: float) -> None:
     """Refuse a ratio that only weights brought back from zero could reach.
 
     Raises:
