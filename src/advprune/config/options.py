@@ -17,7 +17,6 @@ from advprune.config.groups import (
     Dataset,
     Method,
     Network,
-    Node,
     Objective,
     Pruner,
     Quantizer,
@@ -29,7 +28,7 @@ from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
 from advprune.modules.recipe import Recipe
 from advprune.ranges import number
-from advprune.store.keys import reads_files
+from advprune.store.keys import Node, reads_files
 
 #: Options that name a file or a folder: at the root, and inside any group.
 PATHS = frozenset({"store", "dense", "checkpoint", "source"})

@@ -8,7 +8,6 @@ from advprune.config.groups import (
     Dataset,
     Method,
     Network,
-    Node,
     Objective,
     Pruner,
     Quantizer,
@@ -16,6 +15,7 @@ from advprune.config.groups import (
     plain,
 )
 from advprune.modules.recipe import Recipe
+from advprune.store.keys import Node
 
 
 @dataclass(frozen=True, kw_only=True)

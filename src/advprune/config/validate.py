@@ -16,7 +16,6 @@ from advprune.config import schema
 from advprune.config.groups import (
     HARNESS,
     Method,
-    Node,
     Objective,
     Pruner,
     Select,
@@ -30,6 +29,7 @@ from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
 from advprune.range_errors import as_typed
 from advprune.ranges import members, range_error
+from advprune.store.keys import Node
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Arguments that the harness gives; an option need not.

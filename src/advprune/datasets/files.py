@@ -66,7 +66,7 @@ class Files:
         ]
 
 
-class Decoded(Dataset):
+class Decoded(Dataset[Any]):
     """Decode one image in a worker: (index, seed or None) -> (uint8 (C, S, S), label).
 
     An image that cannot be read gives a sentence in their place.

@@ -48,7 +48,7 @@ def collate(samples: list[Sample]) -> Parcel:
 
 
 def batches(
-    decoded: Dataset, keys: list[Any], workers: int, *, pin: bool, patience: float = PATIENCE
+    decoded: Dataset[Any], keys: list[Any], workers: int, *, pin: bool, patience: float = PATIENCE
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Decode batches, in the order of ``keys``.
 

@@ -16,11 +16,12 @@ from advprune.errors import UserError
 from advprune.models.ambiguities import unsettled
 from advprune.models.checkpoints.constants import compare
 from advprune.models.checkpoints.name_lists import some
-from advprune.models.checkpoints.names import OPTIONAL, Match, match
+from advprune.models.checkpoints.names import Match, match
 from advprune.models.checkpoints.nests import NESTS, Nest, nests
 from advprune.models.checkpoints.parametrizations import Plain
 from advprune.models.checkpoints.reader import payload
 from advprune.models.checkpoints.refusal import misfit
+from advprune.models.checkpoints.renames import OPTIONAL
 from advprune.models.checkpoints.tensors import refuse_exotic, same, unwrapped
 
 log = logging.getLogger(__name__)

@@ -35,7 +35,7 @@ def optimized_layout(net: nn.Module, trainer: Trainer, image_size: int) -> Itera
         image_size: side of the images in pixels.
     """
     inner, mode = net.net if isinstance(net, Subnet) else net, trainer.compile
-    net.to(memory_format=layout(trainer, image_size))  # type: ignore[call-overload]
+    net.to(memory_format=layout(trainer, image_size))
     if mode is not None:
         inner.compile(mode=mode)
     try:
@@ -43,4 +43,4 @@ def optimized_layout(net: nn.Module, trainer: Trainer, image_size: int) -> Itera
             yield
     finally:
         inner._compiled_call_impl = None
-        net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        net.to(memory_format=torch.contiguous_format)

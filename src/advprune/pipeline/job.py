@@ -216,7 +216,7 @@ def _write(output: Path, record: Node) -> None:
 
 def _logs() -> dict[str, Any]:
     """Return how this command logs, for the processes that it starts."""
-    whole = OmegaConf.create({"hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)})  # type: ignore[arg-type]
+    whole = OmegaConf.create({"hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)})
     plain = OmegaConf.to_container(whole.hydra.job_logging, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

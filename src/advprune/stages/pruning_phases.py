@@ -12,7 +12,8 @@ from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.masks import Masks
 from advprune.modules.pruner_training import PrunerTraining, ScoringBatches
-from advprune.modules.training import Objective, RobustTraining
+from advprune.modules.remembered_attack import Objective
+from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import (
     KeepBest,
     load_masks,

@@ -49,11 +49,11 @@ class Store:
         self.held: dict[str, Held] = {}
         self.reported: set[str] = set()
 
-    def folder(self, stage: "Stage") -> Path:
+    def folder(self, stage: "Stage[Any]") -> Path:
         """Return where this stage is, or will be."""
         return self.root / stage.kind / stage.key
 
-    def done(self, stage: "Stage", *, read: bool = False) -> bool:
+    def done(self, stage: "Stage[Any]", *, read: bool = False) -> bool:
         """Return whether the stage is finished, with all its files in their sizes.
 
         Args:
@@ -70,7 +70,7 @@ class Store:
             log.warning("%s: %s %s is made again", wrong, stage.kind, stage.key)
         return wrong is None
 
-    def result(self, stage: "Stage") -> dict[str, Any]:
+    def result(self, stage: "Stage[Any]") -> dict[str, Any]:
         """Return what a finished stage wrote about itself.
 
         Raises:
@@ -85,7 +85,7 @@ class Store:
                 f"{path} is damaged ({error}); delete its folder and give the command again"
             ) from None
 
-    def begin(self, stage: "Stage") -> None:
+    def begin(self, stage: "Stage[Any]") -> None:
         """Mark a stage that this process has claimed as unfinished, from here on and to everybody.
 
         Raises:
@@ -96,7 +96,7 @@ class Store:
         unseal(folder)
         (folder / WORK).mkdir(exist_ok=True)
 
-    def finish(self, stage: "Stage", result: Mapping[str, object]) -> None:
+    def finish(self, stage: "Stage[Any]", result: Mapping[str, object]) -> None:
         """Write the result, then the mark; remove the scratch folder last, when nobody needs it.
 
         Raises:
@@ -108,11 +108,11 @@ class Store:
         write_manifest(folder)
         shutil.rmtree(folder / WORK, ignore_errors=True)
 
-    def _still_ours(self, stage: "Stage") -> None:
+    def _still_ours(self, stage: "Stage[Any]") -> None:
         if stage.key in self.held:
             self.held[stage.key].check()
 
-    def note(self, stage: "Stage", event: str, **facts: object) -> None:
+    def note(self, stage: "Stage[Any]", event: str, **facts: object) -> None:
         """Append a line to the journal, in one write, so that processes do not mix theirs."""
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -125,7 +125,7 @@ class Store:
             file.write(json.dumps(line) + "\n")
 
     @contextmanager
-    def claim(self, stage: "Stage", *, waiting: Callable[[float], object]) -> Iterator[Path]:
+    def claim(self, stage: "Stage[Any]", *, waiting: Callable[[float], object]) -> Iterator[Path]:
         """Hold the stage's lock while it is made.
 
         Inside, nothing is written into the folder once another process has taken it over.

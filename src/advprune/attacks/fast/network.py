@@ -134,7 +134,7 @@ def _folded(model: nn.Module) -> nn.Module | None:
             log.info("not folded: %s", error)
             return None
     folded.eval().requires_grad_(False)
-    return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return folded.to(memory_format=torch.channels_last)
 
 
 def _in_bf16(net: nn.Module) -> nn.Module | None:
