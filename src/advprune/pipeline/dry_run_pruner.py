@@ -16,7 +16,7 @@ from advprune.frozen import preserve_rng
 from advprune.models import foreign
 from advprune.models.structure import block_sites, filter_sites
 from advprune.modules.recipe import Recipe
-from advprune.modules.training import Objective
+from advprune.modules.remembered_attack import Objective
 from advprune.pipeline import dry_run_process
 from advprune.pipeline.dry_run_calls import images
 from advprune.pipeline.steps import pruned
