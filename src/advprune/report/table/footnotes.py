@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from advprune.report.data.attack_names import threat_text
 from advprune.report.data.intervals import interval_notes
 from advprune.report.data.row import Row
+from advprune.report.table.budget import budget_note
 from advprune.report.table.columns import any_structured, any_transfer
 from advprune.report.table.job_row import doubts_of
 
@@ -17,6 +18,7 @@ def notes(rows: list[Row]) -> list[str]:
     sentences = [
         *((True, f"[…]: {sentence}") for sentence in interval_notes(seeds)),
         (True, f"weights kept: {kept} on validation images; {counted}" if kept else counted),
+        (bool(budget_note(rows)), budget_note(rows)),
         (
             any_structured(rows),
             "params, MACs: what is left of the dense network, which got smaller "

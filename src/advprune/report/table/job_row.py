@@ -10,6 +10,7 @@ from typing import Any
 from advprune.config.options import Options
 from advprune.config.stage_options import Dense
 from advprune.report.data.row import Row
+from advprune.report.table.budget import epochs_of
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 
@@ -73,6 +74,7 @@ def row_of(
         else None,
         **{name: evaluated[name] for name in evaluated if name.startswith(TRANSFER)},
         **_shares("dense_", evaluated_dense, ("clean_acc", "robust_acc", "certified_acc")),
+        "epochs": epochs_of(plan),
         "kept": final.get("kept"),
         "checkpoint": final.get("kept"),
         "validation": final.get("validation", {}).get(metric),
