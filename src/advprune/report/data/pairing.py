@@ -17,6 +17,9 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
     ),
 }
 
+#: Marks a key of runs that are as long in all.
+WHOLE = "whole"
+
 
 def axes_of(run: Run) -> list[str]:
     """Return the axes along which a run can differ from others: a dense network has no pruner."""
@@ -27,18 +30,40 @@ def pairing_keys(run: Run, axis: str) -> set[str]:
     """Return texts; two runs may be compared along ``axis`` if they have one of these in common.
 
     Two pruners have the same budget if they are fine-tuned for as many epochs, or if they train for
-    as many in all, the search for a mask and the training between rounds included.
+    as many in all, the search for a mask and the training between rounds included; or, of one that
+    is not fine-tuned, if the whole runs are as long.
     """
     stages = [
         (stage.kind, _options_without(stage, AXES[axis]))
         for stage in (*run.line, *(run.source or ()))
     ]
     keys = {json.dumps([axis, run.seed, stages], sort_keys=True)}
+    if axis == "pruner" and run.stage("pruned") is not None:
+        keys.add(_whole_key(run, axis, stages))
     if axis == "pruner" and run.stage("finetuned") is not None:
         epochs = epochs_after_dense(run)
         by_total = [(kind, _with_total_epochs(kind, options, epochs)) for kind, options in stages]
         keys.add(json.dumps([axis, run.seed, by_total], sort_keys=True))
     return keys
+
+
+def may_pair(key: str, one: Run, other: Run) -> bool:
+    """Return whether two runs with this key in common may be compared.
+
+    Whole runs of equal length are, if one of them has no fine-tuning of its own that could be held
+    against the other's.
+    """
+    tuned = [run.stage("finetuned") is not None for run in (one, other)]
+    return json.loads(key)[1] != WHOLE or not all(tuned)
+
+
+def _whole_key(run: Run, axis: str, stages: list[tuple[str, dict[str, Any]]]) -> str:
+    """Return a key by the epochs of the whole run, those of an unused dense network left out."""
+    pruned, dense = run.stage("pruned"), run.dense.options.get("training") or {}
+    unused = pruned is not None and pruned.options["pruner"].get("start") == "init"
+    total = epochs_after_dense(run) + (0 if unused else float(dense.get("epochs", 0)))
+    others = [(kind, options) for kind, options in stages if kind != "finetuned"]
+    return json.dumps([axis, WHOLE, run.seed, total, others], sort_keys=True)
 
 
 def epochs_after_dense(run: Run) -> float:

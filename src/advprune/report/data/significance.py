@@ -16,7 +16,7 @@ from statistics import mean
 from typing import NotRequired, TypedDict
 
 from advprune.report.data.intervals import Interval, of_difference, over_seeds
-from advprune.report.data.pairing import axes_of, pairing_keys
+from advprune.report.data.pairing import axes_of, may_pair, pairing_keys
 from advprune.report.data.records import ImageOutcomes, discordant
 from advprune.report.data.runs import Run
 
@@ -73,7 +73,8 @@ def comparisons(runs: Iterable[tuple[Run, ImageOutcomes]]) -> list[Comparison]:
         axis = json.loads(key)[0]
         for pair in _pairs(members):
             a, b, *_ = pair
-            pairs[axis, a.identity, b.identity][a.seed] = pair
+            if may_pair(key, a, b):
+                pairs[axis, a.identity, b.identity][a.seed] = pair
     return list(
         _corrected([_compared(axis, list(seeds.values())) for (axis, _, _), seeds in pairs.items()])
     )
