@@ -18,6 +18,7 @@ BLOCK = re.compile(r"^`([\w/.]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)^```", re.MULTIL
 COMMAND = re.compile(r"^```sh\npython (.+)$", re.MULTILINE)
 PAGES = {
     "add_a_pruner": "pruners",
+    "add_a_process": "process_conformance",
     "add_a_filter_criterion": "criteria_contract",
     "add_an_attack": "attacks",
     "add_a_model": "models",

@@ -1,0 +1,55 @@
+"""What a pruner that trains cannot do is refused before anything is trained, in one sentence."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import save_file
+
+NM = ("pruner.scope=nm", "pruner.n=2", "pruner.m=4", "ratio=0.5")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("pruner=harp", *NM), r"scope of groups of 4 weights fixes it: give pruner.scope=layer"),
+        (
+            ("pruner=harp", "ratio=0.999", "pruner.process.floor=0.9"),
+            r"ratio=0.999 leaves \d+ weights, fewer than the \d+ .* give ratio=0\.\d+ or less",
+        ),
+        (("pruner=harp", "pruner.process.gamma=-1"), "gamma=-1 is not possible: it must be at"),
+        (("pruner=harp", "pruner.process.floor=1"), "floor=1 is not possible: .* below 1"),
+        (
+            ("pruner=flying_bird", "pruner.unit=filters", "pruner.budget=parameters"),
+            "ranks by scores that are learned, and FlyingBird learns none",
+        ),
+        (
+            ("pruner=flying_bird", "dense=a.safetensors"),
+            "start=init trains a new network, and dense=.* would not be looked at",
+        ),
+        (
+            ("pruner=flying_bird", "pruner.process.every=9"),
+            "every=9 epochs in a phase of 6 .*nothing would ever grow; give pruner.process.every=3",
+        ),
+        (("pruner=flying_bird", "pruner.process.grow=newton"), "grow=newton is not possible"),
+        (
+            ("pruner=iht", "pruner.schedule=linear", "pruner.rounds=2"),
+            "schedule=linear is not looked at: Iht has no rounds",
+        ),
+        (("pruner=hydra", "pruner.start=early"), "start=early goes back to a tenth .*start=init"),
+        (("pruner=magnitude", "pruner.epochs=3"), "epochs=3 is not looked at: nothing trains"),
+        (("pruner=hydra", "pruner.m=4"), "m=4 are not looked at: they are of pruner.scope=nm"),
+        (("pruner=hydra", "pruner.process=null"), "a criterion or a process, one of the two"),
+    ],
+)
+def test_what_a_process_cannot_do_is_refused_before_training(
+    job: Any, tmp_path: Path, overrides: tuple[str, ...], sentence: str
+) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors")
+    given = [word.replace("=a.safe", f"={tmp_path}/a.safe") for word in overrides]
+    out = job(*TINY, *given)
+    assert re.search(sentence, out["failed"]), out["failed"]
+    assert not (tmp_path / "stages").exists()
