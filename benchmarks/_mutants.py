@@ -49,8 +49,8 @@ JUDGING = (
     _of(
         "seed_step: every step alike",
         "distributed/sharding.py",
-        "{seed}/{purpose}/{index}",
-        "{seed}/{purpose}",
+        "mixed_seed(seed, purpose, index)",
+        "mixed_seed(seed, purpose)",
         "test_guards.py",
     ),
     _of(
@@ -256,14 +256,14 @@ PRUNING = (
     _of("a wrong count passes", "pruners/masking.py", "> len(names)", "> total", "test_guards.py"),
     _of(
         "hydra: scores at another scale",
-        "pruners/hydra.py",
+        "pruners/learned_scores.py",
         "math.sqrt(6 / fan_in)",
         "math.sqrt(3 / fan_in)",
         "test_hydra_facts.py",
     ),
     _of(
         "hydra: a pruned weight's score never learns",
-        "pruners/hydra.py",
+        "pruners/learned_scores.py",
         "ctx.save_for_backward(weight, scores)",
         "ctx.save_for_backward(weight * mask, scores)",
         "test_hydra_facts.py",
@@ -271,8 +271,8 @@ PRUNING = (
     _of(
         "subnet: an export that is not pruned",
         "surgery/subnet.py",
-        "state[alias].masked_fill_(~of_weight[id(parameter)], 0)",
-        "pass",
+        ".masked_fill_(~masks[name], 0)",
+        "",
         "test_hydra_facts.py",
         "test_subnet.py",
     ),
@@ -308,7 +308,7 @@ NUMBERS = (
     ),
     _of(
         "smoothing: a radius of sigma alone",
-        "bounds/smoothing.py",
+        "bounds/binomial.py",
         "return sigma * NormalDist().inv_cdf(probability)",
         "return sigma * 1.0",
         "test_certify.py",

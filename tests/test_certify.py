@@ -13,10 +13,11 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from advprune.bounds import certificate, smoothing
+from advprune.bounds import certificate, noise
+from advprune.bounds.binomial import least_hits, lower_confidence, radius_of
 from advprune.bounds.certificate import certify_crown, certify_crown_ibp, certify_ibp
 from advprune.bounds.exact import verify_exact
-from advprune.bounds.smoothing import certify_smoothing, least_hits, lower_confidence, radius_of
+from advprune.bounds.smoothing import certify_smoothing
 from advprune.config.groups import Attack, Dataset, Method
 from advprune.config.stage_options import Evaluated
 from advprune.errors import UserError
@@ -185,7 +186,7 @@ def test_mistakes(options: dict[str, float], word: str) -> None:
 
 
 def test_blocks_depend_on_the_images_shape_alone() -> None:
-    sampler = smoothing._Sampler(Half(), torch.rand(1, 3, 224, 224), [(0, 0)], 0.25, 10)
+    sampler = noise.Sampler(Half(), torch.rand(1, 3, 224, 224), [(0, 0)], 0.25, 10)
     assert sampler.block == 2**22 // (3 * 224 * 224)
 
 

@@ -19,7 +19,7 @@ from advprune.config.fingerprints import refuse_changed, with_fingerprints
 from advprune.config.options import options_of
 from advprune.datasets import manifest
 from advprune.datasets.arrays import load_array, load_arrays
-from advprune.datasets.decode import decode_cached
+from advprune.datasets.decode_cache import decode_cached
 from advprune.datasets.manifest import Checksums
 from advprune.errors import UserError
 from advprune.pipeline.plan import plan_dense

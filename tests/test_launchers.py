@@ -15,7 +15,7 @@ from conftest import ROOT, TINY
 from omegaconf import OmegaConf
 
 from advprune.errors import UserError
-from advprune.launch import attempt, grid, local, slurm
+from advprune.launch import attempt, grid, local, slurm, slurm_queue
 from advprune.launch.jobs import Job, announce, job_of, quoted, titled
 from advprune.pipeline.job import RECORD, lookup_only
 from advprune.runtime.provenance import affinity
@@ -228,7 +228,7 @@ def test_a_limit_that_ends_jobs_at_once_is_refused() -> None:
     ],
 )
 def test_slurm_s_words(told: tuple[str, str], sentence: str) -> None:
-    assert slurm._sentence(*told) == sentence
+    assert slurm_queue._sentence(*told) == sentence
 
 
 @pytest.mark.parametrize(("state", "requeued"), [("RUNNING", True), ("COMPLETING", False)])

@@ -13,7 +13,7 @@ from advprune.tracking.optuna_trial import VARIABLE
 
 optuna = pytest.importorskip("optuna", reason="needs the extra optuna")
 
-from advprune.launch import search  # noqa: E402
+from advprune.launch import search, search_space  # noqa: E402
 
 OPTIONS: dict[str, Any] = {
     "trials": 6,
@@ -26,7 +26,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def searched(*words: str) -> dict[str, Any]:
-    return search.space(OverridesParser.create().parse_overrides(list(words)))
+    return search_space.space(OverridesParser.create().parse_overrides(list(words)))
 
 
 def test_what_is_searched() -> None:

@@ -39,7 +39,7 @@ class Optuna(Sweeper):
 
     def _search(self, arguments: list[str]) -> float:
         try:
-            from advprune.launch import search
+            from advprune.launch import search, search_space
         except ModuleNotFoundError:
             raise UserError(
                 "hydra/sweeper=optuna needs a package that is not installed: "
@@ -53,7 +53,7 @@ class Optuna(Sweeper):
         parsed = OverridesParser.create(
             config_loader=self.hydra_context.config_loader
         ).parse_overrides(arguments)
-        searched = search.space(parsed)
+        searched = search_space.space(parsed)
         fixed = [
             str(override.input_line) for override in parsed if not override.is_sweep_override()
         ]

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from advprune.bounds.layers import of_module, refuse_training
-from advprune.bounds.ops import Add, Elementwise, NonNegative, Op, Relu
+from advprune.bounds.nonlinear_ops import Relu
+from advprune.bounds.ops import Add, Elementwise, NonNegative, Op
 from advprune.errors import UserError
 
 

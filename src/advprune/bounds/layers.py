@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune.bounds.ops import Elementwise, MaxPool, NonNegative, Op, Relu, Weighted
+from advprune.bounds.nonlinear_ops import MaxPool, Relu
+from advprune.bounds.ops import Elementwise, NonNegative, Op, Weighted
 from advprune.errors import UserError
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from advprune.bounds.boxes import Interval, input_region, minimum, specification, with_label
 from advprune.bounds.graph import Step, trace
 from advprune.bounds.interval import last_layer, propagate
-from advprune.bounds.ops import Relu, Slope
+from advprune.bounds.nonlinear_ops import Relu
+from advprune.bounds.ops import Slope
 from advprune.frozen import effective_network
 from advprune.ranges import Count, Share, refuse_outside
 from advprune.threat import Threat
@@ -41,7 +42,7 @@ def crown_ibp(
         threat: the ball, cut to [0, 1].
         scale: share of ``threat.eps``, in [0, 1].
         beta: share of the linear bounds, in [0, 1].
-        slope: how the line below an undecided ReLU is chosen, see ``ops.Relu``.
+        slope: how the line below an undecided ReLU is chosen, see ``nonlinear_ops.py``.
         rows: (image, margin) pairs that go back at once, at least 1; None for all. It limits the
             memory where no gradient is needed.
 
@@ -83,7 +84,7 @@ def crown(
         y: labels (N,) int64.
         threat: the ball, cut to [0, 1].
         scale: share of ``threat.eps``, in [0, 1].
-        slope: how the line below an undecided ReLU is chosen, see ``ops.Relu``; ``parallel`` makes
+        slope: how the line below an undecided ReLU is chosen, see ``Relu``; ``parallel`` makes
             these the symbolic intervals of MixTrain.
         rows: (image, neuron) pairs that go back at once, at least 1; None for all.
 

@@ -15,7 +15,8 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from advprune.datasets.base import ImageData
-from advprune.datasets.decode import count_frames, decode_cached, open_image
+from advprune.datasets.decode import count_frames, open_image
+from advprune.datasets.decode_cache import decode_cached
 from advprune.datasets.files import FileEvalLoader, Files, FileTrainLoader
 from advprune.datasets.images import Split
 from advprune.datasets.listing import SUFFIXES, list_split, test_folder
