@@ -38,6 +38,7 @@ class Admm(Process):
         fresh_copies: Z is the projection of W anew at each epoch, as in PwoA's code.
     """
 
+    prunes_filters = True
     updates: Tensor
 
     def __init__(

@@ -154,6 +154,8 @@ class Process(nn.Module):
 
     #: Whether several ratios of ``task`` share the phase; else there is one.
     takes_rounds = False
+    #: Whether masks of whole filters, by a scope of filters, serve as well as those of weights.
+    prunes_filters = False
     #: Whether ``after_epoch`` wants robust accuracy on as many training images as there are of
     #: validation, which costs as much as a validation.
     measures_training = False

@@ -24,6 +24,7 @@ class Tickets(Process):
         task: with one cumulative ratio a round.
     """
 
+    takes_rounds = True
     made: Tensor
 
     def __init__(self, net: nn.Module, task: Task) -> None:

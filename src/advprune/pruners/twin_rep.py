@@ -27,6 +27,7 @@ class TwinRep(Reparametrised):
         at: share of the phase after which masks are chosen, once.
     """
 
+    prunes_filters = True
     pruned: Tensor
 
     def __init__(
@@ -62,6 +63,10 @@ class TwinRep(Reparametrised):
         """Prune, if the phase was too short to have come to it."""
         if not self.pruned:
             self._prune()
+
+    def on_target(self) -> bool:
+        """Return whether it has pruned: the scope keeps as many as it was asked for."""
+        return bool(self.pruned)
 
     def result(self) -> dict[str, Any]:
         """Return the ratio, and how weights were composed."""

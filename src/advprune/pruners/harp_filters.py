@@ -1,0 +1,189 @@
+"""HARP on filters: learn how many filters each layer keeps, and which (Zhao and Wressnegger 2023).
+
+https://arxiv.org/abs/2412.14714, the channel variant. What differs from the authors' code: filters
+that can really be removed, with all that reads them, so the convolutions that a sum ties keep their
+width; the budget is any of parameters, MACs or filters, and after the search it is met exactly from
+below; scores start from the filters' L1 norms; rates do not decay unless ``rate_decay`` says so.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advprune.errors import UserError
+from advprune.masks import top_k
+from advprune.pruners.filter_spend import FilterSpend
+from advprune.pruners.learned_scores import NORMS
+from advprune.pruners.process import Batches, Group, Moment, Process, key
+from advprune.pruners.task import Task
+from advprune.ranges import ShareBelowOne, Weight
+
+#: Smallest and largest argument of the logit that rates start from.
+INNER = (0.001, 0.99)
+
+
+class _Filters(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, score: Tensor, mask: Tensor, rate: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, score)
+        return weight * mask.to(weight.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, Tensor]:
+        weight, score = ctx.saved_tensors
+        slope = (grads[0] * weight).flatten(1).sum(1)
+        return None, slope * score.sign(), None, slope.sum()
+
+
+class HarpFilters(Process):
+    """Train a score per filter and a keep rate per layer, under a growing penalty on the budget.
+
+    A layer keeps k = least + (1 - least) * sigmoid(r) of its filters; dL/dk is the sum of weight
+    times gradient over the layer, as is a filter's slope over its weights. Weights are frozen.
+
+    Args:
+        net: the dense network.
+        task: what is asked for, of whole filters.
+        gamma: weight of the penalty max(cost / budget - 1, 0), times epochs so far.
+        floor: share of ``1 - ratio`` that each layer keeps at least.
+        rate_decay: factor on the recipe's weight decay, for the rates.
+
+    Raises:
+        UserError: if the pruner removes single weights.
+    """
+
+    prunes_filters = True
+    growth: Tensor
+    met: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        task: Task,
+        *,
+        gamma: Weight = 0.01,
+        floor: ShareBelowOne = 0.1,
+        rate_decay: Weight = 0.0,
+    ) -> None:
+        super().__init__(net, task)
+        if not isinstance(task.spend, FilterSpend):
+            raise UserError("harp_filters learns widths of layers: give pruner.unit=filters")
+        self.spend, self.gamma, self.rate_decay = task.spend, gamma, rate_decay
+        self.sites = list(self.spend.widths)
+        self.least = floor * (1 - task.ratio)
+        inner = (1 - task.ratio - self.least) / (1 - self.least)
+        start = torch.logit(torch.tensor(inner).clamp(*INNER))
+        self.rates = nn.Parameter(torch.full((len(self.sites),), float(start)))
+        self._scores = nn.ParameterDict(
+            {key(site): nn.Parameter(_initial(self._weight(site))) for site in self.sites}
+        )
+        self.register_buffer("growth", torch.ones(()))
+        self.register_buffer("met", torch.zeros((), dtype=torch.bool))
+
+    def score(self, site: str) -> nn.Parameter:
+        """Return the scores of a site's filters, (F,), signed."""
+        return self._scores[key(site)]
+
+    def keep_rates(self) -> Tensor:
+        """Return the share of filters that each site keeps, (sites,), with a graph."""
+        return self.least + (1 - self.least) * torch.sigmoid(self.rates)
+
+    def start(self, net: nn.Module, batches: Batches) -> None:
+        """Choose the first filters."""
+        self._keep(self._counts(0.0))
+
+    def groups(self, net: nn.Module) -> list[Group]:
+        """Train scores, rates and what normalisation learns."""
+        net.requires_grad_(False)
+        for module in net.modules():
+            if isinstance(module, NORMS):
+                module.requires_grad_(True)
+        affine = (p for p in net.parameters() if p.requires_grad)
+        rates = Group([self.rates], weight_decay=self.rate_decay)
+        return [Group([*self._scores.values(), *affine]), rates]
+
+    def effective(self, name: str, weight: Tensor) -> Tensor:
+        """Return the masked weight, of a site with gradients for its filters and its rate."""
+        site = name.removesuffix(".weight")
+        if site not in self.spend.widths:
+            return super().effective(name, weight)
+        rate = self.keep_rates()[self.sites.index(site)]
+        return _Filters.apply(weight, self.score(site), self.mask(name), rate)
+
+    def excess(self, kept: Tensor) -> Tensor:
+        """Return by which share the cost exceeds the budget, or 0, with these shares kept."""
+        shares = dict(zip(self.sites, kept, strict=True))
+        cost = torch.as_tensor(sum(cost.at(shares) for cost in self.spend.costs))
+        whole = sum(cost.pairs + cost.outputs for cost in self.spend.costs)
+        return torch.relu(cost / (whole * (1 - self.task.ratio)) - 1)
+
+    def penalty(self, now: Moment) -> Tensor | None:
+        """Return the weighted excess."""
+        return self.gamma * self.growth * self.excess(self.keep_rates()) if self.gamma else None
+
+    def choose(self, now: Moment) -> None:
+        """Keep as many filters of each site as its rate says, the best by |score|."""
+        self._keep(self._counts(0.0))
+
+    def after_epoch(self, now: Moment, measured: Mapping[str, float]) -> None:
+        """Let the penalty grow, until an epoch ends within the budget to four places."""
+        self.met |= torch.round(self.excess(self.keep_rates()), decimals=4) == 0
+        self.growth += (~self.met).to(self.growth.dtype)
+
+    def finish(self, net: nn.Module) -> None:
+        """Shift all rates by the largest number that leaves the network within the budget.
+
+        Raises:
+            UserError: if one filter a layer costs more.
+        """
+        low, high = -100.0, 100.0
+        for _ in range(100):
+            middle = (low + high) / 2
+            fits = not self.excess(self._shares(self._counts(middle))).any()
+            low, high = (middle, high) if fits else (low, middle)
+        counts = self._counts(low)
+        if self.excess(self._shares(counts)) > 0:
+            raise UserError(
+                f"ratio={self.task.ratio:g} leaves less than the narrowest network costs: one "
+                f"filter, or {self.least:.2g} of them, in each of {len(self.sites)} layers; give a "
+                "lower ratio, or a lower pruner.process.floor"
+            )
+        self._keep(counts)
+
+    def result(self) -> dict[str, Any]:
+        """Return how much each layer keeps by its rate, and the factor that the penalty got."""
+        rates = dict(zip(self.sites, self.keep_rates().tolist(), strict=True))
+        return {"rounds": [self.task.ratio], "keep_rates": rates, "growth": float(self.growth)}
+
+    def on_target(self) -> bool:
+        """Return whether the filters that are kept are within the budget."""
+        counts = [int(self.mask(f"{s}.weight").flatten(1).any(1).sum()) for s in self.sites]
+        return not self.excess(self._shares(counts)).any()
+
+    def _weight(self, site: str) -> nn.Parameter:
+        return self.weights[f"{site}.weight"]
+
+    def _counts(self, shift: float) -> list[int]:
+        kept = self.least + (1 - self.least) * torch.sigmoid(self.rates.detach().double() + shift)
+        widths = self.spend.widths.values()
+        return [max(round(k * width), 1) for k, width in zip(kept.tolist(), widths, strict=True)]
+
+    def _shares(self, counts: list[int]) -> Tensor:
+        widths = self.spend.widths.values()
+        return torch.tensor([n / width for n, width in zip(counts, widths, strict=True)]).double()
+
+    def _keep(self, counts: list[int]) -> None:
+        kept = {
+            site: top_k(self.score(site).detach().abs(), count).nonzero().flatten().tolist()
+            for site, count in zip(self.sites, counts, strict=True)
+        }
+        self.set_masks(self.spend.masks(kept, {n: w.detach() for n, w in self.weights.items()}))
+
+
+def _initial(weight: Tensor) -> Tensor:
+    """Return sqrt(6 / fan_in) * norm / largest norm, of the filters' L1 norms."""
+    norms = weight.detach().abs().flatten(1).sum(1)
+    return math.sqrt(6 / weight[0].numel()) * norms / norms.max().clamp_min(1e-12)
