@@ -23,7 +23,7 @@ def small() -> nn.Sequential:
 
 def test_gradients_of_a_product() -> None:
     net = nn.Linear(4, 3, bias=False)
-    process = Reparametrised(net, task(net, 0.5))
+    process = Reparametrised(net, task(net, 0.5), init="kaiming")
     with torch.no_grad():
         process.start_factors()
     g = torch.randn(3, 4)
@@ -34,7 +34,7 @@ def test_gradients_of_a_product() -> None:
 
 def test_gradients_of_a_mix_of_filters() -> None:
     net = nn.Conv2d(2, 4, 3, bias=False)
-    process = Reparametrised(net, task(net, 0.5), through="channel")
+    process = Reparametrised(net, task(net, 0.5), through="channel", init="kaiming")
     with torch.no_grad():
         process.start_factors()
     a, v, g = process.factor("weight"), net.weight, torch.randn(4, 2, 3, 3)
@@ -48,7 +48,7 @@ def test_gradients_of_a_mix_of_filters() -> None:
 def ones(lr: float, decay: float = 0.0) -> tuple[Reparametrised, nn.Linear, torch.optim.SGD]:
     net = nn.Linear(1, 1, bias=False)
     nn.init.ones_(net.weight)
-    process = Reparametrised(net, task(net, 0.0), init="keep")
+    process = Reparametrised(net, task(net, 0.0))
     parameters = [p for group in process.groups(net) for p in group.parameters]
     return process, net, torch.optim.SGD(parameters, lr=lr, weight_decay=decay)
 
@@ -74,7 +74,7 @@ def test_small_steps_conserve_the_difference_of_squares() -> None:
     for lr in (0.02, 0.01):
         torch.manual_seed(1)
         net = nn.Linear(5, 5, bias=False)
-        process = Reparametrised(net, task(net, 0.0))
+        process = Reparametrised(net, task(net, 0.0), init="kaiming")
         with torch.no_grad():
             process.start_factors()
         u, v, g = process.factor("weight"), net.weight, torch.randn(5, 5)
@@ -90,16 +90,28 @@ def test_small_steps_conserve_the_difference_of_squares() -> None:
 @pytest.mark.parametrize("through", ["product", "channel"])
 def test_kept_weights_compute_what_the_network_computed(through: str) -> None:
     net, x = small().eval(), torch.randn(2, 2, 4, 4)
-    process = TwinRep(net, task(net, 0.0), through=through, init="keep")
+    before = net(x)
+    process = TwinRep(net, task(net, 0.0), through=through)
     with torch.no_grad():
         process.start(net, ())
-    assert torch.allclose(see(process, net, x), net(x), atol=1e-6)
+    assert torch.allclose(see(process, net, x), before, atol=1e-6)
+
+
+def test_the_factors_of_a_kept_weight_are_of_one_size() -> None:
+    net = small()
+    weights = {name: weight.detach().clone() for name, weight in prunable(net).items()}
+    process = TwinRep(net, task(net, 0.5))
+    with torch.no_grad():
+        process.start(net, ())
+    for name, weight in weights.items():
+        assert torch.allclose(process.composed()[name], weight, atol=1e-6)
+        assert torch.equal(process.factor(name).abs(), process.weights[name].abs())
 
 
 @pytest.mark.parametrize("through", ["product", "channel"])
 def test_what_is_exported_gives_the_same_logits(through: str) -> None:
     net, x = small(), torch.randn(2, 2, 4, 4)
-    process = TwinRep(net, task(net, 0.7, scope="global"), through=through)
+    process = TwinRep(net, task(net, 0.7, scope="global"), through=through, init="kaiming")
     train(process, net, lambda w: sum((v - 0.1).square().sum() for v in w.values()), epochs=20)
     net.eval()
     before = see(process, net, x)
@@ -111,10 +123,17 @@ def test_what_is_exported_gives_the_same_logits(through: str) -> None:
     assert kept == keep_count(sum(w.numel() for w in prunable(net).values()), 0.7)
 
 
+class Ones(TwinRep):
+    """Whose second factors are ones."""
+
+    def start_factors(self) -> None:
+        pass
+
+
 def test_with_one_factor_frozen_and_nothing_removed_it_is_plain_training() -> None:
     net = small()
     plain, target = copy.deepcopy(net), 0.3
-    process = TwinRep(net, task(net, 0.0), init="keep")
+    process = Ones(net, task(net, 0.0))
     for name in process.weights:
         process.factor(name).requires_grad_(False)
     train(process, net, lambda w: sum((v - target).square().sum() for v in w.values()), epochs=9)
@@ -160,7 +179,7 @@ def test_the_factors_follow_the_seed() -> None:
     values = []
     for seed in (1, 1, 2):
         net = small()
-        process = TwinRep(net, task(net, 0.5, seed=seed))
+        process = TwinRep(net, task(net, 0.5, seed=seed), init="kaiming")
         with torch.no_grad():
             process.start(net, ())
         values.append(process.composed()["0.weight"])
@@ -173,5 +192,5 @@ def test_words_that_mean_nothing_are_refused() -> None:
     net = small()
     with pytest.raises(UserError, match="through='sum' is not one of product, channel"):
         TwinRep(net, task(net, 0.5), through="sum")
-    with pytest.raises(UserError, match="init='zeros' is not one of kaiming, keep"):
+    with pytest.raises(UserError, match="init='zeros' is not one of keep, kaiming"):
         TwinRep(net, task(net, 0.5), init="zeros")

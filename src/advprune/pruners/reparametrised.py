@@ -16,6 +16,7 @@ from advprune.pruners.process import Group, Process, key
 from advprune.pruners.task import Task
 
 Through = Literal["product", "channel"]
+Init = Literal["keep", "kaiming"]
 
 
 def product(factor: Tensor, weight: Tensor) -> Tensor:
@@ -38,8 +39,9 @@ class Reparametrised(Process):
         net: the network that the phase starts from.
         task: what is asked for.
         through: ``product`` or ``channel``.
-        init: ``kaiming`` draws both factors anew, as the authors do; ``keep`` leaves the weights
-            what they are, with a neutral second factor.
+        init: ``keep`` leaves the weights what they are: a product's factors are of one size, a
+            mix begins as the identity. ``kaiming`` draws both factors anew, as the authors do,
+            whose products are so small that a network needs normalisation to train.
 
     Raises:
         UserError: if ``through`` or ``init`` has no such member, or ``channel`` meets a bias.
@@ -51,13 +53,13 @@ class Reparametrised(Process):
         task: Task,
         *,
         through: Through = "product",
-        init: Literal["kaiming", "keep"] = "kaiming",
+        init: Init = "keep",
     ) -> None:
         super().__init__(net, task)
         if through not in COMPOSE:
             raise UserError(f"through={through!r} is not one of {', '.join(COMPOSE)}")
-        if init not in ("kaiming", "keep"):
-            raise UserError(f"init={init!r} is not one of kaiming, keep")
+        if init not in ("keep", "kaiming"):
+            raise UserError(f"init={init!r} is not one of keep, kaiming")
         if through == "channel" and any(weight.dim() < 2 for weight in self.weights.values()):
             raise UserError("through=channel mixes filters, and a bias has none: biases=null")
         self.through, self.init = through, init
@@ -75,12 +77,17 @@ class Reparametrised(Process):
         return {n: compose(self.factor(n), w).detach() for n, w in self.weights.items()}
 
     def start_factors(self) -> None:
-        """Draw both factors, if they are to be new."""
+        """Split the weights into factors, or draw both anew."""
         if self.init == "kaiming":
             generator = self.task.generator("factors", 0)
             for name, weight in self.weights.items():
                 weight.copy_(_drawn(weight, generator))
                 self.factor(name).copy_(_drawn(self.factor(name), generator))
+        elif self.through == "product":
+            for name, weight in self.weights.items():
+                root = weight.abs().sqrt()
+                self.factor(name).copy_(root)
+                weight.copy_(weight.sign() * root)
 
     def groups(self, net: nn.Module) -> list[Group]:
         """Train the second factors beside all of the network."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advprune.pruners.hydra import Hydra
 from advprune.pruners.learned_scores import Init
-from advprune.pruners.process import Batches
+from advprune.pruners.process import Batches, Group
 from advprune.pruners.task import Task
 
 
@@ -26,7 +26,12 @@ class Rst(Hydra):
     """
 
     def __init__(self, net: nn.Module, task: Task, *, init: Init = "kaiming") -> None:
-        super().__init__(net, task, init=init, bn="freeze_affine")
+        super().__init__(net, task, init=init)
+
+    def groups(self, net: nn.Module) -> list[Group]:
+        """Train the scores alone, with all of the network frozen."""
+        net.requires_grad_(False)
+        return [Group(list(self._scores.values()))]
 
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Set the weights, and each normalisation's scale to 1 and shift to 0."""

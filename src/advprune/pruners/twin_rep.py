@@ -1,17 +1,18 @@
 """TwinRep: train products of factors, prune once early, go on (Li et al. 2023, AAAI).
 
 Written from a description of the authors' code. Differs from it: exact counts; pruning comes after
-a tenth of the phase, which is their epoch 10 of 100; dead entries are zero in both factors, with no
-momentum; filters are not masked here.
+a tenth of the phase, which is their epoch 10 of 100; the factors start as roots of a network's own
+initial weights (``init=kaiming`` for their small products); dead entries are zero in both factors,
+with no momentum; filters that are removed leave nothing of their BatchNorm.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from advprune.pruners.process import Batches, Moment
-from advprune.pruners.reparametrised import Reparametrised, Through
+from advprune.pruners.reparametrised import Init, Reparametrised, Through
 from advprune.pruners.task import Task
 from advprune.ranges import ShareBelowOne
 
@@ -36,7 +37,7 @@ class TwinRep(Reparametrised):
         task: Task,
         *,
         through: Through = "product",
-        init: Literal["kaiming", "keep"] = "kaiming",
+        init: Init = "keep",
         at: ShareBelowOne = 0.1,
     ) -> None:
         super().__init__(net, task, through=through, init=init)
@@ -44,7 +45,7 @@ class TwinRep(Reparametrised):
         self.register_buffer("pruned", torch.zeros((), dtype=torch.bool))
 
     def start(self, net: nn.Module, batches: Batches) -> None:
-        """Draw the factors."""
+        """Split the weights into factors."""
         self.start_factors()
 
     def before_step(self, now: Moment) -> None:
