@@ -132,6 +132,7 @@ class Pruner(Group):
     process: Method | None = None
     start: Literal["dense", "init", "early"] = "dense"
     parent: Parent | None = None
+    objective: dict[str, Any] | None = None
     epochs: Epochs | None = None
     scope: Literal["layer", "global", "erk", "igq", "lamp", "normed", "nm"]
     n: Annotated[int, Ge(1), Le(31)] | None = None

@@ -88,10 +88,16 @@ def _check_scores(pruner: Pruner) -> None:
             f"pruner.epochs={pruner.epochs} is not looked at: nothing trains while a criterion "
             "scores; leave it null"
         )
-    if pruner.process is not None and extra:
+    of_scores = [name for name in extra if name != "classifier"]
+    if pruner.process is not None and of_scores:
         raise UserError(
-            f"pruner.{extra[0]} is for a pruner that computes its scores, not one that learns "
+            f"pruner.{of_scores[0]} is for a pruner that computes its scores, not one that learns "
             "them: null"
+        )
+    if pruner.objective is not None and pruner.process is None:
+        raise UserError(
+            "pruner.objective is not looked at: nothing trains while a criterion scores; leave it "
+            "null"
         )
     if pruner.score is not None and (pruner.criterion is None or "score" not in pruner.criterion):
         raise UserError(

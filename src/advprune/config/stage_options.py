@@ -97,10 +97,10 @@ class Pruned:
     def node(self) -> Node:
         """Return the options as plain values.
 
-        How the network recovers is the next stage's, if there is one; how its parent was trained,
-        and for how long the phase, is in the stage before and in the recipe.
+        How the network recovers is the next stage's, if there is one; how its parent was trained is
+        in the stage before, and by what and for how long a process trains, in ``training``.
         """
-        others = ("recovery", "parent", "epochs")
+        others = ("recovery", "parent", "objective", "epochs")
         pruner = {name: value for name, value in self.pruner.node.items() if name not in others}
         last = {"recovery": "none"} if self.pruner.recovery == "none" else {}
         return {

@@ -218,6 +218,10 @@ def _check_quantizer(quantizer: Node) -> None:
             )
 
 
+#: Nodes of a pruner in which an objective lies.
+OWN_CALLS = ("objective", "parent")
+
+
 def check_signatures(options: Node, groups: tuple[str, ...]) -> None:
     """Compare every ``_target_`` of these groups with its signature.
 
@@ -229,14 +233,28 @@ def check_signatures(options: Node, groups: tuple[str, ...]) -> None:
     for group in groups:
         if options.get(group) and options[group].get("_target_", group) is not None:
             _check_node(group, method_of(group, options[group]).node)
+    _check_objectives_of(options.get("pruner") or {})
     objective = typed(Objective, options.get("objective") or {})
     for phase in objective.phases or {}:
         _check_node(f"objective.phases.{phase}", objective.in_phase(phase).method.node)
 
 
+def _check_objectives_of(pruner: Node) -> None:
+    """Check the objectives that train a process, and the network that it starts from."""
+    for path, node in (("", pruner), ("parent.", pruner.get("parent") or {})):
+        if node.get("objective") is not None:
+            call = typed(Objective, node["objective"]).method.node
+            _check_node(f"pruner.{path}objective", call)
+
+
 def method_of(group: str, node: Node) -> Method:
-    """Return what a group calls, without the options that the harness reads itself."""
-    return typed(HARNESS[group], node).method if group in HARNESS else Method(node)
+    """Return what a group calls, without the options that the harness reads itself.
+
+    A pruner's objectives are calls of their own.
+    """
+    if group in HARNESS:
+        return typed(HARNESS[group], node).method
+    return Method({name: value for name, value in node.items() if name not in OWN_CALLS})
 
 
 def _check_attack_eps(options: Node) -> None:

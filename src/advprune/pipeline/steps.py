@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from advprune.config import stage_options
 from advprune.config.fingerprints import weights_identity
-from advprune.config.groups import Attack, Pruner
+from advprune.config.groups import Attack, Objective, Pruner, typed
 from advprune.config.options import Options
 from advprune.config.stage_options import Training, Weights
 from advprune.errors import UserError
@@ -121,7 +121,10 @@ def _pruning(options: Options, pruner: Pruner) -> Training:
     epochs += options.training.epochs if untrained else 0
     epochs += options.finetune.epochs if pruner.recovery == "none" else 0
     phase: Literal["search"] | None = None if untrained else "search"
-    return _training(options, phase, replace(recipe, epochs=pruner.epochs or epochs))
+    training = _training(options, phase, replace(recipe, epochs=pruner.epochs or epochs))
+    if pruner.objective is None:
+        return training
+    return replace(training, objective=typed(Objective, pruner.objective).in_phase(phase))
 
 
 def _training(
