@@ -71,3 +71,10 @@ def lively(kind: str) -> nn.Module:
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     return net.eval()
+
+
+def merged_pruner(name: str) -> Any:
+    """A pruner's YAML on top of those that it starts from, without the other groups'."""
+    own = OmegaConf.load(CONF / "pruner" / f"{name}.yaml")
+    earlier = [n for n in own.pop("defaults", []) if isinstance(n, str) and n != "_self_"]
+    return OmegaConf.merge(*(merged_pruner(n) for n in earlier), own)

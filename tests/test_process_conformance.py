@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
+from networks import merged_pruner
 from omegaconf import OmegaConf
 from processes import batches, convnet, fit, module_of, recipe, task
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -27,20 +28,9 @@ CONF = Path(__file__).resolve().parents[1] / "conf" / "pruner"
 SHORT = {"every": 1.0, "every_late": 1.0}
 
 
-def merged(path: Path) -> Any:
-    """A pruner's YAML on top of those that it starts from."""
-    own = OmegaConf.load(path)
-    parts = [
-        merged(CONF / f"{name}.yaml")
-        for name in own.pop("defaults", [])
-        if isinstance(name, str) and name != "_self_"
-    ]
-    return OmegaConf.merge(*parts, own)
-
-
 def yamls() -> Iterator[str]:
     for path in sorted(CONF.glob("*.yaml")):
-        node = merged(path)
+        node = merged_pruner(path.stem)
         if node.get("process") is not None and node.get("unit") is None:
             yield path.stem
 
@@ -49,7 +39,7 @@ EVERY = pytest.mark.parametrize("name", list(yamls()))
 
 
 def made(name: str, net: nn.Module, ratio: float = 0.8) -> Process:
-    node = OmegaConf.create({"pruner": merged(CONF / f"{name}.yaml"), "seed": 7})
+    node = OmegaConf.create({"pruner": merged_pruner(name), "seed": 7})
     chosen = OmegaConf.to_container(node.pruner.process, resolve=True)
     chosen |= {option: value for option, value in SHORT.items() if chosen.get(option) is not None}
     return instantiate(chosen, _convert_="all")(net, task(net, ratio, scope=node.pruner.scope))

@@ -9,6 +9,7 @@ import torch
 from hydra.utils import get_class, get_method
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import merged_pruner
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -159,21 +160,18 @@ def test_scores_that_cannot_be_made_are_refused():
 def test_a_yaml_binds_to_its_criterion_and_uses_allowed_words(path):
     text = path.read_text()
     assert "python prune.py pruner=" in text.split("\n\n")[0]
-    base = OmegaConf.load(path.parent / "base.yaml")
-    own = OmegaConf.to_container(OmegaConf.load(path))
-    defaults = own.pop("defaults", [])
-    config = OmegaConf.to_container(base) | own
-    assert set(config) == set(base), "a pruner has the keys of base.yaml"
+    config = OmegaConf.to_container(merged_pruner(path.stem))
+    assert set(config) == set(merged_pruner("base")), "a pruner has the keys of base.yaml"
     assert config["scope"] in get_args(scopes.Scope)
     assert config["schedule"] in get_args(Schedule)
     assert config["recovery"] in ("finetune", "rewind", "scratch", "none")
     if isinstance(config["criterion"], dict):
         options = {key: 0 for key in config["criterion"] if not key.startswith("_")}
         inspect.signature(get_method(config["criterion"]["_target_"])).bind(None, [], **options)
-    if isinstance(config["process"], dict) and "_target_" in config["process"]:
+    if isinstance(config["process"], dict):
         options = {key: 0 for key in config["process"] if not key.startswith("_")}
         made = get_class(config["process"]["_target_"])
         assert issubclass(made, Process)
         inspect.signature(made).bind(None, None, **options)
-    if defaults == ["base", "_self_"]:  # others have it from another file
+    if path.stem != "base" and config["unit"] is None:  # those of filters are a group
         assert (config["criterion"] is None) != (config["process"] is None)

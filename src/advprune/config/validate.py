@@ -84,10 +84,9 @@ def check_numbers(options: Node) -> None:
     for group, declared in HARNESS.items():
         node = options.get(group) or {}
         if group != "quantizer" or node.get("_target_") is not None:
-            names = {option.name for option in declared_fields(declared)}
-            _check_fields(
-                group, {name: value for name, value in node.items() if name in names}, declared
-            )
+            _check_harness(group, node, declared)
+    for path, node in _objectives_of(options.get("pruner") or {}):
+        _check_harness(path, node, Objective)
     if options.get("export") not in (None, "safetensors", "onnx"):
         raise UserError(
             f"export={as_typed(options['export'])} is not possible: it must be safetensors, onnx "
@@ -105,6 +104,12 @@ def check_numbers(options: Node) -> None:
         _check_perturb(phase, options[phase])
     environment.check(typed(Trainer, options.get("trainer") or {}))
     _check_quantizer(options.get("quantizer") or {})
+
+
+def _check_harness(path: str, node: Node, declared: type) -> None:
+    """Check the options of a node that the harness reads itself."""
+    names = {option.name for option in declared_fields(declared)}
+    _check_fields(path, {name: value for name, value in node.items() if name in names}, declared)
 
 
 def _check_fields(path: str, node: object, declared: type) -> None:
@@ -233,18 +238,18 @@ def check_signatures(options: Node, groups: tuple[str, ...]) -> None:
     for group in groups:
         if options.get(group) and options[group].get("_target_", group) is not None:
             _check_node(group, method_of(group, options[group]).node)
-    _check_objectives_of(options.get("pruner") or {})
+    for path, node in _objectives_of(options.get("pruner") or {}):
+        _check_node(path, typed(Objective, node).method.node)
     objective = typed(Objective, options.get("objective") or {})
     for phase in objective.phases or {}:
         _check_node(f"objective.phases.{phase}", objective.in_phase(phase).method.node)
 
 
-def _check_objectives_of(pruner: Node) -> None:
-    """Check the objectives that train a process, and the network that it starts from."""
-    for path, node in (("", pruner), ("parent.", pruner.get("parent") or {})):
-        if node.get("objective") is not None:
-            call = typed(Objective, node["objective"]).method.node
-            _check_node(f"pruner.{path}objective", call)
+def _objectives_of(pruner: Node) -> list[tuple[str, Node]]:
+    """Return the objectives that train a process, and the network that it starts from."""
+    parent = pruner.get("parent") or {}
+    nodes = [("pruner.objective", pruner), ("pruner.parent.objective", parent)]
+    return [(path, node["objective"]) for path, node in nodes if node.get("objective") is not None]
 
 
 def method_of(group: str, node: Node) -> Method:
