@@ -10,8 +10,8 @@ The pipeline is ``dense >> pruned >> finetuned >> quantized >> evaluated``:
     quantized  bring it to 8 bits, if ``quantizer`` says  src/advprune/stages/quantized.py
     evaluated  attack every test image                    src/advprune/stages/evaluated.py
 
-``pipeline/plan.py`` plans these stages; ``pipeline/job.py`` makes those that are not in the store
-yet. HYDRA's own line is in ``pruners/hydra.py``: ``masks_of`` keeps the weights of largest score.
+``pipeline/plan.py`` plans these stages; ``pipeline/executor.py`` makes those that are not in the
+store yet. HYDRA's own line is in ``pruners/hydra.py``: ``_keep`` leaves the largest scores.
 """
 
 import hydra

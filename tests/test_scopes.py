@@ -15,10 +15,10 @@ from advprune.masks import keep_count, prunable, sparsity, top_k
 from advprune.models.resnet import ResNet
 from advprune.pruners import scopes
 from advprune.pruners.hydra import Hydra
+from advprune.pruners.layouts.counts import layer
 from advprune.pruners.layouts.erk import erk_counts
 from advprune.pruners.layouts.igq import igq_counts
 from advprune.pruners.layouts.lamp import lamp_scores
-from advprune.pruners.layouts.layer import layer
 from advprune.pruners.layouts.n_of_m import audit
 from advprune.pruners.layouts.ranked import global_
 from advprune.pruners.schedule import cumulative

@@ -8,10 +8,10 @@ import torch
 
 from advprune.errors import UserError
 from advprune.masks import Masks, Scores
+from advprune.pruners.layouts.counts import layer
 from advprune.pruners.layouts.erk import erk
 from advprune.pruners.layouts.igq import igq
 from advprune.pruners.layouts.lamp import lamp
-from advprune.pruners.layouts.layer import layer
 from advprune.pruners.layouts.n_of_m import n_of_m
 from advprune.pruners.layouts.ranked import global_, normed
 

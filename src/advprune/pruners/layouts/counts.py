@@ -1,11 +1,17 @@
-"""Keep a given number of weights of each tensor: what all layouts end in."""
+"""Keep a given number of weights of each tensor: what all layouts end in, ``layer`` at once."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from advprune.errors import UserError
-from advprune.masks import Masks, Scores, keep_count, top_k
+from advprune.masks import Masks, Scores, check_ratio, keep_count, top_k
+
+
+def layer(scores: Scores, ratio: float) -> Masks:
+    """Remove the share ``ratio`` of each tensor, never all; ``masks.keep_count`` has the count."""
+    check_ratio(ratio)
+    return largest(scores, [keep_count(score.numel(), ratio) for score in scores.values()])
 
 
 def total_kept(scores: Scores, ratio: float) -> int:
