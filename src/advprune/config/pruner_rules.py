@@ -30,6 +30,11 @@ def check_pruner(pruner: Pruner) -> None:
             f"pruner.n={pruner.n} and pruner.m={pruner.m} are not looked at: they are of "
             "pruner.scope=nm; leave them null, or give that scope"
         )
+    if pruner.scope == "nm" and pruner.schedule != "one_shot":
+        raise UserError(
+            f"pruner.schedule={pruner.schedule} is not possible with pruner.scope=nm, which has "
+            "one ratio, 1 - n/m: give pruner.schedule=one_shot"
+        )
     if pruner.unit is None:
         _check_weights(pruner)
     else:
@@ -104,7 +109,8 @@ def _check_scores(pruner: Pruner) -> None:
             f"pruner.score={pruner.score} is not looked at: this pruner has one score; leave it "
             "null"
         )
-    if pruner.select is not None and (pruner.schedule != "one_shot" or pruner.scope == "erk"):
+    exact = pruner.schedule != "one_shot" or pruner.scope not in ("layer", "global")
+    if pruner.select is not None and exact:
         raise UserError(
             f"pruner.select={pruner.select} prunes once, by scope=layer or global; or leave it null"
         )

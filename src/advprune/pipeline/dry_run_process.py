@@ -1,11 +1,13 @@
 """Make a pruner's process on the untrained network, for the dry run, and ask what it can do."""
 
+import torch
 from torch import nn
 
 from advprune.config.groups import Pruner
 from advprune.config.stage_options import Pruned
 from advprune.errors import UserError
 from advprune.modules import optim
+from advprune.modules.perturb import targets_of
 from advprune.modules.pruner_training import PrunerTraining
 from advprune.pruners.learned_scores import NORMS
 from advprune.pruners.process import Process
@@ -26,12 +28,19 @@ def check(options: Pruned, net: nn.Module, ratios: list[float]) -> None:
     pruner, recipe = options.pruner, options.training.recipe
     assert pruner.process is not None
     assert recipe is not None
-    process = pruner.process.build()(net, pruning_phases.task_of(net, options, ratios, None))
+    task = pruning_phases.task_of(net, options, ratios, None)
+    process = pruner.process.build()(net, task)
+    for ratio in {ratios[0], ratios[-1]}:
+        task.masks(
+            {name: torch.zeros_like(weight) for name, weight in process.weights.items()}, ratio
+        )
     _check_options(pruner, pruner.process.name, process)
     _check_normalisation(process, net)
     module = PrunerTraining(
         net, options.training.objective.build(), recipe, attack=None, seed=0, process=process
     )
+    if recipe.perturb.what is not None:
+        targets_of(module.net, recipe.perturb.what)
     optimizer = optim.optimizer(recipe, module.trained())
     process.check(pruning_phases.passes_of_process(options), optimizer)
 

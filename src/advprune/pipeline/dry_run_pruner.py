@@ -51,7 +51,9 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
     recipe = chosen.training.recipe
     _check_rounds(pruner, recipe or options.search, chosen.training.objective.build())
     if pruner.criterion is not None:
-        _try_criterion(options, pruner, net)
+        _try_criterion(options, pruner, net, ratios)
+    if pruner.process is None or pruner.start == "init":
+        _refuse_unread_perturbation(options)
     if pruner.process is not None:
         dry_run_process.check(chosen, checkpoint.network(options.model, seed=0), ratios)
     if pruner.unit is not None:
@@ -90,8 +92,21 @@ def _network_from_file(options: Options, file: str) -> nn.Module:
     return net
 
 
-def _try_criterion(options: Options, pruner: Pruner, net: nn.Module) -> None:
-    """Score what the pruner may remove, on two images and without the criterion's own attack."""
+def _refuse_unread_perturbation(options: Options) -> None:
+    """Refuse to perturb a search that there is not."""
+    what = options.search.perturb.what
+    if what is not None:
+        raise UserError(
+            f"search.perturb.what={what.value} is not looked at: this pruner has no search of its "
+            "own; leave it null, or choose one that has, such as pruner=hydra"
+        )
+
+
+def _try_criterion(options: Options, pruner: Pruner, net: nn.Module, ratios: list[float]) -> None:
+    """Score what the pruner may remove, and spend the first and the last ratio on the scores.
+
+    On two images and without the criterion's own attack.
+    """
     assert pruner.criterion is not None
     criterion: partial[Any] = pruner.criterion.build()
     structured = "sites" in inspect.signature(criterion).parameters
@@ -108,7 +123,9 @@ def _try_criterion(options: Options, pruner: Pruner, net: nn.Module) -> None:
     if "attack" in criterion.keywords:
         criterion = partial(criterion, attack=None)
     with preserve_rng():
-        masking.scores_of(criterion, net.eval(), [images(options)], pruner)
+        scores = masking.scores_of(criterion, net.eval(), [images(options)], pruner)
+        for ratio in {ratios[0], ratios[-1]}:
+            masking.masks_of(scores, pruner, ratio, None)
 
 
 def _try_structured(options: Options, pruner: Pruner, ratio: float) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from advprune.distributed import collectives
 from advprune.errors import UserError
-from advprune.masks import Masks, prunable, sparsity
+from advprune.masks import Masks, Scores, prunable, sparsity
 from advprune.pruners import scopes, scoring, thresholds
 from advprune.pruners.eligible import completed, eligible, ratio_for
 from advprune.pruners.layouts.n_of_m import audit
@@ -159,16 +159,23 @@ def compute_masks(
     # each rank scores on the same images; what differs by rounding is averaged
     with collectives.without_communication():
         scores = scores_of(criterion, model, batches, pruner)
-    scores = collectives.averaged(scores)
+    masks = masks_of(collectives.averaged(scores), pruner, ratio, within)
+    return _both(completed(model, masks), within)
+
+
+def masks_of(scores: Scores, pruner: Pruner, ratio: float, within: Masks | None) -> Masks:
+    """Return the masks that these scores give by the pruner's options.
+
+    Raises:
+        UserError: if the ratio cannot be spent on them.
+    """
     if pruner.remove == "largest":
         scores = {name: -score for name, score in scores.items()}
     if pruner.select == "quantile":
-        masks = _both(thresholds.quantile(scores, ratio, scope=pruner.scope), within)
-    elif pruner.select == "bernoulli":
-        masks = _both(thresholds.bernoulli(scores, ratio), within)
-    else:
-        masks = spend(pruner)(scores, ratio, within=within)
-    return _both(completed(model, masks), within)
+        return _both(thresholds.quantile(scores, ratio, scope=pruner.scope), within)
+    if pruner.select == "bernoulli":
+        return _both(thresholds.bernoulli(scores, ratio), within)
+    return spend(pruner)(scores, ratio, within=within)
 
 
 def _both(masks: Masks, within: Masks | None) -> Masks:
