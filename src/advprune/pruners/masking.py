@@ -163,7 +163,7 @@ def compute_masks(
     return _both(completed(model, masks), within)
 
 
-def masks_of(scores: Scores, pruner: Pruner, ratio: float, within: Masks | None) -> Masks:
+def masks_of(scores: Scores, pruner: Spending, ratio: float, within: Masks | None) -> Masks:
     """Return the masks that these scores give by the pruner's options.
 
     Raises:
