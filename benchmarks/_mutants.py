@@ -242,8 +242,8 @@ PRUNING = (
     _of(
         "rewinding starts the schedule at 0",
         "stages/finetuned.py",
-        "load_weights(_early(stage, folder)))\n        start = _rewound(options)\n",
-        "load_weights(_early(stage, folder)))\n        start = 0.0\n",
+        "early_weights(stage, folder)))\n        start = _rewound(training)\n",
+        "early_weights(stage, folder)))\n        start = 0.0\n",
         "test_guards.py",
     ),
     _of(

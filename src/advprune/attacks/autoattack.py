@@ -7,9 +7,7 @@ of them fooled which image. ``engine=fast`` runs the same parts in our own code.
 
 import importlib.metadata
 import logging
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,11 +18,11 @@ from torch import Tensor, nn
 
 from advprune.attacks.fast.engine import PARTS, Engine
 from advprune.attacks.fast.network import PRECISIONS
+from advprune.attacks.official_package import official_package, preserve_tracer, run_package
 from advprune.attacks.per_image_rng import places
 from advprune.attacks.watched import Watched
 from advprune.errors import UserError
 from advprune.frozen import frozen, preserve_rng
-from advprune.logits import is_right
 from advprune.ranges import Seed
 from advprune.threat import Threat
 
@@ -88,11 +86,11 @@ def autoattack(
     _check_options(version, attacks, x)
     _check_engine(engine, precision, version, attacks)
     x, facts = x.detach(), facts if facts is not None else {}
-    with frozen(model), preserve_rng(), _preserve_tracer():
+    with frozen(model), preserve_rng(), preserve_tracer():
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         watched = Watched(model, x, y, threat)
-        package = _package(watched, x.device, threat, version, attacks, seed)
+        package = official_package(watched, x.device, threat, version, attacks, seed)
         parts = list(package.attacks_to_run)
         _check_classes(package, parts, classes)
         if engine == "fast":
@@ -111,7 +109,7 @@ def autoattack(
             x_adv, steps = fast_engine.run(tuple(parts))
         else:
             facts |= {"engine": f"pyautoattack {importlib.metadata.version('pyautoattack')}"}
-            x_adv, steps = _run_package(package, parts, watched, y)
+            x_adv, steps = run_package(package, parts, watched, y)
     # Square that beats the gradient attacks is a sign of masked gradients; run alone, it cannot
     # notice.
     shares = {name: flags.float().mean().item() for name, flags in steps}
@@ -119,48 +117,6 @@ def autoattack(
     if trail is not None:
         trail += steps
     return x_adv
-
-
-def _run_package(
-    package: pyautoattack.AutoAttack, parts: list[str], watched: Watched, y: Tensor
-) -> tuple[Tensor, list[tuple[str, Tensor]]]:
-    """Run pyautoattack part by part; return x_adv, and who is right at first and after each."""
-    x = watched.x
-    x_adv = x.clone(memory_format=torch.contiguous_format)
-    with torch.no_grad():
-        right = is_right(watched.model(x), y)
-    steps = [("clean", right.clone())]
-    for part in parts:
-        left = right.nonzero().squeeze(1)
-        if len(left):
-            package.attacks_to_run = [part]
-            points, label = package.run_standard_evaluation(x_adv[left], y[left], batch_size=len(x))
-            finite = points.flatten(1).isfinite().all(1)  # NaN gradients may lead to NaN pixels
-            x_adv[left[finite]] = points[finite]
-            right[left[finite]] = label[finite] == y[left[finite]]
-            not_finite = watched.lost & right
-            x_adv[not_finite], right[not_finite] = watched.points[not_finite], False
-        steps.append((part, right.clone()))
-    return x_adv, steps
-
-
-def _package(
-    model: nn.Module,
-    device: torch.device,
-    threat: Threat,
-    version: str,
-    attacks: Sequence[str] | None,
-    seed: int,
-) -> pyautoattack.AutoAttack:
-    return pyautoattack.AutoAttack(
-        model,
-        attacks=list(attacks) if attacks else None,
-        device=device,
-        eps=threat.eps,
-        norm=threat.norm.capitalize(),
-        seed=seed,
-        version=version,
-    )
 
 
 def _check_options(version: str, attacks: Sequence[str] | None, x: Tensor) -> None:
@@ -212,13 +168,3 @@ def _check_classes(package: pyautoattack.AutoAttack, parts: list[str], classes: 
         )
     for targeted in (package.apgd_targeted, package.fab):
         targeted.n_target_classes = min(targeted.n_target_classes, classes - 1)
-
-
-@contextmanager
-def _preserve_tracer() -> Iterator[None]:
-    """Restore the tracer of a debugger or of coverage, which pyautoattack removes."""
-    tracer = sys.gettrace()
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)

@@ -21,7 +21,7 @@ from advprune.quantizers.fake_quant import (
     weight_scales,
     whole_bias,
 )
-from advprune.quantizers.prepare import inputs, of, standardises
+from advprune.quantizers.tracing import inputs, of, standardises
 
 OPSET, IR = 17, 9
 

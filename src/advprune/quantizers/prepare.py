@@ -7,9 +7,8 @@ image's own, not the batch's, so that a prediction belongs to its image.
 """
 
 import copy
-import operator
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -24,30 +23,21 @@ from advprune.quantizers.fake_quant import (
     QuantLinear,
     set_input_quantizer,
 )
+from advprune.quantizers.tracing import (
+    ACTIVATIONS,
+    KEEPS,
+    MAKES,
+    NORMS,
+    WEIGHTED,
+    inputs,
+    keeps_value,
+    makes_value,
+    of,
+    traced,
+)
 from advprune.ranges import refuse_outside
 
 Levels: TypeAlias = Annotated[int, Ge(1), Le(255)]
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-WEIGHTED = (nn.Conv2d, nn.Linear)
-ACTIVATIONS = (nn.ReLU, nn.ReLU6)
-#: New numbers come out, which get a quantizer of their own.
-MAKES = (*WEIGHTED, *NORMS, *ACTIVATIONS, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-MAKES_CALLS = {operator.add, operator.iadd, torch.add, F.relu, F.adaptive_avg_pool2d, torch.cat}
-#: The numbers that go in come out, some of them, with zeros added: they stay on their grid.
-KEEPS = (nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Identity)
-KEEPS_CALLS = {F.pad, operator.getitem, torch.flatten}
-
-
-class _Tracer(fx.Tracer):
-    """A tracer that enters blocks and takes the standardisation of pixels as one layer."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return standardises(m) or super().is_leaf_module(m, module_qualified_name)
-
-
-def standardises(module: nn.Module) -> bool:
-    """Return whether a layer subtracts a mean and divides by a deviation."""
-    return all(isinstance(getattr(module, name, None), Tensor) for name in ("mean", "std"))
 
 
 def quantize(
@@ -66,7 +56,7 @@ def quantize(
     """
     refuse_outside(quantize, ranges=ranges, levels=levels)
     float_copy = copy.deepcopy(model).eval()
-    net = fx.GraphModule(float_copy, _graph(float_copy))
+    net = fx.GraphModule(float_copy, traced(float_copy))
     _check(net)
     _fold(net)
     for module in net.modules():
@@ -83,46 +73,9 @@ def quantize(
     return net
 
 
-def _graph(model: nn.Module) -> fx.Graph:
-    try:
-        return _Tracer().trace(model)
-    except (TypeError, NotImplementedError, fx.proxy.TraceError) as error:
-        raise UserError(
-            f"quantizer: {type(model).__name__} chooses what to compute by its values and cannot "
-            f"be traced ({error})"
-        ) from None
-
-
-def inputs(node: fx.Node) -> tuple[Any, ...]:
-    """Return a node's positional arguments."""
-    return cast(tuple[Any, ...], node.args)
-
-
-def of(net: fx.GraphModule, node: fx.Node) -> Any:
-    """Return the module or the function that a node calls."""
-    return net.get_submodule(str(node.target)) if node.op == "call_module" else node.target
-
-
-def _makes(net: fx.GraphModule, node: fx.Node) -> bool:
-    what = of(net, node)
-    return (
-        isinstance(what, MAKES)
-        or (isinstance(what, nn.Module) and standardises(what))
-        or _in(what, MAKES_CALLS)
-    )
-
-
-def _keeps(net: fx.GraphModule, node: fx.Node) -> bool:
-    return isinstance(of(net, node), KEEPS) or _in(of(net, node), KEEPS_CALLS)
-
-
-def _in(what: object, calls: set[Any]) -> bool:
-    return not isinstance(what, nn.Module) and any(what is call for call in calls)
-
-
 def _check(net: fx.GraphModule) -> None:
     for node in net.graph.nodes:
-        if node.op in ("placeholder", "output") or _makes(net, node) or _keeps(net, node):
+        if node.op in ("placeholder", "output") or makes_value(net, node) or keeps_value(net, node):
             continue
         what = of(net, node)
         kind = (
@@ -178,7 +131,9 @@ def _insert(net: fx.GraphModule, ranges: Literal["static", "dynamic"], levels: i
             continue
         source = inputs(node)[0]
         grids[node] = (
-            grids[source] if _keeps(net, node) and source in grids else _add(net, ranges, levels)
+            grids[source]
+            if keeps_value(net, node) and source in grids
+            else _add(net, ranges, levels)
         )
         grids[_put(net, node, grids[node])] = grids[node]
 
