@@ -135,17 +135,15 @@ class FileTrainLoader(Resumable):
         return len(self.bounds) * self.repeats
 
     def __iter__(self) -> Iterator[Any]:
-        whole, within = divmod(
-            self.begin(), self.repeats
-        )  # of what was given before, batches and repeats of one
+        # of what was given before: batches, and repeats of one
+        whole, within = divmod(self.begin(), self.repeats)
         order = torch.randperm(len(self.decoded.files), generator=self.sampler.generator()).tolist()
         seeds = (self.sampler.seed, self.sampler.epoch)
         keys: list[Key] = [(index, mixed_seed(*seeds, index)) for index in order]
         left = [keys[start:stop] for start, stop in self.bounds[whole:]]
         mine = [[batch[row] for row in self.share.of(len(batch)).tolist()] for batch in left]
-        for place, (all_rows, (x, y)) in enumerate(
-            zip(left, stream(self.decoded, mine, self.workers), strict=True)
-        ):
+        images = stream(self.decoded, mine, self.workers)
+        for place, (all_rows, (x, y)) in enumerate(zip(left, images, strict=True)):
             for _ in range(within if place == 0 else 0, self.repeats):
                 self.yielded += 1
                 yield (x, y) if self.share.whole else (x, y, len(all_rows))
@@ -179,7 +177,6 @@ class FileEvalLoader:
     def __iter__(self) -> Iterator[Any]:
         mine = self._chunks()
         keys: list[list[Key]] = [[(index, None) for index in chunk.tolist()] for chunk, _ in mine]
-        for (chunk, count), (x, y) in zip(
-            mine, stream(self.decoded, keys, self.workers), strict=True
-        ):
+        images = stream(self.decoded, keys, self.workers)
+        for (chunk, count), (x, y) in zip(mine, images, strict=True):
             yield evaluation_batch(x, y, chunk.to(x.device), count, self.positions, self.share)

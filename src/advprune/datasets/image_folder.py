@@ -29,6 +29,7 @@ from advprune.runtime.provenance import usable_processors
 SMALL = 64
 #: How many of the files that may hold several pictures are asked whether they do.
 LOOKED_INTO = 100
+SEVERAL = (".gif", ".tif", ".tiff", ".webp")  # formats that may hold several pictures
 
 log = logging.getLogger(__name__)
 
@@ -170,9 +171,7 @@ def _tell_left_out(folder: str, names: list[str]) -> None:
 
 def _tell_frames(paths: list[str]) -> None:
     """Log if files hold more than the one picture that is used; of many, the first are checked."""
-    asked = [path for path in paths if path.lower().endswith((".gif", ".tif", ".tiff", ".webp"))][
-        :LOOKED_INTO
-    ]
+    asked = [path for path in paths if path.lower().endswith(SEVERAL)][:LOOKED_INTO]
     several = [path for path in asked if count_frames(path) > 1]
     if several:
         log.warning(

@@ -46,16 +46,16 @@ def _sequence(*_: object) -> list[Any]:
 
 _NUMPY = ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")
 _NODES = (
-    "AnyNode",
-    "IntegerNode",
-    "FloatNode",
-    "BooleanNode",
-    "StringNode",
-    "PathNode",
-    "BytesNode",
-    "EnumNode",
-    "ValueNode",
-    "UnionNode",
+    *("AnyNode", "IntegerNode", "FloatNode", "BooleanNode", "StringNode"),
+    *("PathNode", "BytesNode", "EnumNode", "ValueNode", "UnionNode"),
+)
+_PATHS = (
+    *("Path", "PosixPath", "WindowsPath"),
+    *("PurePath", "PurePosixPath", "PureWindowsPath"),
+)
+_PLAIN = (
+    *("int", "float", "str", "bool", "bytes"),
+    *("list", "dict", "tuple", "range", "slice", "frozenset"),
 )
 _DATA = (
     *(f"numpy.{core}.{name}" for core in ("core", "_core") for name in _NUMPY),
@@ -68,34 +68,8 @@ _DATA = (
         "decimal.Decimal",
     ),
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
-    *(
-        f"pathlib{at}.{name}"
-        for at in ("", "._local")
-        for name in (
-            "Path",
-            "PosixPath",
-            "WindowsPath",
-            "PurePath",
-            "PurePosixPath",
-            "PureWindowsPath",
-        )
-    ),
-    *(
-        f"builtins.{name}"
-        for name in (
-            "int",
-            "float",
-            "str",
-            "bool",
-            "bytes",
-            "list",
-            "dict",
-            "tuple",
-            "range",
-            "slice",
-            "frozenset",
-        )
-    ),
+    *(f"pathlib{at}.{name}" for at in ("", "._local") for name in _PATHS),
+    *(f"builtins.{name}" for name in _PLAIN),
     *(f"omegaconf.nodes.{name}" for name in _NODES),
     *(
         "omegaconf.dictconfig.DictConfig",
