@@ -116,6 +116,21 @@ def test_each_batch_is_half_extra_images_as_in_hydra():
     assert drawn[:500] != drawn[500:1000]
 
 
+@pytest.mark.parametrize(("share", "extra"), [(0.7, 70), (0.25, 10), (0.5, 30)])
+def test_a_batch_has_the_share_of_extra_images_that_is_asked_for(share, extra):
+    more = Split(zeros(500).images + 255, torch.arange(500))
+    loader = TrainLoader(zeros(90), batch_size=30, seed=0, extra=more, extra_share=share)
+    for x, y in loader:
+        assert (len(x), len(y)) == (30 + extra, 30 + extra)
+        assert not x[:30].any()
+        assert x[30:].min() == 1
+
+
+def test_a_share_of_extra_images_without_any_is_refused():
+    with pytest.raises(UserError, match=r"dataset\.extra_share=0\.7 is not looked at"):
+        Digits(name="digits", extra_share=0.7)
+
+
 def test_repeats_give_each_batch_again_and_count_as_steps():
     split = Split(torch.randint(256, (90, 1, 4, 4), dtype=torch.uint8), torch.arange(90))
     options = {"batch_size": 50, "seed": 0, "augment": CropFlip(crop=1)}

@@ -13,6 +13,7 @@ from advprune.attacks.pgd import pgd
 from advprune.errors import UserError
 from advprune.logits import kl
 from advprune.objectives.adversarial import adversarial
+from advprune.objectives.distillation import distillation
 from advprune.objectives.free import Free
 from advprune.objectives.mart import mart
 from advprune.objectives.natural import natural
@@ -266,3 +267,77 @@ def test_free_grows_with_the_batch_and_keeps_what_it_has():
 def test_a_wrong_option_of_free_is_an_error(option):
     with pytest.raises(UserError, match="is not possible: it must be"):
         Free(threat=Linf(EPS), **option)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [natural, partial(adversarial, attack=to_one), partial(trades, attack=to_one, beta=0.0)],
+)
+def test_label_smoothing_spreads_a_share_over_all_classes(objective):
+    """Of 0.3 over three classes each gets 0.1, and the label keeps 0.8."""
+    model = Table([2.0, 0.0, -1.0], [2.0, 0.0, -1.0])
+    logs = torch.tensor([2.0, 0.0, -1.0]).log_softmax(0)
+    expected = -(0.8 * logs[0] + 0.1 * logs[1] + 0.1 * logs[2])
+    found = objective(model, PIXEL, ZERO, progress=0.0, label_smoothing=0.3)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    plain = objective(model, PIXEL, ZERO, progress=0.0)
+    assert plain.item() == pytest.approx(-logs[0].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "moves"), [(None, 1), ("eval", 1), ("train", 5)])
+def test_the_mode_of_the_attacked_network(mode, moves):
+    """In train mode each of the four attack steps moves the running statistics, too."""
+    model, (x, y) = network().float().train(), (torch.rand(4, 1, 6, 6), torch.tensor([0, 1, 2, 0]))
+    attack = partial(pgd, threat=Linf(EPS), steps=4, rel_step=0.25)
+    adversarial(model, x, y, progress=0.0, attack=attack, attack_mode=mode).backward()
+    assert int(model[1].num_batches_tracked) == moves
+    assert all(module.training for module in model.modules())
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class Fixed(nn.Module):
+    """Logits that are parameters."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, x):
+        return self.logits
+
+
+def test_distillation_at_high_temperature_is_half_the_mean_square_of_centred_logits():
+    """The limit of many degrees: |(z - mean z) - (t - mean t)|^2 / (2 C)."""
+    drawn = torch.Generator().manual_seed(0)
+    z, t = (torch.randn(6, 10, generator=drawn, dtype=torch.float64) for _ in range(2))
+    apart = (z - z.mean(1, keepdim=True)) - (t - t.mean(1, keepdim=True))
+    limit = (apart**2).sum(1).mean() / 20
+    x, y = torch.zeros(6, 1), torch.zeros(6).long()
+    for temperature, close in ((30.0, 0.03), (1e4, 1e-4)):
+        loss = distillation(
+            Fixed(z), x, y, progress=0.0, teacher=lambda _: t, temperature=temperature
+        )
+        assert loss.item() == pytest.approx(limit.item(), rel=close)
+
+
+def test_distilling_what_is_known_gives_nothing():
+    student = Fixed(torch.randn(6, 10))
+    teacher = Fixed(student.logits.detach().clone())
+    loss = distillation(
+        student, torch.zeros(6, 1), torch.zeros(6).long(), progress=0.0, teacher=teacher
+    )
+    loss.backward()
+    assert abs(loss.item()) < 1e-4
+    assert student.logits.grad.abs().max() < 1e-5
+    assert teacher.logits.grad is None
+
+
+def test_a_teacher_of_other_classes_is_refused():
+    with pytest.raises(UserError, match="the teacher tells 3 classes apart and the network 10"):
+        distillation(
+            Fixed(torch.zeros(2, 10)),
+            torch.zeros(2, 1),
+            torch.zeros(2).long(),
+            progress=0.0,
+            teacher=lambda _: torch.zeros(2, 3),
+        )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -40,6 +40,33 @@ def effective_network(model: nn.Module) -> Iterator[nn.Module]:
             yield net
     else:
         yield model
+
+
+class StaysInTraining(nn.Module):
+    """Show an attack a network whose mode it cannot change, in the mode it is in.
+
+    Args:
+        net: pixels (N, C, H, W) -> logits (N, K); it stays the caller's.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the network's logits (N, K)."""
+        logits: Tensor = self.net(x)
+        return logits
+
+    def train(self, mode: bool = True) -> "StaysInTraining":
+        """Change nothing; ``eval`` comes here, too."""
+        return self
+
+    @contextmanager
+    def pruned(self) -> Iterator[nn.Module]:
+        """Inside, use the network whose layers hold the effective weights."""
+        with effective_network(self.net) as net:
+            yield net
 
 
 @contextmanager

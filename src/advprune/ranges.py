@@ -75,6 +75,7 @@ Side: TypeAlias = Annotated[int, Ge(1), Le(4096)]
 Seed: TypeAlias = Annotated[int, Ge(0), Le(2**32 - 1)]
 Share: TypeAlias = Annotated[float, Ge(0), Le(1)]
 ShareBelowOne: TypeAlias = Annotated[float, Ge(0), Lt(1)]
+OpenShare: TypeAlias = Annotated[float, Gt(0), Lt(1)]
 Positive: TypeAlias = Annotated[float, Gt(0)]
 #: A multiple of a network's published widths.
 Factor: TypeAlias = Annotated[float, Gt(0), Le(64)]

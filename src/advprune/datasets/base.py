@@ -14,7 +14,7 @@ from advprune.datasets.loader import EvalLoader, TrainLoader
 from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard
 from advprune.errors import UserError
-from advprune.ranges import Count, Held, Seed
+from advprune.ranges import Count, Held, OpenShare, Seed
 
 
 @dataclass(kw_only=True, eq=False)
@@ -33,9 +33,10 @@ class ImageData(pl.LightningDataModule):
         image_size: height and width in pixels; see ``num_classes``.
         augment: crop and flip of training images; None for neither.
         validation: training images held out: their number (int) or share (float in [0, 1)).
-        batch_size: of the set's own images; as many extra ones come on top.
+        batch_size: of the set's own images; extra ones come on top.
         train_images: train on so many only, the first of a fixed shuffle; None for all.
         extra: path of an ``.npz`` with further training images, see ``extra.py``; None for none.
+        extra_share: share of extra images in a batch, in (0, 1); None for half.
         test: path of other test images, see ``external_test_set.py``; None for the set's own.
         val_images: validate on so many of the held-out images at most; None for all.
         repeats: how often each training batch is yielded in a row.
@@ -51,6 +52,7 @@ class ImageData(pl.LightningDataModule):
     batch_size: Count = 128
     train_images: Count | None = None
     extra: str | None = None
+    extra_share: OpenShare | None = None
     test: str | None = None
     val_images: Count | None = None
     repeats: Count = 1
@@ -60,6 +62,11 @@ class ImageData(pl.LightningDataModule):
 
     def __post_init__(self) -> None:
         super().__init__()
+        if self.extra_share is not None and self.extra is None:
+            raise UserError(
+                f"dataset.extra_share={self.extra_share:g} is not looked at: there are no extra "
+                "images; give dataset.extra, or leave it null"
+            )
         self._splits: dict[str, Any] = {}
         self._device: torch.device | str = "cpu"
 
@@ -196,7 +203,8 @@ class ImageData(pl.LightningDataModule):
             "share": self.share,
             "least": self.least,
         }
-        return TrainLoader(train, augment=self.augment, extra=extra, **options)
+        share = 0.5 if self.extra_share is None else self.extra_share
+        return TrainLoader(train, augment=self.augment, extra=extra, extra_share=share, **options)
 
     def make_eval_loader(
         self, images: Split, batch_size: int, indices: Tensor | None, *, positions: bool

@@ -80,8 +80,8 @@ class TrainLoader(Resumable):
     A last image alone joins the batch before.
 
     Iterating gives (x float32 (B, C, H, W) in [0, 1], y int64 (B,)) on the device of ``split``, for
-    the epoch that ``sampler`` is in. With extra images each batch has as many of them as of the
-    set's own, which come first; an epoch is one pass over the set's own.
+    the epoch that ``sampler`` is in. With extra images a batch has ``extra_share`` of them, and the
+    set's own come first; an epoch is one pass over the set's own.
 
     Args:
         split: the training images.
@@ -90,6 +90,7 @@ class TrainLoader(Resumable):
         augment: crop and flip; None for neither.
         extra: further (pseudo-labelled) images of the same shape; each epoch goes through them in a
             new order.
+        extra_share: share of them in a batch, in (0, 1).
         repeats: how often each batch is given, as free adversarial training wants.
         share: of a rank among several: its rows of each batch, and a third entry: how many rows the
             whole batch has.
@@ -106,14 +107,16 @@ class TrainLoader(Resumable):
         seed: int,
         augment: CropFlip | None = None,
         extra: Split | None = None,
+        extra_share: float = 0.5,
         repeats: int = 1,
         share: Shard = WHOLE,
         least: int = 2,
     ) -> None:
         check_batches(batch_size, repeats)
         self.split, self.extra, self.share = split, extra, share
-        self.repeats = repeats
-        self.bounds = bounds(len(split), batch_size, math.ceil(least / 2) if extra else least)
+        self.repeats, self.extra_share = repeats, extra_share
+        least = math.ceil(least * (1 - extra_share)) if extra else least
+        self.bounds = bounds(len(split), batch_size, least)
         self.augment = augment or CropFlip()
         self.sampler = Epochs(seed)
 
@@ -130,18 +133,18 @@ class TrainLoader(Resumable):
         # a generator draws at its first batch: Lightning makes the iterator before it says which
         # epoch it is
         generator, count, first = self.sampler.generator(), len(self.split), self.begin()
-        sources = [
-            self._drawn(split, count, generator) for split in (self.split, self.extra) if split
-        ]
+        sources = [self._drawn(self.split, count, generator)]
+        if self.extra:
+            sources.append(self._drawn(self.extra, self._extra_count(count), generator))
         for place, (start, stop) in enumerate(self.bounds):
             if (place + 1) * self.repeats <= first:
                 continue
-            cut = slice(start, stop)
-            counts = [len(order[cut]) for _, order, _ in sources]
+            cuts = [slice(start, stop), slice(self._extra_count(start), self._extra_count(stop))]
+            counts = [len(order[cut]) for (_, order, _), cut in zip(sources, cuts, strict=False)]
             parts = [
                 (split.take(order[cut][rows]), moves[cut][rows])
-                for (split, order, moves), rows in zip(
-                    sources, parts_of(self.share, counts), strict=True
+                for (split, order, moves), cut, rows in zip(
+                    sources, cuts, parts_of(self.share, counts), strict=False
                 )
             ]
             images = torch.cat([part.images for part, _ in parts])
@@ -150,6 +153,10 @@ class TrainLoader(Resumable):
             for _ in range(max(first - place * self.repeats, 0), self.repeats):
                 self.yielded += 1
                 yield (x, y) if self.share.whole else (x, y, sum(counts))
+
+    def _extra_count(self, own: int) -> int:
+        """Return how many extra images come with so many of the set's own."""
+        return round(own * self.extra_share / (1 - self.extra_share))
 
     def _drawn(
         self, split: Split, count: int, generator: torch.Generator

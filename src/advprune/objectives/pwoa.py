@@ -9,11 +9,9 @@ features are the last map of each resolution; no batch is attacked.
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
-from advprune.errors import UserError
-from advprune.logits import kl
+from advprune.objectives.distillation import softened_kl, teacher_logits
 from advprune.objectives.hsic import gaussian, nhsic, of_labels, stage_outputs
 from advprune.ranges import Positive, Weight, refuse_outside
 
@@ -60,16 +58,10 @@ def pwoa(
         image_weight=image_weight,
         label_weight=label_weight,
     )
-    with torch.no_grad():
-        target = (teacher(x) / temperature).softmax(1)
+    target = teacher_logits(teacher, x)
     with stage_outputs(model) as maps:
         logits = model(x)
-    if target.shape != logits.shape:
-        raise UserError(
-            f"the teacher tells {target.shape[1]} classes apart and the network "
-            f"{logits.shape[1]}: give a teacher of the same classes"
-        )
-    loss = alpha * temperature**2 * kl(logits / temperature, target).mean()
+    loss = alpha * softened_kl(logits, target, temperature)
     if not (image_weight or label_weight):
         return loss
     images, labels = gaussian(x), of_labels(y, logits.shape[1])

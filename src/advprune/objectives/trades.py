@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from advprune.frozen import frozen
 from advprune.logits import kl
-from advprune.ranges import Weight, refuse_outside
+from advprune.ranges import ShareBelowOne, Weight, refuse_outside
 from advprune.runtime.speed import full_precision
 
 
@@ -26,6 +26,7 @@ def trades(
     progress: float,
     attack: Callable[[nn.Module, Tensor, Tensor], Tensor],
     beta: Weight = 6.0,
+    label_smoothing: ShareBelowOne | None = None,
 ) -> Tensor:
     """Compute CE(f(x), y) + beta * KL(softmax f(x) || softmax f(x_adv)), means over the batch.
 
@@ -41,6 +42,8 @@ def trades(
             K): pgd with ``loss: kl`` and a gaussian start, for at x itself the divergence has no
             slope.
         beta: weight of robustness against accuracy, >= 0.
+        label_smoothing: share of the label's probability that is spread over all classes in the
+            cross-entropy, in [0, 1); None for none.
 
     Returns:
         A scalar.
@@ -53,4 +56,5 @@ def trades(
         target = model(x).softmax(1)
     x_adv = attack(model, x, target)
     logits, logits_adv = model(x), model(x_adv)
-    return F.cross_entropy(logits, y) + beta * kl(logits_adv, logits.softmax(1)).mean()
+    natural = F.cross_entropy(logits, y, label_smoothing=label_smoothing or 0.0)
+    return natural + beta * kl(logits_adv, logits.softmax(1)).mean()

@@ -41,7 +41,9 @@ SUGGESTED = frozenset(
     {"eps", "attack_steps", "epochs", "batch_size", "learning_rate", "mean", "std"}
 )
 #: What shapes training only; the test images are the same without it.
-TRAINING_ONLY = frozenset({"augment", "extra_id", "train_id", "train_images", "validation"})
+TRAINING_ONLY = frozenset(
+    {"augment", "extra_id", "extra_share", "train_id", "train_images", "validation"}
+)
 #: What says which images are tested, and no more.
 TESTING_ONLY = frozenset({"test_id"})
 _DECIMAL = (
