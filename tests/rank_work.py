@@ -226,3 +226,31 @@ def dies(size: int, how: str, folder: str) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
     collectives.all_gather_object(None)
     return "never"
+
+
+def processed(size: int, folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
+    """Train with each process that a YAML names; masks and weights."""
+    from test_process_conformance import made
+
+    if size > 1:
+        join(size)
+    place, found = where(size, folder, "synchronised"), {}
+    for name in names:
+        net = Precise()
+        phase = Recipe(epochs=6, learning_rate=0.05, batch_size=8)
+        module = PrunerTraining(
+            net,
+            OBJECTIVES["trades"](),
+            phase,
+            attack=partial(pgd, threat=BALL, steps=2),
+            seed=7,
+            process=made(name, net, 0.5),
+            batches=[(torch.rand(8, 1, 6, 6), torch.arange(8) % 2)],
+        )
+        fit(place, module, Noise(), folder / name, "test", epochs=6, callbacks=[])
+        with collectives.without_communication():
+            masks = module.finish()
+        found[name] = masks | {f"weights.{n}": w.detach() for n, w in net.named_parameters()}
+    if size > 1:
+        collectives.leave()
+    return found

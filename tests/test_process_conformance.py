@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import rank_work
 import torch
+from conftest import run_job
 from hydra.utils import instantiate
 from networks import merged_pruner
 from omegaconf import OmegaConf
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from advprune.masks import keep_count
 from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.training import RobustTraining
+from advprune.pipeline.spawn import on_ranks
 from advprune.pruners.bcs import Bcs
 from advprune.pruners.process import Moment, Process
 from advprune.pruners.tickets import Tickets
@@ -126,6 +129,17 @@ def test_n2_a_run_that_was_killed_ends_as_one_that_was_not(name: str, tmp_path: 
         assert not differing(everything(again), everything(whole))
 
 
+@pytest.mark.slow
+def test_n3_two_ranks_do_what_one_process_does(tmp_path: Path) -> None:
+    names = tuple(yamls())
+    alone = rank_work.processed(1, tmp_path / "alone", names)
+    for found in on_ranks(2, rank_work.processed, 2, tmp_path / "ranks", names).values():
+        for name in names:
+            for tensor, value in alone[name].items():
+                same = torch.allclose(found[name][tensor].double(), value.double(), atol=1e-9)
+                assert same, f"{name}: {tensor}"
+
+
 @EVERY
 def test_n4_at_ratio_zero_everything_stays_and_training_is_plain(name: str) -> None:
     net, twin = convnet(), convnet()
@@ -199,3 +213,20 @@ def test_n8_the_penalty_is_not_part_of_the_attack(
         )
         fit(module, epochs=2)
     assert torch.equal(attacked[0][0], attacked[1][0])
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Run a job on the digits; jobs share what they can."""
+    folder = tmp_path_factory.mktemp("digits")
+    common = ("ratio=0.9", "trainer=cpu", "attack.images=300")
+    return lambda *words: run_job(folder, "prune", (*words, *common), folder / "stages")["row"]
+
+
+@pytest.mark.slow
+@EVERY
+def test_n9_on_digits_it_beats_random_in_a_minute(name: str, digits: Any) -> None:
+    random = digits("pruner=random")
+    row = digits(f"pruner={name}")
+    assert row["robust_acc"] > random["robust_acc"]
+    assert row["sparsity"] == pytest.approx(0.9, abs=0.002)
