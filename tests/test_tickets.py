@@ -195,3 +195,14 @@ def test_more_rounds_than_epochs_are_refused() -> None:
     process.check(3, optimizer)
     with pytest.raises(UserError, match=r"rounds=3 share search\.epochs=2"):
         process.check(2, optimizer)
+
+
+def test_each_round_goes_through_the_whole_schedule() -> None:
+    net = small()
+    process = Tickets(net, task(net, 0.5, ratios=(0.1, 0.3, 0.5)))
+    at = [process.schedule_step(Moment(step, 12, step // 2, 6)) for step in range(12)]
+    assert at == [0, 3, 6, 9] * 3
+    uneven = [process.schedule_step(Moment(step, 8, step // 2, 4)) for step in range(9)]
+    assert uneven == [0, 2, 4, 6, 0, 4, 0, 4, 8]
+    one = Tickets(small(), task(small(), 0.5))
+    assert [one.schedule_step(Moment(s, 8, s // 2, 4)) for s in range(8)] == list(range(8))

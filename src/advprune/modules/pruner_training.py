@@ -1,5 +1,6 @@
 """Drive a pruner that trains: call the hooks of its process, and train the rest as always."""
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -166,6 +167,11 @@ class PrunerTraining(RobustTraining):
             }
             for group in self.groups
         ]
+
+    def schedule_step(self, step: int, steps: int, epochs: int) -> int:
+        """Return where in the learning-rate schedule the process wants a step to be."""
+        epoch = step // max(math.ceil(steps / epochs), 1)
+        return self.process.schedule_step(Moment(step, steps, epoch, epochs))
 
     def finish(self) -> Masks:
         """Choose the final masks on the network as it is, and return those of all its weights."""

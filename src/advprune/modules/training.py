@@ -217,6 +217,16 @@ class RobustTraining(pl.LightningModule):
         """Return the parameters that this phase optimises, or groups of them."""
         return [p for p in self.net.parameters() if p.requires_grad]
 
+    def schedule_step(self, step: int, steps: int, epochs: int) -> int:
+        """Return which step of the learning-rate schedule a step of the phase has: the same.
+
+        Args:
+            step: of the optimizer, from 0.
+            steps: of the whole phase.
+            epochs: of the whole phase.
+        """
+        return step
+
     def configure_optimizers(self) -> Any:
         """Return the recipe's optimizer, its learning rate set before each step."""
         optimizer = optim.optimizer(
@@ -229,5 +239,9 @@ class RobustTraining(pl.LightningModule):
         at = optim.factor(
             self.recipe, steps_per_epoch=per_epoch, epochs=epochs + round(skipped / per_epoch)
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: at(step + skipped))
+
+        def rate(step: int) -> float:
+            return at(self.schedule_step(step, whole, epochs) + skipped)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

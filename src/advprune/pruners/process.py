@@ -128,6 +128,13 @@ class Process(nn.Module):
         """
         return None
 
+    def schedule_step(self, now: Moment) -> int:
+        """Return which step of the phase's learning-rate schedule this step has: the same.
+
+        Rounds that each train anew go through the schedule once each.
+        """
+        return now.step
+
     def before_step(self, now: Moment) -> None:
         """Change masks before the step's first forward pass."""
 

@@ -3,7 +3,7 @@
 Frankle and Carbin 2019, https://arxiv.org/abs/1803.03635; with robust training Cosentino et al.
 2019 (https://arxiv.org/abs/1912.02386), Wang et al. 2020, and Li et al. 2020, who train cheaply and
 rank |w| over its layer's mean (scope ``normed``). Written from descriptions. Differs from the
-authors' code: the rounds share the phase equally and follow its one learning-rate schedule.
+authors' code: the rounds share the phase equally, each with the whole learning-rate schedule.
 """
 
 from typing import Any
@@ -47,6 +47,14 @@ class Tickets(Process):
     def beginning(self, name: str) -> Tensor:
         """Return a parameter or buffer of the network as it was at the start."""
         return self._beginning.get_buffer(key(name))
+
+    def schedule_step(self, now: Moment) -> int:
+        """Let each round go through the whole schedule."""
+        rounds, per_epoch = len(self.task.ratios), now.steps // max(now.epochs, 1)
+        number = round_of(now.epoch, now.epochs, rounds)
+        first, following = (-(-n * now.epochs // rounds) for n in (number, number + 1))
+        done = now.step - first * per_epoch
+        return done * now.steps // max((following - first) * per_epoch, 1)
 
     def after_step(self, now: Moment, optimizer: torch.optim.Optimizer) -> None:
         """End a round after its last step; the optimizer begins the next one as if new."""
