@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.masks import prunable
-from advprune.models.structure import block_sites, filter_sites
+from advprune.modules.filter_masks import SpendOnFilters, kept_filters
+from advprune.modules.shrinking import Shrinking
 from advprune.pruners.admm import Admm
 from advprune.pruners.harp_filters import HarpFilters
 from advprune.pruners.process import Moment
 from advprune.pruners.task import Task
 from advprune.pruners.twin_rep import TwinRep
-from advprune.stages.filter_masks import SpendOnFilters, kept_filters
-from advprune.surgery.budget import Dense, dense
+from advprune.surgery.budget import Dense
 from advprune.surgery.structure import Structure, shrink
 
 X = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -28,10 +28,12 @@ PRUNERS = [("parameters", "layer"), ("macs", "global"), ("filters", "layer"), ("
 
 
 def asked(net: nn.Module, ratio: float, budget: str, scope: str) -> tuple[Task, Dense]:
-    whole = dense(net, filter_sites(net), block_sites(net), (3, 32, 32))
-    pruner: Any = SimpleNamespace(budget=budget, scope=scope, floor=None, round_to=None)
-    spend = SpendOnFilters(pruner, whole)
-    return Task(ratio, spend, tuple(prunable(net)), ratios=(ratio,)), whole
+    units: Any = SimpleNamespace(
+        unit="filters", budget=budget, scope=scope, floor=None, round_to=None
+    )
+    shrinking = Shrinking(net, units, (3, 32, 32))
+    spend = SpendOnFilters(shrinking)
+    return Task(ratio, spend, tuple(prunable(net)), ratios=(ratio,)), shrinking.whole
 
 
 def near(target: float):

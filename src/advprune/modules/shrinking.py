@@ -84,12 +84,35 @@ class Shrinking:
         chosen = (
             Structure({}, self._choose_blocks(scores, ratio), {})
             if self.units.unit == "blocks"
-            else Structure(self._choose_filters(scores, ratio), [], {})
+            else Structure(self.choose_filters(scores, ratio), [], {})
         )
-        shrink(self.net, chosen, groups=self.whole.groups, sites=self.whole.blocks)
-        self.blocks += chosen.blocks
-        for site, stay in chosen.filters.items():
-            self.kept[site] = [self.kept[site][index] for index in stay]
+        self._remove(chosen)
+
+    def choose_filters(self, scores: Scores, ratio: float) -> dict[str, list[int]]:
+        """Return the filters that stay at each site, of those that are left.
+
+        Args:
+            scores: (F,) per site; the lowest go.
+            ratio: share of the budget to be gone in all.
+        """
+        multiple, before, widths = self.units.round_to or 1, self._removed(), self.whole.widths
+        if self._is_uniform():
+            return filter_choice.uniform(scores, ratio, original=widths, round_to=multiple)
+        return filter_choice.choose(
+            scores,
+            ratio,
+            scope=cast(filter_choice.Scope, self.units.scope),
+            original=widths,
+            floor=self.units.floor or 1,
+            round_to=multiple,
+            share=lambda now: self.whole.share(
+                self._budget, {site: count + before[site] for site, count in now.items()}, []
+            ),
+        )
+
+    def keep(self, filters: dict[str, list[int]]) -> None:
+        """Cut all but these filters of each site."""
+        self._remove(Structure(filters, [], {}))
 
     def structure(self) -> Structure:
         """Return what is gone of the dense network."""
@@ -136,6 +159,12 @@ class Shrinking:
             "widths": {site: len(kept) for site, kept in self.kept.items()},
         }
 
+    def _remove(self, chosen: Structure) -> None:
+        shrink(self.net, chosen, groups=self.whole.groups, sites=self.whole.blocks)
+        self.blocks += chosen.blocks
+        for site, stay in chosen.filters.items():
+            self.kept[site] = [self.kept[site][index] for index in stay]
+
     def _removed(self) -> dict[str, int]:
         """Return how many filters are gone at each site."""
         return {site: self.whole.widths[site] - len(kept) for site, kept in self.kept.items()}
@@ -158,20 +187,4 @@ class Shrinking:
             share=lambda gone: self.whole.share(self._budget, {}, gone),
             gone=self.blocks,
             floor=self.units.floor or block_choice.FLOOR,
-        )
-
-    def _choose_filters(self, scores: Scores, ratio: float) -> dict[str, list[int]]:
-        multiple, before, widths = self.units.round_to or 1, self._removed(), self.whole.widths
-        if self._is_uniform():
-            return filter_choice.uniform(scores, ratio, original=widths, round_to=multiple)
-        return filter_choice.choose(
-            scores,
-            ratio,
-            scope=cast(filter_choice.Scope, self.units.scope),
-            original=widths,
-            floor=self.units.floor or 1,
-            round_to=multiple,
-            share=lambda now: self.whole.share(
-                self._budget, {site: count + before[site] for site, count in now.items()}, []
-            ),
         )

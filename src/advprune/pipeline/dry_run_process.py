@@ -9,18 +9,22 @@ from advprune.errors import UserError
 from advprune.modules import optim
 from advprune.modules.perturb import targets_of
 from advprune.modules.pruner_training import PrunerTraining
+from advprune.modules.shrinking import Shrinking
 from advprune.pruners.learned_scores import NORMS
 from advprune.pruners.process import Process
 from advprune.stages import pruning_phases
 
 
-def check(options: Pruned, net: nn.Module, ratios: list[float]) -> None:
+def check(
+    options: Pruned, net: nn.Module, ratios: list[float], shape: tuple[int, int, int]
+) -> None:
     """Refuse what the process cannot do.
 
     Args:
         options: of the stage.
         net: an untrained network, which is spent.
         ratios: shares removed, one a round.
+        shape: (C, H, W) of its images.
 
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
@@ -28,12 +32,11 @@ def check(options: Pruned, net: nn.Module, ratios: list[float]) -> None:
     pruner, recipe = options.pruner, options.training.recipe
     assert pruner.process is not None
     assert recipe is not None
-    task = pruning_phases.task_of(net, options, ratios, None)
-    process = pruner.process.build()(net, task)
+    shrinking = Shrinking(net, pruner, shape) if pruner.unit == "filters" else None
+    process = pruning_phases.process_of(net, options, ratios, shrinking)
+    sizes = {name: torch.zeros_like(weight) for name, weight in process.weights.items()}
     for ratio in {ratios[0], ratios[-1]}:
-        task.masks(
-            {name: torch.zeros_like(weight) for name, weight in process.weights.items()}, ratio
-        )
+        process.task.masks(sizes, ratio)
     _check_options(pruner, pruner.process.name, process)
     _check_normalisation(process, net)
     module = PrunerTraining(
@@ -52,10 +55,10 @@ def _check_options(pruner: Pruner, name: str, process: Process) -> None:
             f"pruner.schedule={pruner.schedule} is not looked at: {name} has no rounds; give "
             "pruner.schedule=one_shot"
         )
-    if pruner.unit is not None and not process.scores():
+    if pruner.unit is not None and not (process.scores() or process.prunes_filters):
         raise UserError(
-            f"pruner.unit={pruner.unit} ranks by scores that are learned, and {name} learns none: "
-            "give pruner.unit=null, or pruner=hydra_filters"
+            f"pruner.unit={pruner.unit} is not possible: {name} prunes single weights alone; give "
+            "pruner.unit=null, or pruner=hydra_filters"
         )
 
 

@@ -55,7 +55,8 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
     if pruner.process is None or pruner.start == "init":
         _refuse_unread_perturbation(options)
     if pruner.process is not None:
-        dry_run_process.check(chosen, checkpoint.network(options.model, seed=0), ratios)
+        fresh = checkpoint.network(options.model, seed=0)
+        dry_run_process.check(chosen, fresh, ratios, options.model.image_shape)
     if pruner.unit is not None:
         _try_structured(options, pruner, ratio)
 

@@ -8,6 +8,7 @@ from torch import nn
 from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.masks import Scores
+from advprune.modules.filter_masks import kept_filters
 from advprune.modules.pruner_training import ScoringBatches
 from advprune.modules.shrinking import Shrinking
 from advprune.modules.training import RobustTraining
@@ -21,7 +22,7 @@ from advprune.stages.pruning_phases import (
     learn,
     passes_between_rounds,
     passes_of_process,
-    task_of,
+    process_of,
     train,
 )
 from advprune.stages.training_phase import RunContext, trainer, training_data, validation_attack
@@ -38,10 +39,14 @@ def make(stage: Stage[Pruned], folder: Path, parent: Path, where: RunContext) ->
     ratios = cumulative(ratio_in_all, schedule=pruner.schedule, rounds=pruner.rounds)
     parent_zeros, kept, rounds = sparse_parent.zeros_of(net), list[int](), {"rounds": ratios}
     if pruner.process is not None:
-        process = pruner.process.build()(net, task_of(net, options, ratios, None))
-        learn(stage, net, process, folder, where, passes=passes_of_process(options))
-        scores = filter_choice.of_weight_scores(process.scores(), list(shrinking.kept))
-        shrinking.cut(scores, ratio_in_all)
+        process = process_of(net, options, ratios, shrinking)
+        passes = passes_of_process(options)
+        masks, rounds = learn(stage, net, process, folder, where, passes=passes)
+        if process.prunes_filters:
+            shrinking.keep(kept_filters(masks, shrinking.kept))
+        else:
+            scores = filter_choice.of_weight_scores(process.scores(), list(shrinking.kept))
+            shrinking.cut(scores, ratio_in_all)
     else:
         passes = passes_between_rounds(options)
         for number, ratio in enumerate(ratios):

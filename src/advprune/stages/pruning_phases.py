@@ -1,6 +1,7 @@
 """Train inside the stage ``pruned``: a process that prunes meanwhile, and what it starts from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import nn
 from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.masks import Masks
+from advprune.modules.filter_masks import SpendOnFilters
 from advprune.modules.pruner_training import PrunerTraining, ScoringBatches
 from advprune.modules.remembered_attack import Objective
+from advprune.modules.shrinking import Shrinking
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import (
     KeepBest,
@@ -66,6 +69,25 @@ def task_of(net: nn.Module, options: Pruned, ratios: list[float], within: Masks 
         within=within,
         group=pruner.m,
     )
+
+
+def process_of(
+    net: nn.Module, options: Pruned, ratios: list[float], shrinking: Shrinking | None
+) -> Process:
+    """Return the process that prunes a network.
+
+    Args:
+        net: the network that is pruned.
+        options: of the stage.
+        ratios: shares removed, one a round.
+        shrinking: where filters go; a process that can spends the ratio on whole ones.
+    """
+    assert options.pruner.process is not None
+    make, task = options.pruner.process.build(), task_of(net, options, ratios, None)
+    if shrinking is not None and make.func.prunes_filters:
+        task = replace(task, spend=SpendOnFilters(shrinking))
+    process: Process = make(net, task)
+    return process
 
 
 def learn(

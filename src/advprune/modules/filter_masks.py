@@ -1,44 +1,13 @@
 """Spend a ratio on whole filters, as masks of single weights: for a process that prunes filters."""
 
 from collections.abc import Iterable, Mapping
-from typing import cast
 
 import torch
 
-from advprune.config.groups import Pruner
 from advprune.masks import Masks, Scores
-from advprune.pruners import filters
+from advprune.modules.shrinking import Shrinking
 from advprune.pruners.filter_spend import Cost
 from advprune.surgery.budget import Budget, Dense
-
-Kept = dict[str, list[int]]  # {site: filters that stay, ascending}
-
-
-def choose(
-    pruner: Pruner, whole: Dense, scores: Scores, ratio: float, gone: Mapping[str, int]
-) -> Kept:
-    """Return the filters that stay, by the pruner's budget, scope, floor and multiple.
-
-    Args:
-        pruner: its options.
-        whole: the dense network.
-        scores: (F,) per site, of the filters that are left.
-        ratio: share of the budget to be gone in all.
-        gone: filters per site that earlier rounds removed.
-    """
-    multiple, budget = pruner.round_to or 1, pruner.budget
-    assert budget is not None
-    if budget == "filters" and pruner.scope == "layer":
-        return filters.uniform(scores, ratio, original=whole.widths, round_to=multiple)
-    return filters.choose(
-        scores,
-        ratio,
-        scope=cast(filters.Scope, pruner.scope),
-        original=whole.widths,
-        floor=pruner.floor or 1,
-        round_to=multiple,
-        share=lambda now: whole.share(budget, {s: n + gone[s] for s, n in now.items()}, []),
-    )
 
 
 class SpendOnFilters:
@@ -48,22 +17,20 @@ class SpendOnFilters:
     of a filter of zeros reaches nothing, and the masked network is the one that surgery leaves.
 
     Args:
-        pruner: with a budget.
-        whole: the dense network.
+        shrinking: the dense network, of which nothing is gone yet, and the budget.
     """
 
-    def __init__(self, pruner: Pruner, whole: Dense) -> None:
-        self.pruner, self.whole = pruner, whole
-        self.widths = whole.widths
-        self.costs = costs(whole, pruner.budget or "parameters")
+    def __init__(self, shrinking: Shrinking) -> None:
+        self.shrinking, self.groups = shrinking, shrinking.whole.groups
+        self.widths = shrinking.whole.widths
+        self.costs = costs(shrinking.whole, shrinking.units.budget or "parameters")
 
     def __call__(self, scores: Scores, ratio: float, *, within: Masks | None = None) -> Masks:
         """Return the masks that remove ``ratio`` of the budget."""
         norms = {
             site: scores[f"{site}.weight"].detach().flatten(1).norm(dim=1) for site in self.widths
         }
-        kept = choose(self.pruner, self.whole, norms, ratio, dict.fromkeys(norms, 0))
-        return self.masks(kept, scores)
+        return self.masks(self.shrinking.choose_filters(norms, ratio), scores)
 
     def masks(self, kept: Mapping[str, list[int]], like: Scores) -> Masks:
         """Return masks that take the other filters, and what reads them."""
@@ -71,7 +38,7 @@ class SpendOnFilters:
         for site, stay in kept.items():
             alive = torch.zeros(self.widths[site], dtype=torch.bool)
             alive[stay] = True
-            for follower in self.whole.groups[site]:
+            for follower in self.groups[site]:
                 mask = masks.get(f"{follower.module}.weight")
                 if mask is not None:
                     entries = alive.repeat_interleave(follower.spread).to(mask.device)
@@ -81,7 +48,7 @@ class SpendOnFilters:
         return masks
 
 
-def kept_filters(masks: Masks, sites: Iterable[str]) -> Kept:
+def kept_filters(masks: Masks, sites: Iterable[str]) -> dict[str, list[int]]:
     """Return the filters of each site that masks leave."""
     rows = {site: masks[f"{site}.weight"].flatten(1).any(1) for site in sites}
     return {site: alive.nonzero().flatten().tolist() for site, alive in rows.items()}
