@@ -36,6 +36,9 @@ PARTIAL = {("attack", "frame"), ("pruner", "base")}
 NEEDS = {
     ("pruner", "filters"): ["ratio=0.5"],
     ("pruner", "hydra_filters"): ["ratio=0.5"],
+    ("pruner", "harp_filters"): ["ratio=0.5"],
+    ("pruner", "radmm_filters"): ["ratio=0.5"],
+    ("pruner", "twin_rep_filters"): ["ratio=0.5"],
     ("pruner", "blocks"): ["ratio=0.3", "model=resnet20"],
     ("attack", "certify_smoothing"): [
         "threat=l2"

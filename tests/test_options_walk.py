@@ -62,6 +62,9 @@ NAMES = {
 NEEDS = {
     "pruner/filters": ["ratio=0.5"],
     "pruner/hydra_filters": ["ratio=0.5"],
+    "pruner/harp_filters": ["ratio=0.5"],
+    "pruner/radmm_filters": ["ratio=0.5"],
+    "pruner/twin_rep_filters": ["ratio=0.5"],
     "pruner/blocks": ["ratio=0.3", "model=resnet20"],
     "attack/certify_smoothing": ["threat=l2"],
 }
