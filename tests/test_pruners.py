@@ -164,7 +164,7 @@ def test_a_yaml_binds_to_its_criterion_and_uses_allowed_words(path):
     assert set(config) == set(merged_pruner("base")), "a pruner has the keys of base.yaml"
     assert config["scope"] in get_args(scopes.Scope)
     assert config["schedule"] in get_args(Schedule)
-    assert config["recovery"] in ("finetune", "rewind", "scratch", "none")
+    assert config["recovery"] in ("finetune", "retrain", "rewind", "scratch", "none")
     if isinstance(config["criterion"], dict):
         options = {key: 0 for key in config["criterion"] if not key.startswith("_")}
         inspect.signature(get_method(config["criterion"]["_target_"])).bind(None, [], **options)

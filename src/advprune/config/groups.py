@@ -144,7 +144,7 @@ class Pruner(Group):
     schedule: Literal["one_shot", "linear", "exponential", "cubic", "hyperbolic"]
     rounds: Annotated[int, Ge(1), Le(10_000)]
     epochs_per_round: Annotated[int, Ge(0), Le(100_000)]
-    recovery: Literal["finetune", "rewind", "scratch", "none"]
+    recovery: Literal["finetune", "retrain", "rewind", "scratch", "none"]
     score: str | None
     remove: Literal["smallest", "largest"] | None
     select: Literal["quantile", "bernoulli"] | None

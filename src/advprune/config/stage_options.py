@@ -116,7 +116,7 @@ class Finetuned:
     """Decide a network that recovered from pruning."""
 
     training: Training
-    recovery: Literal["finetune", "rewind", "scratch", "none"]
+    recovery: Literal["finetune", "retrain", "rewind", "scratch", "none"]
 
     @property
     def node(self) -> Node:

@@ -69,7 +69,7 @@ def pruned(options: Options, parent: Stage[Any]) -> Stage[stage_options.Pruned]:
 
 @Step
 def finetuned(options: Options, parent: Stage[Any]) -> Stage[Any]:
-    """Recover what is left: fine-tune it, train it from early weights or from scratch, or not."""
+    """Recover what is left: fine-tune it; or train it as long as the dense network; or not."""
     assert options.pruner is not None
     recovery = options.pruner.recovery
     if recovery == "none":

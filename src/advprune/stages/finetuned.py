@@ -34,7 +34,7 @@ def make(
     # from scratch: the dense network's own initialisation
     net = checkpoint.network(network_of(stage), seed=training.seed)
     start = 0.0
-    if recovery == "finetune":
+    if recovery in ("finetune", "retrain"):
         net.load_state_dict(load_weights(parent / "model.safetensors"))
     elif recovery == "rewind":
         net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
@@ -58,7 +58,7 @@ def _smaller(
     assert stage.parent is not None
     training, recovery, start = stage.options.training, stage.options.recovery, 0.0
     removed = structure.load(parent / structure.FILE)
-    if recovery == "finetune":
+    if recovery in ("finetune", "retrain"):
         net = checkpoint.load_network(stage, parent, seed=training.seed)
     else:
         net = checkpoint.network(network_of(stage), seed=training.seed)
