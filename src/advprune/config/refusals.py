@@ -109,7 +109,8 @@ def check_added(overrides: list[Override], vocabulary: Vocabulary) -> None:
     for override in added:
         name = override.key_or_group
         root = name.split(".")[0].split("/")[0]
-        if override.is_hydra_override():
+        # GROUP@PLACE puts a group's member where there is none, such as a parent's objective
+        if override.is_hydra_override() or override.package is not None:
             continue
         if override.is_add() and (name in known or name in vocabulary.groups):
             raise UserError(
