@@ -60,7 +60,7 @@ def test_groups_are_counted_and_layers_without_them_named(job: Any, tmp_path: Pa
     (path,) = (tmp_path / "stages").glob("finetuned/*/result.json")
     result = json.loads(path.read_text())
     assert result["dense"] == ["conv1.weight"]
-    assert result["grouped"] == ["conv2.weight", "conv3.weight", "fc.weight"]
+    assert result["grouped"] == ["conv2.weight", "conv3.weight", "linear.weight"]
     assert [result["layers"][name] for name in result["grouped"]] == [0.5] * 3
     assert result["layers"]["conv1.weight"] == 0
 

@@ -193,12 +193,15 @@ class Objective(Group):
     phases: dict[Literal["search", "finetune"], Any] | None = None
 
     def in_phase(self, phase: Literal["search", "finetune"] | None) -> "Objective":
-        """Return the objective of a phase (None: dense training), changed by its ``phases``."""
+        """Return the objective of a phase (None: dense training), changed by its ``phases``.
+
+        A phase with a ``_target_`` of its own has another objective; how epochs are judged stays.
+        """
         changes = (self.phases or {}).get(phase) or {} if phase is not None else {}
-        return typed(
-            Objective,
-            {name: value for name, value in self.node.items() if name != "phases"} | changes,
-        )
+        kept = {name: value for name, value in self.node.items() if name != "phases"}
+        if "_target_" in changes:
+            kept = {name: value for name, value in kept.items() if name in ("select", "keep")}
+        return typed(Objective, kept | changes)
 
     def build(self) -> Any:
         """Return the objective; its threat and its inner attack are bound."""

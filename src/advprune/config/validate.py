@@ -55,6 +55,7 @@ INJECTED_ARGS = frozenset(
         "eligible",
         "source",
         "sites",
+        "teacher",
     }
 )
 

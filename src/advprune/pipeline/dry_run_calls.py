@@ -11,7 +11,7 @@ from advprune.config.options import Options
 from advprune.datasets.images import subset
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
-from advprune.stages import checkpoint
+from advprune.stages import checkpoint, teacher
 from advprune.threat import Certificate, proves
 
 #: A batch of the smallest size that is one.
@@ -63,9 +63,13 @@ def try_objectives(options: Options) -> None:
         goal = objective.build()
         if "bound" in objective.method:
             return
+        if phase is None and options.weights is None:
+            teacher.refuse_without_teacher(goal)
         with preserve_rng():
             x, y = images(options)
-            goal(_linear_network(options), x, y, progress=0.0)
+            net = _linear_network(options)
+            goal = partial(goal, teacher=net) if teacher.wants_teacher(goal) else goal
+            goal(net, x, y, progress=0.0)
 
 
 def try_bounds(options: Options) -> None:

@@ -13,6 +13,7 @@ from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.masks import prunable, sparsity
 from advprune.models import foreign
+from advprune.modules.remembered_attack import Objective
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import (
     KeepBest,
@@ -98,6 +99,7 @@ def train(
     *,
     callbacks: Sequence[Callback] = (),
     start: float = 0.0,
+    goal: Objective | None = None,
 ) -> dict[str, Any]:
     """Train ``net`` by a recipe; write last and best weights, and the selected as the model.
 
@@ -111,11 +113,12 @@ def train(
         title: shown beside the progress; it ends with the key of the stage.
         callbacks: beside those of every training.
         start: share of the schedule that is skipped, in [0, 1).
+        goal: the objective with its teacher; None: the training's, which has none.
 
     Returns:
         The facts for the result.
     """
-    recipe, select, goal = training.recipe, training.select, training.objective.build()
+    recipe, select, goal = training.recipe, training.select, goal or training.objective.build()
     assert recipe is not None
     replays = getattr(goal, "replays", 1)
     epochs = max(round((1 - start) * recipe.epochs / replays), 1)

@@ -13,6 +13,7 @@ from advprune.pruners import masking
 from advprune.stages import checkpoint, pruning_phases
 from advprune.stages.checkpoint import dense_stage, network_of
 from advprune.stages.dense import early_pass, train
+from advprune.stages.teacher import taught
 from advprune.stages.training_phase import RunContext
 from advprune.store.stage import Stage
 from advprune.surgery import structure
@@ -40,7 +41,8 @@ def make(
         net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
         start = _rewound(training)
     title = f"finetuned {stage.key}"
-    result = train(Subnet(net, masks), training, folder, where, title, start=start)
+    goal = taught(training.objective.build(), stage, folder)
+    result = train(Subnet(net, masks), training, folder, where, title, start=start, goal=goal)
     net = checkpoint.network(network_of(stage), seed=0)
     net.load_state_dict(load_weights(folder / "model.safetensors"))
     mask_values.check(net, masks)
@@ -68,7 +70,8 @@ def _smaller(
         whole = dense(net, filter_sites(net), block_sites(net), checkpoint.image_shape(stage))
         structure.shrink(net, removed, groups=whole.groups, sites=whole.blocks)
     removed.save(folder / structure.FILE)
-    result = train(net, training, folder, where, f"finetuned {stage.key}", start=start)
+    goal, title = taught(training.objective.build(), stage, folder), f"finetuned {stage.key}"
+    result = train(net, training, folder, where, title, start=start, goal=goal)
     measured = counts(stage, folder)
     share = 1 - measured["params"] / measured["dense_params"]
     smaller = {

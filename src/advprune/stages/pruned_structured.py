@@ -25,6 +25,7 @@ from advprune.stages.pruning_phases import (
     process_of,
     train,
 )
+from advprune.stages.teacher import taught
 from advprune.stages.training_phase import RunContext, trainer, training_data, validation_attack
 from advprune.store.stage import Stage
 from advprune.surgery import structure
@@ -99,7 +100,7 @@ def _between(
     assert recipe is not None
     module = RobustTraining(
         net,
-        training.objective.build(),
+        taught(training.objective.build(), stage, work.parents[1]),
         recipe,
         seed=training.seed,
         attack=validation_attack(training),

@@ -28,6 +28,7 @@ from advprune.pruners import masking
 from advprune.pruners.process import Process
 from advprune.pruners.task import Task
 from advprune.stages import checkpoint
+from advprune.stages.teacher import taught
 from advprune.stages.training_phase import RunContext, fit, training_data, validation_attack
 from advprune.store.stage import Stage
 from advprune.surgery.masked_weights import apply
@@ -118,7 +119,7 @@ def learn(
     assert recipe is not None
     module = PrunerTraining(
         net,
-        training.objective.build(),
+        taught(training.objective.build(), stage, folder),
         recipe,
         attack=validation_attack(training),
         seed=training.seed,

@@ -16,6 +16,7 @@ from advprune.quantizers.prepare import calibrate
 from advprune.quantizers.variants import Quantized
 from advprune.stages import checkpoint
 from advprune.stages.dense import train
+from advprune.stages.teacher import taught
 from advprune.stages.training_phase import RunContext
 from advprune.store.stage import Stage
 from advprune.surgery.subnet import Subnet
@@ -51,7 +52,14 @@ def make(
     training = stage.options.training
     if training is not None:
         subnet = Subnet(net, {name: ~zero for name, zero in before.items()})
-        result |= train(subnet, training, folder, where, f"quantized {stage.key}")
+        result |= train(
+            subnet,
+            training,
+            folder,
+            where,
+            f"quantized {stage.key}",
+            goal=taught(training.objective.build(), stage, folder),
+        )
         net.load_state_dict(load_weights(folder / "model.safetensors"))
     else:
         collectives.rank_zero_continues()
