@@ -96,7 +96,7 @@ COMPOSED = [
     ("prune sparsity=0.9", "here it is ratio=…, the share removed"),
     ("prune momentum=0.9", "did you mean training.momentum"),
     ("prune attack.stesp=3", "did you mean attack.steps?"),
-    ("prune pruner.nosuch=3", "pruner has criterion, scope"),
+    ("prune pruner.qqqq=3", "pruner has criterion, process"),
     ("prune trining.epochs=3", "did you mean training.epochs?"),
     ("train ratio=0.9", "train.py has no option ratio"),
     ("train pruner=hydra", "train.py has no pruner: prune.py has it"),
