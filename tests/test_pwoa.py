@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from networks import network
+from networks import CONF, network
+from omegaconf import OmegaConf
 from torch import nn
 
+from advprune.config.groups import Objective, typed
 from advprune.errors import UserError
 from advprune.objectives.hsic import gaussian, nhsic, of_labels, stage_outputs
 from advprune.objectives.pwoa import pwoa
@@ -113,3 +115,14 @@ def test_a_temperature_of_nothing_is_refused() -> None:
 def test_a_teacher_of_other_classes_is_refused() -> None:
     with pytest.raises(UserError, match="the teacher tells 4 classes apart and the network 3"):
         distilled(torch.randn(2, 3), torch.randn(2, 4), 1.0)
+
+
+def test_no_image_is_attacked_while_it_prunes_and_recovers() -> None:
+    objective = typed(
+        Objective, OmegaConf.to_container(OmegaConf.load(CONF / "objective/pwoa.yaml"))
+    )
+    for phase, weight in (("search", 0.0), ("finetune", 1e-4)):
+        chosen = objective.in_phase(phase)
+        assert "attack" not in chosen.node
+        assert chosen.method.name == "pwoa"
+        assert chosen.node["label_weight"] == weight
