@@ -234,9 +234,9 @@ PRUNING = (
     ),
     _of(
         "rounds: the last forgets the earlier",
-        "stages/pruned.py",
-        "ratios[-1], earlier)",
-        "ratios[-1], None)",
+        "pruners/rounds.py",
+        "int(self.made)], self.masks())",
+        "int(self.made)], {})",
         "test_guards.py",
     ),
     _of(

@@ -27,7 +27,7 @@ AT_ONCE = [
     ("train attack=AutoAttack", "did you mean attack=autoattack?"),
     ("train attack=auto-attack", "did you mean attack=autoattack?"),
     ("prune pruner=hydar", "did you mean pruner=hydra?"),
-    ("prune pruner=magn", "did you mean pruner=magnitude?"),
+    ("prune pruner=mag", "did you mean pruner=magnitude?"),
     ("prune -m pruner=hydra,magnitdue", "did you mean pruner=magnitude?"),
     ("prune -m pruner=hydra,magnitdue hydra/launcher=local", "did you mean pruner=magnitude?"),
     ("train model=resnet-18", "did you mean model=resnet18?"),
