@@ -27,6 +27,7 @@ def resident(name: str) -> int:
 
 def measure(way: str) -> int:
     """Return the bytes at the peak of two steps; ``way`` is theirs, fp32 or bf16."""
+    from advprune.distributed.environment import Trainer
     from advprune.modules.memory_layout import optimized_layout
     from advprune.runtime import speed
     from benchmarks.training_step import ours, resnet18, theirs
@@ -40,7 +41,9 @@ def measure(way: str) -> int:
         torch.randint(10, (int(BATCH),), device=DEVICE),
     )
     before = resident("VmRSS")
-    with optimized_layout(net, {} if way != "theirs" else {"memory_format": "contiguous"}, 32):
+    with optimized_layout(
+        net, Trainer(memory_format="contiguous" if way == "theirs" else None), 32
+    ):
         step = theirs(net, x, y) if way == "theirs" else ours(net, x, y, way)
         for _ in range(STEPS):
             step()

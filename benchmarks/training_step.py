@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from advprune.attacks.pgd import pgd
+from advprune.distributed.environment import Trainer
 from advprune.logits import kl
 from advprune.masks import prunable
 from advprune.models.resnet import ResNet
@@ -42,7 +43,7 @@ from benchmarks.trades_step import literal
 
 BATCH = int(os.environ.get("ADVPRUNE_BATCH", "256" if DEVICE == "cuda" else "64"))
 ROUNDS = int(os.environ.get("ADVPRUNE_ROUNDS", "20" if DEVICE == "cuda" else "2"))
-TRAINER = {"compile": os.environ.get("ADVPRUNE_COMPILE") or None}
+TRAINER = Trainer(compile=os.environ.get("ADVPRUNE_COMPILE") or None)  # type: ignore[arg-type]
 ATTACK = partial(pgd, threat=Linf(8 / 255), steps=10, rel_step=0.25, loss=kl, start="gaussian")
 Step = Callable[[], None]
 
@@ -151,7 +152,7 @@ def compare(kind: str, make_theirs: Any, make_ours: Any, rate: float) -> list[di
     taken = {name: statistics.median(values) for name, values in turns.items()}
     bar = ">= 5x" if DEVICE == "cuda" else ">= 2x"
     what = f"{kind}, TRADES-10, ResNet-18, batch {BATCH}, {place()}" + (
-        ", compiled" if TRAINER["compile"] else ""
+        ", compiled" if TRAINER.compile else ""
     )
     rows = []
     for name in calls:

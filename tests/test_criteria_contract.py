@@ -11,10 +11,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from networks import network
 from omegaconf import OmegaConf
+from plain_options import pruner
 from torch import Tensor, nn
 
 import prune
-from advprune.config.groups import build
+from advprune.config.groups import Pruner, build, typed
 from advprune.errors import UserError
 from advprune.masks import keep_count, sparsity
 from advprune.models.structure import block_sites, filter_sites
@@ -90,18 +91,19 @@ def twice(ask: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", PRUNERS)
 def test_a_pruners_criterion_keeps_the_contract(net: nn.Module, name: str) -> None:
-    pruner = pruner_of(f"pruner={name}")
-    if pruner["unit"] is not None:
+    pruner = typed(Pruner, pruner_of(f"pruner={name}"))
+    if pruner.unit is not None:
         pytest.skip("its criteria are a group of their own, below")
-    criterion, allowed = build(pruner["criterion"]), masking.removable(net, pruner)
+    assert pruner.criterion is not None
+    criterion, allowed = pruner.criterion.build(), masking.removable(net, pruner)
     flags = [parameter.requires_grad for parameter in net.parameters()]
     masks = twice(lambda: masking.compute_masks(criterion, net, Images(), pruner, 0.7, None))
     assert [parameter.requires_grad for parameter in net.parameters()] == flags
     kept = sum(sparsity({n: masks[n] for n in allowed}).kept.values())
     total = sum(parameter.numel() for parameter in allowed.values())
-    exact = pruner["select"] is None and pruner["scope"] != "layer"
+    exact = pruner.select is None and pruner.scope != "layer"
     assert abs(kept - keep_count(total, 0.7)) <= (0 if exact else len(allowed))
-    if pruner["select"] is None and pruner["scope"] == "layer":
+    if pruner.select is None and pruner.scope == "layer":
         for n, parameter in allowed.items():
             assert int(masks[n].sum()) == keep_count(parameter.numel(), 0.7)
 
@@ -134,19 +136,19 @@ def test_a_criterion_of_units_keeps_the_contract(net: nn.Module, name: str, unit
 @pytest.mark.parametrize("criterion", BROKEN)
 def test_a_criterion_that_breaks_it_is_refused_by_name(criterion: Callable[..., Any]) -> None:
     net = network("resnet20", depth=8, width=4).eval()
-    pruner: dict[str, Any] = {"scope": "layer"}
     with pytest.raises(
         UserError, match=rf"the criterion {criterion.__name__} (changed|gives|scores) "
     ) as error:
-        masking.compute_masks(criterion, net, Images(), pruner, 0.5, None)
+        masking.compute_masks(criterion, net, Images(), pruner(), 0.5, None)
     assert "\n" not in str(error.value)
 
 
 def test_the_authors_statistics_may_move_and_nothing_else() -> None:
     net = network("resnet20", depth=8, width=4).eval()
-    pruner = pruner_of("pruner=gap_authors", "pruner.criterion.steps=1")
+    options = typed(Pruner, pruner_of("pruner=gap_authors", "pruner.criterion.steps=1"))
+    assert options.criterion is not None
     before = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    masking.compute_masks(build(pruner["criterion"]), net, Images(), pruner, 0.5, None)
+    masking.compute_masks(options.criterion.build(), net, Images(), options, 0.5, None)
     assert any(not torch.equal(before[name], buffer) for name, buffer in net.named_buffers())
 
     @scoring.moves_statistics
@@ -154,7 +156,7 @@ def test_the_authors_statistics_may_move_and_nothing_else() -> None:
         return broken.zeroes(model, batches)
 
     with pytest.raises(UserError, match=r"the criterion worse changed the weights conv1.weight"):
-        masking.compute_masks(worse, net, Images(), {"scope": "layer"}, 0.5, None)
+        masking.compute_masks(worse, net, Images(), pruner(), 0.5, None)
 
 
 @pytest.mark.parametrize("scope", ["layer", "global", "erk", "igq", "lamp", "normed"])

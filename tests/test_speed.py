@@ -204,7 +204,7 @@ def test_a_network_lies_as_asked_inside_and_as_before_outside(searched: bool, fa
     before, values = {n: t.clone() for n, t in whole.state_dict().items()}, whole(x).detach()
     with (
         pytest.raises(RuntimeError) if fails else nullcontext(),
-        optimized_layout(whole, {"memory_format": "channels_last", "compile": "default"}, 32),
+        optimized_layout(whole, Trainer(memory_format="channels_last", compile="default"), 32),
     ):
         assert net[3].weight.is_contiguous(memory_format=torch.channels_last)
         assert net._compiled_call_impl is not None
@@ -250,7 +250,7 @@ def test_a_training_in_channels_last_goes_on_from_a_checkpoint_with_the_same_bit
         return net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
 
     (whole, one), (killed, two), (resumed, three) = begun(), begun(), begun()
-    trainer = {"memory_format": "channels_last"}
+    trainer = Trainer(memory_format="channels_last")
     with (
         optimized_layout(whole, trainer, 8),
         optimized_layout(killed, trainer, 8),
