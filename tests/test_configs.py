@@ -110,7 +110,7 @@ def first_value(override: Override) -> Any:
     """What the first job of a grid, or of a search, may have."""
     value: Any = override.value()
     if isinstance(value, ChoiceSweep):
-        return value.list[0]
+        return "null" if value.list[0] is None else value.list[0]
     return value.start if isinstance(value, IntervalSweep) else override.get_value_element_as_str()
 
 
