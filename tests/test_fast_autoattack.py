@@ -299,14 +299,14 @@ def contested_images() -> tuple[nn.Module, Tensor, Tensor]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer queries of Square, in both engines: what it finds, it mostly finds at first."""
-    whole = adapter._package
+    whole = adapter.official_package
 
     def cut(*args: object) -> pyautoattack.AutoAttack:
         package = whole(*args)
         package.square.n_queries = 300
         return package
 
-    monkeypatch.setattr(adapter, "_package", cut)
+    monkeypatch.setattr(adapter, "official_package", cut)
     monkeypatch.setattr(square, "QUERIES", 300)
 
 

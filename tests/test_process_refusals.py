@@ -24,7 +24,7 @@ NM = ("pruner.scope=nm", "pruner.n=2", "pruner.m=4", "ratio=0.5")
         (("pruner=harp", "pruner.process.floor=1"), "floor=1 is not possible: .* below 1"),
         (
             ("pruner=flying_bird", "pruner.unit=filters", "pruner.budget=parameters"),
-            "ranks by scores that are learned, and FlyingBird learns none",
+            "FlyingBird prunes single weights alone; give pruner.unit=null, or pruner=hydra_filters",
         ),
         (
             ("pruner=flying_bird", "dense=a.safetensors"),

@@ -105,12 +105,31 @@ def _answered(
         alive: the workers that were started for it.
     """
     late = threading.Event()
+    try:
+        yield from _watched(loader, patience, alive, late)
+    except (RuntimeError, OSError, EOFError):  # the last two from a pipe nobody writes to any more
+        # where a worker was killed for being late, torch's handler of dead children raises
+        # wherever this thread is
+        if not late.is_set():
+            raise
+        raise UserError(
+            f"the workers that decode images gave nothing for {patience:.0f} s: is the "
+            f"disk of dataset.root answering? If it is only slow, {CURE}"
+        ) from None
+
+
+def _watched(
+    loader: Iterator[Parcel],
+    patience: float,
+    alive: Callable[[], set[Any]],
+    late: threading.Event,
+) -> Iterator[Parcel]:
+    """Yield what the loader yields; kill its workers, and set ``late``, if that takes too long."""
 
     def give_up() -> None:
         late.set()
-        for (
-            worker
-        ) in alive():  # one that is stopped, or waits for a disk, would not end by being asked to
+        # one that is stopped, or waits for a disk, would not end by being asked to
+        for worker in alive():
             worker.kill()
 
     while True:
@@ -121,18 +140,10 @@ def _answered(
             parcel = next(loader)
         except StopIteration:
             return
-        except (
-            RuntimeError,
-            OSError,
-            EOFError,
-        ) as error:  # the last two from a pipe that nobody writes to any more
+        except (RuntimeError, OSError, EOFError) as error:
             reason = " ".join(str(error).split())
-            if late.is_set():
-                raise UserError(
-                    f"the workers that decode images gave nothing for {patience:.0f} s: is the "
-                    f"disk of dataset.root answering? If it is only slow, {CURE}"
-                ) from None
-            if isinstance(error, RuntimeError) and not any(word in reason for word in DEAD):
+            dead = not isinstance(error, RuntimeError) or any(word in reason for word in DEAD)
+            if late.is_set() or not dead:
                 raise
             raise UserError(
                 f"a worker that decodes images was ended from outside ({reason}), as the system "
