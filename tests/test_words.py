@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
+from hydra.core.hydra_config import HydraConfig
 
-from advprune.config.overrides import defer_group_overrides, typed
+from advprune.config.overrides import defer_group_overrides, names, typed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,3 +60,28 @@ def test_a_grid_asks_each_member_for_its_own_option(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "ratio=0.9999 is not possible" in done.stdout + done.stderr
     assert "blocks needs a network of residual blocks" in done.stdout + done.stderr
+
+
+def test_what_a_grid_varies_outside_the_groups_has_a_name_in_the_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [
+        "pruner=hydra",
+        "finetune.epochs=1,2",
+        "search.epochs=3",
+        "trainer.precision=fp32,bf16",
+    ]
+    text = yaml.safe_dump({"hydra": {"overrides": {"task": words}}})
+    (tmp_path / "multirun.yaml").write_text(text)
+    job = ["pruner=hydra", "finetune.epochs=2", "search.epochs=3", "trainer.precision=bf16"]
+    chosen = {"pruner": "hydra", "objective": "trades"}
+    hydra = SimpleNamespace(
+        runtime=SimpleNamespace(choices=chosen), overrides=SimpleNamespace(task=job)
+    )
+    monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
+    assert names(tmp_path / "0") == {
+        "pruner": "hydra finetune.epochs=2",
+        "objective": "trades trainer.precision=bf16",
+    }
+    (tmp_path / "multirun.yaml").unlink()
+    assert names(tmp_path / "0") == chosen

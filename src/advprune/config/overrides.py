@@ -29,6 +29,14 @@ ASIDE = ("logger", "trainer", "store", "hydra", "sizes", "export")
 LONGEST = 120
 #: A float with more digits than a person writes: what a range steps to, such as 0.9600000000000001.
 _SWEPT = re.compile(r"\d*\.\d{12,}(e[-+]?\d+)?", re.IGNORECASE)
+#: The group whose label names an option outside the groups.
+LABEL_OF = {
+    "training": "objective",
+    "select": "objective",
+    "trainer": "objective",
+    "search": "pruner",
+    "finetune": "pruner",
+}
 #: In the order they are checked: other groups repeat the threat.
 GROUPS = ("threat", "dataset", "model", "objective", "pruner", "quantizer", "attack")
 
@@ -92,9 +100,7 @@ def grid_name(output: Path) -> str | None:
             before the first job; a job that was launched as a process of its own lies there, too.
     """
     hydra = HydraConfig.get()
-    words = next(
-        (read for folder in output.parents[:2] if (read := _words(folder / "multirun.yaml"))), ()
-    )
+    words = _grid_words(output)
     if not words:
         return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     naming = [
@@ -107,6 +113,13 @@ def grid_name(output: Path) -> str | None:
         return whole
     number = hashlib.sha256(whole.encode()).hexdigest()[:8]
     return f"{whole[: LONGEST - len(number) - 2]}… {number}"
+
+
+def _grid_words(output: Path) -> tuple[str, ...]:
+    """Return the words of the grid that a job's folder lies in; none of a lone job."""
+    return next(
+        (read for folder in output.parents[:2] if (read := _words(folder / "multirun.yaml"))), ()
+    )
 
 
 def _words(path: Path) -> tuple[str, ...]:
@@ -125,9 +138,16 @@ def _read_words(path: Path, _: int) -> tuple[str, ...]:
         return ()
 
 
-def names() -> dict[str, str]:
-    """Return the chosen member of each group, with changed options: ``resnet20 depth=32``."""
-    hydra = HydraConfig.get()
+def names(output: Path) -> dict[str, str]:
+    """Return the chosen member of each group, with changed options: ``resnet20 depth=32``.
+
+    An option outside the groups, such as ``finetune.epochs``, is named where the grid varies it:
+    else two jobs would have one name, and one row of the table.
+
+    Args:
+        output: the job's folder, see ``grid_name``.
+    """
+    hydra, words = HydraConfig.get(), _grid_words(output)
     chosen = {
         group: str(hydra.runtime.choices.get(group))
         for group in GROUPS
@@ -144,6 +164,9 @@ def names() -> dict[str, str]:
         group, _, option = name.partition(".")
         if option and group in chosen and option not in keys.WHERE:  # a path names nothing
             chosen[group] += f" {option}={value}"
+        label = LABEL_OF.get(group)
+        if label in chosen and words and typed(override) not in words:
+            chosen[label] += f" {name}={value}"
     return chosen
 
 

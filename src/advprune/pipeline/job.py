@@ -71,7 +71,7 @@ def run(cfg: DictConfig, plan_of: Callable[[Options], Plan], *, value: str = "va
     hydra = HydraConfig.get()
     output = Path(hydra.runtime.output_dir)
     record: Node = {
-        "names": before_planning(names(), cfg.get("checkpoint")),
+        "names": before_planning(names(output), cfg.get("checkpoint")),
         "overrides": list(hydra.overrides.task),
         "number": _number(),
     }
