@@ -28,7 +28,10 @@ def log_grid(
     if first is None:
         return
     identity = hashlib.sha256(first["group"].encode()).hexdigest()[:16]
-    logger = Guarded(build(node))
+    inner = build(node)
+    if not inner.takes_grids:
+        return
+    logger = Guarded(inner)
     grid = Job(
         id=identity,
         name=f"table: {first['group']}",
@@ -40,7 +43,6 @@ def log_grid(
         output=folder,
         shared=shared,
     )
-    if node.get("_target_", "").endswith(".wandb"):  # the others' folders hold the table already
-        logger.open(grid)
-        logger.grid(rows, [folder / name for name in FILES if (folder / name).exists()])
-        logger.close(failed=False)
+    logger.open(grid)
+    logger.grid(rows, [folder / name for name in FILES if (folder / name).exists()])
+    logger.close(failed=False)

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 Row = dict[str, float]
 #: What ``CsvFile`` writes, in the job's folder.
@@ -74,7 +74,13 @@ class Finished:
 
 
 class Logger:
-    """Keep nothing; loggers override the events that they have a place for."""
+    """Keep nothing; loggers override the events that they have a place for.
+
+    Attributes:
+        takes_grids: whether a grid's table is logged too; other loggers' folders hold it already.
+    """
+
+    takes_grids: ClassVar[bool] = False
 
     def open(self, job: Job) -> None:
         """Begin; called once, before the others."""

@@ -38,6 +38,8 @@ class WandbRun(Logger):
         checkpoints: send the final network as an artifact.
     """
 
+    takes_grids = True
+
     def __init__(
         self,
         *,
