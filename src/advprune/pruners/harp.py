@@ -10,7 +10,6 @@ forward.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.masks import keep_count, top_k
+from advprune.pruners.growing_penalty import GrowingPenalty
 from advprune.pruners.learned_scores import BatchNorm, Init, LearnedScores
 from advprune.pruners.process import Batches, Group, Moment
 from advprune.pruners.spread import spread
@@ -43,7 +43,7 @@ class _WithRate(torch.autograd.Function):
         return None, slope * score.sign(), None, slope.sum()
 
 
-class Harp(LearnedScores):
+class Harp(GrowingPenalty, LearnedScores):
     """Train a score per weight and a keep rate per layer, under a growing penalty on the total.
 
     Layer l keeps k = least + (1 - least) * sigmoid(r), with dL/dk the sum of weight times gradient
@@ -65,9 +65,6 @@ class Harp(LearnedScores):
         UserError: if the floors of the layers are more than the ratio leaves, or the scope ranks
             within groups of weights, whose share is fixed.
     """
-
-    growth: Tensor
-    met: Tensor
 
     def __init__(
         self,
@@ -106,10 +103,6 @@ class Harp(LearnedScores):
         """Train the rates beside the scores."""
         return [*super().groups(net), Group([self.rates], weight_decay=self.rate_decay)]
 
-    def keep_rates(self) -> Tensor:
-        """Return the share that each layer keeps, (layers,), with a graph."""
-        return self.least + (1 - self.least) * torch.sigmoid(self.rates)
-
     def effective(self, name: str, weight: Tensor) -> Tensor:
         """Return the masked weight, with gradients for its scores and its layer's rate."""
         rate = self.keep_rates()[list(self.weights).index(name)]
@@ -121,18 +114,13 @@ class Harp(LearnedScores):
         kept = (self.keep_rates() * sizes).sum() / sizes.sum()
         return torch.relu(kept / (1 - self.task.ratio) - 1)
 
-    def penalty(self, now: Moment) -> Tensor | None:
-        """Return the weighted excess."""
-        return self.gamma * self.growth * self.excess() if self.gamma else None
+    def over_budget(self) -> Tensor:
+        """Return the excess of the rates."""
+        return self.excess()
 
     def choose(self, now: Moment) -> None:
         """Rank the scores anew, and keep as many in each layer as its rate says."""
         self._keep(self._counts())
-
-    def after_epoch(self, now: Moment, measured: Mapping[str, float]) -> None:
-        """Let the penalty grow, until an epoch ends within the budget to four places."""
-        self.met |= torch.round(self.excess(), decimals=4) == 0
-        self.growth += (~self.met).to(self.growth.dtype)
 
     def finish(self, net: nn.Module) -> None:
         """Shift all rates by one number so that exactly what was asked for stays."""

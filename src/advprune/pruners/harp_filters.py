@@ -7,7 +7,6 @@ below; scores start from the filters' L1 norms; rates do not decay unless ``rate
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 from advprune.masks import top_k
 from advprune.pruners.filter_spend import FilterSpend
+from advprune.pruners.growing_penalty import GrowingPenalty
 from advprune.pruners.learned_scores import NORMS
-from advprune.pruners.process import Batches, Group, Moment, Process, key
+from advprune.pruners.process import Batches, Group, Moment, key
 from advprune.pruners.task import Task
 from advprune.ranges import ShareBelowOne, Weight
 
@@ -38,7 +38,7 @@ class _Filters(torch.autograd.Function):
         return None, slope * score.sign(), None, slope.sum()
 
 
-class HarpFilters(Process):
+class HarpFilters(GrowingPenalty):
     """Train a score per filter and a keep rate per layer, under a growing penalty on the budget.
 
     A layer keeps k = least + (1 - least) * sigmoid(r) of its filters; dL/dk is the sum of weight
@@ -56,8 +56,6 @@ class HarpFilters(Process):
     """
 
     prunes_filters = True
-    growth: Tensor
-    met: Tensor
 
     def __init__(
         self,
@@ -86,10 +84,6 @@ class HarpFilters(Process):
     def score(self, site: str) -> nn.Parameter:
         """Return the scores of a site's filters, (F,), signed."""
         return self._scores[key(site)]
-
-    def keep_rates(self) -> Tensor:
-        """Return the share of filters that each site keeps, (sites,), with a graph."""
-        return self.least + (1 - self.least) * torch.sigmoid(self.rates)
 
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Choose the first filters."""
@@ -120,18 +114,13 @@ class HarpFilters(Process):
         whole = sum(cost.pairs + cost.outputs for cost in self.spend.costs)
         return torch.relu(cost / (whole * (1 - self.task.ratio)) - 1)
 
-    def penalty(self, now: Moment) -> Tensor | None:
-        """Return the weighted excess."""
-        return self.gamma * self.growth * self.excess(self.keep_rates()) if self.gamma else None
+    def over_budget(self) -> Tensor:
+        """Return the excess of the rates."""
+        return self.excess(self.keep_rates())
 
     def choose(self, now: Moment) -> None:
         """Keep as many filters of each site as its rate says, the best by |score|."""
         self._keep(self._counts(0.0))
-
-    def after_epoch(self, now: Moment, measured: Mapping[str, float]) -> None:
-        """Let the penalty grow, until an epoch ends within the budget to four places."""
-        self.met |= torch.round(self.excess(self.keep_rates()), decimals=4) == 0
-        self.growth += (~self.met).to(self.growth.dtype)
 
     def finish(self, net: nn.Module) -> None:
         """Shift all rates by the largest number that leaves the network within the budget.
