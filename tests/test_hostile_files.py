@@ -20,6 +20,7 @@ from advprune.stages.training_phase import _is_whole
 from advprune.store.lock import HOLDER, LOCK
 from advprune.store.stage import Stage
 from advprune.store.store import WORK, Store
+from advprune.tracking.logger import CsvFile
 from advprune.tracking.optuna_trial import pruner_of
 
 STAGE = Stage("dense", PlainOptions({"seed": 0}))
@@ -45,7 +46,12 @@ def test_json_and_yaml_of_bounded_depth_and_size(tmp_path: Path) -> None:
 def test_what_a_folder_says_is_not_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The logger of a grid's table is that of the command, whatever a job's record names."""
     called: list[Any] = []
-    monkeypatch.setattr(grid_log, "build", lambda node: called.append(node))
+
+    def build(node: dict[str, Any]) -> CsvFile:
+        called.append(node)
+        return CsvFile()
+
+    monkeypatch.setattr(grid_log, "build", build)
     evil = {"_target_": "os.system", "command": "true"}
     record = {"row": {}, "group": "g", "logger": evil, "store": str(tmp_path)}
     ours = {"_target_": "advprune.tracking.logger.CsvFile"}
