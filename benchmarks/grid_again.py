@@ -58,7 +58,7 @@ def fill(root: Path) -> int:
             options = resolve(compose("prune", [*TINY, f"pruner={pruner}", f"attack={attack}"]))
             for ratio, seed in product(RATIOS, SEEDS):
                 one = options_of(options | {"ratio": ratio, "seed": seed})
-                for stage in plan_pruned(one).stages():
+                for stage in plan_pruned(one).stages:
                     if not store.done(stage):
                         with store.claim(stage, waiting=lambda _: None) as folder:
                             _like(templates[stage.kind], folder)

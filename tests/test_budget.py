@@ -68,12 +68,12 @@ def test_a_parent_of_its_own_leaves_the_tables_dense_network() -> None:
     )
     assert plain.dense.key == other.dense.key
     assert plain.evaluated_dense.key == other.evaluated_dense.key
-    root, pruned, tuned = other.final.line()
+    root, pruned, tuned = other.final.line
     assert root.key != plain.dense.key
     assert root.record["objective"]["_target_"].endswith("natural")
     assert root.record["select"]["metric"] == "clean_acc"
     assert tuned.record["objective"]["_target_"].endswith("trades")
-    assert pruned.record == plain.final.line()[1].record
+    assert pruned.record == plain.final.line[1].record
     short = plan("pruner=magnitude", "pruner.parent={epochs: 3}")
     assert epochs_of(short) == [3, 0, 15]
 

@@ -137,7 +137,7 @@ def test_changed_content_has_another_key(kind: str, tmp_path: Path) -> None:
         with pytest.raises(
             UserError, match="nothing was marked as finished"
         ):  # had it been changed meanwhile
-            [refuse_changed(stage.record, Path(options["store"])) for stage in plan.stages()]
+            [refuse_changed(stage.record, Path(options["store"])) for stage in plan.stages]
         seen.append(keys(options))
         flip(path)
         assert keys(options) == seen[0]

@@ -97,7 +97,10 @@ def test_what_loggers_are_told_of_a_file(
     )
     plan = plan_dense(options_of(options | {"checkpoint": str(weights)}))
     job = _job(
-        options_of(options | {"store": str(tmp_path)}), plan, tmp_path / "a" / "b" / "c", NAMES
+        options_of(options | {"store": str(tmp_path)}),
+        plan,
+        tmp_path / "a" / "b" / "c",
+        described(NAMES, plan),
     )
     said = json.dumps(
         [

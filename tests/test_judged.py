@@ -38,7 +38,7 @@ def test_every_ball_of_the_attack_moves_and_none_of_training(attack: str) -> Non
     plan = plan_pruned(options_of(found))
     assert {
         eps
-        for stage in plan.stages()
+        for stage in plan.stages
         if stage.kind in ("evaluated", "examples")
         for eps in balls(stage.record)
     } == {0.1}
@@ -49,10 +49,10 @@ def test_only_evaluations_have_another_key_and_the_own_radius_is_no_other() -> N
         plan_pruned(options_of(options(*words)))
         for words in ([], ["attack.eps=3/20"], ["attack.eps=0.1"])
     )
-    assert [stage.key for stage in same.stages()] == [stage.key for stage in plain.stages()]
+    assert [stage.key for stage in same.stages] == [stage.key for stage in plain.stages]
     assert (other.final.key, other.dense.key) == (plain.final.key, plain.dense.key)
     assert {other.evaluated.key, other.evaluated_dense.key}.isdisjoint(
-        stage.key for stage in plain.stages()
+        stage.key for stage in plain.stages
     )
 
 

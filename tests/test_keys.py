@@ -121,10 +121,8 @@ def test_a_grid_over_ratios_and_attacks_shares_its_dense_parent() -> None:
         plan_pruned(options_of(with_fingerprints(changed("ratio", ratio))))
         for ratio in (0.5, 0.9, 0.99)
     ]
-    assert (
-        len({stage.key for plan in plans for stage in plan.stages() if stage.kind == "dense"}) == 1
-    )
-    assert len({stage.key for plan in plans for stage in plan.stages()}) == 2 + 3 * 3
+    assert len({stage.key for plan in plans for stage in plan.stages if stage.kind == "dense"}) == 1
+    assert len({stage.key for plan in plans for stage in plan.stages}) == 2 + 3 * 3
 
 
 def test_train_and_prune_mean_the_same_dense_network() -> None:

@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, TypeAlias
 
@@ -101,7 +101,7 @@ def range_error(path: str, value: object, annotation: object) -> str | None:
     if isinstance(value, int) and abs(value) >= 2**63:
         return f"{path}={value:.3g} is not possible: no whole number here is so large"
     number = fraction(value) if isinstance(value, str) and is_quotient(value) else value
-    if _allowed(number, annotation):
+    if _validator(annotation)(number):
         return None
     return not_allowed(path, value, number, members(annotation))
 
@@ -141,35 +141,43 @@ def _hints(function: object) -> dict[str, Any]:
     return typing.get_type_hints(function, include_extras=True)
 
 
-def _allowed(value: object, annotation: object) -> bool:
-    from pydantic import ValidationError
-
-    for member in members(annotation):
-        if inspect.isclass(member) and issubclass(member, enum.Enum):
-            if value in member.__members__ or isinstance(value, member):
-                return True
-            if member is annotation:
-                return False
-    if isinstance(value, str) and value.lower() in ("nan", "inf", "-inf"):
-        value = float(value)
-    try:
-        _adapter(annotation).validate_python(value, strict=True)
-    except (ValidationError, OverflowError):
-        return False
-    return True
-
-
 @functools.lru_cache(maxsize=512)
-def _adapter(annotation: Any) -> Any:
-    from pydantic import ConfigDict, TypeAdapter
+def _validator(annotation: Any) -> Callable[[object], bool]:
+    """Return the function that says whether an annotation allows a value; made once for all."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
     from pydantic.errors import PydanticUserError
 
+    enums = tuple(
+        member
+        for member in members(annotation)
+        if inspect.isclass(member) and issubclass(member, enum.Enum)
+    )
+    if enums == (annotation,):
+        return lambda value: _is_member(value, enums)
     try:
-        return TypeAdapter(
-            annotation, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
-        )
+        config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+        adapter = TypeAdapter(annotation, config=config)
     except PydanticUserError:  # a dataclass has a configuration of its own
-        return TypeAdapter(annotation)
+        adapter = TypeAdapter(annotation)
+
+    def allows(value: object) -> bool:
+        if enums and _is_member(value, enums):
+            return True
+        if isinstance(value, str) and value.lower() in ("nan", "inf", "-inf"):
+            value = float(value)
+        try:
+            adapter.validate_python(value, strict=True)
+        except (ValidationError, OverflowError):
+            return False
+        return True
+
+    return allows
+
+
+def _is_member(value: object, enums: tuple[type[enum.Enum], ...]) -> bool:
+    """Return whether a value is a member of an enum, or the name of one."""
+    named = isinstance(value, str) and any(value in one.__members__ for one in enums)
+    return named or isinstance(value, enums)
 
 
 def members(annotation: object) -> tuple[Any, ...]:

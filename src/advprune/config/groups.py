@@ -3,11 +3,12 @@
 What a method takes besides is declared in its own signature: ``Group.method`` is its call.
 """
 
+import functools
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le
 from hydra.errors import InstantiationException
@@ -102,7 +103,8 @@ class Group:
     @property
     def method(self) -> Method:
         """Return the method's call, without what the harness reads itself."""
-        read = {declared.name for declared in declared_fields(type(self))}
+        group: type = type(self)
+        read = {option.name for option in declared_fields(group)}
         return Method({name: value for name, value in self.node.items() if name not in read})
 
 
@@ -308,15 +310,27 @@ HARNESS: dict[str, type[Group]] = {
 }
 
 
-def declared_fields(declared: type) -> list[Field[Any]]:
+@functools.cache
+def declared_fields(declared: type) -> tuple[Field[Any], ...]:
     """Return the options that a dataclass declares."""
-    return [option for option in fields(declared) if option.name != "node"]
+    return tuple(option for option in fields(declared) if option.name != "node")
 
 
+@functools.cache
 def hints(declared: type) -> dict[str, Any]:
     """Return the annotations of a dataclass's options, with their ranges."""
     every = typing.get_type_hints(declared, include_extras=True)
     return {name: hint for name, hint in every.items() if name != "node"}
+
+
+@functools.cache
+def nested(declared: type) -> dict[str, type]:
+    """Return the dataclass of each option that is a group of options, or a method's call."""
+    found = {
+        name: next((member for member in members(hint) if is_dataclass(member)), None)
+        for name, hint in hints(declared).items()
+    }
+    return {name: cast(type, inner) for name, inner in found.items() if inner is not None}
 
 
 def is_required(option: "Field[Any]") -> bool:
@@ -331,34 +345,36 @@ def typed(declared: type[T], node: Mapping[str, Any]) -> T:
         declared: a dataclass of this file or of ``modules/recipe.py``.
         node: option -> plain value; a missing one takes its default.
     """
-    annotations = hints(declared)
-    values = {
-        name: _value(annotations[name], value)
-        for name, value in node.items()
-        if name in annotations
-    }
-    return (
-        declared(**values, node=dict(node)) if issubclass(declared, Group) else declared(**values)
-    )
+    group: type = declared
+    annotations, inner = hints(group), nested(group)
+    values: dict[str, Any] = {}
+    for name, value in node.items():
+        if name in inner and isinstance(value, dict):
+            values[name] = Method(value) if inner[name] is Method else typed(inner[name], value)
+        elif name in annotations:
+            values[name] = _read(annotations[name], value) if isinstance(value, str) else value
+    if issubclass(declared, Group):
+        values["node"] = dict(node)
+    return declared(**values)
 
 
 def plain(options: "DataclassInstance") -> Node:
     """Return the options of a dataclass that is no ``Group`` as plain values."""
-    return asdict(options, dict_factory=_with_names)
+    return {option.name: _plain(getattr(options, option.name)) for option in fields(options)}
 
 
-def _with_names(pairs: list[tuple[str, Any]]) -> Node:
-    """Return the pairs as a dict, members of enums by their names."""
-    return {name: value.name if isinstance(value, Enum) else value for name, value in pairs}
+def _plain(value: Any) -> Any:
+    """Return a member of an enum as its name, and a group of options as a dict."""
+    if isinstance(value, Enum):
+        return value.name
+    return plain(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
-def _value(annotation: object, value: object) -> Any:
-    """Return a plain value as what its annotation says."""
+def _read(annotation: object, text: str) -> Any:
+    """Return a text as what its annotation says: a member of an enum, a quotient, or itself."""
     for member in members(annotation):
-        if isinstance(value, dict) and isinstance(member, type) and is_dataclass(member):
-            return Method(value) if member is Method else typed(member, value)
-        if isinstance(value, str) and isinstance(member, type) and issubclass(member, Enum):
-            return member[value]
-        if isinstance(value, str) and member is Quotient:
-            return fraction(value) if is_quotient(value) else value
-    return value
+        if isinstance(member, type) and issubclass(member, Enum):
+            return member[text]
+        if member is Quotient:
+            return fraction(text) if is_quotient(text) else text
+    return text

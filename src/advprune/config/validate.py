@@ -7,8 +7,7 @@ others in ``schema.py``.
 import difflib
 import inspect
 import typing
-from dataclasses import is_dataclass
-from typing import Any, cast
+from typing import Any
 
 from hydra.utils import get_object
 
@@ -22,6 +21,7 @@ from advprune.config.groups import (
     declared_fields,
     hints,
     is_required,
+    nested,
     typed,
 )
 from advprune.distributed import environment
@@ -121,26 +121,25 @@ def _check_fields(path: str, node: object, declared: type) -> None:
             f"{path}={as_typed(node)} is not possible: it is a group of options, {place}NAME=VALUE "
             "each"
         )
-    annotations = hints(declared)
+    annotations, inner = hints(declared), nested(declared)
     for name, value in node.items():
         if name in RESERVED:
             continue
         if name not in annotations:
             raise UserError(_no_option(path, str(name), sorted(annotations)))
-        _check_value(f"{place}{name}", value, annotations[name])
+        _check_value(f"{place}{name}", value, annotations[name], inner.get(name))
     for option in declared_fields(declared):
         if option.name not in node and is_required(option):
             raise UserError(f"{place}{option.name} is missing: give {place}{option.name}=…")
 
 
-def _check_value(path: str, value: object, annotation: object) -> None:
+def _check_value(path: str, value: object, annotation: object, inner: type | None) -> None:
     """Compare a value with its annotation; that of a method is checked with its signature."""
-    inner = next((member for member in members(annotation) if is_dataclass(member)), None)
     if inner is Method:
         annotation = dict[str, Any] | None
     elif inner is not None:
         if value is not None or type(None) not in members(annotation):
-            _check_fields(path, value, cast(type, inner))
+            _check_fields(path, value, inner)
         return
     message = None if annotation is Any else range_error(path, value, annotation)
     if message:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def missing(plan: Plan, store: Store) -> list[Stage[Any]]:
     """Return the plan's stages that nobody has finished yet."""
-    return [stage for stage in plan.stages() if not store.done(stage)]
+    return [stage for stage in plan.stages if not store.done(stage)]
 
 
 def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
@@ -43,7 +43,7 @@ def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
 
     stage_names, origins = names(plan), _origins(plan, store)
     count = 0
-    for stage in plan.stages():
+    for stage in plan.stages:
         context = replace(where, stage=stage_names[stage.key], folder=store.folder(stage))
         if not collectives.is_rank_zero():
             _follow_leader(stage, store, context)

@@ -125,12 +125,12 @@ def _find_or_make(
     with job_logger(options, plan, output, record["names"]) as logger:
         made_count = _make(plan, store, options, output, logger) if making else 0
         row = _row(plan, store, output, record["names"], options, delivers=delivers)
-        if not making and not logger.knows(row):
-            for stage in finished_stages(plan, store):
-                replay(stage, logger)
         if making or not logger.knows(row):
-            logger.result(row, finished_stages(plan, store))
-    found_count = len(plan.stages()) - made_count
+            stages = finished_stages(plan, store)
+            for stage in () if making else stages:
+                replay(stage, logger)
+            logger.result(row, stages)
+    found_count = len(plan.stages) - made_count
     seconds = time.monotonic() - begun
     return row | {"made": made_count, "found": found_count, "this_command": seconds}
 
@@ -176,7 +176,7 @@ def _row(
     delivers: bool,
 ) -> dict[str, Any]:
     row = row_of(
-        plan, {stage.key: store.result(stage) for stage in plan.stages()}, store, shown, options
+        plan, {stage.key: store.result(stage) for stage in plan.stages}, store, shown, options
     )
     if delivers:
         from advprune.pipeline.artifacts import export_artifacts

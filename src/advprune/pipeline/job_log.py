@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def job_logger(
         options: of the job.
         plan: of the job.
         output: the job's folder.
-        shown: names of the groups' members, for people.
+        shown: names of the groups' members that have a part in the network, see ``described``.
 
     Yields:
         The logger.
@@ -73,17 +73,18 @@ def names(plan: Plan) -> dict[str, str]:
     It is its kind, with ``source_`` before those of a transfer attack's source, and
     ``evaluated_dense`` for the parent's evaluation.
     """
-    line = {stage.key for stage in [plan.final, *plan.final.line()]}
+    line = {stage.key for stage in [plan.final, *plan.final.line]}
     named = {
         stage.key: stage.kind if stage.key in line else f"source_{stage.kind}"
-        for stage in plan.stages()
+        for stage in plan.stages
     }
     return named | {plan.evaluated_dense.key: "evaluated_dense", plan.evaluated.key: "evaluated"}
 
 
 def finished_stages(plan: Plan, store: Store) -> list[Finished]:
     """Return the plan's stages, which are all finished."""
-    return [finished(stage, plan, store) for stage in plan.stages()]
+    named = names(plan)
+    return [Finished(named[s.key], store.folder(s), store.result(s)) for s in plan.stages]
 
 
 def finished(stage: Stage[Any], plan: Plan, store: Store) -> Finished:
@@ -108,8 +109,8 @@ def replay(stage: Finished, logger: Logger) -> None:
 
 
 def _job(options: Options, plan: Plan, output: Path, shown: dict[str, str]) -> Job:
-    shown, words = described(shown, plan), used(options.node, plan)
-    ratio, file = words.get("ratio"), file_of(plan.dense)
+    words, file = used(options.node, plan), file_of(plan.dense)
+    ratio = words.get("ratio")
     subject = [
         shown.get("pruner") or file or "dense",
         *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"]),
@@ -132,7 +133,7 @@ def _job(options: Options, plan: Plan, output: Path, shown: dict[str, str]) -> J
             {name: value for name, value in words.items() if name not in ("logger", "store")}
             | {"dataset": {n: v for n, v in words["dataset"].items() if n not in SUGGESTED}}
         ),
-        "keys": {named[stage.key]: stage.key for stage in plan.stages()},
+        "keys": {named[stage.key]: stage.key for stage in plan.stages},
         "final": named[plan.final.key],
         "code": code_version(),
         "command": command(),
@@ -162,7 +163,7 @@ def _plain(value: object) -> Any:
 
 def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
     """Return the chosen members of the groups with a part in the network, and the attack's name."""
-    line = plan.final.line()
+    line = plan.final.line
     unused = {"pruner"} if not _pruned(line) else set()
     unused |= set() if _trained(line) else {"objective"}
     attack = attack_label(plan.evaluated.record, names["attack"].split(" ")[0])
@@ -172,7 +173,7 @@ def described(names: dict[str, str], plan: Plan) -> dict[str, str]:
 
 def used(options: Node, plan: Plan) -> dict[str, Any]:
     """Return the options without those that had no part in the network."""
-    line = plan.final.line()
+    line = plan.final.line
     unused = [*(() if _pruned(line) else PRUNING), *(() if _trained(line) else TRAINING)]
     return {name: value for name, value in options.items() if name not in unused}
 
@@ -188,15 +189,15 @@ def before_planning(names: dict[str, str], checkpoint: str | None) -> dict[str, 
 
 def file_of(stage: Stage[Any]) -> str | None:
     """Return the file from which a stage's root was read; None if it was trained here."""
-    weights = stage.line()[0].options.weights
+    weights = stage.line[0].options.weights
     return None if weights is None else Path(weights.path).name
 
 
-def _pruned(line: list[Stage[Any]]) -> bool:
+def _pruned(line: Iterable[Stage[Any]]) -> bool:
     return any(stage.kind == "pruned" for stage in line)
 
 
-def _trained(line: list[Stage[Any]]) -> bool:
+def _trained(line: Iterable[Stage[Any]]) -> bool:
     return any(
         stage.options.training is not None and stage.options.training.recipe is not None
         for stage in line

@@ -10,9 +10,8 @@ torch, so that the store is asked at once.
 """
 
 from advprune.config.options import Options
-from advprune.config.stage_options import Dense
 from advprune.pipeline.steps import Step, dense, evaluated, finetuned, pruned, quantized
-from advprune.store.stage import Plan, Stage
+from advprune.store.stage import Plan
 
 TRAIN = quantized >> evaluated
 PRUNE = pruned >> finetuned >> quantized >> evaluated
@@ -20,12 +19,12 @@ PRUNE = pruned >> finetuned >> quantized >> evaluated
 
 def plan_dense(options: Options) -> Plan:
     """Plan a dense network and its evaluation."""
-    return _plan(TRAIN, options, dense.stage(options))
+    return _plan(TRAIN, options, options)
 
 
 def plan_pruned(options: Options) -> Plan:
     """Plan a pruned network and its evaluation, and that of its dense parent."""
-    return _plan(PRUNE, options, dense.stage(options.of_pruned()))
+    return _plan(PRUNE, options, options.of_pruned())
 
 
 def plan_attack(options: Options) -> Plan:
@@ -33,7 +32,9 @@ def plan_attack(options: Options) -> Plan:
     return plan_dense(options) if options.checkpoint is not None else plan_pruned(options)
 
 
-def _plan(pipeline: Step, options: Options, root: Stage[Dense]) -> Plan:
-    last, parent = pipeline.stage(options, root), dense.stage(options)
+def _plan(pipeline: Step, options: Options, of_root: Options) -> Plan:
+    parent = dense.stage(options)
+    root = parent if of_root is options else dense.stage(of_root)
+    last = pipeline.stage(options, root)
     assert last.parent is not None
     return Plan(parent, last.parent, evaluated.stage(options, parent), last)

@@ -180,5 +180,5 @@ def _source(options: Options, target: Stage[Any]) -> tuple[Stage[Any], int]:
     if options.source is not None:
         return dense.stage(another), own_seed or 0
     if model is None and own_seed is None:
-        return target.line()[0], seed
+        return target.line[0], seed
     return dense.stage(another), seed

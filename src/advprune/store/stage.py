@@ -63,10 +63,11 @@ class Stage(Generic[T]):
         made_with = {"examples": self.examples.key} if self.examples else {}
         return key(self.kind, self.record | made_with, self.parent.key if self.parent else None)
 
-    def line(self) -> "list[Stage[Any]]":
+    @cached_property
+    def line(self) -> "tuple[Stage[Any], ...]":
         """Return all stages that this one is made from, earliest first, each once, and itself."""
-        before = [stage.line() for stage in (self.parent, self.examples) if stage is not None]
-        return list({stage.key: stage for line in [*before, [self]] for stage in line}.values())
+        before = [stage.line for stage in (self.parent, self.examples) if stage is not None]
+        return tuple({stage.key: stage for line in [*before, (self,)] for stage in line}.values())
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Plan:
     evaluated_dense: Stage[Any]
     evaluated: Stage[Any]
 
-    def stages(self) -> list[Stage[Any]]:
+    @cached_property
+    def stages(self) -> tuple[Stage[Any], ...]:
         """Return all stages in the order in which they are made, each once."""
-        chain = self.evaluated_dense.line() + self.evaluated.line()
-        return list({stage.key: stage for stage in chain}.values())
+        chain = self.evaluated_dense.line + self.evaluated.line
+        return tuple({stage.key: stage for stage in chain}.values())

@@ -13,7 +13,7 @@ def epochs_of(plan: Plan) -> list[int]:
     A dense network that a pruner does not start from costs it nothing.
     """
     dense = pruning = recovery = 0
-    for stage in plan.final.line():
+    for stage in plan.final.line:
         options: Any = stage.options
         if isinstance(options, Dense) and options.training and options.training.recipe:
             dense = options.training.recipe.epochs

@@ -81,17 +81,17 @@ def row_of(
         "float_bytes": final.get("float_bytes"),
         "int8_bytes": final.get("int8_bytes"),
         "foreign": dense.get("foreign"),
-        "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line()),
+        "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line),
         "ranks": final.get("ranks"),
         "batch_norm": final.get("batch_norm"),
         "precision": final.get("precision"),
         "code": sorted(
             {
                 results[stage.key].get("provenance", {}).get("code", "unknown")
-                for stage in plan.stages()
+                for stage in plan.stages
             }
         ),
-        "doubts": [*doubts_of_stages(plan.final.line(), results), *evaluated["doubts"]],
+        "doubts": [*doubts_of_stages(plan.final.line, results), *evaluated["doubts"]],
         "files": {
             stage.kind: str(store.folder(stage))
             for stage in (plan.dense, plan.final, plan.evaluated)
