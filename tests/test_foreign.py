@@ -103,8 +103,10 @@ def test_the_unused_block_of_published_wide_resnets_is_ignored_and_said(tmp_path
 def test_scores_of_hydra_are_refused(tmp_path):
     state = network(0).state_dict()
     torch.save({**state, "conv1.popup_scores": state["conv1.weight"]}, tmp_path / "subnet.pt")
-    with pytest.raises(UserError, match=r"scores \(conv1\.popup_scores\).*export the dense"):
-        foreign.read(tmp_path / "subnet.pt")
+    with pytest.raises(
+        UserError, match=r"\(conv1\.popup_scores\).*layout=hydra or pretrained fits it"
+    ):
+        foreign.load(network(1), tmp_path / "subnet.pt")
 
 
 def refused(model: nn.Module, path: Path) -> str:

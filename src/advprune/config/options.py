@@ -42,6 +42,8 @@ class Options:
     Attributes:
         dense: the file that the dense network is read from; None trains it.
         checkpoint: the file of a network that is attacked as it is.
+        layout: how that file, or ``dense``, was saved; None: plain weights.
+        declared_ratio: the share of weights that the user says the network of ``checkpoint`` lacks.
         source: whose examples a transfer attack uses; None: the dense parent's.
         node: all options as plain values, for what logs them and for signatures.
     """
@@ -65,6 +67,8 @@ class Options:
     compression: float | None = None
     dense: str | None = None
     checkpoint: str | None = None
+    layout: str | None = None
+    declared_ratio: float | None = None
     export: Literal["safetensors", "onnx"] | None = None
     sizes: bool = False
     source: str | None = None
@@ -107,7 +111,8 @@ class Options:
 
     def of_parent(self, *, model: Network, seed: int, dense: str | None) -> "Options":
         """Return the options of another dense network, such as a transfer attack's source."""
-        return replace(self, model=model, seed=seed, dense=dense, checkpoint=None)
+        options = replace(self, checkpoint=None, layout=None, declared_ratio=None)
+        return replace(options, model=model, seed=seed, dense=dense)
 
 
 def load(cfg: DictConfig) -> Options:
@@ -127,7 +132,7 @@ def options_of(node: Node) -> Options:
     """Return checked plain options as objects."""
     dataset, quantizer, pruner = node["dataset"], node.get("quantizer") or {}, node.get("pruner")
     source_model = node.get("source_model")
-    names = ("ratio", "compression", "checkpoint", "export", "source", "source_seed")
+    names = ("ratio", "compression", "checkpoint", "layout", "export", "source", "source_seed")
     return Options(
         seed=node["seed"],
         store=Path(node["store"]),
@@ -145,6 +150,7 @@ def options_of(node: Node) -> Options:
         quantizer=None if quantizer.get("_target_") is None else typed(Quantizer, quantizer),
         pruner=None if pruner is None else typed(Pruner, pruner),
         dense=node.get("dense"),
+        declared_ratio=_declared_ratio(node),
         sizes=bool(node.get("sizes")),
         source_model=None if source_model is None else _network(source_model, dataset),
         node=node,
@@ -176,9 +182,8 @@ def resolve(cfg: DictConfig) -> Node:
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    return _with_attack_eps(
-        _one_budget(_where_typed({str(key): spelled(value) for key, value in plain.items()}))
-    )
+    options = _where_typed({str(key): spelled(value) for key, value in plain.items()})
+    return _with_attack_eps(_one_budget(options))
 
 
 def spelled(value: object) -> Any:
@@ -245,8 +250,7 @@ def _one_budget(options: Node) -> Node:
     """
     if options.get("compression") is None:
         return options
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    typed_options = {override.lstrip("+").partition("=")[0] for override in overrides}
+    typed_options = _typed_options()
     if {"ratio", "compression"} <= typed_options and options["ratio"] is not None:
         raise UserError(
             f"ratio={options['ratio']:g} and compression={options['compression']:g} are two "
@@ -254,3 +258,15 @@ def _one_budget(options: Node) -> Node:
             "network becomes"
         )
     return options | {"compression" if "ratio" in typed_options else "ratio": None}
+
+
+def _declared_ratio(options: Node) -> float | None:
+    """Return the share that a file's network lacks, if the user says it: no default does."""
+    declared = options.get("checkpoint") is not None and "ratio" in _typed_options()
+    return options.get("ratio") if declared else None
+
+
+def _typed_options() -> set[str]:
+    """Return the names of the options on the command line."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {override.lstrip("+").partition("=")[0] for override in overrides}

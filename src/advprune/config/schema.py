@@ -68,6 +68,7 @@ class PruneOptions(TrainOptions):
     )
     compression: Annotated[float, Ge(1), Le(1e9)] | None = None
     dense: str | None = None
+    layout: str | None = None
     pruner: Any = None
     sizes: bool = False
     export: str | None = None

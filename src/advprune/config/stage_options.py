@@ -52,11 +52,18 @@ class Training:
 
 @dataclass(frozen=True)
 class Weights:
-    """Hold the file that a dense network is read from, with its checksums."""
+    """Hold the file that a dense network is read from, with its checksums.
+
+    Attributes:
+        layout: how it was saved; None: plain weights.
+        ratio: the share of weights that the user says it lacks; None: nothing was said.
+    """
 
     path: str
     sha256: str
     structure_sha256: str | None
+    layout: str | None = None
+    ratio: float | None = None
 
     @property
     def node(self) -> Node:
@@ -65,6 +72,8 @@ class Weights:
             "weights": self.path,
             "sha256": self.sha256,
             "structure_sha256": self.structure_sha256,
+            "layout": self.layout,
+            "declared_ratio": self.ratio,
         }
 
 

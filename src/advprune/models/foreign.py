@@ -14,15 +14,13 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.models.ambiguities import unsettled
+from advprune.models.checkpoints.candidates import Declared, candidates, chosen, plain_form
 from advprune.models.checkpoints.constants import compare
+from advprune.models.checkpoints.layouts.table import layout_named
 from advprune.models.checkpoints.name_lists import some
-from advprune.models.checkpoints.names import Match, match
-from advprune.models.checkpoints.nests import NESTS, Nest, nests
-from advprune.models.checkpoints.parametrizations import Plain
-from advprune.models.checkpoints.reader import payload
 from advprune.models.checkpoints.refusal import misfit
 from advprune.models.checkpoints.renames import OPTIONAL
-from advprune.models.checkpoints.tensors import refuse_exotic, same, unwrapped
+from advprune.models.checkpoints.tensors import refuse_exotic
 
 log = logging.getLogger(__name__)
 #: Prefixes that ``read`` takes off where all names share them, for it has no network to compare
@@ -55,36 +53,40 @@ def read(path: str | Path) -> dict[str, Tensor]:
         without the prefixes all names share.
 
     Raises:
-        UserError: if there is no such file, it is no checkpoint, would need code to be run, holds
-            things other than tensors, or holds HYDRA's scores, which are a mask and not weights.
+        UserError: if there is no such file, it is no checkpoint, would need code to be run, or
+            holds things other than tensors.
     """
     path = Path(path)
-    candidates = _nests(path)
-    most = max(len(nest.weights) for nest in candidates)
-    large = [nest for nest in candidates if 2 * len(nest.weights) >= most]
-    weights = _plain(large[0], path, set()).weights
+    nests = candidates(path)
+    most = max(len(nest.weights) for nest in nests)
+    large = [nest for nest in nests if 2 * len(nest.weights) >= most]
+    try:
+        weights = plain_form(large[0], {}, Declared()).weights
+    except UserError as error:
+        raise UserError(f"{path} {error}") from None
     for prefix in [prefix for prefix in PREFIXES for _ in PREFIXES]:
         if all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     return weights
 
 
-def load(model: nn.Module, path: str | Path) -> Loaded:
+def load(model: nn.Module, path: str | Path, declared: Declared | None = None) -> Loaded:
     """Put a checkpoint's weights into ``model``, strictly; on an error the model is as it was.
 
     Args:
         model: changed in place; only BatchNorm's counters may be absent from the file.
         path: what ``read`` reads.
+        declared: the layout of a pruned network, and the share that it lacks; None: plain weights.
 
     Returns:
         What was understood; it is logged, too.
 
     Raises:
-        UserError: as ``read`` does, or if a name is missing or unexpected, a shape differs or a
-            number cannot be.
+        UserError: as ``read`` does, or if a name is missing or unexpected, a shape differs, a
+            number cannot be, or the file is not in the layout.
     """
-    path, state = Path(path), model.state_dict()
-    nest, plain, fit, others = _chosen(_nests(path), state, path)
+    path, state, declared = Path(path), model.state_dict(), declared or Declared()
+    nest, plain, fit, others = chosen(candidates(path), state, path, declared)
     if not fit.fits:
         raise UserError(
             f"{path} does not fit this {type(model).__name__} {misfit(fit, plain.weights, model)}"
@@ -92,6 +94,10 @@ def load(model: nn.Module, path: str | Path) -> Loaded:
     notes = [f"took the weights under {nest.name}{others}"] if others else []
     notes += plain.notes + fit.notes
     doubts = [*plain.doubts, *unsettled(model)]
+    if declared.layout is not None:
+        layout = layout_named(declared.layout)
+        notes.append(f"read the weights as layout={declared.layout} has them ({layout.owner})")
+        doubts += layout.doubts(model)
     constants = compare(fit.constants, model)
     if constants is not None:
         (notes if constants[1] else doubts).append(constants[0])
@@ -102,81 +108,6 @@ def load(model: nn.Module, path: str | Path) -> Loaded:
     for doubt in doubts:
         log.warning("%s: %s", path, doubt)
     return Loaded(notes, doubts)
-
-
-def _nests(path: Path) -> list[Nest]:
-    content = payload(path)
-    candidates = nests(content)
-    if candidates:
-        return candidates
-    names = (
-        some([str(name) for name in content], 5)
-        if isinstance(content, dict)
-        else f"a {type(content).__name__}"
-    )
-    raise UserError(
-        f"{path} holds {names or 'nothing'} and no state_dict, neither by itself nor under "
-        f"{', '.join(NESTS[1:5])} or another name: save model.state_dict() alone with "
-        "safetensors.torch.save_file"
-    )
-
-
-def _plain(nest: Nest, path: Path, segments: set[str]) -> Plain:
-    scores = [name for name in nest.weights if name.endswith(".popup_scores")]
-    if scores:
-        raise UserError(
-            f"{path} holds HYDRA's scores ({some(scores, 2)}), so its weights are not masked yet: "
-            "export the dense network (weight x mask, HYDRA's --save-dense) and give that file"
-        )
-    try:
-        return Plain(unwrapped(nest.weights, segments), nest.masks)
-    except UserError as error:
-        raise UserError(f"{path} {error}") from None
-
-
-def _chosen(
-    candidates: list[Nest], state: dict[str, Tensor], path: Path
-) -> tuple[Nest, Plain, Match, str]:
-    """Return the mapping that fits, its content, and which others would fit too.
-
-    Where none fits it is the nearest.
-    """
-    segments = {part for name in state for part in name.split(".")}
-    tried: list[tuple[Nest, Plain, Match]] = []
-    errors: list[UserError] = []
-    for nest in candidates:
-        try:
-            plain = _plain(nest, path, segments)
-        except UserError as error:
-            errors.append(error)
-            continue
-        tried.append((nest, plain, match(state, plain.weights)))
-    fitting = [each for each in tried if each[2].fits]
-    if not fitting:
-        if errors:
-            raise errors[0]
-        nearest = min(tried, key=lambda each: each[2].distance)
-        return *nearest, ""
-    best = fitting[0]
-    others = [n.name or "the top" for n, _, fit in fitting[1:] if not _alike(fit, best[2])]
-    equals = [
-        nest
-        for nest, _, fit in fitting[1:]
-        if nest.rank == best[0].rank and not _alike(fit, best[2])
-    ]
-    if equals and not best[0].known:
-        raise UserError(
-            f"{path} holds weights that fit under {best[0].name} and "
-            f"{some([n.name for n in equals], 3)}: save those that are meant alone"
-        )
-    words = f", and not those under {some(others, 3)}, which would fit too" if others else ""
-    return *best, words
-
-
-def _alike(a: Match, b: Match) -> bool:
-    return all(
-        same(a.weights[name], b.weights[name]) for name in a.weights.keys() & b.weights.keys()
-    )
 
 
 def _numbers(weights: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

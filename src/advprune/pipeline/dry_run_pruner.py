@@ -14,6 +14,7 @@ from advprune.config.pruner_rules import check_pruner
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
 from advprune.models import foreign
+from advprune.models.checkpoints.candidates import Declared
 from advprune.models.structure import block_sites, filter_sites
 from advprune.modules.recipe import Recipe
 from advprune.modules.remembered_attack import Objective
@@ -88,8 +89,9 @@ def _check_recovery(options: Options, pruner: Pruner) -> None:
 def _network_from_file(options: Options, file: str) -> nn.Module:
     """Return the job's network with the weights that it starts from."""
     net, path = checkpoint.network(options.model, seed=0), Path(file)
-    checkpoint.cut_to_structure(net, foreign.read(path), path.parent)
-    foreign.load(net, path)
+    if options.layout is None:
+        checkpoint.cut_to_structure(net, foreign.read(path), path.parent)
+    foreign.load(net, path, Declared(options.layout))
     return net
 
 

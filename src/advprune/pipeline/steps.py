@@ -47,8 +47,18 @@ class Step:
 def dense(options: Options, _: None) -> Stage[stage_options.Dense]:
     """Train the dense network, or read it from the file ``dense``."""
     if options.weights is not None:
-        weights = Weights(options.weights, *weights_identity(options.weights))
+        weights = Weights(
+            options.weights,
+            *weights_identity(options.weights),
+            layout=options.layout,
+            ratio=options.declared_ratio,
+        )
         return Stage("dense", stage_options.Dense(model=options.model, weights=weights))
+    if options.layout is not None:
+        raise UserError(
+            f"layout={options.layout} says how a file was saved, and there is none: give "
+            "checkpoint=FILE or dense=FILE with it"
+        )
     training = _training(options, None, options.training)
     return Stage("dense", stage_options.Dense(model=options.model, training=training))
 

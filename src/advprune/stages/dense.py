@@ -1,18 +1,17 @@
 """Make the stage ``dense``: the unpruned parent, trained or read from a file."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
-from advprune.config.stage_options import Dense, Training
+from advprune.config.stage_options import Dense, Training, Weights
 from advprune.distributed import collectives
 from advprune.errors import UserError
-from advprune.masks import prunable, sparsity
 from advprune.models import foreign
+from advprune.models.checkpoints.candidates import Declared
 from advprune.modules.remembered_attack import Objective
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import (
@@ -23,6 +22,7 @@ from advprune.modules.weights_io import (
     save_weights,
 )
 from advprune.stages import checkpoint, pruning_phases
+from advprune.stages.file_audit import audit
 from advprune.stages.training_phase import RunContext, fit, training_data, validation_attack
 from advprune.store.stage import Stage
 from advprune.surgery import structure
@@ -57,24 +57,25 @@ def _read(options: Dense, folder: Path) -> dict[str, Any]:
     weights = options.weights
     assert weights is not None
     collectives.rank_zero_continues()
-    net, path = checkpoint.network(options.model, seed=0), Path(weights.path)
-    loaded = _foreign(net, path, folder)
+    net = checkpoint.network(options.model, seed=0)
+    loaded = _foreign(net, weights, folder)
     save_weights(folder / "model.safetensors", plain_weights(net))
-    share = sparsity(prunable(net)).overall  # of the weights as they came: nobody else knows it
+    counted = audit(net, options.model.image_shape, weights)
     return {
-        "sparsity": share,
-        "zeros": share,
-        "foreign": path.name,
+        **counted,
+        "foreign": Path(weights.path).name,
         "sha256": weights.sha256,
-        **asdict(loaded),
+        "notes": loaded.notes,
+        "doubts": loaded.doubts + counted["doubts"],
     }
 
 
-def _foreign(net: nn.Module, path: Path, folder: Path) -> foreign.Loaded:
+def _foreign(net: nn.Module, weights: Weights, folder: Path) -> foreign.Loaded:
     """Load foreign weights strictly, into a smaller network if a ``structure.json`` says so."""
-    if checkpoint.cut_to_structure(net, foreign.read(path), path.parent):
+    path = Path(weights.path)
+    if weights.layout is None and checkpoint.cut_to_structure(net, foreign.read(path), path.parent):
         structure.load(path.with_name(structure.FILE)).save(folder / structure.FILE)
-    return foreign.load(net, path)
+    return foreign.load(net, path, Declared(weights.layout, weights.ratio))
 
 
 def check_choice(keep: str, images: int) -> None:

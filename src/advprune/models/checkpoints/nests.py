@@ -88,17 +88,17 @@ def _walk(
     if depth > DEEPEST or id(value) in visited:
         return
     visited.add(id(value))
-    weights = _tensors(value)
     if isinstance(value, list | tuple):
+        whole = dict(enumerate(value))
+        if len(_tensors(whole)) == len(value) > 1:
+            yield Nest(name, _tensors(whole), masks)
         value = dict(enumerate(value[:LONGEST]))
+        weights: dict[str, Tensor] = {}
+    else:
+        weights = _tensors(value)
     if not isinstance(value, Mapping):
         return
-    masks = masks | {
-        k: t
-        for key, inner in value.items()
-        if "mask" in str(key)
-        for k, t in _tensors(inner).items()
-    }
+    masks = masks | _masks(value)
     if any(
         array.ndim > 0 and (_numbers(array) or len(weights) == len(value))
         for array in weights.values()
@@ -107,6 +107,15 @@ def _walk(
     for key, inner in value.items():
         if not any(word in str(key).lower() for word in ELSEWHERE):
             yield from _walk(inner, f"{name}.{key}".removeprefix("."), masks, depth + 1, visited)
+
+
+def _masks(value: Mapping[object, object]) -> dict[str, Tensor]:
+    """Return the tensors under each name of masks, and under one such name within."""
+    masks: dict[str, Tensor] = {}
+    for key, inner in value.items():
+        if "mask" in str(key):
+            masks |= _tensors(inner) | (_masks(inner) if isinstance(inner, Mapping) else {})
+    return masks
 
 
 def _numbers(array: Tensor) -> bool:

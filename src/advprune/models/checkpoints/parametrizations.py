@@ -4,6 +4,8 @@ Each is undone exactly as its layer would in eval mode; what cannot be undone fr
 refused.
 """
 
+import re
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,8 @@ from advprune.errors import UserError
 from advprune.models.checkpoints.name_lists import some
 from advprune.models.checkpoints.tensors import strided, unwrapped
 
+#: The number of a parameter behind its name, as Flying Bird names its masks.
+NUMBERED = re.compile(r"(?<=weight)_\d+$")
 PARAMETRIZED = ".parametrizations."
 REMOVE = "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
 
@@ -86,7 +90,7 @@ class Plain:
         """Apply masks of a mapping of their own, named after layers or weights."""
         lost = []
         for name, mask in unwrapped(masks, set()).items():
-            base = name.removesuffix("_mask").removesuffix(".mask")
+            base = NUMBERED.sub("", name).removesuffix("_mask").removesuffix(".mask")
             fits = [owner for owner in (base, f"{base}.weight") if owner in self.weights]
             fits = fits or [
                 owner for owner in self.weights if owner.endswith((f".{base}", f".{base}.weight"))

@@ -46,6 +46,11 @@ def any_foreign(rows: list[Row]) -> bool:
     return any(row.get("foreign") for row in rows)
 
 
+def several_files(rows: list[Row]) -> bool:
+    """Return whether these networks are not all from one file, or all from none."""
+    return len({row.get("foreign") for row in rows}) > 1
+
+
 def any_transfer(rows: list[Row]) -> bool:
     """Return whether any of these jobs evaluates on another network's examples."""
     return any(row.get("source") for row in rows)
@@ -135,7 +140,7 @@ HEADINGS = {
 }
 COLUMNS = (
     Column("model", lambda row: row["model"], failed=partial(_member, "model"), words=True),
-    Column("weights from", lambda row: row.get("foreign") or "", any_foreign, words=True),
+    Column("weights from", lambda row: row.get("foreign") or "", several_files, words=True),
     Column(
         "pruner",
         lambda row: row.get("pruner") or "–",

@@ -7,6 +7,7 @@ from advprune.report.data.intervals import interval_notes
 from advprune.report.data.row import Row
 from advprune.report.table.budget import budget_note
 from advprune.report.table.columns import any_structured, any_transfer
+from advprune.report.table.file_notes import file_notes
 from advprune.report.table.job_row import doubts_of
 
 
@@ -29,6 +30,7 @@ def notes(rows: list[Row]) -> list[str]:
             "zeros alone do not make a network faster: they save disk; "
             "filters and blocks removed save time",
         ),
+        *((True, sentence) for row in rows if row.get("file") for sentence in file_notes(row)),
         *((True, _sizes(row)) for row in rows if "sizes" in row),
         *((True, _mean(row)) for row in rows if row.get("mean_acc") is not None),
         (

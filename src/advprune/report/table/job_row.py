@@ -81,6 +81,7 @@ def row_of(
         "float_bytes": final.get("float_bytes"),
         "int8_bytes": final.get("int8_bytes"),
         "foreign": dense.get("foreign"),
+        "file": final.get("file"),
         "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line),
         "ranks": final.get("ranks"),
         "batch_norm": final.get("batch_norm"),

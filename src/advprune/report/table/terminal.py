@@ -16,7 +16,7 @@ from rich.text import Text
 from advprune.report.data.failures import cause
 from advprune.report.data.intervals import pool
 from advprune.report.data.row import JobRecord, Row
-from advprune.report.table.columns import COLUMNS
+from advprune.report.table.columns import COLUMNS, several_files
 from advprune.report.table.footnotes import notes
 from advprune.runtime.safe_files import write_atomically
 
@@ -78,12 +78,20 @@ def _title(rows: list[Row]) -> str:
 
 
 def _training(rows: list[Row]) -> list[str]:
-    """Return the networks' objectives; of a network from a file, only of training after it."""
+    """Return the file that all networks come from, and the objectives of training here or after.
+
+    Several files have a column.
+    """
     here = sorted({row["objective"] for row in rows if row["objective"] and not row.get("foreign")})
     after = sorted({row["objective"] for row in rows if row["objective"] and row.get("foreign")})
-    return ([f"trained with {', '.join(here)}"] if here else []) + (
-        [f"from a file and then trained with {', '.join(after)}"] if after else []
-    )
+    files = sorted({row["foreign"] for row in rows if row.get("foreign")})
+    source = "from a file" if several_files(rows) else f"from {''.join(files)}"
+    sentences = {
+        f"trained with {', '.join(here)}": here,
+        f"{source} and then trained with {', '.join(after)}": after,
+        source: files and not after and not several_files(rows),
+    }
+    return [sentence for sentence, holds in sentences.items() if holds]
 
 
 def _write(rows: list[Row], folder: Path) -> None:
