@@ -34,6 +34,13 @@ PARTIAL = {("attack", "frame"), ("pruner", "base")}
 #: What a member needs besides: files of the user, and the default network has no blocks, nor can it
 #: lose 99 %.
 NEEDS = {
+    ("model", "custom"): ["model._target_=networks.OwnNet"],
+    ("dataset", "custom"): [
+        "dataset._target_=advprune.datasets.digits.Digits",
+        "dataset.num_classes=10",
+        "dataset.channels=1",
+        "dataset.image_size=8",
+    ],
     ("pruner", "filters"): ["ratio=0.5"],
     ("pruner", "hydra_filters"): ["ratio=0.5"],
     ("pruner", "harp_filters"): ["ratio=0.5"],
@@ -121,6 +128,8 @@ def test_every_member_of_every_group_passes_the_door(
     """By one command each: all have the same groups, and what prune.py makes of an experiment is tried below."""
     command = "attack" if group == "experiment" else "prune" if group in PRUNING else "train"
     needs = NEEDS.get((group, member), [])
+    if member == "timm":
+        pytest.importorskip("timm", reason="timm is an extra")
     if member == "image_folder":
         needs = [f"dataset.root={two_classes(tmp_path)}"]
     admit(options(command, f"{group}={member}", *needs))

@@ -207,7 +207,7 @@ def test_digits_are_the_real_scans():
     )
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted({path.stem for path in CONF.glob("*.yaml")} - {"custom"}))
 def test_every_yaml_builds_its_set_and_says_what_the_frame_asks(name):
     node = config(name)
     data = instantiate({key: value for key, value in node.items() if key not in FRAME}, seed=3)

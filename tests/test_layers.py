@@ -31,6 +31,8 @@ PRIMITIVES = (
 )
 #: From the top down; the folders of one line do not import each other, primitives may.
 LAYERS = (
+    ("__main__",),
+    ("cli",),
     ("launch",),
     ("pipeline",),
     ("stages",),

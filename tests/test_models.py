@@ -27,9 +27,12 @@ from advprune.report.table.job_row import doubts_of_stages
 from advprune.stages import dense
 from advprune.store.stage import Stage
 
+#: Members that are any network of the user's or of a library: tests/test_own_code.py, test_library.py.
+ANY = {"custom", "timm", "torchvision"}
 CONFIGS = {
     path.stem: path
     for path in sorted((Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))
+    if path.stem not in ANY
 }
 AKAMASTER = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 PIXELS = ([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])

@@ -1,4 +1,4 @@
-"""Read logits: the losses that attacks climb, the class predicted, and whether it is right.
+"""Read logits: losses that attacks climb, the class predicted, whether it is right; check them.
 
 All of it is per example: logits (N, K) and labels or targets -> (N,). Whether a network is right is
 decided here and nowhere else. Logits that are not finite give no class. ``argmax`` alone would name
@@ -111,3 +111,41 @@ def lead(logits: Tensor, y: Tensor) -> Tensor:
     logits it does not say which one ``argmax`` takes: ``is_right`` decides.
     """
     return torch.where(finite(logits), margin(logits, y), torch.inf)
+
+
+def check(logits: object, *, images: int, classes: int) -> None:
+    """Check that what a network returned for some images can be its logits.
+
+    Args:
+        logits: what it returned.
+        images: how many images it was given.
+        classes: how many logits each should have.
+
+    Raises:
+        UserError: if it is no tensor (images, classes), or holds probabilities or NaN.
+    """
+    if not isinstance(logits, Tensor):
+        raise UserError(
+            f"the network returns a {type(logits).__name__}: it must return one tensor of logits "
+            f"(images, {classes}); give a module that returns that part alone"
+        )
+    if tuple(logits.shape) != (images, classes):
+        raise UserError(
+            f"the network returns {tuple(logits.shape)} for {images} images and {classes} classes: "
+            f"it must return logits ({images}, {classes})"
+        )
+    if not bool(logits.isfinite().all()):
+        raise UserError(
+            "the network returns NaN or infinite logits: look for a division by zero or weights "
+            "that diverged"
+        )
+    if are_probabilities(logits):
+        raise UserError(
+            "the network returns probabilities, on which attacks and losses are weak: return the "
+            "logits, without the softmax"
+        )
+
+
+def are_probabilities(outputs: Tensor) -> bool:
+    """Return whether outputs (N, K) are positive and sum to 1 for each image."""
+    return bool((outputs.min() >= 0) & ((outputs.sum(1) - 1).abs().max() < 1e-3))

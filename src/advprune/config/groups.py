@@ -4,6 +4,7 @@ What a method takes besides is declared in its own signature: ``Group.method`` i
 """
 
 import functools
+import inspect
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 
 from advprune.errors import UserError
 from advprune.ranges import (
@@ -253,8 +254,8 @@ class Dataset(Group):
     num_classes: Annotated[int, Ge(2), Le(100_000)] | None = None
     channels: Annotated[int, Ge(1), Le(64)] = 1
     image_size: Side = 8
-    mean: list[Share] = field(default_factory=list)
-    std: list[Annotated[float, Gt(0), Le(1)]] = field(default_factory=list)
+    mean: list[Share] | None = None
+    std: list[Annotated[float, Gt(0), Le(1)]] | None = None
     eps: Radii = field(default_factory=Radii)
     attack_steps: Count = 1
     epochs: PhaseEpochs = field(default_factory=PhaseEpochs)
@@ -266,6 +267,7 @@ class Dataset(Group):
     test_id: Any = None
     train_id: Any = None
     files: dict[str, Any] | None = None
+    source_id: str | None = None
     verify: bool = False
 
     def build(
@@ -290,9 +292,28 @@ class Dataset(Group):
         )
 
 
+#: What a network is told of its images; one of the user's own need not take all of it.
+OF_IMAGES = frozenset({"num_classes", "in_channels", "image_size", "mean", "std"})
+
+
 @dataclass(frozen=True)
 class Network(Method):
     """Hold a network's call, with the sizes and pixel constants of its data set."""
+
+    def build(self, **extra: Any) -> Any:
+        """Build the network, telling it what it takes of its images' sizes and constants.
+
+        Args:
+            **extra: arguments that the harness gives; they need not be plain values.
+
+        Raises:
+            UserError: what the target raises.
+        """
+        parameters = inspect.signature(get_object(self.target)).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return build(without(self.node, "source_id"), **extra)
+        untold = {"source_id"} | (OF_IMAGES - parameters.keys())
+        return build({n: v for n, v in self.node.items() if n not in untold}, **extra)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from advprune.config.fingerprints import with_fingerprints
+from advprune.config.fingerprints import source_checksum, with_fingerprints
 from advprune.config.groups import (
     Attack,
     Dataset,
@@ -122,6 +122,7 @@ def load(cfg: DictConfig) -> Options:
         UserError: naming the option, its value and what is allowed; or a file that cannot be read.
     """
     node = resolve(cfg)
+    node["dataset"] = _with_source(node["dataset"])
     check_numbers(node)
     if reads_files({"dataset": node["dataset"], "attack": node["attack"]}):
         node = with_fingerprints(node)
@@ -161,14 +162,24 @@ def options_of(node: Node) -> Options:
 def _network(model: Node, dataset: Node) -> Network:
     """Return the network's call with the pixel constants and sizes of its data set."""
     constants = {
-        name: dataset[name] if model.get(name) is None else model[name] for name in ("mean", "std")
+        name: model.get(name) or dataset[name] or [0.5] * dataset["channels"]
+        for name in ("mean", "std")
     }
     sizes = {
         "num_classes": dataset["num_classes"],
         "in_channels": dataset["channels"],
         "image_size": dataset["image_size"],
     }
-    return Network(model | constants | sizes)
+    return Network(_with_source(model) | constants | sizes)
+
+
+def _with_source(node: Node) -> Node:
+    """Return the node with the checksum of the file that its target is in, if that is a user's."""
+    target = str(node["_target_"])
+    if target.startswith("advprune."):
+        return node
+    checksum = source_checksum(target)
+    return node if checksum is None else node | {"source_id": checksum}
 
 
 def resolve(cfg: DictConfig) -> Node:
@@ -179,6 +190,8 @@ def resolve(cfg: DictConfig) -> Node:
     """
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} is missing: give {error.full_key}=…") from None
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)

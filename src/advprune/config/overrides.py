@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 
 from advprune.ranges import number
+from advprune.runtime.installation import IN_WHEEL
 from advprune.runtime.safe_files import parse_yaml, read_text
 from advprune.store import keys
 
@@ -29,6 +30,8 @@ ASIDE = ("logger", "trainer", "store", "hydra", "sizes", "export")
 LONGEST = 120
 #: A float with more digits than a person writes: what a range steps to, such as 0.9600000000000001.
 _SWEPT = re.compile(r"\d*\.\d{12,}(e[-+]?\d+)?", re.IGNORECASE)
+#: Groups with a member for a class of the user's own, named by ``GROUP._target_``.
+CUSTOM = ("model", "dataset")
 #: The group whose label names an option outside the groups.
 LABEL_OF = {
     "training": "objective",
@@ -39,6 +42,18 @@ LABEL_OF = {
 }
 #: In the order they are checked: other groups repeat the threat.
 GROUPS = ("threat", "dataset", "model", "objective", "pruner", "quantizer", "attack")
+
+
+def choose_custom(words: list[str]) -> list[str]:
+    """Return the words of a command, with the member ``custom`` where one names its own target.
+
+    ``model._target_=my.module.Net model.depth=3`` needs no YAML: ``depth`` is an option of ``Net``,
+    and none of the default network's is given to it.
+    """
+    own = [group for group in CUSTOM if any(w.startswith(f"{group}._target_=") for w in words)]
+    own = [group for group in own if not any(w.startswith(f"{group}=") for w in words)]
+    added = [f"++{word}" if word.split(".")[0] in own else word for word in words]
+    return [*(f"{group}=custom" for group in own), *added]
 
 
 def defer_group_overrides(words: list[str]) -> list[str]:
@@ -70,7 +85,9 @@ def command() -> str:
     if not HydraConfig.initialized():
         return shlex.join(map(typed, sys.argv))
     hydra = HydraConfig.get()
-    return shlex.join(["python", f"{hydra.job.name}.py", *map(typed, hydra.overrides.task)])
+    name = str(hydra.job.name)
+    program = ["advprune", name] if IN_WHEEL.is_dir() else ["python", f"{name}.py"]
+    return shlex.join([*program, *map(typed, hydra.overrides.task)])
 
 
 def _group(override: Override) -> str:
@@ -162,6 +179,9 @@ def names(output: Path) -> dict[str, str]:
         if inner and outer in chosen:  # a group within a group: filters hrank
             chosen[outer] += f" {value}"
         group, _, option = name.partition(".")
+        if option == "_target_" and group in CUSTOM and chosen.get(group):
+            chosen[group] = chosen[group].replace("custom", value.rpartition(".")[2], 1)
+            continue
         if option and group in chosen and option not in keys.WHERE:  # a path names nothing
             chosen[group] += f" {option}={value}"
         label = LABEL_OF.get(group)

@@ -180,13 +180,16 @@ def _misplaced(override: Override, known: Node, vocabulary: Vocabulary) -> str |
     annotation = annotation_of(vocabulary.command, name)
     if annotation is None:
         return None
-    for value in (
-        override.sweep_string_iterator() if override.is_discrete_sweep() else [_first(override)]
-    ):
-        message = range_error(name, value, annotation)
-        if message:
-            return message
-    return None
+    messages = (range_error(name, value, annotation) for value in _values(override))
+    return next((message for message in messages if message), None)
+
+
+def _values(override: Override) -> list[Any]:
+    """Return an override's values as Hydra reads them: numbers, not their digits."""
+    if not override.is_discrete_sweep():
+        return [override.value()]
+    parse = OverridesParser.create().parse_override
+    return [parse(f"value={text}").value() for text in override.sweep_string_iterator()]
 
 
 def unknown_option(name: str, known: Node, vocabulary: Vocabulary) -> str:

@@ -145,6 +145,7 @@ def launch(main: Callable[..., object]) -> None:
     The code is 0, 1 if a job failed, 130 after Ctrl-C, and 128 + signal if asked to stop.
     """
     preemption.listen()
+    sys.path.append(str(Path.cwd()))  # so that model._target_=my.module.Net finds the user's module
     flags, words = understand(sys.argv[1:], main)
     # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
     if environment.launched_world()[0]:
@@ -155,6 +156,7 @@ def launch(main: Callable[..., object]) -> None:
             f"hydra.sweep.dir={folder}",
             "hydra.job_logging.root.level=WARNING",
         ]
+    words = overrides.choose_custom(words)
     sys.argv[1:] = overrides.defer_group_overrides([*words, *flags])
     try:
         with explained(words, main):

@@ -11,7 +11,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from advprune.errors import UserError
-from advprune.logits import NO_CLASS
+from advprune.logits import NO_CLASS, are_probabilities
 from advprune.runtime.safe_files import write_atomically
 from advprune.threat import Threat
 
@@ -77,7 +77,7 @@ def evaluation_warnings(net: nn.Module, x: Tensor, y: Tensor) -> list[str]:
                 "the network's outputs are random: two passes over the same images differ"
             )
     logits = logits.detach()
-    if bool((logits.min() >= 0) & ((logits.sum(1) - 1).abs().max() < 1e-3)):
+    if are_probabilities(logits):
         reasons.append(
             "the outputs look like probabilities, not logits: gradient attacks are weak on them"
         )

@@ -11,6 +11,7 @@ from advprune.config.options import Options
 from advprune.datasets.images import subset
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
+from advprune.logits import check
 from advprune.stages import checkpoint, teacher
 from advprune.threat import Certificate, proves
 
@@ -38,18 +39,19 @@ def try_network(options: Options, net: nn.Module) -> None:
     """Call the untrained network on two images of the data set's size.
 
     Raises:
-        UserError: if it cannot take them.
+        UserError: if it cannot take them, or returns no logits.
     """
     x, _ = images(options)
     try:
         with torch.no_grad():
-            net.eval()(x)
+            logits = net.eval()(x)
     except RuntimeError as error:
         side = options.dataset.image_size
         raise UserError(
             f"this {type(net).__name__} cannot take images of {side} x {side} pixels "
             f"({str(error).splitlines()[0]}): choose another model, or other options of it"
         ) from error
+    check(logits, images=IMAGES, classes=int(options.model.node["num_classes"]))
 
 
 def try_objectives(options: Options) -> None:
