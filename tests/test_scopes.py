@@ -280,13 +280,39 @@ def test_lamp_is_a_global_ranking_of_its_definition(shapes, seed, levels, ratio)
 
 
 def test_the_largest_of_each_layer_scores_one_and_the_next_at_most_half():
-    scores = lamp_scores(torch.tensor([3.0, 5.0, 4.0, 0.0]), 4)
+    scores = lamp_scores(torch.tensor([5.0, 4.0, 3.0, 0.0]))
     assert scores.tolist() == pytest.approx([1, 16 / 41, 9 / 50, 0])
-    assert lamp_scores(torch.zeros(3), 2).tolist() == [1, 0]
+    assert lamp_scores(torch.zeros(2)).tolist() == [1, 0]
+    tail = lamp_scores(torch.tensor([3.0, 0.0]), squares_above=41.0)
+    assert tail.tolist() == pytest.approx(scores[2:].tolist())
 
 
-def test_lamp_looks_further_where_one_layer_holds_all_that_stays():
-    """The first guess is 4 * total / layers scores of each; here one layer keeps nearly all."""
+def lamp_by_sorting(scores, ratio):
+    """Slow reference: all scores of all tensors sorted, none left out by a bound."""
+    flat = {name: score.flatten() for name, score in scores.items()}
+    ranked = [lamp_scores(score.sort(descending=True).values) for score in flat.values()]
+    kept = top_k(torch.cat(ranked), keep_count(sum(map(len, ranked)), ratio))
+    parts = kept.split(list(map(len, ranked)))
+    return [int(part.sum()) for part in parts]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 0.9, 0.995])
+@pytest.mark.parametrize("kind", ["plain", "scaled", "ties", "zeros", "sparse", "double"])
+def test_bounds_leave_the_ranking_of_lamp_as_it_is(kind, ratio):
+    scores = random_scores([(50, 40), (30,), (7, 9, 3, 3)], levels=3 if kind == "ties" else None)
+    if kind == "scaled":
+        scores |= {name: score * 10.0 ** (3 * i) for i, (name, score) in enumerate(scores.items())}
+    if kind == "zeros":
+        scores["0.weight"] = torch.zeros(50, 40)
+    if kind == "sparse":
+        scores = {n: s.masked_fill(s < 0.3, -torch.inf) for n, s in scores.items()}
+    if kind == "double":
+        scores = {name: (score.double() * 100).round() for name, score in scores.items()}
+    masks = scopes.spend(scores, ratio, scope="lamp")
+    assert [int(mask.sum()) for mask in masks.values()] == lamp_by_sorting(scores, ratio)
+
+
+def test_lamp_finds_what_stays_where_one_layer_holds_nearly_all_of_it():
     scores = {f"{i}": torch.full((50,), 1e-4) for i in range(9)}
     scores |= {f"{i}": torch.cat([torch.ones(1), score[1:]]) for i, score in scores.items()}
     masks = scopes.spend(scores | {"all": torch.ones(500)}, 1 - 400 / 950, scope="lamp")
@@ -318,6 +344,8 @@ def test_normed_divides_by_the_mean_of_what_is_left():
 def test_lamp_refuses_scores_that_squares_would_reverse():
     with pytest.raises(UserError, match="a: scope=lamp compares squares"):
         scopes.spend({"a": torch.tensor([1.0, -1.0])}, 0.5, scope="lamp")
+    with pytest.raises(UserError, match="a: scope=lamp sums squares, and a score of it is inf"):
+        scopes.spend({"a": torch.tensor([1.0, torch.inf])}, 0.5, scope="lamp")
 
 
 GROUPS = [(1, 2), (2, 4), (4, 8), (3, 5)]

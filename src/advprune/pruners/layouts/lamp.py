@@ -1,5 +1,7 @@
 """Rank the weights of all tensors together by what the rest of their tensor weighs (LAMP)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch import Tensor
 from advprune.errors import UserError
 from advprune.masks import Masks, Scores, kth_largest
 from advprune.pruners.layouts.counts import largest, refuse_nan, total_kept
+from advprune.pruners.layouts.lamp_bounds import Undecided, undecided
 
 
 def lamp(scores: Scores, ratio: float) -> Masks:
@@ -18,16 +21,21 @@ def lamp(scores: Scores, ratio: float) -> Masks:
 
     Raises:
         UserError: if ``ratio`` is not in [0, 1) or leaves fewer weights than there are tensors, or
-            if a score is negative: squares would reverse its rank.
+            if a score is negative or infinite: squares would not keep its rank.
     """
     total = total_kept(scores, ratio)
     refuse_nan(scores)
-    _refuse_negative(scores)
+    _refuse_unsquarable(scores)
     return largest(scores, _counts([s.detach().reshape(-1) for s in scores.values()], total))
 
 
-def _refuse_negative(scores: Scores) -> None:
+def _refuse_unsquarable(scores: Scores) -> None:
     for name, score in scores.items():
+        if score.max() > torch.finfo(torch.float32).max:
+            raise UserError(
+                f"{name}: scope=lamp sums squares, and a score of it is {float(score.max()):g}; "
+                "give pruner.scope=global, which only compares"
+            )
         if ((score < 0) & (score != -torch.inf)).any():  # -inf: removed before
             raise UserError(
                 f"{name}: scope=lamp compares squares, and this pruner's scores can be negative; "
@@ -38,54 +46,50 @@ def _refuse_negative(scores: Scores) -> None:
 def _counts(tensors: list[Tensor], total: int) -> list[int]:
     """Return how many of each tensor are among the ``total`` largest of all.
 
-    Only so many of a tensor's scores are sorted as are needed: a guess, doubled for every tensor
-    whose last sorted score would stay.
+    On a processor sorting all of them would take seconds, so only those are ranked that bounds
+    leave undecided, a few in a hundred.
     """
-    looked = [min(len(tensor), 4 * total // len(tensors) + 1) for tensor in tensors]
-    best = [lamp_scores(tensor, k) for tensor, k in zip(tensors, looked, strict=True)]
-    while True:
-        threshold = _kth_largest(torch.cat(best), total)
-        short = [
-            i
-            for i, values in enumerate(best)
-            if looked[i] < len(tensors[i]) and values[-1] >= threshold
-        ]
-        if not short:
-            break
-        for i in short:
-            looked[i] = min(2 * looked[i], len(tensors[i]))
-            best[i] = lamp_scores(tensors[i], looked[i])
-    return _dealt(best, threshold, total)
+    on_processor = all(tensor.device.type == "cpu" for tensor in tensors)
+    ranges = undecided(tensors, total) if on_processor else [Undecided()] * len(tensors)
+    ranked = [
+        lamp_scores(_falling(flat, part), part.squares_above)
+        for flat, part in zip(tensors, ranges, strict=True)
+    ]
+    surely = [part.kept_above for part in ranges]
+    more = _dealt(ranked, total - sum(surely))
+    return [count + sure for count, sure in zip(more, surely, strict=True)]
 
 
-def _kth_largest(values: Tensor, k: int) -> float:
-    return float(kth_largest(values, k)) if len(values) >= k else -torch.inf
+def _falling(flat: Tensor, part: Undecided) -> Tensor:
+    """Return the undecided scores of a tensor, the largest first."""
+    if flat.device.type != "cpu":
+        return flat.sort(descending=True).values
+    values = flat.float()
+    values = values[(values >= part.low) & (values < part.high)]
+    return torch.from_numpy(np.sort(values.numpy())[::-1].copy())  # faster than torch sorts
 
 
-def _dealt(best: list[Tensor], threshold: float, total: int) -> list[int]:
-    """Count what lies above the threshold, and on it as far as the total allows, in order."""
-    counts = [int((values > threshold).sum()) for values in best]
-    for i, values in enumerate(best):
-        counts[i] += min(int((values == threshold).sum()), total - sum(counts))
-    return counts
-
-
-def lamp_scores(flat: Tensor, k: int) -> Tensor:
-    """Return the LAMP scores of the ``k`` largest scores of a tensor, falling, in float64.
+def lamp_scores(falling: Tensor, squares_above: float = 0.0) -> Tensor:
+    """Return LAMP scores in float64.
 
     Args:
-        flat: scores (N,), not negative; -inf, for what is removed already, gives -1.
-        k: 1 <= k <= N.
+        falling: scores (N,) of a tensor in falling order, not negative; -inf, for what is removed
+            already, gives -1.
+        squares_above: sum of squares of its scores that are larger than these; 0 if there are none.
     """
-    values = _sorted_largest(flat, k).double()
+    values = falling.double()
     squares = values.clamp_min(0) ** 2
-    scores = squares / squares.cumsum(0).clamp_min(torch.finfo(torch.float64).tiny)
-    scores[0] = 1.0  # also of a tensor of zeros
+    squares_down_to = torch.cat([squares.new_tensor([squares_above]), squares]).cumsum(0)[1:]
+    scores = squares / squares_down_to.clamp_min(torch.finfo(torch.float64).tiny)
+    if not squares_above:
+        scores[:1] = 1.0  # also of a tensor of zeros
     return torch.where(values < 0, -1.0, scores)
 
 
-def _sorted_largest(flat: Tensor, k: int) -> Tensor:
-    if flat.device.type != "cpu":
-        return torch.topk(flat, k).values
-    chosen = flat[flat >= kth_largest(flat, k)]
-    return torch.from_numpy(np.sort(chosen.float().numpy())[::-1][:k].copy())
+def _dealt(ranked: Sequence[Tensor], total: int) -> list[int]:
+    """Count what is among the ``total`` largest; of equal ones the first tensor's are."""
+    threshold = kth_largest(torch.cat(list(ranked)), total)
+    counts = [int((values > threshold).sum()) for values in ranked]
+    for i, values in enumerate(ranked):
+        counts[i] += min(int((values == threshold).sum()), total - sum(counts))
+    return counts
