@@ -35,6 +35,7 @@ from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 
 BALL = Linf(0.1)
+AWP = Perturb(Perturbed.weights, warmup_epochs=0)
 PGD = partial(pgd, threat=BALL, steps=2, rel_step=0.5)
 TRADES = partial(trades, attack=partial(PGD, loss=kl, start="gaussian"))
 OBJECTIVES: dict[str, Any] = {
@@ -216,11 +217,21 @@ def spied(perturb: Perturb, net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> 
 def test_one_forward_and_one_backward_more_and_no_attack(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, moved = (
         spied(perturb, network(), monkeypatch)
-        for perturb in (Perturb(), Perturb(Perturbed.weights, warmup_epochs=0))
+        for perturb in (Perturb(), AWP)
     )
     assert (len(plain.forwards), len(moved.forwards)) == (1, 2)
     assert (plain.slopes, moved.slopes) == (0, 6)  # of six steps; Lightning's own come on top
     assert plain.attacked == moved.attacked == 6
+
+
+@pytest.mark.parametrize(("perturb", "expected"), [(Perturb(), 5), (AWP, 7)])
+def test_trades_predicts_once_for_its_attack(perturb: Perturb, expected: int) -> None:
+    """A prediction, two attack steps and a loss of two forwards; AWP takes the loss once more."""
+    net, calls = network(), []
+    module = RobustTraining(net, TRADES, recipe(perturb, epochs=1), attack=None, seed=7)
+    net.register_forward_pre_hook(lambda *_: calls.append(module.trainer.training))
+    fit(module)
+    assert sum(calls) == 3 * expected
 
 
 def test_statistics_move_once_and_vectors_and_scalars_stay(

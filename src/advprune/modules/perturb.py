@@ -74,6 +74,8 @@ class Perturbation:
             targets: what is perturbed, by name.
             refresh: makes what the network computes from its tensors between steps.
         """
+        for target in targets.values():
+            target.parameter.grad = None  # of the last step; what is put back takes their room
         remembered, attack = remembering(objective)
         device = next(net.parameters()).device
         state = random_state(device)

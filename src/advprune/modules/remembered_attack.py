@@ -26,9 +26,14 @@ class RememberedAttack:
         self._made: list[tuple[Tensor, list[Tensor]]] = []
         self._next = 0
 
+    @property
+    def replays(self) -> bool:
+        """Return whether the next call gives images that are made already, whatever it is told."""
+        return self._next < len(self._made)
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Return the attacked images (N, C, H, W)."""
-        if self._next == len(self._made):
+        if not self.replays:
             self._made.append((self.attack(model, x, y), random_state(x.device)))
         x_adv, state = self._made[self._next]
         restore_random_state(x.device, state)

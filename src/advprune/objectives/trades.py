@@ -52,9 +52,15 @@ def trades(
         UserError: if ``beta`` is negative.
     """
     refuse_outside(trades, beta=beta)
-    with frozen(model), torch.no_grad(), full_precision():
-        target = model(x).softmax(1)
-    x_adv = attack(model, x, target)
+    # an attack that replays its images does not look at what it is told: one forward less
+    replays = getattr(attack, "replays", False)
+    x_adv = attack(model, x, y if replays else _natural_prediction(model, x))
     logits, logits_adv = model(x), model(x_adv)
     natural = F.cross_entropy(logits, y, label_smoothing=label_smoothing or 0.0)
     return natural + beta * kl(logits_adv, logits.softmax(1)).mean()
+
+
+def _natural_prediction(model: nn.Module, x: Tensor) -> Tensor:
+    """Return softmax f(x) (N, K) in eval mode, without a graph."""
+    with frozen(model), torch.no_grad(), full_precision():
+        return model(x).softmax(1)
