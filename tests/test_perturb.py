@@ -215,10 +215,7 @@ def spied(perturb: Perturb, net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_one_forward_and_one_backward_more_and_no_attack(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, moved = (
-        spied(perturb, network(), monkeypatch)
-        for perturb in (Perturb(), AWP)
-    )
+    plain, moved = (spied(perturb, network(), monkeypatch) for perturb in (Perturb(), AWP))
     assert (len(plain.forwards), len(moved.forwards)) == (1, 2)
     assert (plain.slopes, moved.slopes) == (0, 6)  # of six steps; Lightning's own come on top
     assert plain.attacked == moved.attacked == 6

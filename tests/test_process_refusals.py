@@ -27,6 +27,46 @@ NM = ("pruner.scope=nm", "pruner.n=2", "pruner.m=4", "ratio=0.5")
             "FlyingBird prunes single weights alone; give pruner.unit=null, or pruner=hydra_filters",
         ),
         (
+            ("pruner=flying_bird", "pruner.unit=filters"),
+            "FlyingBird prunes single weights alone; give pruner.unit=null, or pruner=hydra_filters",
+        ),
+        (
+            ("pruner=hydra_filters", "pruner.unit=blocks", "pruner.budget=blocks"),
+            "unit=blocks is not possible: Hydra prunes filters alone",
+        ),
+        (
+            ("pruner=hydra", "pruner.unit=filters"),
+            "unit=filters needs to know .*: give pruner.budget=parameters, macs or filters",
+        ),
+        (
+            ("pruner=bcs", *NM),
+            "scope=nm is not looked at: Bcs lets weights move from layer to .*scope=global",
+        ),
+        (
+            ("pruner=dnr", *NM, "pruner.process.every=1"),
+            "over=momentum is not looked at: with pruner.scope=nm each group .*over=layer",
+        ),
+        (
+            ("pruner=flying_bird", "pruner.process.first=0", "pruner.process.last=0"),
+            "first=0, last=0 and until=1 drop nothing, so nothing would ever grow",
+        ),
+        (
+            ("pruner=flying_bird", "pruner.process.until=0"),
+            "until=0 drop nothing, so nothing would ever grow: give for example",
+        ),
+        (
+            ("pruner=flying_bird_plus", "dataset.validation=0", "select.keep=last"),
+            "compares training with validation images, and there are none: hold some out",
+        ),
+        (
+            ("pruner=magnitude", *NM, "ratio=0.9"),
+            "ratio=0.9 is not what scope=nm removes .* give ratio=0.5",
+        ),
+        (
+            ("pruner=hydra", "finetune.perturb.what=weights", "finetune.perturb.gamma=-0.1"),
+            "gamma=-0.1 is not possible: it must be at least 0",
+        ),
+        (
             ("pruner=flying_bird", "dense=a.safetensors"),
             "start=init trains a new network, and dense=.* would not be looked at",
         ),

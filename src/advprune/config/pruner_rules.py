@@ -70,7 +70,10 @@ def _check_unit(pruner: Pruner) -> None:
             "scope=layer each layer keeps its share; leave it null, or give pruner.scope=global"
         )
     if pruner.budget is None:
-        raise UserError("pruner.budget is missing: choose parameters, macs, filters or blocks")
+        raise UserError(
+            f"pruner.unit={pruner.unit} needs to know what ratio is a share of: give "
+            f"pruner.budget=parameters, macs or {pruner.unit}"
+        )
 
 
 def _check_blocks(pruner: Pruner) -> None:

@@ -19,6 +19,11 @@ from advprune.modules.training import Attack, RobustTraining
 from advprune.pruners.process import Batches, Moment, Process
 from advprune.surgery.subnet import Subnet
 
+NOTHING_VALIDATES = (
+    "this pruner compares training with validation images, and there are none: hold some out, such "
+    "as dataset.validation=0.1"
+)
+
 
 class ScoringBatches:
     """Yield training batches on a network's device, loaded only if somebody looks at them."""
@@ -184,10 +189,7 @@ class PrunerTraining(RobustTraining):
     def _train_robust_acc(self) -> float:
         """Measure as many training images as there are of validation, the same on each rank."""
         if not self.validated():
-            raise UserError(
-                "this pruner compares training with validation images, and there are none: hold "
-                "some out, such as dataset.validation=0.1"
-            )
+            raise UserError(NOTHING_VALIDATES)
         wanted, seen, right = int(self.validated()["images"]), 0, 0
         with collectives.without_communication(), frozen(self.net):
             for index, (x, y, *_) in enumerate(self.batches):

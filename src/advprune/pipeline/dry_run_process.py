@@ -8,7 +8,7 @@ from advprune.config.stage_options import Pruned
 from advprune.errors import UserError
 from advprune.modules import optim
 from advprune.modules.perturb import targets_of
-from advprune.modules.pruner_training import PrunerTraining
+from advprune.modules.pruner_training import NOTHING_VALIDATES, PrunerTraining
 from advprune.modules.shrinking import Shrinking
 from advprune.pruners.learned_scores import NORMS
 from advprune.pruners.process import Process
@@ -39,6 +39,8 @@ def check(
         process.task.masks(sizes, ratio)
     _check_options(pruner, pruner.process.name, process)
     _check_normalisation(process, net)
+    if process.measures_training and options.training.dataset.node.get("validation") == 0:
+        raise UserError(NOTHING_VALIDATES)
     module = PrunerTraining(
         net, options.training.objective.build(), recipe, attack=None, seed=0, process=process
     )
@@ -48,6 +50,24 @@ def check(
     process.check(pruning_phases.passes_of_process(options), optimizer)
 
 
+def check_unit(pruner: Pruner) -> None:
+    """Refuse to remove filters or blocks by a process that knows single weights alone.
+
+    Raises:
+        UserError: naming one that removes filters.
+    """
+    if pruner.process is None or pruner.unit is None:
+        return
+    kind = pruner.process.build().func
+    ranks_filters = kind.prunes_filters or kind.scores is not Process.scores
+    if pruner.unit != "filters" or not ranks_filters:
+        what = "filters" if ranks_filters else "single weights"
+        raise UserError(
+            f"pruner.unit={pruner.unit} is not possible: {pruner.process.name} prunes {what} "
+            "alone; give pruner.unit=null, or pruner=hydra_filters, which removes filters"
+        )
+
+
 def _check_options(pruner: Pruner, name: str, process: Process) -> None:
     """Refuse options that the process does not read."""
     if pruner.schedule != "one_shot" and not process.takes_rounds:
@@ -55,10 +75,10 @@ def _check_options(pruner: Pruner, name: str, process: Process) -> None:
             f"pruner.schedule={pruner.schedule} is not looked at: {name} has no rounds; give "
             "pruner.schedule=one_shot"
         )
-    if pruner.unit is not None and not (process.scores() or process.prunes_filters):
+    if pruner.scope != "global" and not process.follows_scope:
         raise UserError(
-            f"pruner.unit={pruner.unit} is not possible: {name} prunes single weights alone; give "
-            "pruner.unit=null, or pruner=hydra_filters"
+            f"pruner.scope={pruner.scope} is not looked at: {name} lets weights move from layer to "
+            "layer, and keeps their total; give pruner.scope=global"
         )
 
 

@@ -39,6 +39,7 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
     """
+    dry_run_process.check_unit(pruner)
     check_pruner(pruner)
     _check_recovery(options, pruner)
     chosen = pruned.describe(options, None).options

@@ -36,6 +36,8 @@ class Bcs(Process):
         rest: first density of all others, as a share of what the network keeps.
     """
 
+    follows_scope = False
+
     def __init__(
         self,
         net: nn.Module,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from advprune.errors import UserError
 from advprune.masks import Masks, Scores, top_k
 from advprune.pruners.dense_gradients import DenseGradients
 from advprune.pruners.process import Batches, Moment, Process
@@ -80,8 +81,13 @@ class FlyingBird(Process):
         self.register_buffer("made", torch.zeros((), dtype=torch.long))
 
     def check(self, epochs: int, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse a phase in which nothing would ever grow."""
+        """Refuse a phase in which nothing would ever grow, and groups that would grow elsewhere."""
         self.updates.check(epochs)
+        if self.task.group is not None and self.over != "layer":
+            raise UserError(
+                f"pruner.process.over={self.over} is not looked at: with pruner.scope=nm each "
+                "group of weights drops and grows by itself; give pruner.process.over=layer"
+            )
 
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Choose the first masks; other weights become zero."""

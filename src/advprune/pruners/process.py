@@ -163,6 +163,8 @@ class Process(nn.Module):
     takes_rounds = False
     #: Whether masks of whole filters, by a scope of filters, serve as well as those of weights.
     prunes_filters = False
+    #: Whether the scope says how many weights each layer keeps; else only the total counts.
+    follows_scope = True
     #: Whether ``after_epoch`` wants robust accuracy on as many training images as there are of
     #: validation, which costs as much as a validation.
     measures_training = False

@@ -48,11 +48,16 @@ class Updates:
         return not any(self.due(moment, done) for moment in later)
 
     def check(self, epochs: int) -> None:
-        """Refuse a phase in which no update is ever due.
+        """Refuse a phase in which no update is ever due, or none drops a weight.
 
         Raises:
             UserError: with the longest interval that is possible.
         """
+        if not self.until or not (self.first or self.last):
+            raise UserError(
+                f"pruner.process.first={self.first:g}, last={self.last:g} and until={self.until:g} "
+                "drop nothing, so nothing would ever grow: give for example first=0.5 and until=1"
+            )
         longest = min(self.until, 0.5) * epochs
         if self.every > longest:
             raise UserError(
