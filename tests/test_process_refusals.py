@@ -77,7 +77,7 @@ NM = ("pruner.scope=nm", "pruner.n=2", "pruner.m=4", "ratio=0.5")
         (("pruner=flying_bird", "pruner.process.grow=newton"), "grow=newton is not possible"),
         (
             ("pruner=iht", "pruner.schedule=linear", "pruner.rounds=2"),
-            "schedule=linear is not looked at: Iht has no rounds",
+            "rounds=[0-9]+ is not looked at: Iht has no rounds",
         ),
         (("pruner=hydra", "pruner.start=early"), "start=early goes back to a tenth .*start=init"),
         (("pruner=magnitude", "pruner.epochs=3"), "epochs=3 is not looked at: nothing trains"),

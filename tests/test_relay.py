@@ -22,10 +22,10 @@ def _elsewhere(content: bytes) -> None:
 
 
 def test_a_logger_hears_the_processes_of_its_job() -> None:
-    """Pickled to a rank, it calls back; no word is lost and their order is kept. Closed, it leaves the rank alone."""
+    """What a rank gets calls back; no word is lost and their order is kept. Closed, it leaves the rank alone."""
     inner = Remembers()
     logger = Guarded(inner)
-    content = pickle.dumps(logger)
+    content = pickle.dumps(logger.for_ranks())
     process = multiprocessing.get_context("spawn").Process(
         target=_elsewhere, args=(content,), daemon=True
     )

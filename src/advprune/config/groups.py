@@ -16,6 +16,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
 from advprune.errors import UserError
+from advprune.pruners.spending import Spending
 from advprune.ranges import (
     PIXEL_UNITS,
     Count,
@@ -24,7 +25,6 @@ from advprune.ranges import (
     Share,
     Side,
     Weight,
-    Width,
     fraction,
     is_quotient,
     members,
@@ -128,7 +128,7 @@ class Parent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pruner(Group):
+class Pruner(Group, Spending):
     """Declare the options every pruner has; see ``conf/pruner/base.yaml``."""
 
     criterion: Method | None
@@ -137,22 +137,9 @@ class Pruner(Group):
     parent: Parent | None = None
     objective: dict[str, Any] | None = None
     epochs: Epochs | None = None
-    scope: Literal["layer", "global", "erk", "igq", "lamp", "normed", "nm"]
-    n: Annotated[int, Ge(1), Le(31)] | None = None
-    m: Annotated[int, Ge(2), Le(32)] | None = None
-    unit: Literal["filters", "blocks"] | None
-    budget: Literal["parameters", "macs", "filters", "blocks"] | None
-    floor: Width | None
-    round_to: Width | None
-    schedule: Literal["one_shot", "linear", "exponential", "cubic", "hyperbolic"]
-    rounds: Annotated[int, Ge(1), Le(10_000)]
     epochs_per_round: Annotated[int, Ge(0), Le(100_000)]
     recovery: Literal["finetune", "retrain", "rewind", "scratch", "none"]
     score: str | None
-    remove: Literal["smallest", "largest"] | None
-    select: Literal["quantile", "bernoulli"] | None
-    biases: bool | None
-    classifier: bool | None
 
     @property
     def trains_between(self) -> bool:

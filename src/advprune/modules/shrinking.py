@@ -1,6 +1,6 @@
 """Remove filters or blocks of a network, round by round, and count what is left."""
 
-from typing import Any, Literal, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -10,35 +10,12 @@ from advprune.masks import Scores
 from advprune.models.structure import block_sites, filter_sites
 from advprune.pruners import blocks as block_choice
 from advprune.pruners import filters as filter_choice
+from advprune.pruners.spending import Spending
 from advprune.ranges import decimal
 from advprune.sites import BlockSite, FilterSite
-from advprune.surgery.budget import Budget, dense
+from advprune.surgery.budget import dense
 from advprune.surgery.cost import layers, total
 from advprune.surgery.structure import Structure, shapes, shrink
-
-
-class Units(Protocol):
-    """Say what is removed, and what a ratio is a share of: see ``conf/pruner/base.yaml``."""
-
-    @property
-    def unit(self) -> Literal["filters", "blocks"] | None:
-        """Return what is removed."""
-
-    @property
-    def budget(self) -> Budget | None:
-        """Return what the ratio is a share of."""
-
-    @property
-    def scope(self) -> str:
-        """Return whether scores are compared within layers or across them."""
-
-    @property
-    def floor(self) -> int | None:
-        """Return the fewest filters a layer, or blocks a stage, keeps; None: the default."""
-
-    @property
-    def round_to(self) -> int | None:
-        """Return what the filters of a layer are a multiple of; None: 1."""
 
 
 class Shrinking:
@@ -54,7 +31,7 @@ class Shrinking:
         blocks: the blocks that are gone.
     """
 
-    def __init__(self, net: nn.Module, units: Units, shape: tuple[int, int, int]) -> None:
+    def __init__(self, net: nn.Module, units: Spending, shape: tuple[int, int, int]) -> None:
         assert units.budget is not None
         self.net, self.units, self.shape, self._budget = net, units, shape, units.budget
         self.whole = dense(net, filter_sites(net), block_sites(net), shape)

@@ -152,6 +152,18 @@ class KeepBest(pl.Callback):
                     assert isinstance(trained.net, Subnet)
                     save_masks(trained.net.masks, self.masks)
 
+    def choice(self, keep: str) -> dict[str, Any]:
+        """Return, for the result, which epoch is kept, and what was measured after it.
+
+        Where no epoch was as sparse as asked for, none is the best, and the last is kept.
+
+        Args:
+            keep: ``best`` or ``last``.
+        """
+        kept = keep if self.best else "last"
+        measured = {"best": self.best, "last": self.last}
+        return {"kept": kept, **measured, "validation": measured[kept]}
+
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must remember."""
         return {"best": self.best, "last": self.last}

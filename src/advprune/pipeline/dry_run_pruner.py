@@ -3,7 +3,7 @@
 import inspect
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,21 +11,25 @@ from torch import nn
 from advprune.config.groups import Pruner
 from advprune.config.options import Options
 from advprune.config.pruner_rules import check_pruner
+from advprune.config.stage_options import Pruned
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
 from advprune.models import foreign
 from advprune.models.checkpoints.candidates import Declared
-from advprune.models.structure import block_sites, filter_sites
+from advprune.modules import optim
+from advprune.modules.perturb import targets_of
+from advprune.modules.pruner_training import NOTHING_VALIDATES, PrunerTraining
 from advprune.modules.recipe import Recipe
 from advprune.modules.remembered_attack import Objective
-from advprune.pipeline import dry_run_process
+from advprune.modules.shrinking import Shrinking
+from advprune.pipeline import dry_run_structured
 from advprune.pipeline.dry_run_calls import images
 from advprune.pipeline.steps import pruned
-from advprune.pruners import blocks, filters, masking, sparse_parent
+from advprune.pruners import masking, sparse_parent
+from advprune.pruners.process import Process
 from advprune.pruners.schedule import cumulative
 from advprune.stages import checkpoint, pruning_phases
 from advprune.stages.dense import early_pass
-from advprune.surgery.budget import Dense, dense
 
 
 def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
@@ -39,7 +43,7 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
     """
-    dry_run_process.check_unit(pruner)
+    _check_unit(pruner)
     check_pruner(pruner)
     _check_recovery(options, pruner)
     chosen = pruned.describe(options, None).options
@@ -57,10 +61,9 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
     if pruner.process is None or pruner.start == "init":
         _refuse_unread_perturbation(options)
     if pruner.process is not None:
-        fresh = checkpoint.network(options.model, seed=0)
-        dry_run_process.check(chosen, fresh, ratios, options.model.image_shape)
+        _try_process(options, chosen, ratios)
     if pruner.unit is not None:
-        _try_structured(options, pruner, ratio)
+        dry_run_structured.try_choice(options, pruner, ratio)
 
 
 def _check_recovery(options: Options, pruner: Pruner) -> None:
@@ -132,46 +135,44 @@ def _try_criterion(options: Options, pruner: Pruner, net: nn.Module, ratios: lis
             masking.masks_of(scores, pruner, ratio, None)
 
 
-def _try_structured(options: Options, pruner: Pruner, ratio: float) -> None:
-    """Choose filters or blocks by flat scores: a ratio that the network cannot reach is refused."""
-    net = checkpoint.network(options.model, seed=0)
-    whole = dense(net, filter_sites(net), block_sites(net), options.model.image_shape)
-    if pruner.unit == "blocks":
-        _choose_blocks(whole, pruner, ratio)
-    elif not whole.filters:
+def _check_unit(pruner: Pruner) -> None:
+    """Refuse to remove filters or blocks by a process that knows single weights alone."""
+    if pruner.process is None or pruner.unit is None:
+        return
+    kind = pruner.process.build().func
+    ranks_filters = kind.prunes_filters or kind.scores is not Process.scores
+    if pruner.unit != "filters" or not ranks_filters:
+        what = "filters" if ranks_filters else "single weights"
         raise UserError(
-            "no filters of this network may go: choose another model or an unstructured pruner"
+            f"pruner.unit={pruner.unit} is not possible: {pruner.process.name} prunes {what} "
+            "alone; give pruner.unit=null, or pruner=hydra_filters, which removes filters"
         )
-    elif pruner.budget != "filters" or pruner.scope != "layer":
-        _choose_filters(whole, pruner, ratio)
 
 
-def _choose_blocks(whole: Dense, pruner: Pruner, ratio: float) -> None:
-    budget = pruner.budget
-    assert budget is not None
-    if budget == "blocks" and whole.blocks:
-        ratio = round(ratio * len(whole.blocks)) / len(whole.blocks)
-    blocks.choose(
-        {site.name: torch.tensor(0.0) for site in whole.blocks},
-        ratio,
-        sites=whole.blocks,
-        floor=pruner.floor or blocks.FLOOR,
-        share=lambda gone: whole.share(budget, {}, gone),
+def _try_process(options: Options, chosen: Pruned, ratios: list[float]) -> None:
+    """Make the process and its training, spend the first and the last ratio, and ask it."""
+    pruner, recipe = chosen.pruner, chosen.training.recipe
+    assert recipe is not None
+    net, shape = checkpoint.network(options.model, seed=0), options.model.image_shape
+    shrinking = Shrinking(net, pruner, shape) if pruner.unit == "filters" else None
+    process = pruning_phases.process_of(net, chosen, ratios, shrinking)
+    sizes = {name: torch.zeros_like(weight) for name, weight in process.weights.items()}
+    for ratio in {ratios[0], ratios[-1]}:
+        process.task.masks(sizes, ratio)
+    if pruner.scope != "global" and not process.follows_scope:
+        raise UserError(
+            f"pruner.scope={pruner.scope} is not looked at: {type(process).__name__} lets weights "
+            "move from layer to layer, and keeps their total; give pruner.scope=global"
+        )
+    if process.measures_training and options.dataset.node.get("validation") == 0:
+        raise UserError(NOTHING_VALIDATES)
+    module = PrunerTraining(
+        net, chosen.training.objective.build(), recipe, attack=None, seed=0, process=process
     )
-
-
-def _choose_filters(whole: Dense, pruner: Pruner, ratio: float) -> None:
-    budget = pruner.budget
-    assert budget is not None
-    filters.choose(
-        {site: torch.zeros(width) for site, width in whole.widths.items()},
-        ratio,
-        scope=cast(filters.Scope, pruner.scope),
-        original=whole.widths,
-        floor=pruner.floor or 1,
-        round_to=pruner.round_to or 1,
-        share=lambda removed: whole.share(budget, removed, []),
-    )
+    if recipe.perturb.what is not None:
+        targets_of(module.net, recipe.perturb.what)
+    optimizer = optim.optimizer(recipe, module.trained())
+    process.check(pruning_phases.passes_of_process(chosen), optimizer)
 
 
 def _check_rounds(pruner: Pruner, recipe: Recipe, objective: Objective) -> None:

@@ -12,6 +12,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -58,7 +59,7 @@ def make_on_ranks(plan: Plan, store: Store, where: RunContext, image_size: int, 
     Raises:
         UserError: what a rank raised; or that one died, again after all retries.
     """
-    retries = where.trainer.retries
+    retries, where = where.trainer.retries, replace(where, logger=where.logger.for_ranks())
     for attempt in range(retries + 1):
         try:
             arguments = (plan, store.root.absolute(), where, image_size, logs)

@@ -4,11 +4,39 @@ Zhao and Wressnegger 2023, https://arxiv.org/abs/2412.14714; ``harp.py`` and ``h
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from advprune.pruners.process import Moment, Process
+
+
+class _WithRate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, score: Tensor, mask: Tensor, rate: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, score)
+        return weight * mask.to(weight.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, Tensor]:
+        weight, score = ctx.saved_tensors
+        slope = grads[0] * weight
+        if score.shape != weight.shape:  # one score a filter
+            slope = slope.flatten(1).sum(1)
+        return None, slope * score.sign(), None, slope.sum()
+
+
+def with_rate(weight: Tensor, score: Tensor, mask: Tensor, rate: Tensor) -> Tensor:
+    """Return w * mask, with the gradient of w * |s| for scores, and of w * k for the layer's rate.
+
+    Args:
+        weight: any shape; it gets no gradient.
+        score: of the weight's shape, or one a filter, (F,).
+        mask: bool, of the weight's shape.
+        rate: the share k that the layer keeps, a scalar; dL/dk is the sum of weight * gradient.
+    """
+    return _WithRate.apply(weight, score, mask, rate)
 
 
 class GrowingPenalty(Process):

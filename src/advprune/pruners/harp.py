@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from advprune.errors import UserError
 from advprune.masks import keep_count, top_k
-from advprune.pruners.growing_penalty import GrowingPenalty
+from advprune.pruners.growing_penalty import GrowingPenalty, with_rate
 from advprune.pruners.learned_scores import BatchNorm, Init, LearnedScores
 from advprune.pruners.process import Batches, Group, Moment
 from advprune.pruners.spread import spread
@@ -28,19 +28,6 @@ from advprune.ranges import Share, ShareBelowOne, Weight
 INNER = (0.001, 0.99)
 #: Share of the weights that layers keep at first, if no more is asked for [C].
 DENSITY = 0.1
-
-
-class _WithRate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, score: Tensor, mask: Tensor, rate: Tensor) -> Tensor:
-        ctx.save_for_backward(weight, score)
-        return weight * mask.to(weight.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, Tensor]:
-        weight, score = ctx.saved_tensors
-        slope = grads[0] * weight
-        return None, slope * score.sign(), None, slope.sum()
 
 
 class Harp(GrowingPenalty, LearnedScores):
@@ -106,7 +93,7 @@ class Harp(GrowingPenalty, LearnedScores):
     def effective(self, name: str, weight: Tensor) -> Tensor:
         """Return the masked weight, with gradients for its scores and its layer's rate."""
         rate = self.keep_rates()[list(self.weights).index(name)]
-        return _WithRate.apply(weight, self.score(name), self.mask(name), rate)
+        return with_rate(weight, self.score(name), self.mask(name), rate)
 
     def excess(self) -> Tensor:
         """Return by which share more is kept than was asked for, or 0; with a graph."""

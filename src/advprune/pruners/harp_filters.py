@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 from advprune.masks import top_k
 from advprune.pruners.filter_spend import FilterSpend
-from advprune.pruners.growing_penalty import GrowingPenalty
+from advprune.pruners.growing_penalty import GrowingPenalty, with_rate
 from advprune.pruners.learned_scores import NORMS
 from advprune.pruners.process import Batches, Group, Moment, key
 from advprune.pruners.task import Task
@@ -23,19 +23,6 @@ from advprune.ranges import ShareBelowOne, Weight
 
 #: Smallest and largest argument of the logit that rates start from.
 INNER = (0.001, 0.99)
-
-
-class _Filters(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, score: Tensor, mask: Tensor, rate: Tensor) -> Tensor:
-        ctx.save_for_backward(weight, score)
-        return weight * mask.to(weight.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, Tensor]:
-        weight, score = ctx.saved_tensors
-        slope = (grads[0] * weight).flatten(1).sum(1)
-        return None, slope * score.sign(), None, slope.sum()
 
 
 class HarpFilters(GrowingPenalty):
@@ -105,7 +92,7 @@ class HarpFilters(GrowingPenalty):
         if site not in self.spend.widths:
             return super().effective(name, weight)
         rate = self.keep_rates()[self.sites.index(site)]
-        return _Filters.apply(weight, self.score(site), self.mask(name), rate)
+        return with_rate(weight, self.score(site), self.mask(name), rate)
 
     def excess(self, kept: Tensor) -> Tensor:
         """Return by which share the cost exceeds the budget, or 0, with these shares kept."""

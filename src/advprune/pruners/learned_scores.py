@@ -105,6 +105,11 @@ class LearnedScores(Process):
         super().__init__(net, task)
         if bn not in ("train", "freeze_affine", "freeze_all"):
             raise UserError(f"bn={bn!r} is not one of train, freeze_affine, freeze_all")
+        if bn != "train" and not _norms(net):
+            raise UserError(
+                f"pruner.process.bn={bn} is not looked at: this network has no normalisation; "
+                "leave it at train"
+            )
         self.bn = bn
         scores = initial_scores(self.weights, init=init, seed=task.seed)
         self._scores = nn.ParameterDict(

@@ -14,56 +14,8 @@ from advprune.masks import Masks, Scores, prunable, sparsity
 from advprune.pruners import scopes, scoring, thresholds
 from advprune.pruners.eligible import completed, eligible, ratio_for
 from advprune.pruners.layouts.n_of_m import audit
-from advprune.pruners.schedule import Schedule
+from advprune.pruners.spending import Spending
 from advprune.pruners.task import Spend
-
-
-class Spending(Protocol):
-    """Say which weights may go and how a ratio is spent on them: see ``conf/pruner/base.yaml``."""
-
-    @property
-    def scope(self) -> Any:
-        """Return the layout."""
-
-    @property
-    def n(self) -> int | None:
-        """Return N of N:M; None of another layout."""
-
-    @property
-    def m(self) -> int | None:
-        """Return M of N:M; None of another layout."""
-
-    @property
-    def remove(self) -> str | None:
-        """Return ``largest`` where the largest scores go."""
-
-    @property
-    def select(self) -> str | None:
-        """Return how weights are selected where counts are not exact; None: they are."""
-
-    @property
-    def biases(self) -> bool | None:
-        """Return whether biases may go, too."""
-
-    @property
-    def classifier(self) -> bool | None:
-        """Return whether the last linear layer is pruned; None is yes."""
-
-    @property
-    def unit(self) -> str | None:
-        """Return what is removed; None: single weights."""
-
-    @property
-    def budget(self) -> str | None:
-        """Return what the ratio is a share of, of filters and blocks."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """Return how the ratio is reached."""
-
-    @property
-    def rounds(self) -> int:
-        """Return in how many rounds."""
 
 
 class Target(Protocol):

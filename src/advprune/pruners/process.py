@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.distributed import collectives
+from advprune.errors import UserError
 from advprune.masks import Masks, Scores
 from advprune.pruners.task import Task
 
@@ -65,10 +66,18 @@ class Process(nn.Module):
     Args:
         net: the network that the phase starts from, which the process may change in ``start`` only.
         task: what is asked for.
+
+    Raises:
+        UserError: if the task has rounds, and the method none.
     """
 
     def __init__(self, net: nn.Module, task: Task) -> None:
         super().__init__()
+        if len(task.ratios) > 1 and not self.takes_rounds:
+            raise UserError(
+                f"pruner.rounds={len(task.ratios)} is not looked at: {type(self).__name__} has no "
+                "rounds; give pruner.schedule=one_shot pruner.rounds=1"
+            )
         parameters = dict(net.named_parameters())
         self.task = task
         # a plain dict: the weights are the network's and saved with it

@@ -28,6 +28,7 @@ class Rounds(Process):
         passes: over the images in each part.
     """
 
+    takes_rounds = True
     made: Tensor
     kept: Tensor
 

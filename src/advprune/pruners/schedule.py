@@ -1,11 +1,8 @@
 """How a ratio is reached over rounds: cumulative ratios that end exactly at it."""
 
-from typing import Literal
-
 from advprune.errors import UserError
 from advprune.masks import check_ratio
-
-Schedule = Literal["one_shot", "linear", "exponential", "cubic", "hyperbolic"]
+from advprune.pruners.spending import Schedule
 
 
 def one_shot(ratio: float) -> list[float]:

@@ -146,11 +146,7 @@ def train(
     facts = where.facts(training=True)
     collectives.rank_zero_continues()
     save_weights(folder / "last.safetensors", plain_weights(module.net))
-    kept = select.keep
-    save_weights(folder / "model.safetensors", load_weights(folder / f"{kept}.safetensors"))
-    return facts | {
-        "kept": kept,
-        "best": best.best,
-        "last": best.last,
-        "validation": best.best if kept == "best" else best.last,
-    }
+    choice = best.choice(select.keep)
+    kept = load_weights(folder / f"{choice['kept']}.safetensors")
+    save_weights(folder / "model.safetensors", kept)
+    return facts | choice

@@ -154,17 +154,11 @@ def _selected(
     """Put the selected epoch's weights into ``net``: no fine-tuning follows that would choose."""
     apply(net, masks)
     save_weights(folder / "last.safetensors", plain_weights(net))
-    # no epoch is the best that was not as sparse as asked for
-    kept = stage.options.training.select.keep if best.best else "last"
-    if kept == "best":
+    choice = best.choice(stage.options.training.select.keep)
+    if choice["kept"] == "best":
         net.load_state_dict(load_weights(folder / "best.safetensors"))
         masks = load_masks(folder / BEST_MASKS)
-    return masks, facts | {
-        "kept": kept,
-        "best": best.best,
-        "last": best.last,
-        "validation": best.best if kept == "best" else best.last,
-    }
+    return masks, facts | choice
 
 
 def train(

@@ -19,8 +19,6 @@ PATIENCE = 1800.0
 class Guarded(Logger):
     """Pass calls on to another logger until it first fails: a job is not lost with its curves.
 
-    Pickled into another process, it arrives there as a relay that calls back to this one.
-
     Raises:
         UserError: of ``open`` alone: a logger that cannot be had is reported before anything is
             made.
@@ -30,10 +28,13 @@ class Guarded(Logger):
         self.inner: Logger | None = inner
         self._switchboard: Any = None
 
-    def __reduce__(self) -> Any:
-        """How it is pickled."""
+    def for_ranks(self) -> Logger:
+        """Return a logger that can be pickled into another process, from where it calls this one.
+
+        This process takes such calls from then on, until ``close``.
+        """
         self._switchboard = self._switchboard or Switchboard(self)
-        return Guarded, (self._switchboard.relay(),)
+        return Guarded(self._switchboard.relay())
 
     def open(self, job: Job) -> None:
         """Begin; see ``Logger.open``."""

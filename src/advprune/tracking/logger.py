@@ -82,6 +82,10 @@ class Logger:
 
     takes_grids: ClassVar[bool] = False
 
+    def for_ranks(self) -> "Logger":
+        """Return what the processes of the job's ranks log to: itself, if it can be pickled."""
+        return self
+
     def open(self, job: Job) -> None:
         """Begin; called once, before the others."""
 
