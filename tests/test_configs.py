@@ -22,8 +22,8 @@ import prune
 import train
 from advprune.config import validate
 from advprune.config.fingerprints import with_fingerprints
+from advprune.config.job_names import GROUPS
 from advprune.config.options import options_of, resolve
-from advprune.config.overrides import GROUPS
 from advprune.errors import UserError
 from advprune.pipeline.dry_run import dry_run
 

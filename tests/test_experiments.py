@@ -12,8 +12,8 @@ from presets import composed, grid
 
 from advprune.config import validate
 from advprune.config.groups import Objective
+from advprune.config.job_names import GROUPS
 from advprune.config.options import options_of, resolve
-from advprune.config.overrides import GROUPS
 from advprune.pipeline.plan import plan_pruned
 from advprune.ranges import fraction
 from advprune.report.data.published import published

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from advprune.config.fingerprints import with_fingerprints
+from advprune.config.job_names import shown
 from advprune.config.options import options_of, spelled
-from advprune.config.overrides import shown
 from advprune.masks import keep_count
 from advprune.pipeline.plan import plan_dense, plan_pruned
 from advprune.ranges import number

@@ -17,8 +17,8 @@ import attack
 import prune
 import train
 from advprune.config import validate
+from advprune.config.job_names import GROUPS
 from advprune.config.options import options_of, resolve
-from advprune.config.overrides import GROUPS
 from advprune.errors import UserError
 from advprune.pipeline.dry_run import dry_run
 

@@ -12,7 +12,7 @@ from torch import nn
 from advprune.errors import UserError
 from advprune.objectives.distillation import distillation
 from advprune.objectives.natural import natural
-from advprune.stages.teacher import Teacher, refuse_without_teacher, wants_teacher
+from advprune.stages.checkpoint import Teacher, refuse_without_teacher, wants_teacher
 
 
 def test_an_objective_says_by_its_arguments_that_it_wants_a_teacher() -> None:

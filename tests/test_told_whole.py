@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
-from advprune.config.overrides import command
+from advprune.config.job_names import command
 from advprune.errors import UserError
 from advprune.launch import grid
 from advprune.launch.skip_finished import SkipFinishedLauncher

@@ -18,7 +18,7 @@ from torch import nn
 
 from advprune.attacks.transfer import transfer
 from advprune.config import validate
-from advprune.config.overrides import GROUPS
+from advprune.config.job_names import GROUPS
 from advprune.errors import UserError
 from advprune.modules.examples import FIELDS, Examples, cells, gather
 from advprune.report.data.evaluation_summary import summary

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
-from advprune.config.overrides import defer_group_overrides, names, typed
+from advprune.config.job_names import names, typed
+from advprune.config.overrides import defer_group_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
 

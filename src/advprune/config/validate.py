@@ -24,6 +24,7 @@ from advprune.config.groups import (
     nested,
     typed,
 )
+from advprune.config.rules import check_ratio, check_together
 from advprune.distributed import environment
 from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
@@ -68,12 +69,7 @@ def check_numbers(options: Node) -> None:
     """
     declared: type
     command = "attack" if "checkpoint" in options else "prune" if "pruner" in options else "train"
-    ratio = options.get("ratio")
-    if isinstance(ratio, int | float) and 1 < ratio < 100:
-        raise UserError(
-            f"ratio={ratio:g} is not possible: ratio is the share of weights removed, in [0, 1); "
-            f"for {ratio:g} % write ratio={ratio / 100:g}"
-        )
+    check_ratio(options.get("ratio"))
     _check_fields("", options, schema.COMMANDS[command])
     for group, declared in (
         ("select", Select),
@@ -88,23 +84,8 @@ def check_numbers(options: Node) -> None:
             _check_harness(group, node, declared)
     for path, node in _objectives_of(options.get("pruner") or {}):
         _check_harness(path, node, Objective)
-    if options.get("export") not in (None, "safetensors", "onnx"):
-        raise UserError(
-            f"export={as_typed(options['export'])} is not possible: it must be safetensors, onnx "
-            "or null"
-        )
-    _check_budget(options, ratio)
-    dataset = options["dataset"]
-    if dataset.get("num_classes") is None and dataset.get("content") is None:
-        raise UserError(
-            "dataset.num_classes=null is for folders, whose names are the classes: give the number"
-        )
-    _check_attack(options)
-    for phase in ("training", "search", "finetune"):
-        _check_recipe(phase, options[phase])
-        _check_perturb(phase, options[phase])
+    check_together(options)
     environment.check(typed(Trainer, options.get("trainer") or {}))
-    _check_quantizer(options.get("quantizer") or {})
 
 
 def _check_harness(path: str, node: Node, declared: type) -> None:
@@ -150,77 +131,6 @@ def _no_option(path: str, name: str, allowed: list[str]) -> str:
     close = difflib.get_close_matches(name, allowed, n=1)
     meant = f"did you mean {f'{path}.' if path else ''}{close[0]}? " if close else ""
     return f"{path or 'this command'} has no option {name}: {meant}it has {', '.join(allowed)}"
-
-
-def _check_budget(options: Node, ratio: float | None) -> None:
-    if "ratio" in options and ratio is None and options.get("compression") is None:
-        raise UserError(
-            "ratio=null leaves nothing to prune to: give ratio, the share removed, or compression"
-        )
-
-
-def _check_attack(options: Node) -> None:
-    attack = options["attack"]
-    eps, own = attack.get("eps"), attack.get("perturbation")
-    if eps is not None and own is not None:
-        raise UserError(
-            f"attack.eps={eps} is not looked at: this attack has a perturbation set of its own "
-            f"({own})"
-        )
-    if "inner" in attack and "source" in attack:
-        raise UserError(
-            f"attack.source={attack['source']} is not an option; write source=… without attack."
-        )
-    unread = [
-        name for name in ("source", "source_seed", "source_model") if options.get(name) is not None
-    ]
-    if unread and "inner" not in attack:
-        raise UserError(
-            f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or "
-            "leave it out"
-        )
-
-
-def _check_recipe(phase: str, recipe: Node) -> None:
-    """Check that a phase's options fit together."""
-    if recipe["warmup_epochs"] > recipe["epochs"]:
-        raise UserError(
-            f"{phase}.warmup_epochs={recipe['warmup_epochs']:g} is not possible: it must be at "
-            f"most {phase}.epochs, which is {recipe['epochs']}"
-        )
-    if recipe["nesterov"] and not recipe["momentum"]:
-        raise UserError(
-            f"{phase}.nesterov=true needs a momentum: give {phase}.momentum above 0, or "
-            f"{phase}.nesterov=null"
-        )
-
-
-def _check_perturb(phase: str, recipe: Node) -> None:
-    """Check that what a phase perturbs trains in it, and in some of its epochs."""
-    what, warmup = recipe["perturb"]["what"], recipe["perturb"]["warmup_epochs"]
-    if what == "scores" and phase != "search":
-        raise UserError(
-            f"{phase}.perturb.what=scores is not possible: only a search learns scores; give "
-            f"search.perturb.what=scores, or {phase}.perturb.what=weights"
-        )
-    if what is not None and warmup >= recipe["epochs"]:
-        raise UserError(
-            f"{phase}.perturb.warmup_epochs={warmup:g} leaves no epoch of "
-            f"{phase}.epochs={recipe['epochs']} to perturb: give fewer, such as 0, or "
-            f"{phase}.perturb.what=null"
-        )
-
-
-def _check_quantizer(quantizer: Node) -> None:
-    if quantizer.get("_target_") is None:
-        set_options = [
-            f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None
-        ]
-        if set_options:
-            raise UserError(
-                f"{set_options[0]} says how to quantize, but nothing is: give quantizer=ptq_static "
-                "or another"
-            )
 
 
 #: Nodes of a pruner in which an objective lies.

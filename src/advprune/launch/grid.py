@@ -17,8 +17,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from advprune.config import overrides
 from advprune.config.command_line import explained, understand
+from advprune.config.overrides import choose_custom, defer_group_overrides
 from advprune.distributed import environment
 from advprune.errors import UserError
 from advprune.launch.grid_log import log_grid
@@ -156,8 +156,10 @@ def launch(main: Callable[..., object]) -> None:
             f"hydra.sweep.dir={folder}",
             "hydra.job_logging.root.level=WARNING",
         ]
-    words = overrides.choose_custom(words)
-    sys.argv[1:] = overrides.defer_group_overrides([*words, *flags])
+    if any("._target_=" in word for word in words):  # of a class of the user's own
+        words = choose_custom(words)
+    grid = {"-m", "--multirun"} & set(flags)
+    sys.argv[1:] = [*(defer_group_overrides(words) if grid else words), *flags]
     try:
         with explained(words, main):
             main()

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from advprune.config.overrides import GROUPS
+from advprune.config.job_names import GROUPS
 from advprune.launch.grid import LAUNCHED
 from advprune.pipeline.job import RECORD
 from advprune.ranges import number

@@ -12,7 +12,7 @@ from advprune.datasets.images import subset
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng
 from advprune.logits import check
-from advprune.stages import checkpoint, teacher
+from advprune.stages import checkpoint
 from advprune.threat import Certificate, proves
 
 #: A batch of the smallest size that is one.
@@ -66,11 +66,11 @@ def try_objectives(options: Options) -> None:
         if "bound" in objective.method:
             return
         if phase is None and options.weights is None:
-            teacher.refuse_without_teacher(goal)
+            checkpoint.refuse_without_teacher(goal)
         with preserve_rng():
             x, y = images(options)
             net = _linear_network(options)
-            goal = partial(goal, teacher=net) if teacher.wants_teacher(goal) else goal
+            goal = partial(goal, teacher=net) if checkpoint.wants_teacher(goal) else goal
             goal(net, x, y, progress=0.0)
 
 

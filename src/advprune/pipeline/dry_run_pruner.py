@@ -10,7 +10,7 @@ from torch import nn
 
 from advprune.config.groups import Pruner
 from advprune.config.options import Options
-from advprune.config.pruner_rules import check_pruner
+from advprune.config.rules import check_pruner
 from advprune.config.stage_options import Pruned
 from advprune.errors import UserError
 from advprune.frozen import preserve_rng

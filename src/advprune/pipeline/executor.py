@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advprune.config.fingerprints import refuse_changed
-from advprune.config.overrides import command
+from advprune.config.job_names import command
 from advprune.pipeline.job_log import finished, names, replay
 from advprune.runtime.safe_files import write_atomically
 from advprune.store.keys import RECIPES, reads_files

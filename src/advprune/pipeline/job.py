@@ -17,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from advprune.config import validate
+from advprune.config.job_names import GROUPS, grid_name, names
 from advprune.config.options import Options, load, spelled, typed_path
-from advprune.config.overrides import GROUPS, grid_name, names
 from advprune.distributed import environment
 from advprune.errors import TrialPruned, UserError, system_sentence
 from advprune.pipeline.executor import ensure_stages, missing

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from advprune.config import stage_options
+from advprune.config.job_names import command, command_name, grid_name
 from advprune.config.options import Options
-from advprune.config.overrides import command, command_name, grid_name
 from advprune.ranges import fraction
 from advprune.report.data.attack_names import attack_label, threat_text
 from advprune.runtime.provenance import code_version

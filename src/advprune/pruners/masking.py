@@ -35,16 +35,10 @@ class Target(Protocol):
 
 
 def removable(net: nn.Module, pruner: Spending) -> dict[str, nn.Parameter]:
-    """Return the parameters that this pruner may remove."""
-    return _eligible(pruner)(net)
-
-
-def _eligible(pruner: Spending) -> Callable[[nn.Module], dict[str, nn.Parameter]]:
-    return partial(
-        eligible,
-        biases=bool(pruner.biases),
-        classifier=pruner.classifier is not False,
-    )
+    """Return the parameters that this pruner may remove: the prunable weights, if not said else."""
+    if pruner.biases or pruner.classifier is False:
+        return eligible(net, biases=bool(pruner.biases), classifier=pruner.classifier is not False)
+    return prunable(net)
 
 
 def spend(pruner: Spending) -> Spend:
@@ -83,7 +77,7 @@ def scores_of(
     """
     shapes = {name: parameter.shape for name, parameter in removable(model, pruner).items()}
     takes = "eligible" in inspect.signature(criterion).parameters
-    extra = {"eligible": _eligible(pruner)} if takes else {}
+    extra = {"eligible": partial(removable, pruner=pruner)} if takes else {}
     return scoring.checked_scores(criterion, model, batches, shapes=shapes, **extra)
 
 

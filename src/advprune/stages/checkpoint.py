@@ -1,5 +1,10 @@
-"""Rebuild a stage's network from the store: its architecture, its structure, its weights."""
+"""Rebuild a stage's network from the store: its architecture, its structure, its weights.
 
+The dense one is lent to objectives that learn from it.
+"""
+
+import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,7 @@ from torch import Tensor, nn
 from advprune.config.groups import Method, Network
 from advprune.config.stage_options import Dense
 from advprune.errors import UserError
+from advprune.modules.remembered_attack import Objective
 from advprune.modules.weights_io import load_weights
 from advprune.store.stage import Stage
 from advprune.surgery import structure
@@ -100,3 +106,52 @@ def cut_to_structure(net: nn.Module, tensors: dict[str, Tensor], folder: Path) -
             f"and {path} is not there: put the structure.json that was saved with them beside them"
         )
     return False
+
+
+class Teacher:
+    """Return a network's logits on whatever device the images are; it trains and moves no more.
+
+    Args:
+        net: in eval mode.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net.eval().requires_grad_(False)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the logits (N, K) at images (N, C, H, W)."""
+        logits: Tensor = self.net.to(x.device)(x)
+        return logits
+
+
+def wants_teacher(objective: Objective) -> bool:
+    """Return whether an objective takes a teacher."""
+    return "teacher" in inspect.signature(objective).parameters
+
+
+def taught(objective: Objective, stage: Stage[Any], folder: Path) -> Objective:
+    """Return the objective with the dense network of the stage's line as its teacher.
+
+    Args:
+        objective: that may take a teacher; another is returned as it is.
+        stage: that trains.
+        folder: of the stage.
+    """
+    if not wants_teacher(objective):
+        return objective
+    dense = dense_stage(stage)
+    net = load_network(dense, folder.parents[1] / dense.kind / dense.key)
+    return partial(objective, teacher=Teacher(net))
+
+
+def refuse_without_teacher(objective: Objective) -> None:
+    """Check that dense training, which has no teacher, needs none.
+
+    Raises:
+        UserError: if it does.
+    """
+    if wants_teacher(objective):
+        raise UserError(
+            "this objective learns from the dense network and cannot train it: give another to "
+            "dense training, as objective=distillation does, or the network's weights, dense=FILE"
+        )

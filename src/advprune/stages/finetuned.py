@@ -11,9 +11,8 @@ from advprune.models.structure import block_sites, filter_sites
 from advprune.modules.weights_io import load_masks, load_weights, save_masks
 from advprune.pruners import masking
 from advprune.stages import checkpoint, pruning_phases
-from advprune.stages.checkpoint import dense_stage, network_of
+from advprune.stages.checkpoint import dense_stage, network_of, taught
 from advprune.stages.dense import early_pass, train
-from advprune.stages.teacher import taught
 from advprune.stages.training_phase import RunContext
 from advprune.store.stage import Stage
 from advprune.surgery import structure

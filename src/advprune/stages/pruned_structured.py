@@ -17,6 +17,7 @@ from advprune.pruners import filters as filter_choice
 from advprune.pruners import masking, scoring, sparse_parent
 from advprune.pruners.schedule import cumulative
 from advprune.stages import checkpoint, pruning_phases
+from advprune.stages.checkpoint import taught
 from advprune.stages.pruning_phases import (
     describe_rounds,
     learn,
@@ -25,7 +26,6 @@ from advprune.stages.pruning_phases import (
     process_of,
     train,
 )
-from advprune.stages.teacher import taught
 from advprune.stages.training_phase import RunContext, trainer, training_data, validation_attack
 from advprune.store.stage import Stage
 from advprune.surgery import structure

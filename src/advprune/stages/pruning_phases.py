@@ -28,7 +28,7 @@ from advprune.pruners import masking
 from advprune.pruners.process import Process
 from advprune.pruners.task import Task
 from advprune.stages import checkpoint
-from advprune.stages.teacher import taught
+from advprune.stages.checkpoint import taught
 from advprune.stages.training_phase import RunContext, fit, training_data, validation_attack
 from advprune.store.stage import Stage
 from advprune.surgery.masked_weights import apply

@@ -15,8 +15,8 @@ from advprune.quantizers.int8 import Int8, integers
 from advprune.quantizers.prepare import calibrate
 from advprune.quantizers.variants import Quantized
 from advprune.stages import checkpoint
+from advprune.stages.checkpoint import taught
 from advprune.stages.dense import train
-from advprune.stages.teacher import taught
 from advprune.stages.training_phase import RunContext
 from advprune.store.stage import Stage
 from advprune.surgery.subnet import Subnet

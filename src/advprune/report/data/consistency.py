@@ -61,13 +61,13 @@ def refuse_contradictions(
             continue
         try:
             other = read_json(path.parent / "result.json")
+            if other.get("parent") != stage.parent.key or not other.get("threat"):
+                continue
             options = options_in(read_text(path.parent / "config.yaml"))
         except (OSError, ValueError) as error:  # whole, but not what a stage writes
             log.warning(
                 "result.json or config.yaml in %s (%s): it was not compared", path.parent, error
             )
-            continue
-        if other.get("parent") != stage.parent.key or not other.get("threat"):
             continue
         # another variant of a quantized network is another network
         if options.get("runs", "fake_quant") != stage.options.runs:

@@ -1,12 +1,118 @@
-"""Refuse options of a pruner that it would not read: they give one result under two keys."""
+"""Refuse options that do not fit together, or that nothing reads: two keys would be one result."""
 
 from advprune.config.groups import Pruner
 from advprune.errors import UserError
+from advprune.range_errors import as_typed
+from advprune.store.keys import Node
 
 #: For single weights, and for scores that a criterion computes.
 OF_WEIGHTS = ("score", "remove", "select", "biases", "classifier")
 #: For networks that get smaller.
 OF_UNITS = ("budget", "floor", "round_to")
+
+
+def check_ratio(ratio: object) -> None:
+    """Refuse a ratio that is a percentage.
+
+    Raises:
+        UserError: with the share that is probably meant.
+    """
+    if isinstance(ratio, int | float) and 1 < ratio < 100:
+        raise UserError(
+            f"ratio={ratio:g} is not possible: ratio is the share of weights removed, in [0, 1); "
+            f"for {ratio:g} % write ratio={ratio / 100:g}"
+        )
+
+
+def check_together(options: Node) -> None:
+    """Refuse options of which each is possible, and that do not fit together.
+
+    Raises:
+        UserError: naming the option and the cure.
+    """
+    if options.get("export") not in (None, "safetensors", "onnx"):
+        raise UserError(
+            f"export={as_typed(options['export'])} is not possible: it must be safetensors, onnx "
+            "or null"
+        )
+    if "ratio" in options and options["ratio"] is None and options.get("compression") is None:
+        raise UserError(
+            "ratio=null leaves nothing to prune to: give ratio, the share removed, or compression"
+        )
+    dataset = options["dataset"]
+    if dataset.get("num_classes") is None and dataset.get("content") is None:
+        raise UserError(
+            "dataset.num_classes=null is for folders, whose names are the classes: give the number"
+        )
+    _check_attack(options)
+    for phase in ("training", "search", "finetune"):
+        _check_recipe(phase, options[phase])
+        _check_perturb(phase, options[phase])
+    _check_quantizer(options.get("quantizer") or {})
+
+
+def _check_attack(options: Node) -> None:
+    attack = options["attack"]
+    eps, own = attack.get("eps"), attack.get("perturbation")
+    if eps is not None and own is not None:
+        raise UserError(
+            f"attack.eps={eps} is not looked at: this attack has a perturbation set of its own "
+            f"({own})"
+        )
+    if "inner" in attack and "source" in attack:
+        raise UserError(
+            f"attack.source={attack['source']} is not an option; write source=… without attack."
+        )
+    unread = [
+        name for name in ("source", "source_seed", "source_model") if options.get(name) is not None
+    ]
+    if unread and "inner" not in attack:
+        raise UserError(
+            f"{unread[0]} says whose examples attack=transfer uses; write attack=transfer, or "
+            "leave it out"
+        )
+
+
+def _check_recipe(phase: str, recipe: Node) -> None:
+    """Check that a phase's options fit together."""
+    if recipe["warmup_epochs"] > recipe["epochs"]:
+        raise UserError(
+            f"{phase}.warmup_epochs={recipe['warmup_epochs']:g} is not possible: it must be at "
+            f"most {phase}.epochs, which is {recipe['epochs']}"
+        )
+    if recipe["nesterov"] and not recipe["momentum"]:
+        raise UserError(
+            f"{phase}.nesterov=true needs a momentum: give {phase}.momentum above 0, or "
+            f"{phase}.nesterov=null"
+        )
+
+
+def _check_perturb(phase: str, recipe: Node) -> None:
+    """Check that what a phase perturbs trains in it, and in some of its epochs."""
+    what, warmup = recipe["perturb"]["what"], recipe["perturb"]["warmup_epochs"]
+    if what == "scores" and phase != "search":
+        raise UserError(
+            f"{phase}.perturb.what=scores is not possible: only a search learns scores; give "
+            f"search.perturb.what=scores, or {phase}.perturb.what=weights"
+        )
+    if what is not None and warmup >= recipe["epochs"]:
+        raise UserError(
+            f"{phase}.perturb.warmup_epochs={warmup:g} leaves no epoch of "
+            f"{phase}.epochs={recipe['epochs']} to perturb: give fewer, such as 0, or "
+            f"{phase}.perturb.what=null"
+        )
+
+
+def _check_quantizer(quantizer: Node) -> None:
+    if quantizer.get("_target_") is None:
+        set_options = [
+            f"quantizer.{name}={value}" for name, value in quantizer.items() if value is not None
+        ]
+        if set_options:
+            raise UserError(
+                f"{set_options[0]} says how to quantize, but nothing is: give quantizer=ptq_static "
+                "or another"
+            )
 
 
 def check_pruner(pruner: Pruner) -> None:
