@@ -7,7 +7,7 @@ from advprune.errors import UserError
 from advprune.report.data import records
 from advprune.report.data.job_tables import measured_sizes, read_table
 from advprune.report.data.leaderboard_rows import entries
-from advprune.report.data.names import names_from_tables
+from advprune.report.data.names import names_from_commands, names_from_tables
 from advprune.report.data.published import published_for
 from advprune.report.data.runs import Run
 from advprune.report.data.significance import comparisons
@@ -16,6 +16,9 @@ from advprune.report.page.comparisons import with_cells
 from advprune.report.page.ranking import rank
 from advprune.report.plots import all_plots
 from advprune.report.plots.data import PlotData
+from advprune.report.standings.entry import Entry
+from advprune.report.standings.page import page as standings_page
+from advprune.report.standings.table import tables as standings_tables
 from advprune.report.summary import ReportSummary
 from advprune.report.write import write_report
 
@@ -48,7 +51,8 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> ReportSummary:
     job_tables = [
         rows for path in tables if (rows := read_table(path, summary.problems)) is not None
     ]
-    rows = entries(runs, names_from_tables(runs, job_tables), measured_sizes(job_tables))
+    names = names_from_commands(runs) | names_from_tables(runs, job_tables)
+    rows = entries(runs, names, measured_sizes(job_tables))
     compared = comparisons(zip(runs, outcomes, strict=True))
     rank(rows, compared)
     summary.runs, summary.compared = len(runs), len(compared)
@@ -56,7 +60,12 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> ReportSummary:
     plots, undrawn = all_plots.draw(data)
     summary.left_out += undrawn
     summary.problems += list(dict.fromkeys(data.problems))
-    write_report(summary, data, with_cells(compared, rows), plots, store)
+    seen = {run.evaluated.key: (run, right) for run, right in zip(runs, outcomes, strict=True)}
+    standings = [Entry(row, {seed: seen[key] for seed, key in row["runs"].items()}) for row in rows]
+    text = standings_page(
+        standings_tables(standings), [entry for entry in standings if entry.row["ratio"] is None]
+    )
+    write_report(summary, data, with_cells(compared, rows), plots, store, standings=text)
     return summary
 
 

@@ -16,6 +16,7 @@ from advprune.runtime.safe_files import write_atomically
 
 PAGE = "index.html"
 LEADERBOARD = "leaderboard"
+STANDINGS = "standings.md"
 CAPTION = "Accuracy in percent on test images, with 95 % intervals."
 
 
@@ -25,6 +26,8 @@ def write_report(
     compared: list[ShownComparison],
     plots: list[Plot],
     store: Path,
+    *,
+    standings: str,
 ) -> None:
     """Write all files into ``summary.folder``, and delete plots that only an earlier report had.
 
@@ -34,6 +37,7 @@ def write_report(
         compared: the comparisons, with ``cells``.
         plots: the drawings.
         store: folder of the stages, to name it.
+        standings: the page of ``standings/page.py``.
 
     Raises:
         UserError: if the folder is a link.
@@ -57,6 +61,7 @@ def write_report(
         f"{LEADERBOARD}.md": markdown(rows),
         f"{LEADERBOARD}.csv": table(rows),
         f"{LEADERBOARD}.tex": latex(rows, CAPTION),
+        STANDINGS: standings,
         PAGE: page(
             rows,
             compared,

@@ -1,6 +1,7 @@
 """Name the parts of a run: as the command that made it did, or else by what its options build."""
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,6 +45,32 @@ def names_from_tables(runs: Iterable[Run], tables: Iterable[list[Row]]) -> Names
         if row.get("source"):
             names["source", run.evaluated.key] = row["source"]
     return names
+
+
+def names_from_commands(runs: Iterable[Run]) -> Names:
+    """Return what the commands that evaluated these runs called their pruner; the shortest wins."""
+    names: Names = {}
+    for run in runs:
+        provenance = run.evaluated.result.get("provenance")
+        command = provenance.get("command") if isinstance(provenance, dict) else None
+        options = group_options(run, "pruner")
+        name = _pruner_in(command) if isinstance(command, str) else None
+        if name and options is not None:
+            at = ("pruner", _canonical_text(options))
+            names[at] = min(names.get(at, name), name, key=lambda word: (len(word), word))
+    return names
+
+
+def _pruner_in(command: str) -> str | None:
+    """Return the pruner that a command's words choose, with the options of it that they change."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # not the command that a job writes
+        return None
+    chosen = [word for word in words if word.startswith("pruner=")][-1:]
+    changed = [word.partition(".")[2] for word in words if word.startswith("pruner.")]
+    within = [word.partition("=")[2] for word in words if word.startswith("pruner/")]
+    return " ".join([chosen[0].partition("=")[2], *within, *changed]) if chosen else None
 
 
 def run_labels(run: Run, names: Names) -> dict[str, str | None]:

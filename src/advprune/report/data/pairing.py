@@ -59,9 +59,7 @@ def may_pair(key: str, one: Run, other: Run) -> bool:
 
 def _whole_key(run: Run, axis: str, stages: list[tuple[str, dict[str, Any]]]) -> str:
     """Return a key by the epochs of the whole run, those of an unused dense network left out."""
-    pruned, dense = run.stage("pruned"), run.dense.options.get("training") or {}
-    unused = pruned is not None and pruned.options["pruner"].get("start") == "init"
-    total = epochs_after_dense(run) + (0 if unused else float(dense.get("epochs", 0)))
+    total = sum(epochs_of_phases(run))
     others = [(kind, options) for kind, options in stages if kind != "finetuned"]
     return json.dumps([axis, WHOLE, run.seed, total, others], sort_keys=True)
 
@@ -76,6 +74,18 @@ def epochs_after_dense(run: Run) -> float:
         pruner = pruned.options["pruner"]
         total += pruner["epochs_per_round"] * (pruner["rounds"] - 1)
     return total
+
+
+def epochs_of_phases(run: Run) -> list[float]:
+    """Return the epochs of dense training, of pruning while training, and of recovery.
+
+    A dense network that a pruner does not start from costs it nothing.
+    """
+    pruned, tuned = run.stage("pruned"), run.stage("finetuned")
+    unused = pruned is not None and pruned.options["pruner"].get("start") == "init"
+    dense = 0.0 if unused else float((run.dense.options.get("training") or {}).get("epochs", 0))
+    recovery = 0.0 if tuned is None else float(tuned.options["recipe"]["epochs"])
+    return [dense, epochs_after_dense(run) - recovery, recovery]
 
 
 def _with_total_epochs(kind: str, options: dict[str, Any], epochs: float) -> dict[str, Any]:

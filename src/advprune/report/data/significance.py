@@ -10,7 +10,7 @@ they do: they share networks. ``q`` is the corrected p; a difference is signific
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from statistics import mean
 from typing import NotRequired, TypedDict
@@ -76,7 +76,7 @@ def comparisons(runs: Iterable[tuple[Run, ImageOutcomes]]) -> list[Comparison]:
             if may_pair(key, a, b):
                 pairs[axis, a.identity, b.identity][a.seed] = pair
     return list(
-        _corrected([_compared(axis, list(seeds.values())) for (axis, _, _), seeds in pairs.items()])
+        corrected([_compared(axis, list(seeds.values())) for (axis, _, _), seeds in pairs.items()])
     )
 
 
@@ -87,6 +87,29 @@ def _pairs(members: list[tuple[Run, ImageOutcomes]]) -> Iterator[Pair]:
         same = (right_a.name, right_a.images) == (right_b.name, right_b.images)
         if same and a.identity != b.identity:
             yield a, b, right_a.count, *discordant(right_a, right_b)
+
+
+def compare(
+    axis: str,
+    of: Mapping[int, tuple[Run, ImageOutcomes]],
+    against: Mapping[int, tuple[Run, ImageOutcomes]],
+) -> Comparison | None:
+    """Compare two methods on the seeds and images that both have.
+
+    Args:
+        axis: what they differ in.
+        of: the first method's runs with their outcomes, by seed.
+        against: the second method's.
+
+    Returns:
+        The comparison without ``q``; None if there is no seed whose images both were measured on.
+    """
+    pairs: list[Pair] = []
+    for seed in sorted(of.keys() & against.keys()):
+        (a, right_a), (b, right_b) = of[seed], against[seed]
+        if (right_a.name, right_a.images) == (right_b.name, right_b.images):
+            pairs.append((a, b, right_a.count, *discordant(right_a, right_b)))
+    return _compared(axis, pairs) if pairs else None
 
 
 def _compared(axis: str, seeds: list[Pair]) -> Comparison:
@@ -124,11 +147,12 @@ def on_every_seed(counts: list[tuple[int, int]]) -> float:
     return max(float(binomtest(a, a + b).pvalue) if a + b else 1.0 for a, b in counts)
 
 
-def _corrected(compared: list[Comparison]) -> Iterator[Comparison]:
+def corrected(compared: list[Comparison]) -> Iterator[Comparison]:
+    """Yield each comparison with ``q``, its p corrected for all, and whether q is small."""
     if not compared:
         return
     from scipy.stats import false_discovery_control
 
-    corrected = false_discovery_control([row["p"] for row in compared], method="by")
-    for row, q in zip(compared, corrected, strict=True):
+    all_q = false_discovery_control([row["p"] for row in compared], method="by")
+    for row, q in zip(compared, all_q, strict=True):
         yield {**row, "q": float(q), "significant": bool(q < LEVEL)}

@@ -1,0 +1,148 @@
+"""The standings: who leads by how much, what is the layout and what the method, on counts that are known."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from advprune.report.data.names import names_from_commands
+from advprune.report.data.records import ImageOutcomes
+from advprune.report.data.runs import Run, StoredStage
+from advprune.report.standings.claims import CLAIMS, answers
+from advprune.report.standings.entry import Entry
+from advprune.report.standings.layouts import layout_effects, mean_effect, split_lead
+from advprune.report.standings.page import page
+from advprune.report.standings.table import tables
+from advprune.report.standings.words import count
+
+IMAGES = 200
+
+
+def stage(kind: str, options: dict[str, Any], result: dict[str, Any] | None = None) -> StoredStage:
+    return StoredStage(kind, kind, Path(kind), options, {"parent": None, **(result or {})}, "")
+
+
+def entry(
+    pruner: str,
+    right: int,
+    *,
+    ratio: float | None = 0.9,
+    layout: str = "layer",
+    unit: str = "weights",
+    perturb: str | None = None,
+) -> Entry:
+    """A method that has the first ``right`` of 200 images right, on each of three seeds."""
+    recipe = {"epochs": 20, "perturb": {"what": perturb}}
+    options = {"scope": layout, "start": "dense"}
+    command = f"python prune.py pruner={pruner} pruner.scope={layout}"
+    network = (
+        stage("dense", {"objective": {}, "training": recipe}),
+        stage("pruned", {"pruner": options, "search": {"epochs": 10}}),
+        stage("finetuned", {"recipe": recipe}),
+    )
+    runs = {
+        seed: Run(
+            (*network, stage("evaluated", {"seed": seed}, {"provenance": {"command": command}}))
+        )
+        for seed in range(3)
+    }
+    bits = np.packbits(np.arange(IMAGES) < right)
+    outcome = ImageOutcomes("robust_ok", bits, IMAGES, "the same images")
+    row = {
+        "pruner": pruner, "ratio": ratio, "dataset": "d", "model": "m", "unit": unit, "objective": "trades",
+        "attack": "autoattack", "norm": "linf", "eps": 0.1, "images": IMAGES, "perturbation": None, "seeds": 3,
+        "seconds": 30.0, "clean_acc": 1.0, "robust_acc": right / IMAGES, "after_each": None,
+    }  # fmt: skip
+    return Entry(row, {seed: (run, outcome) for seed, run in runs.items()})
+
+
+def test_a_lead_of_many_images_is_significant_and_one_of_two_is_not() -> None:
+    """McNemar's exact p of 60 images to none is 2^-59, of 2 to none 1/2, whatever the correction."""
+    (table,) = tables([entry("random", 100), entry("hydra", 160), entry("magnitude", 158)])
+    (standings,) = table
+    assert [e.name for e in standings.entries] == ["hydra", "magnitude", "random"]
+    magnitude, random = standings.of_best[1], standings.of_best[2]
+    assert (magnitude["difference"], magnitude["p"]) == (pytest.approx(-0.01), 0.5)
+    assert (random["difference"], random["p"]) == (pytest.approx(-0.3), pytest.approx(2.0**-59))
+    assert (magnitude["significant"], random["significant"]) == (False, True)
+    assert standings.of_reference == standings.of_best  # hydra is both
+
+
+def test_what_is_removed_and_whether_awp_trains_make_tables_of_their_own() -> None:
+    found = tables([
+        entry("hydra", 150), entry("filters", 150, unit="filters"), entry("hydra", 150, perturb="weights"),
+    ])  # fmt: skip
+    assert len(found) == 3
+    assert all(len(table) == len(table[0].entries) == 1 for table in found)
+
+
+def test_layout_and_method_add_up_to_the_lead() -> None:
+    entries = [
+        entry("hydra", 100), entry("hydra", 108, layout="igq"),
+        entry("magnitude", 98), entry("magnitude", 150, layout="igq"),
+    ]  # fmt: skip
+    (table,) = tables(entries)
+    effects = layout_effects(table)
+    assert {e.name: round(200 * c["difference"]) for _, e, c in effects} == {
+        "hydra": 8,
+        "magnitude": 52,
+    }
+    assert mean_effect(effects, 0.9) == pytest.approx((8 + 52) / 2 / IMAGES)
+    split = split_lead(table[0])
+    assert split is not None
+    assert split.leader.name == "magnitude"
+    assert round(200 * split.layout["difference"]) == 52
+    assert round(200 * split.method["difference"]) == -2
+    assert (split.layout["significant"], split.method["significant"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("birds", "hydras", "answer"),
+    [
+        (160, 100, "holds"),
+        (101, 100, "cannot be told"),
+        (99, 100, "cannot be told"),
+        (100, 160, "does not hold"),
+    ],
+)
+def test_a_claim_is_answered_by_what_is_significant(birds: int, hydras: int, answer: str) -> None:
+    (table,) = tables([entry("flying_bird", birds, layout="igq"), entry("hydra", hydras)])
+    (sentence,) = answers(CLAIMS[0], table)
+    assert sentence.startswith(f"at 0.9: {answer}; flying_bird is ")
+    assert answers(CLAIMS[1], table) == []  # of another ratio
+    assert answers(CLAIMS[2], table) == []  # of filters
+
+
+def test_a_pruner_that_was_not_run_is_said_so() -> None:
+    (table,) = tables([entry("hydra", 100, ratio=0.99)])
+    assert answers(CLAIMS[1], table) == ["at 0.99: harp was not run"]
+
+
+def test_the_page_says_what_cannot_be_told_apart() -> None:
+    text = page(tables([entry("random", 100), entry("hydra", 160), entry("magnitude", 158)]), [])
+    assert "Cannot be told apart from the best, hydra (layer): magnitude (layer)." in text
+    assert "| hydra | layer | 100.0 | 80.0 | – | – | 20 + 10 + 20 | 10 | – | – |" in text
+    assert (
+        "| random | layer | 100.0 | 50.0 | – | – | 20 + 10 + 20 | 10 | -30.0 * | -30.0 * |" in text
+    )
+    assert "doubt" in text  # a PGD's row would overstate; no part of AutoAttack is recorded here
+
+
+def test_s2ap_is_named_and_its_search_stays_in_the_same_table() -> None:
+    with_scores = entry("hydra", 150, perturb="scores")
+    (table,) = tables([entry("hydra", 150), with_scores])
+    assert {e.name for e in table[0].entries} == {"hydra", "hydra + S2AP"}
+
+
+def test_a_pruner_is_called_what_its_command_called_it() -> None:
+    run, _ = entry("set", 1, layout="erk").seen[0]
+    assert list(names_from_commands([run]).values()) == ["set scope=erk"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(None, "–"), (390, "390"), (4303, "4.3 k"), (6_029_312, "6.03 M"), (2.5e9, "2.5 G")],
+)
+def test_a_count_has_three_digits(number: float | None, text: str) -> None:
+    assert count(number) == text
