@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "preact_resnet18": ("preact_resnet18", {"depth": 34, "width": 8}),
     "vgg16_bn": ("vgg16_bn", {"hidden": 16}),
     "vgg_bn_drop": ("vgg_bn_drop", {}),
+    "vgg16_linear": ("vgg16_linear", {"width": 8}),
     "wrn": ("wrn_28_4", {"depth": 22, "widen": 1}),
     "mobilenet_v2": ("mobilenet_v2", {"width": 0.5}),
     "resnet50": ("resnet50", {}),

@@ -108,10 +108,12 @@ class Softly(Folded):
 
 
 def converted(
-    kind: type[Folded], draw: Callable[[Tensor, torch.Generator], State], seed: int = 0
+    kind: type[Folded],
+    draw: Callable[[Tensor, torch.Generator], State],
+    net: nn.Module | None = None,
 ) -> nn.Module:
-    """``made()`` with all layers of a kind; ``draw`` says what each keeps beside its weight."""
-    net, generator = made(seed), torch.Generator().manual_seed(3)
+    """A network with all layers of a kind; ``draw`` says what each keeps beside its weight."""
+    net, generator = net or made(), torch.Generator().manual_seed(3)
     for layer in list(net.modules()):
         if isinstance(layer, nn.Conv2d | nn.Linear):
             for name, value in draw(layer.weight.data, generator).items():
@@ -154,9 +156,9 @@ def mixed() -> nn.Module:
     )
 
 
-def softly() -> nn.Module:
+def softly(plain: nn.Module | None = None) -> nn.Module:
     one = math.log(math.expm1(1))
-    net = converted(Softly, lambda w, g: {"mask_weight": torch.full_like(w, one)})
+    net = converted(Softly, lambda w, g: {"mask_weight": torch.full_like(w, one)}, plain)
     for layer in net.modules():
         if isinstance(layer, Softly):
             layer.weight.data *= half_mask(layer.weight, torch.Generator().manual_seed(4))
@@ -293,6 +295,36 @@ def test_a_scratch_tickets_norms_and_classifier_are_completed(tmp_path: Path) ->
     with torch.no_grad():
         torch.testing.assert_close(net(IMAGES), theirs(IMAGES), rtol=1e-4, atol=1e-5)
     assert zeros(net) == used_zeros(theirs)
+
+
+def test_mads_vgg_averages_its_last_map_and_calls_its_features_otherwise(tmp_path: Path) -> None:
+    options = {"width": 4, "bias": False, "last_pool": "average"}
+    theirs = softly(made(model="vgg16_linear", **options))
+    state = {n.replace("features.", "feature."): t for n, t in theirs.state_dict().items()}
+    net = loaded(tmp_path, {"net": state}, "mad", model="vgg16_linear", **options)
+    with torch.no_grad():
+        maps = F.avg_pool2d(theirs.features(theirs.normalize(IMAGES)), 2).flatten(1)
+        torch.testing.assert_close(net(IMAGES), theirs.classifier(maps), rtol=1e-4, atol=1e-5)
+    assert zeros(net) == used_zeros(theirs)
+
+
+def test_the_benchmarks_vgg_is_told_by_its_names(tmp_path: Path) -> None:
+    """Five stages of convolution, norm and ReLU, each before a max-pool; then one linear layer."""
+    theirs = made(model="vgg16_linear", width=4)
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / "file.pt")
+    maps = IMAGES
+    with torch.no_grad():
+        maps = theirs.normalize(maps)
+        for count, first in ((2, 0), (2, 7), (3, 14), (3, 24), (3, 34)):
+            for number in range(first, first + 3 * count, 3):
+                conv, norm = theirs.features[number], theirs.features[number + 1]
+                maps = F.relu(norm(F.conv2d(maps, conv.weight, conv.bias, padding=1)))
+            maps = F.max_pool2d(maps, 2)
+        assert torch.equal(theirs(IMAGES), theirs.classifier(maps.flatten(1)))
+    with pytest.raises(UserError, match=r"it fits model=vgg16_linear model\.width=4"):
+        foreign.load(made(5), tmp_path / "file.pt", Declared("radmm"))
+    (doubt,) = foreign.load(made(5, "vgg16_linear", width=4), tmp_path / "file.pt").doubts
+    assert "model.last_pool=average (files of MAD)" in doubt
 
 
 def test_a_fine_tuned_ticket_has_its_mask_in_place_of_scores(tmp_path: Path) -> None:

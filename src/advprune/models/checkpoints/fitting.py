@@ -15,6 +15,8 @@ from advprune.models.checkpoints.meta_network import Builder, Options, choices, 
 from advprune.models.checkpoints.names import Match, match, shared
 
 CONF = Path(__file__).resolve().parents[4] / "conf" / "model"
+#: What Hydra calls a value that the user has to give.
+ANY = "???"
 GIVEN = ("num_classes", "in_channels", "image_size", "mean", "std")
 #: Sides of images that networks whose linear layers depend on them are tried with.
 SIDES = (32, 28, 8, 64, 96, 128, 224)
@@ -69,7 +71,10 @@ def fitting(theirs: dict[str, Tensor], model: nn.Module) -> Choice | None:
 
 
 def _families() -> dict[str, dict[str, Options]]:
-    """Return the members of ``conf/model`` with their options, by their ``_target_``."""
+    """Return the members of ``conf/model`` with their options, by their ``_target_``.
+
+    Left out are those that may be any network: the user's own, and a library's by its name.
+    """
     families: dict[str, dict[str, Options]] = {}
     for path in sorted(CONF.glob("*.yaml")):
         options = {
@@ -77,7 +82,9 @@ def _families() -> dict[str, dict[str, Options]]:
             for name, value in yaml.safe_load(path.read_text()).items()
             if name not in GIVEN
         }
-        families.setdefault(options.pop("_target_"), {})[path.stem] = options
+        target = options.pop("_target_")
+        if target != ANY and "name" not in options:
+            families.setdefault(target, {})[path.stem] = options
     return families
 
 

@@ -4,6 +4,8 @@ Written from what the modules of UCAS-LCH/Twin-Rep@55ddaa0, ByungKwanLee/
 Masking-Adversarial-Damage@4d8d8e8 and IGITUGraz/SparseAdversarialTraining@483d800 compute.
 """
 
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,7 +45,10 @@ def twin_rep(file: State, network: State, ratio: float | None) -> State:
 
 
 def mad(file: State, network: State, ratio: float | None) -> State:
-    """Multiply weights and biases by the softplus of their masks; the zeros are in the weights."""
+    """Multiply weights and biases by the softplus of their masks; the zeros are in the weights.
+
+    Its VGG calls ``feature`` what others call ``features``.
+    """
 
     def fold(layer: State) -> State:
         soft = {leaf: layer[leaf] for leaf in ("weight", "bias") if f"mask_{leaf}" in layer}
@@ -53,7 +58,11 @@ def mad(file: State, network: State, ratio: float | None) -> State:
         }
 
     folded = each_layer(file, SOFT, fold)
-    return {n: tensor for n, tensor in folded.items() if n.rpartition(".")[2] != "mask_bias"}
+    return {
+        re.sub(r"^feature\.", "features.", name): tensor
+        for name, tensor in folded.items()
+        if name.rpartition(".")[2] != "mask_bias"
+    }
 
 
 def bcs(file: State, network: State, ratio: float | None) -> State:
