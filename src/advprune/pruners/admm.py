@@ -117,7 +117,7 @@ class Admm(Process):
 
     def finish(self, net: nn.Module) -> None:
         """Keep the largest weights."""
-        self.set_masks(self.task.masks({n: w.detach().abs() for n, w in self.weights.items()}))
+        self.keep_largest()
 
     def result(self) -> dict[str, Any]:
         """Return how many updates were made and what rho became."""

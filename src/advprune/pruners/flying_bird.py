@@ -91,7 +91,7 @@ class FlyingBird(Process):
 
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Choose the first masks; other weights become zero."""
-        sizes = self._sizes() if self.init == "magnitude" else self._random("start", 0)
+        sizes = self.magnitudes() if self.init == "magnitude" else self._random("start", 0)
         self.set_masks(self.task.masks(sizes))
         self.bury()
         self.asked.copy_(torch.tensor(self._living()))
@@ -158,7 +158,7 @@ class FlyingBird(Process):
         """Return what an update does not drop: the largest living weights."""
         sizes = {
             name: torch.where(self.mask(name), size, -torch.inf)
-            for name, size in self._sizes().items()
+            for name, size in self.magnitudes().items()
         }
         if self.over == "network":
             for size in sizes.values():  # no layer loses its last weight
@@ -193,9 +193,6 @@ class FlyingBird(Process):
             name: torch.rand(weight.shape, generator=generator).to(weight.device)
             for name, weight in self.weights.items()
         }
-
-    def _sizes(self) -> Scores:
-        return {name: weight.detach().abs() for name, weight in self.weights.items()}
 
     def _living(self) -> list[int]:
         return [int(self.mask(name).sum()) for name in self.weights]

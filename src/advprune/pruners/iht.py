@@ -31,6 +31,5 @@ class Iht(Process):
         self._project(optimizer)
 
     def _project(self, optimizer: torch.optim.Optimizer | None = None) -> None:
-        sizes = {name: weight.detach().abs() for name, weight in self.weights.items()}
-        self.set_masks(self.task.masks(sizes))
+        self.keep_largest()
         self.bury(optimizer)

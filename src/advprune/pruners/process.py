@@ -203,6 +203,14 @@ class Process(nn.Module):
             {name: weight.shape for name, weight in self.weights.items()}
         )
 
+    def magnitudes(self) -> Scores:
+        """Return |weight| of each removable weight: the scores of magnitude pruning."""
+        return {name: weight.detach().abs() for name, weight in self.weights.items()}
+
+    def keep_largest(self) -> None:
+        """Mask all but the largest weights, as many as the scope says."""
+        self.set_masks(self.task.masks(self.magnitudes()))
+
     def masks(self) -> Masks:
         """Return a copy of the masks."""
         return {name: self.mask(name).clone() for name in self.weights}

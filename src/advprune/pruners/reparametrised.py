@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
+from advprune.masks import Scores
 from advprune.pruners.process import Group, Process, key
 from advprune.pruners.task import Task
 
@@ -96,6 +97,10 @@ class Reparametrised(Process):
     def effective(self, name: str, weight: Tensor) -> Tensor:
         """Return the composed weight, masked."""
         return super().effective(name, COMPOSE[self.through](self.factor(name), weight))
+
+    def magnitudes(self) -> Scores:
+        """Return |composed weight| of each."""
+        return {name: weight.abs() for name, weight in self.composed().items()}
 
     def final_weights(self) -> dict[str, Tensor]:
         """Return the composed weights."""

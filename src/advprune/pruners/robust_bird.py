@@ -82,7 +82,7 @@ class RobustBird(Process):
 
     def finish(self, net: nn.Module) -> None:
         """Keep the largest weights of all that may go, with their values."""
-        self.set_masks(self.task.masks({n: w.detach().abs() for n, w in self.weights.items()}))
+        self.keep_largest()
 
     def result(self) -> dict[str, Any]:
         """Return after how many epochs the phase ended, whether its mask had settled, and how."""

@@ -77,9 +77,8 @@ class Tickets(Process):
         return {"rounds": list(self.task.ratios)}
 
     def _end_round(self) -> None:
-        sizes = {name: weight.detach().abs() for name, weight in self.weights.items()}
         ratio = self.task.ratios[int(self.made)]
-        self.set_masks(self.task.spend(sizes, ratio, within=self.masks()))
+        self.set_masks(self.task.spend(self.magnitudes(), ratio, within=self.masks()))
         for name, value in self._state.items():
             value.copy_(self.beginning(name))
         self.bury()

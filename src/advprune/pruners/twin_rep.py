@@ -74,6 +74,6 @@ class TwinRep(Reparametrised):
         return {"rounds": [self.task.ratio], "through": self.through}
 
     def _prune(self) -> None:
-        self.set_masks(self.task.masks({n: w.abs() for n, w in self.composed().items()}))
+        self.keep_largest()
         self.bury()
         self.pruned.fill_(True)
