@@ -7,6 +7,7 @@ fault that they let pass is printed as SURVIVED, and the exit code is 1. Minutes
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 from benchmarks._mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Seconds after which a fault's tests count as failed: without its lock, a test may wait forever.
+LIMIT_S = 1200.0
 COPIED = (
     *("src", "conf", "tests", "benchmarks", "docs"),
     *("train.py", "prune.py", "attack.py", "pyproject.toml", "README.md", "CONTRIBUTING.md"),
@@ -39,17 +42,32 @@ def copy_checkout(place: Path) -> Path:
     return checkout
 
 
-def run_tests(checkout: Path, tests: Iterable[str]) -> int:
-    """Run tests of the copy; return pytest's exit code: 0 all passed, 1 some failed."""
+def run_tests(checkout: Path, tests: Iterable[str], limit_s: float | None = None) -> int:
+    """Run tests of the copy; return pytest's exit code: 0 all passed, 1 some failed or had no end.
+
+    Args:
+        checkout: the copy.
+        tests: paths in it.
+        limit_s: seconds after which they count as failed, with the processes that they started;
+            None: they may take as long as they like.
+    """
     paths = f"{checkout / 'src'}{os.pathsep}{checkout}"
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-n", "0", *tests]
-    done = subprocess.run(
-        command, cwd=checkout, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode > 1:
-        print(done.stdout[-2000:], done.stderr[-2000:])
-    return done.returncode
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            command, cwd=checkout, env=environment, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            code = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return 1
+        said.seek(0)
+        if code > 1:
+            print(said.read()[-4000:])
+    return code
 
 
 def try_mutant(checkout: Path, mutant: Mutant) -> str:
@@ -60,7 +78,7 @@ def try_mutant(checkout: Path, mutant: Mutant) -> str:
         return f"CANNOT BE MADE: its line is {text.count(mutant.old)} times in {mutant.file}"
     path.write_text(text.replace(mutant.old, mutant.new))
     try:
-        code = run_tests(checkout, mutant.tests)
+        code = run_tests(checkout, mutant.tests, LIMIT_S)
     finally:
         path.write_text(text)
     return {0: "SURVIVED", 1: "killed"}.get(code, f"CANNOT BE TESTED: pytest ended with {code}")
