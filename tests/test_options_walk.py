@@ -67,6 +67,13 @@ NEEDS = {
     "pruner/twin_rep_filters": ["ratio=0.5"],
     "pruner/blocks": ["ratio=0.3", "model=resnet20"],
     "attack/certify_smoothing": ["threat=l2"],
+    "model/custom": ["model._target_=networks.OwnNet"],
+    "dataset/custom": [
+        "dataset._target_=advprune.datasets.digits.Digits",
+        "dataset.num_classes=10",
+        "dataset.channels=1",
+        "dataset.image_size=8",
+    ],
 }
 #: The group's own files; published_corruptions wants a folder of the user's, and a data set what it
 #: downloads.

@@ -45,6 +45,19 @@ def test_other_words_are_left_as_they_are(words: str) -> None:
     assert defer_group_overrides(words.split()) == words.split()
 
 
+@pytest.mark.parametrize(
+    ("swept", "word"),
+    [
+        ("a=choice(b)", "a=b"),
+        (r"a.b=$\{c.d\}", "a.b=${c.d}"),
+        (r"a=x_$\{oc.env\:X\}_$\{c\}", "a=x_${oc.env:X}_${c}"),
+        (r"a='b\,c'", r"a='b\,c'"),
+    ],
+)
+def test_a_word_is_shown_as_it_was_typed(swept: str, word: str) -> None:
+    assert typed(swept) == word
+
+
 def test_a_grid_asks_each_member_for_its_own_option(tmp_path: Path) -> None:
     """The default pruner has no criterion: Hydra refused the command. A ratio out of reach ends the jobs early."""
     words = [

@@ -35,8 +35,9 @@ GROUPS = ("threat", "dataset", "model", "objective", "pruner", "quantizer", "att
 
 
 def typed(word: str) -> str:
-    """Return a word as the user typed it: a choice among one value without ``choice()``."""
-    return re.sub(r"=choice\((.*)\)$", r"=\1", word)
+    """Return a word as it was typed: no ``choice()`` of one value, ``${…}`` without escapes."""
+    plain = re.sub(r"=choice\((.*)\)$", r"=\1", word)
+    return re.sub(r"\$\\{(.*?)\\}", lambda found: f"${{{found[1].replace(chr(92), '')}}}", plain)
 
 
 def command() -> str:
