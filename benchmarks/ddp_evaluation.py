@@ -60,7 +60,7 @@ def evaluate(folder: str, name: str) -> None:
         net, partial(pgd, threat=ball, steps=STEPS), name="pgd", threat=ball, parts=parts, seed=0
     )
     module.share = share
-    run = trainer(PLACE, "evaluated", enable_checkpointing=False)
+    run = trainer(PLACE, [], enable_checkpointing=False)
     run.test(
         module, EvalLoader(images, batch_size=BATCH, positions=True, share=share), verbose=False
     )

@@ -77,7 +77,7 @@ def epoch(phase: str) -> float:
     module.precision = "bf16"
     where = RunContext(Trainer(accelerator="cuda" if ON_GPU else "cpu"), None, folder)  # type: ignore[arg-type]
     where.settle(32)
-    run = trainer(where, phase, max_epochs=EPOCHS, callbacks=[clock], enable_checkpointing=False)
+    run = trainer(where, [clock], max_epochs=EPOCHS, enable_checkpointing=False)
     images = Split(
         torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (IMAGES,))
     )

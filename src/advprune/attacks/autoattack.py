@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from advprune.attacks.fast.engine import PARTS, Engine
 from advprune.attacks.fast.network import PRECISIONS
+from advprune.attacks.monitor import AttackMonitor
 from advprune.attacks.official_package import official_package, preserve_tracer, run_package
 from advprune.attacks.per_image_rng import places
 from advprune.attacks.watched import Watched
@@ -48,6 +49,7 @@ def autoattack(
     positions: Tensor | None = None,
     work: Path | None = None,
     facts: dict[str, Any] | None = None,
+    monitor: AttackMonitor | None = None,
 ) -> Tensor:
     """Attack in turn with each part the images that the parts before it left right.
 
@@ -75,6 +77,7 @@ def autoattack(
         work: file in which the fast engine saves its state while it runs, and from which it
             resumes if the file exists.
         facts: a dict to which ``engine``, with its version, is added, and the search's precision.
+        monitor: that hears how far each part is, and what it has left.
 
     Returns:
         x_adv (N, C, H, W); an image that is still right, or was wrong before, comes back clean.
@@ -89,7 +92,7 @@ def autoattack(
     with frozen(model), preserve_rng(), preserve_tracer():
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
-        watched = Watched(model, x, y, threat)
+        watched = Watched(model, x, y, threat, monitor)
         package = official_package(watched, x.device, threat, version, attacks, seed)
         parts = list(package.attacks_to_run)
         _check_classes(package, parts, classes)
@@ -104,6 +107,7 @@ def autoattack(
                 seed=seed,
                 precision=precision,
                 work=work,
+                monitor=monitor,
             )
             facts |= fast_engine.facts
             x_adv, steps = fast_engine.run(tuple(parts))

@@ -1,5 +1,6 @@
 """Run the official AutoAttack, the package pyautoattack."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +22,9 @@ def run_package(
     x_adv = x.clone(memory_format=torch.contiguous_format)
     with torch.no_grad():
         right = is_right(watched.model(x), y)
-    steps = [("clean", right.clone())]
+    steps, expected = [("clean", right.clone())], _passes(package)
     for part in parts:
+        watched.begin_part(part, expected[part])
         left = right.nonzero().squeeze(1)
         if len(left):
             package.attacks_to_run = [part]
@@ -33,7 +35,21 @@ def run_package(
             not_finite = watched.lost & right
             x_adv[not_finite], right[not_finite] = watched.points[not_finite], False
         steps.append((part, right.clone()))
+        watched.monitor.finish_part(part, right)
     return x_adv, steps
+
+
+def _passes(package: pyautoattack.AutoAttack) -> dict[str, int]:
+    """Return how many forward passes each part takes that fools no image, as counted, roughly."""
+    apgd, targeted, fab = package.apgd, package.apgd_targeted, package.fab
+    return {
+        "apgd-ce": 105 * apgd.n_restarts,
+        "apgd-dlr": 105 * apgd.n_restarts,
+        "apgd-t": 104 * targeted.n_restarts * targeted.n_target_classes,
+        "fab": 204 * fab.n_restarts,
+        "fab-t": 204 * fab.n_target_classes,
+        "square": package.square.n_queries,
+    }
 
 
 def official_package(
@@ -45,15 +61,28 @@ def official_package(
     seed: int,
 ) -> pyautoattack.AutoAttack:
     """Return the package's attack for model and threat; ``attacks`` None takes the version's."""
-    return pyautoattack.AutoAttack(
-        model,
-        attacks=list(attacks) if attacks else None,
-        device=device,
-        eps=threat.eps,
-        norm=threat.norm.capitalize(),
-        seed=seed,
-        version=version,
-    )
+    with _quiet():
+        return pyautoattack.AutoAttack(
+            model,
+            attacks=list(attacks) if attacks else None,
+            device=device,
+            eps=threat.eps,
+            norm=threat.norm.capitalize(),
+            seed=seed,
+            version=version,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, pass over what the package says of its own options."""
+    logger = logging.getLogger("auto-attack")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ whose ball such a point lies is lost, whichever image the search was for.
 import torch
 from torch import Tensor, nn
 
+from advprune.attacks.monitor import AttackMonitor
 from advprune.logits import finite
 from advprune.threat import Threat
 
@@ -22,19 +23,40 @@ class Watched(nn.Module):
         x: the images that are attacked, (N, C, H, W) in [0, 1].
         y: their labels (N,) int64.
         threat: the ball.
+        monitor: that hears of each pass, as a library says nothing while it attacks.
 
     Attributes:
         lost: (N,) bool: images in whose ball such a point was met.
         points: (N, C, H, W): the last such point of each image.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        monitor: AttackMonitor | None = None,
+    ) -> None:
         super().__init__()
+        self.monitor, self.part = monitor or AttackMonitor(), ""
+        self.passes, self.expected = 0, 1
         self.model, self.x, self.y, self.threat = model, x, y, threat
         self.points, self.lost = x.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
+    def begin_part(self, part: str, expected: int) -> None:
+        """Count the passes of a part of an attack from here on.
+
+        Args:
+            part: its name.
+            expected: passes that it takes at most, roughly.
+        """
+        self.part, self.passes, self.expected = part, 0, expected
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, K) of images (N, C, H, W), all of them finite."""
+        self.passes += 1
+        self.monitor.advance_part(self.part, min(self.passes / self.expected, 1.0))
         logits: Tensor = self.model(x)
         not_finite = ~finite(logits.detach())
         if not bool(not_finite.any()):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from advprune.attacks.monitor import AttackMonitor
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.logits import is_right
@@ -23,6 +24,7 @@ def worst_of(
     attacks: dict[str, Callable[..., Tensor]],
     trail: list[tuple[str, Tensor]] | None = None,
     positions: Tensor | None = None,
+    monitor: AttackMonitor | None = None,
 ) -> Tensor:
     """Try the attacks in order, each on the images that are still right.
 
@@ -35,6 +37,7 @@ def worst_of(
         trail: a list to which (name, flags) is appended after each attack; flags (N,) bool say
             which images are still right.
         positions: places of the images in their test set (N,), for the attacks that take them.
+        monitor: that hears which attack is under way, and what each has left.
 
     Returns:
         x_adv (N, C, H, W): per image the first that fooled the model, or the last attack's if none
@@ -47,7 +50,9 @@ def worst_of(
         raise UserError("worst_of: attacks is empty; name at least one, such as attacks.pgd")
     x_adv = x.detach().clone()
     left = torch.arange(len(x), device=x.device)
-    for name, attack in attacks.items():
+    monitor = monitor or AttackMonitor()
+    for place, (name, attack) in enumerate(attacks.items()):
+        monitor.advance_part(name, place / len(attacks))
         if len(left):
             kwargs = {}
             if positions is not None and "positions" in inspect.signature(attack).parameters:
@@ -55,8 +60,9 @@ def worst_of(
             x_adv[left] = attack(model, x[left], y[left], **kwargs)
             with frozen(model), torch.no_grad():
                 left = left[is_right(model(x_adv[left]), y[left])]
+        right = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        right[left] = True
+        monitor.finish_part(name, right)
         if trail is not None:
-            right = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-            right[left] = True
             trail.append((name, right))
     return x_adv

@@ -49,6 +49,7 @@ INJECTED_ARGS = frozenset(
         "positions",
         "work",
         "facts",
+        "monitor",
         "val_images",
         "repeats",
         "batch_size",

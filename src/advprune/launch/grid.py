@@ -23,12 +23,12 @@ from advprune.distributed import environment
 from advprune.errors import UserError
 from advprune.launch.grid_log import log_grid
 from advprune.launch.refresh_report import refresh_report
-from advprune.launch.skip_finished import JOBS, grid_order
-from advprune.pipeline.job import RECORD
+from advprune.launch.skip_finished import grid_order
 from advprune.report.data.failures import cause
 from advprune.report.table.terminal import show
 from advprune.runtime import preemption
 from advprune.runtime.safe_files import read_json
+from advprune.tracking.grid_place import JOBS, RECORD
 
 log = logging.getLogger(__name__)
 #: Hydra calls ``Grid`` and drops what it returns, so the process's exit code is kept here.

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 from advprune.config.job_names import GROUPS
 from advprune.launch.grid import LAUNCHED
-from advprune.pipeline.job import RECORD
 from advprune.ranges import number
 from advprune.runtime import safe_files
 from advprune.runtime.safe_files import read_json
+from advprune.tracking.grid_place import RECORD
 
 #: Hydra's own words that are of the grid, and not of one job.
 OF_THE_GRID = (

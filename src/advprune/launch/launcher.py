@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from advprune.errors import UserError
 from advprune.launch.jobs import Job, announce, job_of, titled
-from advprune.pipeline.job import RECORD
+from advprune.tracking.grid_place import RECORD
 
 
 class CommandLauncher(Launcher):

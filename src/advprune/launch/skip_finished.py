@@ -20,11 +20,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from advprune.config.compose import Composer
 from advprune.config.fingerprints import fingerprint_cache
 from advprune.errors import UserError
-from advprune.pipeline.job import RECORD, lookup_only
+from advprune.pipeline.job import lookup_only
 from advprune.runtime.safe_files import read_json, write_atomically
+from advprune.tracking.grid_place import JOBS, RECORD
 
-#: In a grid's folder: the words of each of its jobs, in the order of its table.
-JOBS = "jobs.json"
 #: The only numbering of job folders that is understood here; with another one, all jobs are
 #: launched.
 SUBDIR = "${hydra.job.num}"

@@ -1,8 +1,6 @@
-"""Record what a training run measures: in its checkpoint, beside its result, logged and printed."""
+"""Record what a training run measures: in its checkpoint, beside its result, and logged."""
 
 import json
-import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from advprune.modules.pruner_training import PrunerTraining
 from advprune.runtime.safe_files import write_atomically
 from advprune.surgery.subnet import Subnet
 
-log = logging.getLogger(__name__)
 #: Points of ``batch_loss`` within an epoch, at most; and batches between two of them, at least.
 WITHIN, APART = 20, 10
 #: Lightning's names of what was validated, and ours.
@@ -154,46 +151,3 @@ def _before(phase: str, path: Path) -> dict[str, list[Row]]:
 
 def _on_cpu(masks: Masks) -> Masks:
     return {name: mask.cpu() for name, mask in masks.items()}
-
-
-class PlainProgress(pl.Callback):
-    """Print one line an epoch with the rate and the time left; a terminal gets Lightning's bars."""
-
-    def __init__(self, title: str) -> None:
-        self.title, self.begun, self.first = title, 0.0, 0
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Start the clock; a resumed run counts from where it goes on."""
-        self.begun, self.first = time.monotonic(), trainer.current_epoch
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Print the epoch."""
-        epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
-        each = (time.monotonic() - self.begun) / max(epoch - self.first, 1)
-        measured = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        shown = f"loss {measured.get('loss', float('nan')):.3f}"
-        if "val/clean_acc" in measured:
-            clean, robust = measured["val/clean_acc"], measured["val/robust_acc"]
-            shown += f", val clean {clean:.1%} robust {robust:.1%}"
-        log.info(
-            "%s: epoch %d/%d, %s, %.1f s an epoch, %.0f s left",
-            self.title,
-            epoch,
-            last,
-            shown,
-            each,
-            each * (last - epoch),
-        )
-
-    def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        module: pl.LightningModule,
-        outputs: object,
-        batch: object,
-        index: int,
-        _: int = 0,
-    ) -> None:
-        """Print a batch of an evaluation."""
-        total = trainer.num_test_batches[0]
-        log.info("%s: batch %d/%s attacked", self.title, index + 1, total)

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from advprune.attacks.monitor import AttackMonitor
 from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard, seed_step
 from advprune.frozen import frozen
@@ -36,7 +37,7 @@ class RobustEvaluation(pl.LightningModule):
             recorded too; so are the independent verdicts of one that takes a ``verdicts`` dict;
             with ``positions`` it gets each image's. One with ``work`` keeps its state in that file,
             and goes on from it; one with ``facts`` says what it is. One that returns a
-            ``Certificate`` is a certifier.
+            ``Certificate`` is a certifier. One with ``monitor`` says there how far it is.
         name: of the attack, for the records.
         threat: the ball every x_adv must be in; None if the attack has a perturbation set of its
             own.
@@ -45,6 +46,7 @@ class RobustEvaluation(pl.LightningModule):
         keep: also write each batch's x_adv, with the network's answers.
         examples: of a transfer attack, made on its source; they are evaluated, and nothing is
             attacked.
+        monitor: that follows the attack.
         gallery: the PNG in which images of the first batch are shown as they were attacked; None
             for none.
     """
@@ -63,16 +65,22 @@ class RobustEvaluation(pl.LightningModule):
         keep: bool = False,
         examples: Examples | None = None,
         gallery: Path | None = None,
+        monitor: AttackMonitor | None = None,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.net, self.attack, self.attack_name = net, attack, name
         self.threat, self.parts, self.run_seed = threat, parts, seed
         self.keep, self.examples, self.gallery = keep, examples, gallery
+        self.monitor = monitor or AttackMonitor()
         self.doubts: list[str] = []
 
-    def test_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> None:
-        """Evaluate one batch: x (N, C, H, W), y (N,), and positions in the test set (N,)."""
+    def test_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> dict[str, int] | None:
+        """Evaluate one batch: x (N, C, H, W), y (N,), and positions in the test set (N,).
+
+        Returns:
+            How many images it has, and how many are robust (or certified); None of one on disk.
+        """
         x, y, positions = batch
         index = self.share.rank + index * self.share.ranks
         path = self.parts / f"batch_{index:06d}.json"
@@ -80,10 +88,12 @@ class RobustEvaluation(pl.LightningModule):
             with frozen(self.net):
                 self.doubts = evaluation_warnings(self.net, x, y)
         if path.exists():
-            return
+            return None
         seed_step(self.run_seed, "attack", index)
         rows = self._records(x, y, positions, path.with_suffix(".safetensors"))
         write_atomically(path, json.dumps(rows))
+        held = "certified" if self.certifies else "robust"
+        return {held: sum(rows[f"{held}_ok"]), "images": len(y)}
 
     def on_test_end(self) -> None:
         """Wait for the ranks whose images take longer."""
@@ -102,6 +112,7 @@ class RobustEvaluation(pl.LightningModule):
                 "verdicts": answers,
                 "positions": positions,
                 "facts": facts,
+                "monitor": self.monitor,
                 "work": part.with_suffix(".state"),
             }
             parameters = inspect.signature(self.attack).parameters

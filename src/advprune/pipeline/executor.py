@@ -14,6 +14,7 @@ from advprune.runtime.safe_files import write_atomically
 from advprune.store.keys import RECIPES, reads_files
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
+from advprune.tracking.progress import phase_of
 
 if TYPE_CHECKING:
     from advprune.stages.training_phase import RunContext
@@ -68,7 +69,7 @@ def _make_as_leader(stage: Stage[Any], store: Store, where: "RunContext", *, rea
     from advprune.distributed import collectives
 
     if not store.done(stage, read=read):
-        with store.claim(stage, waiting=lambda seconds: _waiting(stage, seconds)) as folder:
+        with store.claim(stage, waiting=lambda seconds: _waiting(stage, where, seconds)) as folder:
             if not store.done(stage, read=read):
                 collectives.broadcast_object(True)
                 _make(stage, store, folder, where)
@@ -128,7 +129,8 @@ def _make(stage: Stage[Any], store: Store, folder: Path, where: "RunContext") ->
 
     from advprune.runtime.provenance import provenance
 
-    log.info("making %s %s", stage.kind, stage.key)
+    phase, place = phase_of(where.stage), f"{stage.kind}/{stage.key}"
+    log.info("%s", where.title.line(f"{phase} begins: {place}"))
     # since the job was planned: the stages before this one may take days
     _refuse_changed_files(stage, store)
     store.begin(stage)
@@ -150,7 +152,7 @@ def _make(stage: Stage[Any], store: Store, folder: Path, where: "RunContext") ->
         facts["examples"] = stage.examples.key
     store.finish(stage, result | facts | {"seconds": seconds, "provenance": provenance(command())})
     store.note(stage, "made", seconds=round(seconds, 2))
-    log.info("made %s %s in %.1f s", stage.kind, stage.key, seconds)
+    log.info("%s", where.title.line(f"{phase} took {seconds:.1f} s: {place}"))
 
 
 def _refuse_changed_files(stage: Stage[Any], store: Store) -> None:
@@ -158,11 +160,7 @@ def _refuse_changed_files(stage: Stage[Any], store: Store) -> None:
         refuse_changed(stage.record, store.root)
 
 
-def _waiting(stage: Stage[Any], seconds: float) -> None:
+def _waiting(stage: Stage[Any], where: "RunContext", seconds: float) -> None:
     if seconds % 60 == 0 or seconds == 5:
-        log.info(
-            "waiting for another process to make %s %s (%.0f s so far)",
-            stage.kind,
-            stage.key,
-            seconds,
-        )
+        line = f"another process is at {phase_of(where.stage)}: {stage.kind}/{stage.key}"
+        log.info("%s", where.title.line(line, f"waiting for {seconds:.0f} s so far"))

@@ -28,16 +28,18 @@ from advprune.pipeline.job_log import (
     finished_stages,
     job_logger,
     replay,
+    title_of,
 )
 from advprune.report.table.job_row import row_of
 from advprune.runtime.safe_files import write_atomically
 from advprune.store.keys import Node
 from advprune.store.stage import Plan
 from advprune.store.store import Store
+from advprune.tracking.grid_place import RECORD
 from advprune.tracking.logger import Logger
+from advprune.tracking.progress import JobTitle
 
 log = logging.getLogger(__name__)
-RECORD = "job.json"
 #: Hydra calls the script's ``main`` in between, which has no argument for it.
 _LOOKING = ContextVar("looking", default=False)
 
@@ -112,6 +114,7 @@ def _find_or_make(
     options = load(cfg)
     plan = plan_of(options)
     record["names"] = described(record["names"], plan)
+    title = title_of(record, output)
     validate.check_signatures(options.node, ("logger",))
     store = Store(options.store)
     delivers = bool(options.sizes or options.export)
@@ -123,7 +126,7 @@ def _find_or_make(
     if making:
         _prepare(options, store, output, record)
     with job_logger(options, plan, output, record["names"]) as logger:
-        made_count = _make(plan, store, options, output, logger) if making else 0
+        made_count = _make(plan, store, options, output, logger, title) if making else 0
         row = _row(plan, store, output, record["names"], options, delivers=delivers)
         if making or not logger.knows(row):
             stages = finished_stages(plan, store)
@@ -148,13 +151,15 @@ def _prepare(options: Options, store: Store, output: Path, record: Node) -> None
     dry_run(options)
 
 
-def _make(plan: Plan, store: Store, options: Options, output: Path, logger: Logger) -> int:
+def _make(
+    plan: Plan, store: Store, options: Options, output: Path, logger: Logger, title: JobTitle
+) -> int:
     """Make what is missing, on as many ranks as the trainer asks for; return how much that was."""
     from advprune.stages.training_phase import RunContext
 
     trainer = environment.with_device_count(options.trainer)
     environment.check(trainer)
-    where = RunContext(trainer, logger, output, reported=plan.final.key)
+    where = RunContext(trainer, logger, output, reported=plan.final.key, title=title)
     where.settle(options.dataset.image_size)
     logger.begin()
     if environment.launched_world()[1] > 1:

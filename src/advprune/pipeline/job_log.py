@@ -23,8 +23,10 @@ from advprune.runtime.safe_files import read_json
 from advprune.store.keys import SUGGESTED, WHERE, Node
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
+from advprune.tracking.grid_place import JOBS, GridPlace
 from advprune.tracking.guarded import Guarded
 from advprune.tracking.logger import CURVES, Finished, Job, Logger
+from advprune.tracking.progress import JobTitle
 
 log = logging.getLogger(__name__)
 #: The longest name of a run; W&B takes 128 characters.
@@ -152,6 +154,34 @@ def _job(options: Options, plan: Plan, output: Path, shown: dict[str, str]) -> J
         shared=options.store.parent,
         stages=list(dict.fromkeys(named.values())),
     )
+
+
+def title_of(record: Node, output: Path) -> JobTitle:
+    """Return the title of a job: its pruner, ratio and seed, and what else its grid varies.
+
+    Args:
+        record: of the job as it begins: ``names``, ``overrides``, ``number``, ``ratio``, ``seed``.
+        output: the job's folder, which lies in that of its grid.
+    """
+    folder = next((folder for folder in output.parents[:2] if (folder / JOBS).exists()), None)
+    jobs: list[list[str]] = [] if folder is None else read_json(folder / JOBS)
+    pruner = record["names"].get("pruner", "dense").split(" ")[0]
+    ratio = record["ratio"] if "pruner" in record["names"] else None
+    subject = pruner if ratio is None else f"{pruner} {ratio:g}"
+    words = [subject, *_varied(record["overrides"], jobs), f"seed {record['seed']}"]
+    grid = None if folder is None else GridPlace(folder, len(jobs), record["number"])
+    return JobTitle(", ".join(words), grid)
+
+
+def _varied(overrides: list[str], jobs: list[list[str]]) -> list[str]:
+    """Return the words that not all jobs of a grid share; of a group, its member alone."""
+    shared = set.intersection(*map(set, jobs)) if jobs else set(overrides)
+    varied = [word.lstrip("+").partition("=") for word in overrides if word not in shared]
+    return [
+        value if name in GROUPS else f"{name}={value}"
+        for name, _, value in varied
+        if name not in ("pruner", "ratio", "seed")
+    ]
 
 
 def _plain(value: object) -> Any:

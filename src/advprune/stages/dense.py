@@ -49,7 +49,7 @@ def make(
     passes = pruning_phases.passes(training.recipe.epochs, training.objective.build())
     early = KeepEarly(folder / "early.safetensors", early_pass(passes))
     net = checkpoint.network(model, seed=training.seed)
-    return train(net, training, folder, where, f"dense {stage.key}", callbacks=[early])
+    return train(net, training, folder, where, callbacks=[early])
 
 
 def _read(options: Dense, folder: Path) -> dict[str, Any]:
@@ -96,7 +96,6 @@ def train(
     training: Training,
     folder: Path,
     where: RunContext,
-    title: str,
     *,
     callbacks: Sequence[Callback] = (),
     start: float = 0.0,
@@ -111,7 +110,6 @@ def train(
         training: with data, objective, recipe and selection.
         folder: of the stage.
         where: the job runs.
-        title: shown beside the progress; it ends with the key of the stage.
         callbacks: beside those of every training.
         start: share of the schedule that is skipped, in [0, 1).
         goal: the objective with its teacher; None: the training's, which has none.
@@ -134,15 +132,7 @@ def train(
     best = KeepBest(folder / "best.safetensors", select.metric)
     datamodule = training_data(training, batch_size=recipe.batch_size, repeats=replays)
     check_choice(select.keep, datamodule.sizes["val"])
-    fit(
-        where,
-        module,
-        datamodule,
-        folder / "work",
-        title,
-        epochs=epochs,
-        callbacks=[best, *callbacks],
-    )
+    fit(where, module, datamodule, folder / "work", epochs=epochs, callbacks=[best, *callbacks])
     facts = where.facts(training=True)
     collectives.rank_zero_continues()
     save_weights(folder / "last.safetensors", plain_weights(module.net))

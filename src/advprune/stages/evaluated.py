@@ -12,11 +12,18 @@ from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
+from advprune.modules.stopping import StopWhenAsked
 from advprune.report.data.consistency import refuse_contradictions
 from advprune.report.data.evaluation_summary import sanity_warnings, summary, too_short
 from advprune.runtime.safe_files import write_atomically
 from advprune.stages import checkpoint, quantized
-from advprune.stages.training_phase import RunContext, check_ranks_agree, interruptible, trainer
+from advprune.stages.training_phase import (
+    RunContext,
+    check_ranks_agree,
+    interruptible,
+    shown_progress,
+    trainer,
+)
 from advprune.store.stage import Stage
 from advprune.threat import Threat
 
@@ -49,6 +56,7 @@ def evaluate_network(
     options, attack = stage.options, stage.options.attack
     size, perturbation = attack.batch_size, attack.perturbation
     ball: Threat | None = None if perturbation else options.threat.build()
+    shown = shown_progress(where)
     module = RobustEvaluation(
         _network(stage, parent),
         attack.build(),
@@ -56,10 +64,11 @@ def evaluate_network(
         threat=ball,
         parts=folder / "work",
         seed=options.seed,
+        monitor=shown,
         **recording,
     )
     module.share, facts = Shard(collectives.rank(), collectives.size()), where.facts(training=False)
-    run = trainer(where, f"{stage.kind} {stage.key}", enable_checkpointing=False)
+    run = trainer(where, [StopWhenAsked(), shown], enable_checkpointing=False)
     datamodule = options.dataset.build(seed=options.seed, batch_size=size)
     datamodule.to(run.strategy.root_device)
     whole = datamodule.sizes["test"]

@@ -39,9 +39,8 @@ def make(
     elif recovery == "rewind":
         net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
         start = _rewound(training)
-    title = f"finetuned {stage.key}"
     goal = taught(training.objective.build(), stage, folder)
-    result = train(Subnet(net, masks), training, folder, where, title, start=start, goal=goal)
+    result = train(Subnet(net, masks), training, folder, where, start=start, goal=goal)
     net = checkpoint.network(network_of(stage), seed=0)
     net.load_state_dict(load_weights(folder / "model.safetensors"))
     mask_values.check(net, masks)
@@ -69,8 +68,8 @@ def _smaller(
         whole = dense(net, filter_sites(net), block_sites(net), checkpoint.image_shape(stage))
         structure.shrink(net, removed, groups=whole.groups, sites=whole.blocks)
     removed.save(folder / structure.FILE)
-    goal, title = taught(training.objective.build(), stage, folder), f"finetuned {stage.key}"
-    result = train(net, training, folder, where, title, start=start, goal=goal)
+    goal = taught(training.objective.build(), stage, folder)
+    result = train(net, training, folder, where, start=start, goal=goal)
     measured = counts(stage, folder)
     share = 1 - measured["params"] / measured["dense_params"]
     smaller = {

@@ -108,7 +108,7 @@ def _score(
 ) -> tuple[Masks, dict[str, Any]]:
     """Score by a criterion, once or in rounds, and train nothing between them."""
     decide, names = _criterion(stage), list(masking.removable(net, stage.options.pruner))
-    net.to(trainer(where, f"pruned {stage.key}", enable_checkpointing=False).strategy.root_device)
+    net.to(trainer(where, [], enable_checkpointing=False).strategy.root_device)
     kept = []
     for ratio in ratios:
         within = decide(apply(net, within) if within else net, ratio, within)

@@ -75,7 +75,7 @@ def _score(stage: Stage[Pruned], shrinking: Shrinking, where: RunContext) -> Sco
     assert criterion is not None
     if not sites:
         return {}
-    device = trainer(where, "score", enable_checkpointing=False).strategy.root_device
+    device = trainer(where, [], enable_checkpointing=False).strategy.root_device
     images = ScoringBatches(training_data(stage.options.training, batch_size=128), net)
     # each rank scores on the same images; what differs by rounding is averaged
     with collectives.without_communication():

@@ -175,8 +175,7 @@ def train(
     datamodule = training_data(
         training, batch_size=module.recipe.batch_size, repeats=replays(module.objective)
     )
-    title = f"pruned {stage.key}"
-    fit(where, module, datamodule, work, title, epochs=passes, callbacks=list(callbacks))
+    fit(where, module, datamodule, work, epochs=passes, callbacks=list(callbacks))
 
 
 def replays(objective: Objective) -> int:

@@ -57,7 +57,6 @@ def make(
             training,
             folder,
             where,
-            f"quantized {stage.key}",
             goal=taught(training.objective.build(), stage, folder),
         )
         net.load_state_dict(load_weights(folder / "model.safetensors"))

@@ -5,27 +5,23 @@ import os
 import sys
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import (
-    Callback,
-    EMAWeightAveraging,
-    ModelCheckpoint,
-    RichProgressBar,
-)
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
+from rich.console import Console
 
 from advprune.attacks.pgd import pgd
 from advprune.config.stage_options import Training
 from advprune.distributed import collectives, environment
 from advprune.distributed.environment import Trainer
 from advprune.modules.batch_norm import synchronised
-from advprune.modules.curves import Curves, PlainProgress
+from advprune.modules.curves import Curves
 from advprune.modules.memory_layout import TINY_IMAGE, optimized_layout
 from advprune.modules.stopping import StopWhenAsked
 from advprune.modules.training import Attack
@@ -33,9 +29,11 @@ from advprune.modules.trial_callback import ReportEpochs
 from advprune.modules.weights_io import AtomicCheckpoint, broken_checkpoint
 from advprune.runtime import preemption, speed
 from advprune.runtime.provenance import code_checksum
+from advprune.stages.progress import ShowProgress
 from advprune.tracking.logger import CURVES, Logger
 from advprune.tracking.optuna_trial import VARIABLE as TRIAL_VARIABLE
 from advprune.tracking.optuna_trial import Trial
+from advprune.tracking.progress import JobTitle, PhaseProgress, phase_of
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +49,7 @@ class RunContext:
         stage: the stage being made, by the name loggers have for it.
         folder: of that stage; ``output`` before there is one.
         reported: key of the stage whose accuracy a search for options is after.
+        title: of the job, in its progress.
     """
 
     trainer: Trainer
@@ -59,6 +58,7 @@ class RunContext:
     stage: str = ""
     folder: Path | None = None
     reported: str | None = None
+    title: JobTitle = field(default_factory=JobTitle)
 
     def facts(self, *, training: bool) -> dict[str, Any]:
         """Return, for the result, the number of ranks and a precision other than fp32."""
@@ -117,12 +117,15 @@ def validation_attack(training: Training) -> Attack | None:
     return lambda net, x, y: pgd(net, x, y, threat=ball, steps=steps, rel_step=2.5 / steps)
 
 
-def trainer(
-    where: RunContext, title: str, *, callbacks: list[Callback] | None = None, **options: Any
-) -> pl.Trainer:
-    """Return a Lightning Trainer for one phase; ``title`` is shown beside its progress."""
+def shown_progress(where: RunContext) -> ShowProgress:
+    """Return what shows how far a phase is; of several ranks, rank 0 alone writes."""
     terminal = sys.stdout.isatty() and collectives.is_rank_zero()
-    shown: Callback = RichProgressBar(leave=False) if terminal else PlainProgress(title)
+    phase = PhaseProgress(where.title, phase_of(where.stage))
+    return ShowProgress(phase, Console() if terminal else None)
+
+
+def trainer(where: RunContext, callbacks: list[Callback], **options: Any) -> pl.Trainer:
+    """Return a Lightning Trainer for one phase."""
     several = collectives.size() > 1
     return pl.Trainer(
         accelerator=where.trainer.accelerator,
@@ -134,12 +137,12 @@ def trainer(
         # collectives.broadcast_masks
         strategy=DDPStrategy(broadcast_buffers=False) if several else "auto",
         logger=False,  # a job has one logger for all of its phases, which ``Curves`` tells
-        callbacks=[*(callbacks or [StopWhenAsked()]), shown],
+        callbacks=callbacks,
         plugins=[AtomicCheckpoint(), environment.cluster_environment()],
         inference_mode=False,  # attacks differentiate, also while validating
         num_sanity_val_steps=0,
         enable_model_summary=False,
-        enable_progress_bar=terminal,
+        enable_progress_bar=False,  # ``ShowProgress`` is ours
         use_distributed_sampler=False,
         **options,
     )
@@ -150,7 +153,6 @@ def fit(
     module: Any,
     datamodule: Any,
     work: Path,
-    title: str,
     *,
     epochs: int,
     callbacks: list[Callback],
@@ -162,7 +164,6 @@ def fit(
         module: that is trained.
         datamodule: with its images.
         work: folder of the checkpoint.
-        title: shown beside the progress; it ends with the key of the stage.
         epochs: passes over the images.
         callbacks: of this phase.
 
@@ -183,9 +184,10 @@ def fit(
         enable_version_counter=False,
         auto_insert_metric_name=False,
     )
+    folder = where.folder or where.output
     log_row = partial((where.logger if collectives.is_rank_zero() else Logger()).point, where.stage)
-    curves = Curves((where.folder or where.output) / CURVES, work.name, log_row)
-    trial = os.environ.get(TRIAL_VARIABLE) if where.reported and where.reported in title else None
+    curves = Curves(folder / CURVES, work.name, log_row)
+    trial = os.environ.get(TRIAL_VARIABLE) if where.reported == folder.name else None
     reports = [] if trial is None else [ReportEpochs(Trial(trial).report)]
     last = work / "last.ckpt"
     goes_on = collectives.broadcast_object(
@@ -197,10 +199,17 @@ def fit(
         datamodule.least = 2 * collectives.size()
     run = trainer(
         where,
-        title,
+        [
+            *callbacks,
+            *reports,
+            *average,
+            curves,
+            StopWhenAsked(last),
+            saved,
+            shown_progress(where),
+        ],
         max_epochs=epochs,
         gradient_clip_val=module.recipe.clip,
-        callbacks=[*callbacks, *reports, *average, curves, StopWhenAsked(last), saved],
     )
     datamodule.setup("fit")  # its image_size may be known only then
     datamodule.to(run.strategy.root_device)

@@ -44,6 +44,12 @@ class Pool:
         self.search, self.results, self.ahead = search, results, 0
         self.state: State = {}
 
+    @property
+    def share(self) -> float:
+        """Return the share of tasks that are finished or dropped, in [0, 1]."""
+        under_way = len(self.state["image"]) if self.state else 0
+        return (self.ahead - under_way) / max(len(self.results.x) * self.search.turns, 1)
+
     def run(self, tick: Callable[[], None]) -> None:
         """Run until no task is left; ``tick`` is called after each step."""
         self._refill()

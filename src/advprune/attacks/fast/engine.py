@@ -20,6 +20,7 @@ from advprune.attacks.fast.journal import Journal
 from advprune.attacks.fast.network import Precision, searcher
 from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.square import Square
+from advprune.attacks.monitor import AttackMonitor
 from advprune.threat import Threat
 
 #: To be raised with every change that may change results.
@@ -44,6 +45,7 @@ class Engine:
         seed: seed of every part.
         precision: precision of the search; None for the fastest on the device.
         work: file of the state while the attack runs, from which it resumes if the file exists.
+        monitor: that hears how far each part is.
     """
 
     def __init__(
@@ -58,13 +60,14 @@ class Engine:
         seed: int = 0,
         precision: Precision | None = None,
         work: Path | None = None,
+        monitor: AttackMonitor | None = None,
     ) -> None:
         self.results = BatchResults(model, x, y, places, threat)
         self.net = searcher(
             model, x[:PROBED], y[:PROBED], self.results.clean_logits[:PROBED], threat, precision
         )
         self.restarts, self.seed = restarts, seed
-        self.journal = Journal(work, x.device)
+        self.journal, self.monitor = Journal(work, x.device), monitor or AttackMonitor()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -93,6 +96,7 @@ class Engine:
             if done not in saved:
                 self._run_part(part, saved, trail)
             trail.append((part, saved.pop(done, self.results.still_right).clone()))
+            self.monitor.finish_part(*trail[-1])
         self.journal.clear()
         return self.results.x_adv, trail
 
@@ -108,7 +112,13 @@ class Engine:
                 for name in list(saved)
                 if name[:6] == "state."
             }
-        pool.run(lambda: self._save(pool, trail) if self.journal.due() else None)
+
+        def tick() -> None:
+            self.monitor.advance_part(part, pool.share)
+            if self.journal.due():
+                self._save(pool, trail)
+
+        pool.run(tick)
 
     def _save(self, pool: Pool, trail: list[tuple[str, Tensor]]) -> None:
         """Write the state of the attack to disk."""

@@ -1,0 +1,102 @@
+"""Read how far a grid is from the records of its jobs, which all launchers leave in its folder."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from advprune.runtime.safe_files import read_json
+
+#: What a job writes into its folder: that it has begun, and later its row or its failure.
+RECORD = "job.json"
+#: In a grid's folder: the words of each of its jobs, in the order of its table.
+JOBS = "jobs.json"
+#: What a record has of a job that has ended.
+ENDED = frozenset({"row", "failed", "given_up"})
+#: Seconds for which what was read of a grid is not read again.
+FRESH = 5.0
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person would say it: ``46 s``, ``6 min``, ``2 h 10 min``, ``3 days``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{round(hours / 24)} days"
+
+
+@dataclass
+class GridPlace:
+    """Know a grid's folder, how many jobs it has, and which of them this one is.
+
+    Attributes:
+        folder: of the grid.
+        total: how many jobs it has.
+        number: of this job, from 0.
+        clock: seconds since the epoch.
+    """
+
+    folder: Path
+    total: int
+    number: int = 0
+    clock: Callable[[], float] = time.time
+    _ended: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False)
+    _left: tuple[float, float | None] = (-FRESH, None)
+
+    def __str__(self) -> str:
+        """Return ``job 3 of 12``."""
+        return f"job {self.number + 1} of {self.total}"
+
+    def seconds_left(self) -> float | None:
+        """Return how long the jobs that have not ended may take; None before one was made.
+
+        It is the mean time of the jobs that were made, by as many as run at the same time.
+        """
+        now = self.clock()
+        if now - self._left[0] >= FRESH:
+            self._left = (now, self._estimate(now))
+        return self._left[1]
+
+    def summary(self) -> str:
+        """Return how many jobs are done, and the time that is left: a line of the whole grid."""
+        under_way = len(self._read())
+        failed = sum("failed" in record for record in self._ended.values())
+        parts = [f"{len(self._ended)} of {self.total} jobs done"]
+        parts += [f"{failed} failed"] if failed else []
+        parts += [f"{under_way} under way"] if under_way else []
+        seconds = self.seconds_left()
+        parts += [] if seconds is None else [f"grid {duration(seconds)} left"]
+        return " · ".join(parts)
+
+    def _read(self) -> list[Path]:
+        """Read the records that are new; return those of jobs under way."""
+        under_way = []
+        for path in self.folder.rglob(RECORD):
+            if path in self._ended:
+                continue
+            try:
+                record = read_json(path)
+            except (OSError, ValueError):  # just being replaced
+                continue
+            if record.keys() & ENDED:
+                self._ended[path] = record
+            else:
+                under_way.append(path)
+        return under_way
+
+    def _estimate(self, now: float) -> float | None:
+        under_way = self._read()
+        rows = [record["row"] for record in self._ended.values() if "row" in record]
+        took = [row["this_command"] for row in rows if row.get("made")]
+        if not took:
+            return None
+        each = sum(took) / len(took)
+        spent = sum(min(now - path.stat().st_mtime, each) for path in under_way if path.exists())
+        work = each * (self.total - len(self._ended)) - spent
+        return max(work, 0.0) / max(len(under_way), 1)
