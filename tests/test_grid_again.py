@@ -20,7 +20,7 @@ import prune
 from advprune.config import fingerprints
 from advprune.config.compose import Composer
 from advprune.launch.skip_finished import SkipFinishedLauncher, grid_order
-from advprune.pipeline.job import RECORD
+from advprune.tracking.grid_place import RECORD
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 from advprune.errors import UserError
 from advprune.launch import attempt, grid, local, slurm, slurm_queue
 from advprune.launch.jobs import Job, announce, job_of, quoted, titled
-from advprune.pipeline.job import RECORD, lookup_only
+from advprune.pipeline.job import lookup_only
 from advprune.runtime.provenance import affinity
+from advprune.tracking.grid_place import RECORD
 
 #: A job without torch: writes its record, unless its words say how it is to end instead.
 SCRIPT = """
@@ -58,7 +59,7 @@ def jobs(tmp_path: Path) -> Any:
             made.append(
                 Job(number, [f"ratio=0.{number}", "pruner=hydra"], folder, [str(script), *words])
             )
-        return titled(made)
+        return titled(made, len(made))
 
     return make
 
@@ -76,8 +77,8 @@ def test_a_killed_job_takes_no_other_with_it(
     )
     assert records[1] | {"ratio": 0.1, "names": {"pruner": "hydra"}} == records[1]
     said = capsys.readouterr().out
-    assert "job 1: ratio=0.1; failed, killed by signal 9 (SIGKILL)" in said
-    assert "job 2: ratio=0.2; asked to make room, and goes on" in said
+    assert "job 2 of 5: ratio=0.1; failed, killed by signal 9 (SIGKILL)" in said
+    assert "job 3 of 5: ratio=0.2; asked to make room, and goes on" in said
 
 
 def test_each_job_has_its_share(jobs: Any, tmp_path: Path) -> None:
@@ -285,4 +286,4 @@ def test_a_grid_on_this_machine(tmp_path: Path) -> None:
         assert (
             tmp_path / name / "launched.json"
         ).exists() == launched  # what is in the store is not launched
-        assert ("job 1: pruner=random; done" in done.stdout) == launched
+        assert ("job 2 of 2: pruner=random; done" in done.stdout) == launched

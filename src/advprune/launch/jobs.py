@@ -115,12 +115,17 @@ def job_of(config: DictConfig, number: int, overrides: Sequence[str], folder: Pa
     )
 
 
-def titled(jobs: list[Job]) -> list[Job]:
-    """Return the jobs, each with a title of the words that not all of them share."""
+def titled(jobs: list[Job], total: int) -> list[Job]:
+    """Return the jobs, each with a title of the words that not all of them share.
+
+    Args:
+        jobs: to launch.
+        total: how many jobs their grid has.
+    """
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     differing = [" ".join(word for word in job.overrides if word not in shared) for job in jobs]
     return [
-        replace(job, title=f"job {job.number}: {words}")
+        replace(job, title=f"job {job.number + 1} of {total}: {words}")
         for job, words in zip(jobs, differing, strict=True)
     ]
 

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from advprune.errors import UserError
 from advprune.launch.jobs import Job, announce, job_of, titled
-from advprune.tracking.grid_place import RECORD
+from advprune.runtime.safe_files import read_json
+from advprune.tracking.grid_place import JOBS, RECORD, GridPlace
 
 
 class CommandLauncher(Launcher):
@@ -44,21 +45,24 @@ class CommandLauncher(Launcher):
         """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        folder = Path(self.config.hydra.sweep.dir).resolve()
+        known = read_json(folder / JOBS) if (folder / JOBS).exists() else []
+        grid = GridPlace(folder, max(len(known), initial_job_idx + len(job_overrides)))
         jobs = titled(
             [
                 self._composed(initial_job_idx + place, list(overrides))
                 for place, overrides in enumerate(job_overrides)
-            ]
+            ],
+            grid.total,
         )
-        folder = Path(self.config.hydra.sweep.dir).resolve()
         try:
             announce(jobs, folder)
-            self.run(jobs, folder)
+            self.run(jobs, grid)
         except UserError as error:
             raise CompactHydraException(f"error: {error}") from None
         return [_returned(job) for job in jobs]
 
-    def run(self, jobs: list[Job], folder: Path) -> None:
+    def run(self, jobs: list[Job], grid: GridPlace) -> None:
         """Run the jobs; each ends with a record, its own or one written when it is found dead."""
         raise NotImplementedError
 

@@ -16,8 +16,10 @@ from signal import SIGUSR1, SIGUSR2, Signals
 from typing import Any
 
 from advprune.errors import UserError
+from advprune.launch.grid_display import GridDisplay, say
 from advprune.launch.jobs import Job
 from advprune.runtime.provenance import affinity, usable_processors
+from advprune.tracking.grid_place import GridPlace
 
 #: What a job ends with when it was asked to make room, and is to go on later.
 GOES_ON = {128 + SIGUSR1, 128 + SIGUSR2}
@@ -79,9 +81,15 @@ def visible_gpus(names: list[Any] | None) -> list[str]:
 
 
 class Runner:
-    """Run jobs, each in a free share of the machine."""
+    """Run jobs, each in a free share of the machine.
 
-    def __init__(self, shares: list[Share]) -> None:
+    Args:
+        shares: of the machine, one for each job that runs at the same time.
+        display: that hears of jobs.
+    """
+
+    def __init__(self, shares: list[Share], display: GridDisplay | None = None) -> None:
+        self.display = display or GridDisplay()
         self.free: SimpleQueue[Share] = SimpleQueue()
         for share in shares:
             self.free.put(share)
@@ -106,6 +114,7 @@ class Runner:
         share = self.free.get()
         try:
             begun = time.monotonic()
+            self.display.begun(job.title, log_of(job))
             code = self._run_process(job, *share)
             while code in GOES_ON and not self.stopping:
                 say(f"{job.title}; asked to make room, and goes on")
@@ -118,7 +127,7 @@ class Runner:
             job.died(f"{ending(code)}; {log_of(job)} has its last words")
         record = job.record()
         how = f"failed, {brief(record['failed'])}" if "failed" in record else "done"
-        say(f"{job.title}; {how} ({time.monotonic() - begun:.0f} s)")
+        self.display.ended(job.title, f"{how} ({time.monotonic() - begun:.0f} s)")
 
     def _run_process(self, job: Job, cores: list[int], gpus: list[str]) -> int:
         environment = os.environ | {
@@ -168,15 +177,11 @@ def log_of(job: Job) -> Path:
     return job.folder / "output.log"
 
 
-def say(line: str) -> None:
-    """Print a line to the terminal at once."""
-    print(line, flush=True)  # noqa: T201
-
-
-def run(jobs: list[Job], options: dict[str, Any]) -> None:
-    """Run the jobs as ``conf/hydra/launcher/local.yaml`` says."""
+def run(jobs: list[Job], grid: GridPlace, options: dict[str, Any]) -> None:
+    """Run the jobs of a grid as ``conf/hydra/launcher/local.yaml`` says."""
     gpus = [] if options["accelerator"] == "cpu" else visible_gpus(options["gpus"])
     each = shares(options["jobs"], gpus, options["gpus_per_job"], affinity(), usable_processors())
     each = each[: len(jobs)]
     say(f"{len(jobs)} jobs, {len(each)} at a time; what each prints is in its folder, output.log")
-    Runner(each).run(jobs)
+    with GridDisplay.here(grid) as display:
+        Runner(each, display).run(jobs)

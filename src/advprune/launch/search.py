@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from advprune.config.groups import build
 from advprune.errors import UserError
+from advprune.launch.grid_display import say
 from advprune.launch.jobs import quoted
-from advprune.launch.local import say
 from advprune.runtime.safe_files import write_atomically
 from advprune.tracking.grid_place import RECORD
 from advprune.tracking.optuna_trial import VARIABLE, described, pruner_of, storage_of

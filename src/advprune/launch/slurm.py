@@ -9,9 +9,10 @@ from typing import Any
 
 from advprune.errors import UserError
 from advprune.launch.attempt import Attempt
+from advprune.launch.grid_display import GridDisplay, say
 from advprune.launch.jobs import Job
-from advprune.launch.local import say
 from advprune.launch.slurm_queue import watch
+from advprune.tracking.grid_place import GridPlace
 
 #: Options of ``conf/hydra/launcher/slurm.yaml`` that are not of a job, but of its submission.
 OURS = ("python", "max_num_timeout", "wait", "poll_s")
@@ -19,7 +20,7 @@ OURS = ("python", "max_num_timeout", "wait", "poll_s")
 SBATCH = {"timeout_min": "time", "tasks_per_node": "ntasks_per_node", "mem_gb": "mem"}
 
 
-def run(jobs: list[Job], folder: Path, options: dict[str, Any]) -> None:
+def run(jobs: list[Job], grid: GridPlace, options: dict[str, Any]) -> None:
     """Submit the jobs; if asked to, wait until all have ended.
 
     Raises:
@@ -27,6 +28,7 @@ def run(jobs: list[Job], folder: Path, options: dict[str, Any]) -> None:
             out of range.
     """
     check(options)
+    folder = grid.folder
     submitted = submit(jobs, folder / "slurm", options)
     array = next(iter(submitted)).partition("_")[0]
     say(
@@ -41,7 +43,8 @@ def run(jobs: list[Job], folder: Path, options: dict[str, Any]) -> None:
         say(later)
         return
     try:
-        watch(submitted, folder / "slurm", float(options["poll_s"]))
+        with GridDisplay.here(grid) as display:
+            watch(submitted, folder / "slurm", float(options["poll_s"]), display)
     except BaseException:
         say(f"the jobs go on without this command: {later}")
         raise

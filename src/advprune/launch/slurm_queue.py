@@ -6,8 +6,9 @@ from pathlib import Path
 from signal import Signals
 
 from advprune.errors import UserError
+from advprune.launch.grid_display import GridDisplay, say
 from advprune.launch.jobs import Job
-from advprune.launch.local import brief, say
+from advprune.launch.local import brief
 
 #: Seconds without an answer of squeue until it is not asked any more.
 SILENCE = 6 * 3600.0
@@ -15,19 +16,22 @@ SILENCE = 6 * 3600.0
 USUAL = {"None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency"}
 
 
-def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
+def watch(submitted: dict[str, Job], logs: Path, every: float, display: GridDisplay) -> None:
     """Wait until SLURM has none of the jobs any more; record those that ended without a record.
 
     Args:
         submitted: jobs by SLURM's names.
         logs: folder of what they print.
         every: seconds between two looks.
+        display: that hears of jobs.
 
     Raises:
         UserError: if squeue has not answered for ``SILENCE`` seconds.
     """
     waiting, missed, reported = dict(submitted), set[str](), set[str]()
     heard = time.monotonic()
+    for name, job in submitted.items():
+        display.begun(job.title, logs / f"{name}_0_log.out")
     while waiting:
         time.sleep(every)
         queued = in_queue()
@@ -49,7 +53,7 @@ def watch(submitted: dict[str, Job], logs: Path, every: float) -> None:
                 job.died(f"{reason(name)}; {logs}/{name}_0_log.err has its last words")
             record = job.record()
             how = f"failed, {brief(record['failed'])}" if "failed" in record else "done"
-            say(f"{job.title}; {how}")
+            display.ended(job.title, how)
         missed = absent
 
 
