@@ -243,9 +243,7 @@ def terminal(width: int) -> Console:
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_a_terminal_has_one_line_that_fits(width: int) -> None:
     console = terminal(width)
-    phase = PhaseProgress(
-        JobTitle("hydra 0.99, a_long_name_of_a_model, seed 1"), "fine-tuning", Clock()
-    )
+    phase = PhaseProgress(JobTitle("hydra 0.99, resnet18, seed 1"), "fine-tuning", Clock())
     phase.facts, phase.total = ["loss 0.123, validation 61.0 % clean, 51.2 % robust"], 20
     shown = ShowProgress(phase, console)
     console.print(shown._drawn(width))
@@ -253,6 +251,7 @@ def test_a_terminal_has_one_line_that_fits(width: int) -> None:
     assert len(line) <= width
     assert "fine-tuning" in line
     assert ("robust" in line) == (width > 130)
+    assert ("━" in line) == (width > 130)
 
 
 def test_what_is_logged_meanwhile_stands_above_the_line_and_nothing_of_it_is_left(
@@ -290,8 +289,8 @@ def test_a_grid_elsewhere_shows_what_its_jobs_say(
     display.begun("job 3 of 12: seed=2", log)
     console.print(display.drawn(60))
     assert console.file.getvalue().splitlines() == [
-        "job 3 of 12: hydra, seed 2 · pruning 1/2 · 5 s left         ",
-        "2 of 12 jobs done · 1 under way · grid 14 min left          ",
+        "job 3 of 12: hydra, seed 2 · pruning 1/2 · 5 s left",
+        "2 of 12 jobs done · 1 under way · grid 14 min left",
     ]
     display.ended("job 3 of 12: seed=2", "done (31 s)")
     assert capsys.readouterr().out == (

@@ -17,7 +17,7 @@ from advprune.runtime.safe_files import parse_yaml, read_text
 from advprune.store import keys
 
 #: Words of a command that do not say which grid it is.
-ASIDE = ("logger", "trainer", "store", "hydra", "sizes", "export")
+ASIDE = ("logger", "trainer", "store", "hydra", "sizes", "export", "tags")
 #: The longest name of a group; W&B takes 128 characters.
 LONGEST = 120
 #: A float with more digits than a person writes: what a range steps to, such as 0.9600000000000001.

@@ -23,6 +23,7 @@ from advprune.config.groups import (
     Select,
     typed,
 )
+from advprune.config.smoke import shrink
 from advprune.config.validate import check_numbers
 from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
@@ -45,6 +46,10 @@ class Options:
         layout: how that file, or ``dense``, was saved; None: plain weights.
         declared_ratio: the share of weights that the user says the network of ``checkpoint`` lacks.
         source: whose examples a transfer attack uses; None: the dense parent's.
+        stage: the key of the network that is attacked, of those that the options make; None: the
+            last.
+        debug: ``smoke`` if the job is made small, and its numbers mean nothing.
+        tags: words for its loggers to filter by.
         node: all options as plain values, for what logs them and for signatures.
     """
 
@@ -73,6 +78,9 @@ class Options:
     sizes: bool = False
     source: str | None = None
     source_seed: int | None = None
+    stage: str | None = None
+    debug: Literal["smoke"] | None = None
+    tags: list[str] = field(default_factory=list)
     source_model: Network | None = None
     node: Node = field(default_factory=dict, repr=False)
 
@@ -124,6 +132,8 @@ def load(cfg: DictConfig) -> Options:
     node = resolve(cfg)
     node["dataset"] = _with_source(node["dataset"])
     check_numbers(node)
+    if node.get("debug") is not None:
+        node = shrink(node)
     if reads_files({"dataset": node["dataset"], "attack": node["attack"]}):
         node = with_fingerprints(node)
     return options_of(node)
@@ -133,7 +143,17 @@ def options_of(node: Node) -> Options:
     """Return checked plain options as objects."""
     dataset, quantizer, pruner = node["dataset"], node.get("quantizer") or {}, node.get("pruner")
     source_model = node.get("source_model")
-    names = ("ratio", "compression", "checkpoint", "layout", "export", "source", "source_seed")
+    names = (
+        "ratio",
+        "compression",
+        "checkpoint",
+        "layout",
+        "export",
+        "source",
+        "source_seed",
+        "stage",
+        "debug",
+    )
     return Options(
         seed=node["seed"],
         store=Path(node["store"]),
@@ -153,6 +173,7 @@ def options_of(node: Node) -> Options:
         dense=node.get("dense"),
         declared_ratio=_declared_ratio(node),
         sizes=bool(node.get("sizes")),
+        tags=node.get("tags") or [],
         source_model=None if source_model is None else _network(source_model, dataset),
         node=node,
         **{name: node.get(name) for name in names},

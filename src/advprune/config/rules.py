@@ -30,6 +30,11 @@ def check_together(options: Node) -> None:
     Raises:
         UserError: naming the option and the cure.
     """
+    if options.get("debug") not in (None, "smoke"):
+        raise UserError(
+            f"debug={as_typed(options['debug'])} is not known: here it is debug=smoke, which runs "
+            "every stage of any command in seconds"
+        )
     if options.get("export") not in (None, "safetensors", "onnx"):
         raise UserError(
             f"export={as_typed(options['export'])} is not possible: it must be safetensors, onnx "

@@ -45,6 +45,8 @@ class TrainOptions:
     source_model: Any = None
     store: str = "multirun/stages"
     report: bool = True
+    debug: str | None = None
+    tags: list[str] = field(default_factory=list)
     training: Phase = field(default_factory=Phase)
     search: Phase = field(default_factory=Phase)
     finetune: Phase = field(default_factory=Phase)
@@ -79,6 +81,7 @@ class AttackOptions(PruneOptions):
     """Declare the root of ``attack.py``."""
 
     checkpoint: str | None = None
+    stage: str | None = None
 
 
 #: Files that the members of a group start from, and that are no members.

@@ -162,6 +162,7 @@ class Evaluated:
     Attributes:
         threat: within which it attacks.
         runs: the variant of a quantized network that is attacked.
+        debug: ``smoke`` if the numbers mean nothing; it keeps them apart from those that do.
     """
 
     dataset: Dataset
@@ -169,6 +170,7 @@ class Evaluated:
     threat: Method
     seed: int
     runs: Literal["fake_quant", "int8"] = "fake_quant"
+    debug: Literal["smoke"] | None = None
 
     @property
     def node(self) -> Node:
@@ -184,4 +186,5 @@ class Evaluated:
             "threat": self.threat.node,
             "seed": self.seed,
             **({} if self.runs == "fake_quant" else {"runs": self.runs}),
+            **({} if self.debug is None else {"debug": self.debug}),
         }

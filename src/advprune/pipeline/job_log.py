@@ -150,7 +150,7 @@ def _job(options: Options, plan: Plan, output: Path, shown: dict[str, str]) -> J
         config=config,
         output=output,
         kind=command_name(),
-        tags=[word[:64] for word in (*subject, *where)],
+        tags=[word[:64] for word in (*subject, *where, *options.tags)],
         shared=options.store.parent,
         stages=list(dict.fromkeys(named.values())),
     )

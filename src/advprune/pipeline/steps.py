@@ -167,6 +167,7 @@ def _attacked(
         threat=options.evaluation_threat,
         seed=seed,
         runs=network.options.quantizer.runs if network.kind == "quantized" else "fake_quant",
+        debug=options.debug,
     )
     return Stage(kind, chosen, network, examples)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from advprune.config.smoke import DOUBT
 from advprune.config.stage_options import Evaluated
 from advprune.datasets.images import subset
 from advprune.distributed import collectives
@@ -82,7 +83,10 @@ def evaluate_network(
     columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))
     result = summary(columns)
     return columns, facts | result | module.facts() | {
-        "doubts": module.doubts + sanity_warnings(result) + too_short(attack.node),
+        "doubts": [DOUBT] * (options.debug is not None)
+        + module.doubts
+        + sanity_warnings(result)
+        + too_short(attack.node),
         "of": whole,
         "batch_size": size,
         "perturbation": perturbation,

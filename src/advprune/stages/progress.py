@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from torch import Tensor
 
 from advprune.attacks.monitor import AttackMonitor
-from advprune.stages.terminal_line import Foot, with_bar
+from advprune.stages.terminal_line import Foot, room, with_bar
 from advprune.tracking.progress import PhaseProgress
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ class ShowProgress(pl.Callback, AttackMonitor):
     """
 
     def __init__(self, phase: PhaseProgress, console: Console | None = None) -> None:
-        self.phase, self.foot = phase, None if console is None else Foot(self._drawn, console)
+        self.phase = phase
+        self.foot = None if console is None else Foot(self._drawn, console)
         self._waits = True  # for the first batch, which tells where the phase goes on
         self._logged = -QUIET
         self._counts: dict[str, list[int]] = {}
@@ -123,7 +124,7 @@ class ShowProgress(pl.Callback, AttackMonitor):
     def _drawn(self, width: int) -> RenderableType:
         """Return the line, without what was measured if the terminal is too narrow for it."""
         line = self.phase.line()
-        line = line if len(line) < width else self.phase.line(facts=False)
+        line = line if len(line) <= room(width) else self.phase.line(facts=False)
         return with_bar(line, self.phase.done / self.phase.total, width)
 
     def _share(self, word: str, right: int, images: int) -> str:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -15,6 +15,11 @@ from rich.text import Text
 DRAWN = 4
 #: Characters of a bar, and of a terminal that is too narrow for one.
 BAR, NARROW = 16, 100
+
+
+def room(width: int) -> int:
+    """Return how many characters of a line fit into a terminal, beside the bar."""
+    return width if width < NARROW else width - BAR - 1
 
 
 def with_bar(line: str, share: float, width: int) -> RenderableType:
@@ -27,7 +32,7 @@ def with_bar(line: str, share: float, width: int) -> RenderableType:
     """
     text = Text(line, no_wrap=True, overflow="ellipsis")
     if width < NARROW:
-        return text
+        return Group(text)
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_row(ProgressBar(1.0, share, width=BAR), text)
     return table
