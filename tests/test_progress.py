@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,14 @@ from torch import Tensor, nn
 from advprune.attacks.autoattack import autoattack
 from advprune.attacks.monitor import AttackMonitor
 from advprune.attacks.worst_of import worst_of
+from advprune.config.smoke import DOUBT, shrink
 from advprune.launch.grid_display import GridDisplay, last_line
 from advprune.pipeline.job_log import title_of
+from advprune.report.data.intervals import pool
+from advprune.report.data.names import Names
+from advprune.report.data.run_row import run_row
+from advprune.report.data.store_reader import Reader
+from advprune.report.table.footnotes import notes
 from advprune.stages.progress import ShowProgress
 from advprune.stages.terminal_line import Foot
 from advprune.threat import Linf
@@ -222,10 +229,11 @@ def test_autoattack_says_what_each_part_leaves(engine: Any) -> None:
 
 def test_the_package_is_quiet_about_its_version(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
+    level = logging.getLogger("auto-attack").level
     x, y = torch.rand(2, 1, 2, 2), torch.ones(2, dtype=torch.long)
     autoattack(Planes(firm=True), x, y, threat=Linf(0.1))
     assert "setting parameters" not in caplog.text
-    assert logging.getLogger("auto-attack").level == logging.NOTSET
+    assert logging.getLogger("auto-attack").level == level
 
 
 def test_worst_of_says_which_attack_is_next() -> None:
@@ -245,6 +253,7 @@ def test_a_terminal_has_one_line_that_fits(width: int) -> None:
     console = terminal(width)
     phase = PhaseProgress(JobTitle("hydra 0.99, resnet18, seed 1"), "fine-tuning", Clock())
     phase.facts, phase.total = ["loss 0.123, validation 61.0 % clean, 51.2 % robust"], 20
+    phase.done = 10
     shown = ShowProgress(phase, console)
     console.print(shown._drawn(width))
     (line,) = console.file.getvalue().rstrip("\n").split("\n")
@@ -296,3 +305,33 @@ def test_a_grid_elsewhere_shows_what_its_jobs_say(
     assert capsys.readouterr().out == (
         "job 3 of 12: seed=2; done (31 s) · 2 of 12 jobs done · 1 under way · grid 14 min left\n"
     )
+
+
+def test_smoke_makes_every_stage_small_and_says_that_its_numbers_mean_nothing(
+    job: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    words = (
+        "debug=smoke",
+        "trainer=cpu",
+        "model.widths=[4,4,4]",
+        "quantizer=ptq_static",
+        "tags=[paper]",
+    )
+    made = job("pruner=magnitude", "ratio=0.5", *words, store=tmp_path / "stages")
+    row = made["row"]
+    assert (row["made"], row["images"], row["epochs"]) == (6, 8, [2, 0, 2])
+    assert DOUBT in row["doubts"]
+    assert any(DOUBT in note for note in notes(pool([row])))
+    (run, *_) = Reader(tmp_path / "stages").runs()  # what the page is made of
+    assert DOUBT in run_row(run, Names([]))["doubts"]
+
+
+def test_smoke_makes_nothing_larger_and_leaves_what_is_no_size() -> None:
+    before = {"attack": {"images": 4, "steps": 1}, "dataset": {"train_images": None, "validation": 0.1},
+              "pruner": {"n": 2, "m": 4, "rounds": 10, "criterion": None}, "training": {"epochs": 100, "warmup_epochs": 5.0},
+              "quantizer": {"images": None}, "seed": 3}  # fmt: skip
+    assert shrink(before) == {
+        "attack": {"images": 4, "steps": 1}, "dataset": {"train_images": 256, "validation": 0.1},
+        "pruner": {"n": 2, "m": 4, "rounds": 2, "criterion": None}, "training": {"epochs": 2, "warmup_epochs": 0},
+        "quantizer": {"images": None}, "seed": 3,
+    }  # fmt: skip

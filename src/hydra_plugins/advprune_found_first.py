@@ -4,6 +4,7 @@ Hydra loads a sweeper from this namespace alone; ``advprune.launch.skip_finished
 """
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
@@ -20,6 +21,16 @@ class FoundFirst(BasicSweeper):
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.launcher = SkipFinishedLauncher(self.launcher)
         self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    @staticmethod
+    def split_arguments(
+        overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """Return the words of each job; of ``attack.py from=``, with those of its network."""
+        from advprune.config.from_store import recorded
+
+        batches = BasicSweeper.split_arguments(overrides, max_batch_size)
+        return [[recorded(job) for job in batch] for batch in batches]
 
     def validate_batch_is_legal(self, batch: object) -> None:
         """Check nothing: the look or the launcher composes each job, and once is enough."""

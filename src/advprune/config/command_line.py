@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from hydra.types import TaskFunction
 
-from advprune.config import refusals, word_refusals
+from advprune.config import from_store, refusals, word_refusals
 from advprune.config.schema import Vocabulary
 from advprune.distributed import environment
 from advprune.errors import UserError, system_sentence
@@ -47,6 +47,8 @@ def understand(arguments: list[str], main: TaskFunction) -> tuple[list[str], lis
         flags, words = in_order(arguments)
         vocabulary = _vocabulary(main, flags)
         multirun = bool({"-m", "--multirun"} & set(flags)) or "hydra.mode=MULTIRUN" in words
+        if vocabulary.command == "attack":
+            words = from_store.expand(words, multirun=multirun)
         overrides = read(words, vocabulary, multirun=multirun)
         if any(override.is_add() or override.is_force_add() for override in overrides):
             refusals.check_added(overrides, vocabulary)

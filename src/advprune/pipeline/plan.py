@@ -10,6 +10,7 @@ torch, so that the store is asked at once.
 """
 
 from advprune.config.options import Options
+from advprune.errors import UserError
 from advprune.pipeline.steps import Step, dense, evaluated, finetuned, pruned, quantized
 from advprune.store.stage import Plan
 
@@ -28,8 +29,28 @@ def plan_pruned(options: Options) -> Plan:
 
 
 def plan_attack(options: Options) -> Plan:
-    """Plan the evaluation of the weights in ``checkpoint``, or of what prune.py makes."""
-    return plan_dense(options) if options.checkpoint is not None else plan_pruned(options)
+    """Plan the evaluation of the weights in ``checkpoint``, or of what prune.py makes.
+
+    With ``stage``, it is the evaluation of that stage of the plan.
+    """
+    plan = plan_dense(options) if options.checkpoint is not None else plan_pruned(options)
+    return plan if options.stage is None else _of_stage(plan, options, options.stage)
+
+
+def _of_stage(plan: Plan, options: Options, key: str) -> Plan:
+    """Plan the evaluation of one stage of a plan, by its key.
+
+    Raises:
+        UserError: if the options give no such stage: nothing else is attacked in its place.
+    """
+    network = next((stage for stage in plan.final.line if stage.key == key), None)
+    if network is None:
+        raise UserError(
+            f"these options do not make the network {key}: a word beside from= changes it, or this "
+            "version of advprune, or a file that it reads, is another one than it was made with; "
+            f"attack its weights, checkpoint={options.store}/…/{key}/model.safetensors"
+        )
+    return Plan(plan.dense, network, plan.evaluated_dense, evaluated.stage(options, network))
 
 
 def _plan(pipeline: Step, options: Options, of_root: Options) -> Plan:
