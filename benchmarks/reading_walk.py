@@ -18,7 +18,7 @@ PACKAGE = str(ROOT / "src" / "advprune")
 BARS = {"in all": 60, "before the first training step": 35}
 #: What CI fails above: how many there are, so that they do not grow while they are above the bars.
 #: The dry run alone, which calls every object of a job before anything is trained, enters 27.
-CEILINGS = {"in all": 88, "before the first training step": 71}
+CEILINGS = {"in all": 84, "before the first training step": 68}
 #: README's command, made small; it passes through the same files.
 COMMAND = (
     "pruner=hydra", "ratio=0.99", "model.widths=[4,4,4]", "dataset.train_images=128",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune.config import stage_options
-from advprune.config.job_names import command, command_name, grid_name
+from advprune.config.job_names import GROUPS, command, command_name, grid_name
 from advprune.config.options import Options
 from advprune.ranges import fraction
 from advprune.report.data.attack_names import attack_label, threat_text
