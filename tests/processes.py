@@ -65,9 +65,11 @@ def task(
     ratios: tuple[float, ...] | None = None,
     within: Masks | None = None,
     seed: int = 7,
+    through: Any = None,
 ) -> Task:
     spend = partial(scopes.spend, scope=scope)
-    return Task(ratio, spend, tuple(prunable(net)), seed, ratios or (ratio,), within)
+    names = tuple(prunable(net))
+    return Task(ratio, spend, names, seed, ratios or (ratio,), within, through=through)
 
 
 def searching(

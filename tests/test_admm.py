@@ -12,7 +12,6 @@ from torch import nn
 
 from advprune.errors import UserError
 from advprune.masks import keep_count, prunable
-from advprune.pruners import projections
 from advprune.pruners.admm import Admm
 from advprune.pruners.process import Moment
 
@@ -180,18 +179,19 @@ def test_a_killed_phase_goes_on_bit_for_bit() -> None:
     assert torch.equal(other.copy_of("weight"), process.copy_of("weight"))
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.5, 0.9])
-def test_structured_projections_remove_whole_filters_or_columns(ratio: float) -> None:
-    weight = torch.randn(8, 4, 3, 3)
-    rows = projections.filters(weight, ratio).flatten(1)
-    assert torch.equal(rows.all(1), rows.any(1))
-    assert int(rows.all(1).sum()) == keep_count(8, ratio)
-    kept = weight.flatten(1).norm(dim=1)
-    if ratio:
-        assert kept[rows.all(1)].min() > kept[~rows.any(1)].max()
-    places = projections.columns(weight, ratio).flatten(1)
-    assert torch.equal(places.all(0), places.any(0))
-    assert int(places.all(0).sum()) == keep_count(36, ratio)
+def test_the_copy_of_columns_has_whole_ones_and_the_pull_empties_the_others() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False))
+    weight = net[0].weight
+    wanted = weight.detach().clone()
+    process = Admm(net, task(net, 0.5, scope="columns"), rho=1.0, growth=1.0, every=2)
+    train(process, net, lambda w: (w["0.weight"] - wanted).square().sum() / 2, epochs=40, steps=4)
+    kept = process.mask("0.weight").flatten(1)
+    assert torch.equal(kept.all(0), kept.any(0))
+    assert int(kept.all(0).sum()) == keep_count(27, 0.5) == 14
+    norms, before = (w.detach().flatten(1).norm(dim=0) for w in (weight, wanted))
+    assert torch.equal(kept.all(0), before >= before.sort().values[13])  # the support stayed
+    assert norms[~kept.any(0)].max() < 0.05 * norms[kept.all(0)].min()
 
 
 def test_it_works_by_layer_on_a_network() -> None:

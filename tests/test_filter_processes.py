@@ -1,6 +1,8 @@
 """Processes that prune whole filters: their masks are what surgery leaves, and budgets are met."""
 
 import copy
+import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +18,7 @@ from advprune.masks import prunable
 from advprune.modules.filter_masks import SpendOnFilters, kept_filters
 from advprune.modules.shrinking import Shrinking
 from advprune.pruners.admm import Admm
-from advprune.pruners.harp_filters import HarpFilters
+from advprune.pruners.harp_channels import HarpChannels
 from advprune.pruners.process import Moment
 from advprune.pruners.task import Task
 from advprune.pruners.twin_rep import TwinRep
@@ -82,7 +84,7 @@ def test_costs_are_those_of_the_network_with_fewer_filters(budget: str, scope: s
 def test_twin_rep_trains_on_without_the_filters_that_went(budget: str, scope: str) -> None:
     net = lively("resnet_b")
     task, whole = asked(net, 0.5, budget, scope)
-    process, seen = TwinRep(net, task), []
+    process, seen = TwinRep(net, replace(task, through="product")), []
 
     def watch(now: Moment) -> None:
         seen.append(process.masks())
@@ -120,10 +122,10 @@ def test_admm_pulls_whole_filters_to_zero() -> None:
 
 def harp(
     ratio: float = 0.6, budget: str = "macs", **options: Any
-) -> tuple[HarpFilters, nn.Module, Dense]:
+) -> tuple[HarpChannels, nn.Module, Dense]:
     net = lively("resnet_b")
     task, whole = asked(net, ratio, budget, "layer")
-    return HarpFilters(net, task, **options), net, whole
+    return HarpChannels(net, task, **options), net, whole
 
 
 @pytest.mark.parametrize("budget", ["parameters", "macs", "filters"])
@@ -143,17 +145,31 @@ def test_harps_gradients_by_hand() -> None:
     with torch.no_grad():
         process.start(net, ())
     process.groups(net)
-    site = process.sites[0]
-    name = f"{site}.weight"
+    name, site = next(iter(process.spend.readers.items()))
     g = torch.randn_like(process.weights[name])
     (process.effective(name, process.weights[name]) * g).sum().backward()
-    slope = (process.weights[name].detach() * g).flatten(1).sum(1)
+    slope = (process.weights[name].detach() * g).sum((0, 2, 3))
     assert torch.allclose(
         process.score(site).grad, slope * process.score(site).detach().sign(), atol=1e-5
     )
-    rate = process.keep_rates()[0]
+    rate = process.keep_rates()[process.sites.index(site)]
     (inner,) = torch.autograd.grad(rate, process.rates)
     assert torch.allclose(process.rates.grad, slope.sum() * inner, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["resnet_b", "mobilenet_v2"])
+def test_harp_learns_behind_batch_norm(kind: str) -> None:
+    """The scale of a filter before BatchNorm means nothing, so its own weights give no gradient."""
+    net = lively(kind)
+    task, _ = asked(net, 0.5, "macs", "layer")
+    process = HarpChannels(net, task)
+    with torch.no_grad():
+        process.start(net, ())
+    process.groups(net)
+    see(process, net.train(), torch.rand(8, 3, 32, 32)).square().sum().backward()
+    slopes = {site: float(process.score(site).grad.abs().max()) for site in process.sites}
+    assert min(slopes.values()) > 1e-3
+    assert process.rates.grad.abs().min() > 1e-3
 
 
 def test_harps_penalty_is_nothing_within_the_budget_and_grows_outside_it() -> None:
@@ -180,11 +196,12 @@ def test_harps_penalty_is_nothing_within_the_budget_and_grows_outside_it() -> No
 def test_harp_can_widen_one_layer_at_the_cost_of_another() -> None:
     process, net, whole = harp(0.5, "filters", gamma=1.0)
     first, *others = process.sites
-    wanted = net.get_parameter(f"{first}.weight").detach().clone()
+    readers = {site: name for name, site in process.spend.readers.items()}
+    wanted = net.get_parameter(readers[first]).detach().clone()
 
     def loss(weights: dict[str, Tensor]) -> Tensor:
-        rest = sum((weights[f"{s}.weight"].square().sum() for s in others), torch.zeros(()))
-        return (weights[f"{first}.weight"] - wanted).square().sum() + 0.01 * rest
+        rest = sum((weights[readers[s]].square().sum() for s in others), torch.zeros(()))
+        return (weights[readers[first]] - wanted).square().sum() + 0.01 * rest
 
     train(process, net, loss, epochs=10, steps=5, lr=0.02)
     kept = kept_filters(process.masks(), whole.widths)
@@ -195,13 +212,23 @@ def test_harp_can_widen_one_layer_at_the_cost_of_another() -> None:
 def test_harp_on_filters_asks_for_filters() -> None:
     net = lively("resnet_b")
     with pytest.raises(UserError, match=r"learns widths of layers: give pruner\.unit=filters"):
-        HarpFilters(net, task_on_weights(net, 0.5))
+        HarpChannels(net, task_on_weights(net, 0.5))
 
 
 def test_a_budget_below_the_narrowest_network_is_refused() -> None:
+    sentence = (
+        r"leaves less than the narrowest network costs.* give a ratio of at most (0\.\d+), or"
+    )
     process, net, _ = harp(0.999, "parameters")
-    with pytest.raises(UserError, match="leaves less than the narrowest network costs"):
-        process.finish(net)
+    optimizer = torch.optim.SGD(net.parameters())
+    with pytest.raises(UserError, match=sentence) as raised:
+        process.check(1, optimizer)
+    found = re.search(sentence, str(raised.value))
+    assert found is not None
+    largest = float(found[1])
+    harp(largest, "parameters")[0].check(1, optimizer)
+    with pytest.raises(UserError, match=sentence):
+        harp(largest + 0.001, "parameters")[0].check(1, optimizer)
 
 
 def test_what_harp_keeps_is_what_it_computes() -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import TINY
+from safetensors.torch import load_file
 from test_keys import OPTIONS, changed, keys
 
+from advprune.masks import keep_count
 from advprune.modules.recipe import Perturb, Recipe
 
 LATE = "search.perturb.warmup_epochs=0"
@@ -26,6 +29,10 @@ NM = ("pruner.scope=nm", "pruner.n=2", "pruner.m=4")
         (("pruner.scope=nm", "pruner.n=15", "pruner.m=30"), r"finds no layer whose input channels"),
         (("pruner.scope=igq", "ratio=0.9999"), r"too few for one in each of 4 tensors; lower"),
         (("pruner=gap", "pruner.scope=lamp"), r"scope=lamp compares squares"),
+        (
+            ("pruner=flying_bird", "pruner.scope=columns"),
+            r"give pruner.scope=layer, or pruner=radmm_",
+        ),
         (("pruner=gap", "pruner.scope=igq", "pruner.select=quantile"), r"prunes once, by scope="),
         (("pruner=harp", *NM), r"give pruner.scope=layer or erk, or pruner=hydra$"),
         (("training.perturb.what=scores",), r"only a search learns scores; give search.perturb"),
@@ -52,6 +59,19 @@ def test_what_cannot_be_is_refused_before_training(
     out = job(*TINY, "ratio=0.5", *pruner, *words)
     assert re.search(sentence, out["failed"]), out["failed"]
     assert not (tmp_path / "stages").exists()
+
+
+@pytest.mark.slow
+def test_columns_are_whole_on_disk(job: Any, tmp_path: Path) -> None:
+    job(*TINY, "ratio=0.5", "pruner=radmm_columns")
+    (folder,) = (tmp_path / "stages").glob("finetuned/*")
+    weights = load_file(folder / "model.safetensors")
+    counted = json.loads((folder / "result.json").read_text())["columns"]
+    for name, (kept, total) in counted.items():
+        living = (weights[name] != 0).flatten(1)
+        assert torch.equal(living.any(0), living.all(0))
+        assert (int(living.all(0).sum()), living.shape[1]) == (kept, total)
+        assert kept == keep_count(total, 0.5)
 
 
 @pytest.mark.slow

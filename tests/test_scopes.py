@@ -15,6 +15,7 @@ from advprune.masks import keep_count, prunable, sparsity, top_k
 from advprune.models.resnet import ResNet
 from advprune.pruners import scopes
 from advprune.pruners.hydra import Hydra
+from advprune.pruners.layouts import columns
 from advprune.pruners.layouts.counts import layer
 from advprune.pruners.layouts.erk import erk_counts
 from advprune.pruners.layouts.igq import igq_counts
@@ -27,7 +28,7 @@ from advprune.pruners.task import Task
 #: All but N:M, which fixes its ratio.
 COUNTED = tuple(scope for scope in get_args(scopes.Scope) if scope != "nm")
 #: Whose total is exact over all tensors together.
-TOTAL = tuple(scope for scope in COUNTED if scope != "layer")
+TOTAL = tuple(scope for scope in COUNTED if scope not in ("layer", "columns"))
 #: That rank all tensors together.
 RANKED = ("global", "lamp", "normed")
 SHAPES = st.lists(
@@ -73,7 +74,10 @@ def test_totals_are_exact_and_no_tensor_is_emptied(shapes, ratio, levels, scope)
 def test_masks_of_fixed_scores_are_nested_over_rounds(scope, schedule):
     scores = random_scores([(16, 3, 3, 3), (7, 16, 3, 3), (5, 5), (10, 63)], levels=20)
     earlier = {name: torch.ones_like(score, dtype=torch.bool) for name, score in scores.items()}
-    for ratio in cumulative(0.99, schedule=schedule, rounds=12):
+    last = (
+        0.97 if scope == "columns" else 0.99
+    )  # one column of each layer is 2 % of the weights here
+    for ratio in cumulative(last, schedule=schedule, rounds=12):
         masks = scopes.spend(scores, ratio, scope=scope)
         assert all(not (masks[name] & ~earlier[name]).any() for name in masks)
         earlier = masks
@@ -94,9 +98,8 @@ def test_within_an_earlier_round_the_removed_stay_removed_whatever_the_new_score
     earlier = scopes.spend(random_scores(shapes, seed=1), 0.5, scope=scope)
     masks = scopes.spend(random_scores(shapes, seed=2), 0.8, scope=scope, within=earlier)
     assert all(not (masks[name] & ~earlier[name]).any() for name in masks)
-    assert (
-        sum(sparsity(masks).kept.values()) == 206
-    )  # 0.2 * 1032, and by layer 0.2 * 432 and 0.2 * 600: 86 + 120
+    # 0.2 * 1032, and by layer 0.2 * 432 and 0.2 * 600: 86 + 120; 5 of 27 columns of 16, 6 of 30 of 20
+    assert sum(sparsity(masks).kept.values()) == (200 if scope == "columns" else 206)
 
 
 @pytest.mark.parametrize("scope", COUNTED)
@@ -346,6 +349,34 @@ def test_lamp_refuses_scores_that_squares_would_reverse():
         scopes.spend({"a": torch.tensor([1.0, -1.0])}, 0.5, scope="lamp")
     with pytest.raises(UserError, match="a: scope=lamp sums squares, and a score of it is inf"):
         scopes.spend({"a": torch.tensor([1.0, torch.inf])}, 0.5, scope="lamp")
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 0.8])
+def test_columns_go_whole_by_their_norm_and_a_bias_stays(ratio):
+    scores = random_scores([(8, 4, 3, 3), (5, 7)]) | {"bias": torch.rand(6)}
+    masks = scopes.spend(scores, ratio, scope="columns")
+    for name, size in (("0.weight", 36), ("1.weight", 7)):
+        rows, norms = masks[name].flatten(1), scores[name].flatten(1).norm(dim=0)
+        assert torch.equal(rows.all(0), rows.any(0))
+        assert int(rows.all(0).sum()) == keep_count(size, ratio)
+        assert norms[rows.all(0)].min() > max([*norms[~rows.any(0)].tolist(), 0])
+    assert masks["bias"].all()
+    matrices = {name: mask for name, mask in masks.items() if name != "bias"}
+    expected = {"0.weight": [keep_count(36, ratio), 36], "1.weight": [keep_count(7, ratio), 7]}
+    assert columns.audit(matrices) == {"columns": expected}
+
+
+def test_a_column_that_is_kept_in_part_is_counted():
+    masks = scopes.spend(random_scores([(4, 8)]), 0.5, scope="columns")
+    masks["0.weight"][1] = True
+    with pytest.raises(UserError, match=r"4 of the 8 columns of 0.weight are kept in part"):
+        columns.audit(masks)
+    with pytest.raises(
+        UserError, match=r"with one column left in each of 1 layers, the largest is 0.8$"
+    ):
+        scopes.spend({"a": torch.ones(3, 5), "bias": torch.ones(3)}, 0.81, scope="columns")
+    with pytest.raises(UserError, match="a: scope=columns compares squares"):
+        scopes.spend({"a": torch.tensor([[1.0, -1.0]])}, 0.5, scope="columns")
 
 
 GROUPS = [(1, 2), (2, 4), (4, 8), (3, 5)]

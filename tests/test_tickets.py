@@ -102,6 +102,9 @@ def test_at_high_sparsity_the_absolute_rule_fires_at_the_first_check(ratio: floa
         train(process, net, near(0.1), epochs=12, steps=2, watch=shuffle)
         assert process.result()["epochs"] == epochs
         assert process.result()["settled"] == (stop == "absolute")
+        doubts = process.result().get("doubts", [])
+        assert len(doubts) == (stop == "relative")
+        assert all("had not settled after 12 epochs, whose masks were" in doubt for doubt in doubts)
         assert process.on_target()
 
 

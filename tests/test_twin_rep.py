@@ -1,6 +1,7 @@
 """Products of factors: their gradients, what SGD and decay do to them, and TwinRep's one pruning."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from advprune.errors import UserError
 from advprune.masks import keep_count, prunable
 from advprune.pruners.process import Moment
 from advprune.pruners.reparametrised import Reparametrised
+from advprune.pruners.task import Task
 from advprune.pruners.twin_rep import TwinRep
 
 
@@ -21,9 +23,13 @@ def small() -> nn.Sequential:
     )
 
 
+def product(net: nn.Module, ratio: float, **options: Any) -> Task:
+    return task(net, ratio, through="product", **options)
+
+
 def test_gradients_of_a_product() -> None:
     net = nn.Linear(4, 3, bias=False)
-    process = Reparametrised(net, task(net, 0.5), init="kaiming")
+    process = Reparametrised(net, product(net, 0.5), init="kaiming")
     with torch.no_grad():
         process.start_factors()
     g = torch.randn(3, 4)
@@ -34,7 +40,7 @@ def test_gradients_of_a_product() -> None:
 
 def test_gradients_of_a_mix_of_filters() -> None:
     net = nn.Conv2d(2, 4, 3, bias=False)
-    process = Reparametrised(net, task(net, 0.5), through="channel", init="kaiming")
+    process = Reparametrised(net, task(net, 0.5, through="channel"), init="kaiming")
     with torch.no_grad():
         process.start_factors()
     a, v, g = process.factor("weight"), net.weight, torch.randn(4, 2, 3, 3)
@@ -48,7 +54,7 @@ def test_gradients_of_a_mix_of_filters() -> None:
 def ones(lr: float, decay: float = 0.0) -> tuple[Reparametrised, nn.Linear, torch.optim.SGD]:
     net = nn.Linear(1, 1, bias=False)
     nn.init.ones_(net.weight)
-    process = Reparametrised(net, task(net, 0.0))
+    process = Reparametrised(net, product(net, 0.0))
     parameters = [p for group in process.groups(net) for p in group.parameters]
     return process, net, torch.optim.SGD(parameters, lr=lr, weight_decay=decay)
 
@@ -74,7 +80,7 @@ def test_small_steps_conserve_the_difference_of_squares() -> None:
     for lr in (0.02, 0.01):
         torch.manual_seed(1)
         net = nn.Linear(5, 5, bias=False)
-        process = Reparametrised(net, task(net, 0.0), init="kaiming")
+        process = Reparametrised(net, product(net, 0.0), init="kaiming")
         with torch.no_grad():
             process.start_factors()
         u, v, g = process.factor("weight"), net.weight, torch.randn(5, 5)
@@ -91,27 +97,42 @@ def test_small_steps_conserve_the_difference_of_squares() -> None:
 def test_kept_weights_compute_what_the_network_computed(through: str) -> None:
     net, x = small().eval(), torch.randn(2, 2, 4, 4)
     before = net(x)
-    process = TwinRep(net, task(net, 0.0), through=through)
+    process = TwinRep(net, task(net, 0.0, through=through))
     with torch.no_grad():
         process.start(net, ())
     assert torch.allclose(see(process, net, x), before, atol=1e-6)
 
 
-def test_the_factors_of_a_kept_weight_are_of_one_size() -> None:
+@pytest.mark.parametrize("through", ["product", "channel"])
+def test_drawn_factors_are_scaled_to_the_spread_of_the_weights(through: str) -> None:
     net = small()
     weights = {name: weight.detach().clone() for name, weight in prunable(net).items()}
-    process = TwinRep(net, task(net, 0.5))
+    process = TwinRep(net, task(net, 0.5, through=through), init="scaled")
     with torch.no_grad():
         process.start(net, ())
     for name, weight in weights.items():
-        assert torch.allclose(process.composed()[name], weight, atol=1e-6)
-        assert torch.equal(process.factor(name).abs(), process.weights[name].abs())
+        spread = process.composed()[name].square().mean().sqrt()
+        assert torch.allclose(spread, weight.square().mean().sqrt(), rtol=1e-5)
+        assert not torch.allclose(process.composed()[name], weight, rtol=0.1)
+
+
+def descend(u: float, v: float, target: float) -> float:
+    """The product after steps on (uv - target)^2 / 2."""
+    for _ in range(500):
+        slope = u * v - target
+        u, v = u - 0.1 * slope * v, v - 0.1 * slope * u
+    return u * v
+
+
+def test_a_product_of_equal_factors_never_changes_its_sign_and_one_that_is_kept_does() -> None:
+    assert descend(0.5, 0.5, -1.0) == pytest.approx(0, abs=1e-6)
+    assert descend(1.0, 0.25, -1.0) == pytest.approx(-1)
 
 
 @pytest.mark.parametrize("through", ["product", "channel"])
 def test_what_is_exported_gives_the_same_logits(through: str) -> None:
     net, x = small(), torch.randn(2, 2, 4, 4)
-    process = TwinRep(net, task(net, 0.7, scope="global"), through=through, init="kaiming")
+    process = TwinRep(net, task(net, 0.7, scope="global", through=through), init="kaiming")
     train(process, net, lambda w: sum((v - 0.1).square().sum() for v in w.values()), epochs=20)
     net.eval()
     before = see(process, net, x)
@@ -123,17 +144,10 @@ def test_what_is_exported_gives_the_same_logits(through: str) -> None:
     assert kept == keep_count(sum(w.numel() for w in prunable(net).values()), 0.7)
 
 
-class Ones(TwinRep):
-    """Whose second factors are ones."""
-
-    def start_factors(self) -> None:
-        pass
-
-
 def test_with_one_factor_frozen_and_nothing_removed_it_is_plain_training() -> None:
     net = small()
     plain, target = copy.deepcopy(net), 0.3
-    process = Ones(net, task(net, 0.0))
+    process = TwinRep(net, product(net, 0.0))
     for name in process.weights:
         process.factor(name).requires_grad_(False)
     train(process, net, lambda w: sum((v - target).square().sum() for v in w.values()), epochs=9)
@@ -148,7 +162,7 @@ def test_with_one_factor_frozen_and_nothing_removed_it_is_plain_training() -> No
 
 def test_it_prunes_once_after_a_tenth_and_what_is_dead_stays_dead() -> None:
     net, seen = small(), []
-    process = TwinRep(net, task(net, 0.5, scope="global"))
+    process = TwinRep(net, product(net, 0.5, scope="global"))
 
     def watch(now: Moment) -> None:
         seen.append({name: mask.clone() for name, mask in process.masks().items()})
@@ -179,7 +193,7 @@ def test_the_factors_follow_the_seed() -> None:
     values = []
     for seed in (1, 1, 2):
         net = small()
-        process = TwinRep(net, task(net, 0.5, seed=seed), init="kaiming")
+        process = TwinRep(net, product(net, 0.5, seed=seed), init="kaiming")
         with torch.no_grad():
             process.start(net, ())
         values.append(process.composed()["0.weight"])
@@ -188,9 +202,7 @@ def test_the_factors_follow_the_seed() -> None:
     assert values[0].abs().max() <= 1 / 18  # both factors within 1 / sqrt(fan_in)
 
 
-def test_words_that_mean_nothing_are_refused() -> None:
+def test_a_word_that_means_nothing_is_refused() -> None:
     net = small()
-    with pytest.raises(UserError, match="through='sum' is not one of product, channel"):
-        TwinRep(net, task(net, 0.5), through="sum")
-    with pytest.raises(UserError, match="init='zeros' is not one of keep, kaiming"):
+    with pytest.raises(UserError, match="init='zeros' is not one of keep, scaled, kaiming"):
         TwinRep(net, task(net, 0.5), init="zeros")

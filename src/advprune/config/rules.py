@@ -85,6 +85,17 @@ def _check_recipe(phase: str, recipe: Node) -> None:
             f"{phase}.warmup_epochs={recipe['warmup_epochs']:g} is not possible: it must be at "
             f"most {phase}.epochs, which is {recipe['epochs']}"
         )
+    milestones, schedule = recipe["milestones"], recipe["schedule"]
+    if milestones is not None and schedule != "step":
+        raise UserError(
+            f"{phase}.milestones are not looked at with {phase}.schedule={schedule}: leave them "
+            f"null, or give {phase}.schedule=step"
+        )
+    if milestones is not None and milestones != sorted(set(milestones)):
+        raise UserError(
+            f"{phase}.milestones={milestones} do not rise: give shares of the phase in their "
+            "order, such as [0.5,0.75]"
+        )
     if recipe["nesterov"] and not recipe["momentum"]:
         raise UserError(
             f"{phase}.nesterov=true needs a momentum: give {phase}.momentum above 0, or "
@@ -151,6 +162,8 @@ def check_pruner(pruner: Pruner) -> None:
     else:
         _check_unit(pruner)
     _check_scores(pruner)
+    if pruner.through is not None and pruner.criterion is not None:
+        _check_factors(pruner)
 
 
 def _set_options(pruner: Pruner, names: tuple[str, ...]) -> list[str]:
@@ -197,6 +210,21 @@ def _check_blocks(pruner: Pruner) -> None:
         raise UserError(
             f"pruner.round_to={pruner.round_to} rounds filters, and pruner=blocks removes none: "
             "null"
+        )
+
+
+def _check_factors(pruner: Pruner) -> None:
+    """Refuse factors of weights that do not train while a criterion prunes, or that have none."""
+    if pruner.unit is not None or not pruner.trains_between:
+        raise UserError(
+            f"pruner.through={pruner.through} is not looked at: no single weights train between "
+            "rounds of this pruner; give pruner.schedule=linear pruner.rounds=2, or "
+            "pruner=twin_rep"
+        )
+    if pruner.through == "channel" and pruner.biases:
+        raise UserError(
+            "pruner.through=channel mixes filters, and a bias has none: give pruner.biases=null, "
+            "or pruner.through=product"
         )
 
 

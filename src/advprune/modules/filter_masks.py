@@ -23,6 +23,12 @@ class SpendOnFilters:
     def __init__(self, shrinking: Shrinking) -> None:
         self.shrinking, self.groups = shrinking, shrinking.whole.groups
         self.widths = shrinking.whole.widths
+        self.readers = {
+            f"{follower.module}.weight": site
+            for site, followers in self.groups.items()
+            for follower in followers
+            if follower.side == "in"
+        }
         self.costs = costs(shrinking.whole, shrinking.units.budget or "parameters")
 
     def __call__(self, scores: Scores, ratio: float, *, within: Masks | None = None) -> Masks:

@@ -5,7 +5,8 @@ The rate's shapes are pure functions of how far training is, and return a factor
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,11 +59,9 @@ def cosine_authors(epoch: int, epochs: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
 
 
-def step(progress: float) -> float:
-    """Return 1, then 0.1 from three quarters of training on, then 0.01 from nine tenths on."""
-    if progress < 0.75:
-        return 1.0
-    return 0.1 if progress < 0.9 else 0.01
+def step(progress: float, milestones: Sequence[float] = (0.75, 0.9)) -> float:
+    """Return 1, and a tenth of what it was from each milestone on, a share of training."""
+    return float(10.0 ** -sum(progress >= milestone for milestone in milestones))
 
 
 def step_half(progress: float) -> float:
@@ -70,9 +69,7 @@ def step_half(progress: float) -> float:
 
     This is how https://arxiv.org/abs/2206.07406 trains.
     """
-    if progress < 0.5:
-        return 1.0
-    return 0.1 if progress < 0.75 else 0.01
+    return step(progress, (0.5, 0.75))
 
 
 def one_cycle(progress: float, *, rise: float = 0.4) -> float:
@@ -107,6 +104,7 @@ def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[in
         steps_per_epoch: optimizer steps in one pass.
         epochs: passes of the phase.
     """
+    shapes = SHAPES | {Schedule.step: partial(step, milestones=recipe.milestones or (0.75, 0.9))}
     total, warmup = steps_per_epoch * epochs, round(recipe.warmup_epochs * steps_per_epoch)
 
     def at(step: int) -> float:
@@ -119,6 +117,6 @@ def factor(recipe: Recipe, *, steps_per_epoch: int, epochs: int) -> Callable[[in
         # planned before the epochs are divided by the replays
         if recipe.schedule is Schedule.cosine_authors_free:
             return cosine_authors(min(step // steps_per_epoch, epochs - 1), recipe.epochs)
-        return SHAPES[recipe.schedule](min((step - warmup) / max(total - warmup, 1), 1.0))
+        return shapes[recipe.schedule](min((step - warmup) / max(total - warmup, 1), 1.0))
 
     return at

@@ -59,6 +59,8 @@ class Recipe:
         learning_rate: the peak.
         batch_size: labelled images a step; extra (pseudo-labelled) images come on top.
         weight_decay: L2, on all trained parameters, as the papers do.
+        milestones: shares of the phase, rising, after each of which ``schedule=step`` divides the
+            rate by ten; null: three quarters and nine tenths.
         warmup_epochs: the rate climbs linearly from 0 for so long, then the schedule takes the
             rest.
         ema: decay of an average of the weights that is then validated and kept; none if null.
@@ -74,6 +76,7 @@ class Recipe:
     nesterov: bool | None = None
     weight_decay: Weight = 5e-4
     schedule: Schedule = Schedule.cosine
+    milestones: list[ShareBelowOne] | None = None
     warmup_epochs: Weight = 0.0
     ema: Annotated[float, Ge(0), Lt(1)] | None = None
     clip: Positive | None = None

@@ -164,6 +164,7 @@ def _try_process(options: Options, chosen: Pruned, ratios: list[float]) -> None:
             f"pruner.scope={pruner.scope} is not looked at: {type(process).__name__} lets weights "
             "move from layer to layer, and keeps their total; give pruner.scope=global"
         )
+    _check_scope_and_factors(pruner, process)
     if process.measures_training and options.dataset.node.get("validation") == 0:
         raise UserError(NOTHING_VALIDATES)
     module = PrunerTraining(
@@ -173,6 +174,21 @@ def _try_process(options: Options, chosen: Pruned, ratios: list[float]) -> None:
         targets_of(module.net, recipe.perturb.what)
     optimizer = optim.optimizer(recipe, module.trained())
     process.check(pruning_phases.passes_of_process(chosen), optimizer)
+
+
+def _check_scope_and_factors(pruner: Pruner, process: Process) -> None:
+    """Refuse columns where single weights come and go, and factors that would not train."""
+    name = type(process).__name__
+    if pruner.scope == "columns" and not process.masks_by_scope:
+        raise UserError(
+            f"pruner.scope=columns is not possible: {name} keeps and removes single weights; give "
+            "pruner.scope=layer, or pruner=radmm_columns"
+        )
+    if pruner.through is not None and not process.reparametrises:
+        raise UserError(
+            f"pruner.through={pruner.through} is not possible: {name} trains no dense weights that "
+            "factors could compose; leave it null, or give pruner=twin_rep or radmm"
+        )
 
 
 def _check_rounds(pruner: Pruner, recipe: Recipe, objective: Objective) -> None:

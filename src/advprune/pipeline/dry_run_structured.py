@@ -23,7 +23,10 @@ def try_choice(options: Options, pruner: Pruner, ratio: float) -> None:
         raise UserError(
             "no filters of this network may go: choose another model or an unstructured pruner"
         )
-    elif pruner.budget != "filters" or pruner.scope != "layer":
+    elif pruner.budget == "filters" and pruner.scope == "layer":
+        zeros = {site: torch.zeros(width) for site, width in whole.widths.items()}
+        filters.uniform(zeros, ratio, original=whole.widths, round_to=pruner.round_to or 1)
+    else:
         _choose_filters(whole, pruner, ratio)
 
 

@@ -4,8 +4,8 @@ R-ADMM, https://arxiv.org/abs/1903.12561: min L(W) with W sparse, split into W, 
 duals U. Written from a description of the authors' code. Differs from it: exact counts with stable
 ties; the duals are constants of the penalty (``attached_duals`` restores their mistake); updates
 come every seventh of the phase, so that a short one has as many; the learning rate follows the
-recipe and does not jump at updates. With a distilling objective it is the first phase of PwoA
-(Jian et al. 2022, https://arxiv.org/abs/2210.04311).
+recipe, and begins anew at updates with ``restarts`` alone. With a distilling objective it is the
+first phase of PwoA (Jian et al. 2022, https://arxiv.org/abs/2210.04311).
 """
 
 import math
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.pruners.process import Batches, Moment, Process, key
+from advprune.pruners.process import Batches, Moment, key
+from advprune.pruners.reparametrised import Reparametrised
 from advprune.pruners.task import Task
 from advprune.ranges import Count, Positive, Weight
 
@@ -24,7 +25,7 @@ from advprune.ranges import Count, Positive, Weight
 PARTS = 7
 
 
-class Admm(Process):
+class Admm(Reparametrised):
     """Add rho/2 * sum ||W - Z + U||^2 to the loss; update Z and U every few epochs; prune at last.
 
     Args:
@@ -36,6 +37,8 @@ class Admm(Process):
         every: epochs between updates; None: a seventh of the phase, rounded up.
         attached_duals: n updates make the pull n + 1 times as strong, as in the authors' code.
         fresh_copies: Z is the projection of W anew at each epoch, as in PwoA's code.
+        restarts: from each update on, the learning rate goes through its whole schedule anew, as in
+            the authors' code.
     """
 
     prunes_filters = True
@@ -52,10 +55,12 @@ class Admm(Process):
         every: Count | None = None,
         attached_duals: bool = False,
         fresh_copies: bool = False,
+        restarts: bool | None = None,
     ) -> None:
         super().__init__(net, task)
         self.first_rho, self.growth, self.largest = rho, growth, largest
         self.every, self.attached_duals, self.fresh_copies = every, attached_duals, fresh_copies
+        self.restarts = bool(restarts)
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self._copies, self._duals = nn.Module(), nn.Module()
         for name, weight in self.weights.items():
@@ -84,16 +89,24 @@ class Admm(Process):
         """Return U of one weight."""
         return self._duals.get_buffer(key(name))
 
+    def schedule_step(self, now: Moment) -> int:
+        """Return the step of the learning-rate schedule, which an update may begin anew."""
+        if not self.restarts or not self.task.ratio:
+            return now.step
+        interval = self._interval(now)
+        return now.stretched(now.epoch - now.epoch % interval, interval)
+
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Let the copies be the projected weights."""
-        self._set_copies(self.weights)
+        super().start(net, batches)
+        self._set_copies(self.values())
 
     def penalty(self, now: Moment) -> Tensor | None:
         """Return the pull of all weights; None where nothing pulls, or nothing is to be removed."""
         if not self.rho or not self.task.ratio:
             return None
         gaps = [
-            (w - self.copy_of(n) + self.dual(n)).square().sum() for n, w in self.weights.items()
+            (w - self.copy_of(n) + self.dual(n)).square().sum() for n, w in self.values().items()
         ]
         pull = torch.stack(gaps).sum() * self.rho / 2
         if self.attached_duals:
@@ -104,15 +117,16 @@ class Admm(Process):
         """Update copies and duals, if it is time and an epoch is left to train with them."""
         done = now.epoch + 1
         if self.fresh_copies:
-            self._set_copies(self.weights)
-        if done % (self.every or math.ceil(now.epochs / PARTS)) == 0 and done < now.epochs:
+            self._set_copies(self.values())
+        if done % self._interval(now) == 0 and done < now.epochs:
             self.update()
 
     def update(self) -> None:
         """Set Z = P(W + U), then U = U + W - Z, and let rho grow."""
-        self._set_copies({name: weight + self.dual(name) for name, weight in self.weights.items()})
-        for name, weight in self.weights.items():
-            self.dual(name).add_(weight.detach() - self.copy_of(name))
+        values = self.composed()
+        self._set_copies({name: value + self.dual(name) for name, value in values.items()})
+        for name, value in values.items():
+            self.dual(name).add_(value - self.copy_of(name))
         self.updates += 1
 
     def finish(self, net: nn.Module) -> None:
@@ -122,6 +136,9 @@ class Admm(Process):
     def result(self) -> dict[str, Any]:
         """Return how many updates were made and what rho became."""
         return {"rounds": [self.task.ratio], "updates": int(self.updates), "rho": self.rho}
+
+    def _interval(self, now: Moment) -> int:
+        return self.every or math.ceil(now.epochs / PARTS)
 
     def _set_copies(self, values: Mapping[str, Tensor]) -> None:
         masks = self.task.masks({name: value.detach().abs() for name, value in values.items()})

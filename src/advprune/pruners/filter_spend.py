@@ -39,9 +39,11 @@ class FilterSpend(Protocol):
     Attributes:
         widths: filters at each site.
         costs: of each layer.
+        readers: {weight: the site whose filters are its input channels}.
     """
 
     widths: dict[str, int]
+    readers: dict[str, str]
     costs: list[Cost]
 
     def __call__(self, scores: Scores, ratio: float, *, within: Masks | None = None) -> Masks:

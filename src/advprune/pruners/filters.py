@@ -121,8 +121,17 @@ def uniform(
     """Return the filters kept when every layer loses the same share, each rounded by itself.
 
     A budget counted in filters.
+
+    Raises:
+        UserError: if ``ratio`` is more than one filter a layer leaves to remove.
     """
     check_ratio(ratio)
+    largest = 1 - len(original) / sum(original.values())
+    if ratio > largest + 1e-12:
+        raise UserError(
+            f"ratio={ratio:g} is not possible: with 1 filter left in each of {len(original)} "
+            f"layers whose filters may go, the largest is {_down(largest)}"
+        )
     sizes = {site: score.numel() for site, score in scores.items()}
     line = order(scores, scope="layer", floor=1, original=original)
     counts = {

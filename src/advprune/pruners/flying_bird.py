@@ -56,6 +56,8 @@ class FlyingBird(Process):
     made: Tensor
     asked: Tensor
 
+    masks_by_scope = False
+
     def __init__(
         self,
         net: nn.Module,

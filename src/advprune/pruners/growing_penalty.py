@@ -1,6 +1,6 @@
 """Learned shares of layers, and a penalty that grows until they are within the budget: HARP's.
 
-Zhao and Wressnegger 2023, https://arxiv.org/abs/2412.14714; ``harp.py`` and ``harp_filters.py``.
+Zhao and Wressnegger 2023, https://arxiv.org/abs/2412.14714; ``harp.py`` and ``harp_channels.py``.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ class _WithRate(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, Tensor]:
         weight, score = ctx.saved_tensors
         slope = grads[0] * weight
-        if score.shape != weight.shape:  # one score a filter
-            slope = slope.flatten(1).sum(1)
+        if score.shape != weight.shape:  # one score a channel
+            slope = by_channel(slope, len(score))
         return None, slope * score.sign(), None, slope.sum()
 
 
@@ -32,11 +32,19 @@ def with_rate(weight: Tensor, score: Tensor, mask: Tensor, rate: Tensor) -> Tens
 
     Args:
         weight: any shape; it gets no gradient.
-        score: of the weight's shape, or one a filter, (F,).
-        mask: bool, of the weight's shape.
+        score: of the weight's shape, or one a channel that it reads, (F,).
+        mask: bool, of the weight's shape, or of one filter's.
         rate: the share k that the layer keeps, a scalar; dL/dk is the sum of weight * gradient.
     """
     return _WithRate.apply(weight, score, mask, rate)
+
+
+def by_channel(values: Tensor, channels: int) -> Tensor:
+    """Return the sums of what belongs to each channel that a weight (O, I, …) reads, (channels,).
+
+    Behind a flatten a channel has several inputs in a row.
+    """
+    return values.transpose(0, 1).reshape(channels, -1).sum(1)
 
 
 class GrowingPenalty(Process):

@@ -53,6 +53,8 @@ class Harp(GrowingPenalty, LearnedScores):
             within groups of weights, whose share is fixed.
     """
 
+    masks_by_scope = False
+
     def __init__(
         self,
         net: nn.Module,

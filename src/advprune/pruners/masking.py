@@ -13,7 +13,7 @@ from advprune.errors import UserError
 from advprune.masks import Masks, Scores, prunable, sparsity
 from advprune.pruners import scopes, scoring, thresholds
 from advprune.pruners.eligible import completed, eligible, ratio_for
-from advprune.pruners.layouts.n_of_m import audit
+from advprune.pruners.layouts import columns, n_of_m
 from advprune.pruners.spending import Spending
 from advprune.pruners.task import Spend
 
@@ -139,7 +139,7 @@ def measure_sparsity(
 
     Raises:
         UserError: if the count is off from the scope's by more than one weight a layer (a process
-            may round otherwise), or a group of an N:M scope is not N of M;
+            may round otherwise), a group of an N:M scope is not N of M, or a column is cut in part;
             thresholds (``pruner.select``) promise no count, so theirs is reported and not checked.
     """
     measured, over = sparsity(masks), sparsity({name: masks[name] for name in prunable(net)})
@@ -165,7 +165,7 @@ def measure_sparsity(
         "removable_kept": kept,
         "parameters": parameters,
         "compression": parameters / (parameters - removed),
-        **_groups(masks, pruner),
+        **_audit(masks, pruner),
     }
 
 
@@ -175,10 +175,9 @@ def _asked(names: dict[str, nn.Parameter], ratio: float, pruner: Spending) -> in
     return sum(int(mask.sum()) for mask in spend(pruner)(flat, ratio).values())
 
 
-def _groups(masks: Masks, pruner: Spending) -> dict[str, list[str]]:
-    """Count the weights of every group of an N:M scope, and name the layers that have none."""
-    if pruner.n is None or pruner.m is None:
-        return {}
-    return audit(
-        {name: mask for name, mask in masks.items() if mask.dim() > 1}, n=pruner.n, m=pruner.m
-    )
+def _audit(masks: Masks, pruner: Spending) -> dict[str, Any]:
+    """Count what a structured scope promises: N of each group of M, or whole columns."""
+    matrices = {name: mask for name, mask in masks.items() if mask.dim() > 1}
+    if pruner.n is not None and pruner.m is not None:
+        return dict(n_of_m.audit(matrices, n=pruner.n, m=pruner.m))
+    return dict(columns.audit(matrices)) if pruner.scope == "columns" else {}

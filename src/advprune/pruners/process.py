@@ -41,6 +41,11 @@ class Moment:
         """Return the share of the phase that is done, in [0, 1)."""
         return self.step / max(self.steps, 1)
 
+    def stretched(self, first: int, length: int) -> int:
+        """Return the step's place in a schedule that ``length`` epochs from ``first`` take."""
+        per_epoch = self.steps // max(self.epochs, 1)
+        return (self.step - first * per_epoch) * self.steps // max(length * per_epoch, 1)
+
     def steps_of(self, epochs: float) -> int:
         """Return how many steps so many epochs take, at least one."""
         return max(round(epochs * self.steps / max(self.epochs, 1)), 1)
@@ -172,6 +177,10 @@ class Process(nn.Module):
     takes_rounds = False
     #: Whether masks of whole filters, by a scope of filters, serve as well as those of weights.
     prunes_filters = False
+    #: Whether it trains weights through two factors where ``task.through`` says so.
+    reparametrises = False
+    #: Whether masks are what the scope makes of scores; else single weights come and go.
+    masks_by_scope = True
     #: Whether the scope says how many weights each layer keeps; else only the total counts.
     follows_scope = True
     #: Whether ``after_epoch`` wants robust accuracy on as many training images as there are of

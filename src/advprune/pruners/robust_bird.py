@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.pruners.process import Moment, Process
+from advprune.pruners.process import Moment
+from advprune.pruners.reparametrised import Reparametrised
 from advprune.pruners.task import Task
 from advprune.ranges import Positive
 
@@ -24,7 +25,7 @@ WINDOW = 5
 THRESHOLDS = {"absolute": 0.08, "relative": 0.2}
 
 
-class RobustBird(Process):
+class RobustBird(Reparametrised):
     """Train dense; end the phase when five epochs' masks of the convolutions are close.
 
     Args:
@@ -65,7 +66,7 @@ class RobustBird(Process):
 
     def after_epoch(self, now: Moment, measured: Mapping[str, float]) -> None:
         """Draw the epoch's mask, and see whether it has settled."""
-        masks = self.task.masks({n: w.detach().abs() for n, w in self._convolutions().items()})
+        masks = self.task.masks({n: w.abs() for n, w in self._convolutions().items()})
         self.recent.copy_(self.recent.roll(1, 0))
         self.recent[0] = torch.cat([mask.flatten() for mask in masks.values()])
         self.epochs += 1
@@ -86,15 +87,23 @@ class RobustBird(Process):
 
     def result(self) -> dict[str, Any]:
         """Return after how many epochs the phase ended, whether its mask had settled, and how."""
-        return {
-            "rounds": [self.task.ratio],
-            "settled": self.done(),
-            "epochs": int(self.epochs),
-            "mask_distance": self.distance() if int(self.epochs) >= WINDOW else None,
-        }
+        epochs = int(self.epochs)
+        distance = self.distance() if epochs >= WINDOW else None
+        facts = {"settled": self.done(), "epochs": epochs, "mask_distance": distance}
+        doubts = {} if self.done() else {"doubts": [self._never_settled(epochs, distance)]}
+        return {"rounds": [self.task.ratio], **facts, **doubts}
 
-    def _convolutions(self) -> dict[str, nn.Parameter]:
-        return {name: weight for name, weight in self.weights.items() if weight.dim() == 4}
+    def _never_settled(self, epochs: int, distance: float | None) -> str:
+        seen = f"fewer than the {WINDOW} that are compared"
+        if distance is not None:
+            seen = f"whose masks were {distance:.3g} apart, and not below {self.threshold:g}"
+        return (
+            f"robust bird's mask had not settled after {epochs} epochs, {seen}, when it was "
+            "pruned: give more pruner.epochs, or a larger pruner.process.threshold"
+        )
+
+    def _convolutions(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.composed().items() if value.dim() == 4}
 
     def _largest(self) -> float:
         """Return the largest distance of two masks: twice the rarer of kept and removed."""

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from advprune.masks import Masks
-from advprune.pruners.process import Moment, Process
+from advprune.pruners.process import Moment
+from advprune.pruners.reparametrised import Reparametrised
 from advprune.pruners.task import Task, round_of
 
 #: (network as it is, ratio, masks so far) -> masks within them
 Decide: TypeAlias = Callable[[nn.Module, float, Masks], Masks]
 
 
-class Rounds(Process):
+class Rounds(Reparametrised):
     """Decide masks at the start of each part of the phase, on the network as it is then.
 
     Args:
@@ -62,7 +63,9 @@ class Rounds(Process):
         return {"rounds": list(self.task.ratios), "rounds_kept": kept, "rounds_epochs": epochs}
 
     def _prune(self, net: nn.Module) -> None:
-        self.set_masks(self.decide(net, self.task.ratios[int(self.made)], self.masks()))
+        with self.folded():
+            masks = self.decide(net, self.task.ratios[int(self.made)], self.masks())
+        self.set_masks(masks)
         self.bury()
         self._removed = True
         self.kept[int(self.made)] = sum(int(mask.sum()) for mask in self.masks().values())

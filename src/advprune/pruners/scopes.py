@@ -8,6 +8,7 @@ import torch
 
 from advprune.errors import UserError
 from advprune.masks import Masks, Scores
+from advprune.pruners.layouts.columns import columns
 from advprune.pruners.layouts.counts import layer
 from advprune.pruners.layouts.erk import erk
 from advprune.pruners.layouts.igq import igq
@@ -15,7 +16,7 @@ from advprune.pruners.layouts.lamp import lamp
 from advprune.pruners.layouts.n_of_m import n_of_m
 from advprune.pruners.layouts.ranked import global_, normed
 
-Scope = Literal["layer", "global", "erk", "igq", "lamp", "normed", "nm"]
+Scope = Literal["layer", "global", "erk", "igq", "lamp", "normed", "columns", "nm"]
 
 
 def spend(
@@ -49,6 +50,7 @@ def spend(
         "igq": igq,
         "lamp": lamp,
         "normed": normed,
+        "columns": columns,
         "nm": partial(n_of_m, n=n, m=m),
     }
     if scope not in scopes:

@@ -21,6 +21,7 @@ class Spending:
         scope: the layout; of filters, whether scores are compared within layers or across them.
         n: N of N:M; None of another layout.
         m: M of N:M; None of another layout.
+        through: how two factors compose a weight while it trains; None: it trains as it is.
         unit: what is removed; None: single weights.
         budget: what the ratio is a share of, of filters and blocks.
         floor: the fewest filters a layer, or blocks a stage, keeps; None: the default.
@@ -33,9 +34,10 @@ class Spending:
         classifier: whether the last linear layer is pruned; None is yes.
     """
 
-    scope: Literal["layer", "global", "erk", "igq", "lamp", "normed", "nm"]
+    scope: Literal["layer", "global", "erk", "igq", "lamp", "normed", "columns", "nm"]
     n: Annotated[int, Ge(1), Le(31)] | None = None
     m: Annotated[int, Ge(2), Le(32)] | None = None
+    through: Literal["product", "channel"] | None = None
     unit: Literal["filters", "blocks"] | None
     budget: Literal["parameters", "macs", "filters", "blocks"] | None
     floor: Width | None

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
@@ -29,6 +29,7 @@ class Task:
         within: masks of what a network that was sparse before has left; None: of all.
         group: along the input channels, so many weights compete with each other alone; None: all
             weights of a layer, or of the network.
+        through: how two factors compose a weight while it trains; None: weights train as they are.
     """
 
     ratio: float
@@ -38,6 +39,7 @@ class Task:
     ratios: tuple[float, ...] = ()
     within: Masks | None = None
     group: int | None = None
+    through: Literal["product", "channel"] | None = None
 
     def alive(self, scores: Scores) -> Scores:
         """Return the scores, -inf where the network was sparse before: nothing comes back there."""

@@ -6,29 +6,43 @@ rank |w| over its layer's mean (scope ``normed``). Written from descriptions. Di
 authors' code: the rounds share the phase equally, each with the whole learning-rate schedule.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.pruners.process import Moment, Process, key
+from advprune.pruners.process import Group, Moment, key
+from advprune.pruners.reparametrised import Reparametrised
 from advprune.pruners.task import Task, round_of
+from advprune.ranges import Positive, Weight
 
 
-class Tickets(Process):
+class Tickets(Reparametrised):
     """Prune by magnitude at the end of each round, and put all parameters back to their start.
 
     Args:
         net: the network that each round starts from, as a rule a new one.
         task: with one cumulative ratio a round.
+        learning_rate: factor on the recipe's in the rounds, which is theirs alone; null: 1.
+        weight_decay: the same of the weight decay.
     """
 
     takes_rounds = True
     made: Tensor
 
-    def __init__(self, net: nn.Module, task: Task) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        task: Task,
+        *,
+        learning_rate: Positive | None = None,
+        weight_decay: Weight | None = None,
+    ) -> None:
         super().__init__(net, task)
+        self.learning_rate = 1.0 if learning_rate is None else learning_rate
+        self.weight_decay = 1.0 if weight_decay is None else weight_decay
         # in a plain dict, as the weights are: the network saves them
         self._state = dict(net.named_parameters()) | dict(net.named_buffers())
         self._beginning = nn.Module()
@@ -44,17 +58,23 @@ class Tickets(Process):
                 f"less than one for each: give search.epochs={len(self.task.ratios)} or more"
             )
 
+    def groups(self, net: nn.Module) -> list[Group]:
+        """Train all of the network, at the rate and the decay of the rounds."""
+        return [
+            replace(group, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+            for group in super().groups(net)
+        ]
+
     def beginning(self, name: str) -> Tensor:
         """Return a parameter or buffer of the network as it was at the start."""
         return self._beginning.get_buffer(key(name))
 
     def schedule_step(self, now: Moment) -> int:
         """Let each round go through the whole schedule."""
-        rounds, per_epoch = len(self.task.ratios), now.steps // max(now.epochs, 1)
+        rounds = len(self.task.ratios)
         number = round_of(now.epoch, now.epochs, rounds)
         first, following = (-(-n * now.epochs // rounds) for n in (number, number + 1))
-        done = now.step - first * per_epoch
-        return done * now.steps // max((following - first) * per_epoch, 1)
+        return now.stretched(first, following - first)
 
     def after_step(self, now: Moment, optimizer: torch.optim.Optimizer) -> None:
         """End a round after its last step; the optimizer begins the next one as if new."""
@@ -81,5 +101,6 @@ class Tickets(Process):
         self.set_masks(self.task.spend(self.magnitudes(), ratio, within=self.masks()))
         for name, value in self._state.items():
             value.copy_(self.beginning(name))
+        self.start_factors()
         self.bury()
         self.made += 1

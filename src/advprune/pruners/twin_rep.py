@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advprune.pruners.process import Batches, Moment
-from advprune.pruners.reparametrised import Init, Reparametrised, Through
+from advprune.pruners.factors import Init
+from advprune.pruners.process import Moment
+from advprune.pruners.reparametrised import Reparametrised
 from advprune.pruners.task import Task
 from advprune.ranges import ShareBelowOne
 
@@ -22,9 +23,8 @@ class TwinRep(Reparametrised):
 
     Args:
         net: the network that the phase starts from, as a rule a new one.
-        task: what is asked for.
-        through: how factors compose a weight, see ``Reparametrised``.
-        init: of the factors.
+        task: what is asked for, and how factors compose a weight.
+        init: of the factors, see ``factors.py``.
         at: share of the phase after which masks are chosen, once.
     """
 
@@ -36,17 +36,12 @@ class TwinRep(Reparametrised):
         net: nn.Module,
         task: Task,
         *,
-        through: Through = "product",
         init: Init = "keep",
         at: ShareBelowOne = 0.1,
     ) -> None:
-        super().__init__(net, task, through=through, init=init)
+        super().__init__(net, task, init=init)
         self.at, self._due = at, False
         self.register_buffer("pruned", torch.zeros((), dtype=torch.bool))
-
-    def start(self, net: nn.Module, batches: Batches) -> None:
-        """Split the weights into factors."""
-        self.start_factors()
 
     def before_step(self, now: Moment) -> None:
         """Prune once, when it is time."""
@@ -71,7 +66,7 @@ class TwinRep(Reparametrised):
 
     def result(self) -> dict[str, Any]:
         """Return the ratio, and how weights were composed."""
-        return {"rounds": [self.task.ratio], "through": self.through}
+        return {"rounds": [self.task.ratio], "through": self.task.through}
 
     def _prune(self) -> None:
         self.keep_largest()

@@ -69,6 +69,7 @@ def task_of(net: nn.Module, options: Pruned, ratios: list[float], within: Masks 
         ratios=tuple(ratios),
         within=within,
         group=pruner.m,
+        through=pruner.through,
     )
 
 

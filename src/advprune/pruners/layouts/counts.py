@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from advprune.errors import UserError
@@ -53,3 +54,17 @@ def refuse_nan(scores: Scores) -> None:
     """
     for name, score in scores.items():
         named_top_k(name, score, 0)
+
+
+def refuse_negative(scores: Scores, scope: str) -> None:
+    """Check that no score is negative but the -inf of what was removed before.
+
+    Raises:
+        UserError: naming the tensor; ``scope`` squares its scores.
+    """
+    for name, score in scores.items():
+        if ((score < 0) & (score != -torch.inf)).any():
+            raise UserError(
+                f"{name}: scope={scope} compares squares, and this pruner's scores can be "
+                "negative; give pruner.scope=global or normed, or an absolute pruner.score"
+            )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from advprune.errors import UserError
 from advprune.masks import Masks, Scores, kth_largest
-from advprune.pruners.layouts.counts import largest, refuse_nan, total_kept
+from advprune.pruners.layouts.counts import largest, refuse_nan, refuse_negative, total_kept
 from advprune.pruners.layouts.lamp_bounds import Undecided, undecided
 
 
@@ -25,6 +25,7 @@ def lamp(scores: Scores, ratio: float) -> Masks:
     """
     total = total_kept(scores, ratio)
     refuse_nan(scores)
+    refuse_negative(scores, "lamp")
     _refuse_unsquarable(scores)
     return largest(scores, _counts([s.detach().reshape(-1) for s in scores.values()], total))
 
@@ -35,11 +36,6 @@ def _refuse_unsquarable(scores: Scores) -> None:
             raise UserError(
                 f"{name}: scope=lamp sums squares, and a score of it is {float(score.max()):g}; "
                 "give pruner.scope=global, which only compares"
-            )
-        if ((score < 0) & (score != -torch.inf)).any():  # -inf: removed before
-            raise UserError(
-                f"{name}: scope=lamp compares squares, and this pruner's scores can be negative; "
-                "give pruner.scope=global or normed, or an absolute pruner.score"
             )
 
 
