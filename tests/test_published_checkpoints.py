@@ -604,9 +604,9 @@ def test_a_file_is_attacked_by_its_layouts_name_and_told_of(
     assert not any("was said of" in doubt for doubt in row["doubts"])
     show([done], tmp_path)
     told = " ".join(capsys.readouterr().out.split())
-    assert "digits train_images=192, from file.pt; accuracy" in told
-    assert "file.pt, layout=hydra (Sehwag et al. 2020): 986 parameters, 7,552 MACs (" in told
-    assert "file.pt, % zeros a layer: conv1 50.0, conv2 50.0" in told
+    assert "digits train_images=192, from file.pt as hydra 0.5; accuracy" in told
+    assert "file.pt as hydra 0.5 (Sehwag et al. 2020): 986 parameters, 7,552 MACs (" in told
+    assert "file.pt as hydra 0.5, % zeros a layer: conv1 50.0, conv2 50.0" in told
     assert "give ratio=" in job(*words, "layout=hydra", command="attack")["failed"]
     assert "give checkpoint=FILE or dense=FILE" in job(*TINY, "layout=hydra")["failed"]
 
@@ -626,3 +626,23 @@ def test_a_dense_parent_starts_a_job_by_its_layout(
     assert "layout=hydra or pretrained fits it" in job(*words)["failed"]
     assert "give ratio=" in job(*words, "layout=hydra")["failed"]
     assert job(*words, "layout=pretrained")["row"]["zeros"] == 0.5
+
+
+def test_one_file_read_in_two_ways_is_two_rows() -> None:
+    labels = [
+        Weights("a/file.pt", "", None, layout, ratio).label
+        for layout, ratio in (
+            (None, None),
+            ("harp", None),
+            ("harp", 0.9),
+            ("harp", 0.99),
+            (None, 0.9),
+        )
+    ]
+    assert labels == [
+        "file.pt",
+        "file.pt as harp",
+        "file.pt as harp 0.9",
+        "file.pt as harp 0.99",
+        "file.pt 0.9",
+    ]

@@ -1,6 +1,7 @@
 """Say which of a job's options decide the result of each kind of stage."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from advprune.config.groups import (
@@ -64,6 +65,13 @@ class Weights:
     structure_sha256: str | None
     layout: str | None = None
     ratio: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Return the file's name and how it is read, as tables have it."""
+        layout = [] if self.layout is None else ["as", self.layout]
+        ratio = [] if self.ratio is None else [f"{self.ratio:g}"]
+        return " ".join([Path(self.path).name, *layout, *ratio])
 
     @property
     def node(self) -> Node:

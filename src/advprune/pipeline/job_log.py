@@ -220,7 +220,7 @@ def before_planning(names: dict[str, str], checkpoint: str | None) -> dict[str, 
 def file_of(stage: Stage[Any]) -> str | None:
     """Return the file from which a stage's root was read; None if it was trained here."""
     weights = stage.line[0].options.weights
-    return None if weights is None else Path(weights.path).name
+    return None if weights is None else weights.label
 
 
 def _pruned(line: Iterable[Stage[Any]]) -> bool:

@@ -63,7 +63,7 @@ def _read(options: Dense, folder: Path) -> dict[str, Any]:
     counted = audit(net, options.model.image_shape, weights)
     return {
         **counted,
-        "foreign": Path(weights.path).name,
+        "foreign": weights.label,
         "sha256": weights.sha256,
         "notes": loaded.notes,
         "doubts": loaded.doubts + counted["doubts"],

@@ -17,9 +17,9 @@ def file_notes(row: Row) -> list[str]:
             pruned or quantized after it was read has none.
     """
     file = row["file"]
-    saved = f", layout={file['layout']} ({file['owner']})" if file["layout"] else ""
+    owner = f" ({file['owner']})" if file["owner"] else ""
     sentence = (
-        f"{row['foreign']}{saved}: {file['parameters']:,} parameters, {file['macs']:,} MACs "
+        f"{row['foreign']}{owner}: {file['parameters']:,} parameters, {file['macs']:,} MACs "
         f"({file['nonzero_macs']:,} by non-zero weights); {row['zeros']:.4f} of its "
         f"{file['weights']:,} prunable weights are zero{_filters(file)}"
     )

@@ -89,10 +89,12 @@ def _sizes(row: Row) -> str:
 
 
 def _network(row: Row) -> str:
-    """Return the network of a row: its model, pruner and ratio, where it has them."""
+    """Return the network of a row: its model, file, pruner and ratio, where it has them."""
     ratio = None if row.get("ratio") is None else f"{row['ratio']:g}"
     return " ".join(
-        str(word) for word in (row["model"], row.get("pruner"), ratio) if word is not None
+        str(word)
+        for word in (row["model"], row.get("foreign"), row.get("pruner"), ratio)
+        if word is not None
     )
 
 
