@@ -14,7 +14,6 @@ from advprune.report.standings.entry import Entry
 from advprune.report.standings.layouts import layout_effects, mean_effect, split_lead
 from advprune.report.standings.page import page
 from advprune.report.standings.table import tables
-from advprune.report.standings.words import count
 
 IMAGES = 200
 
@@ -50,7 +49,7 @@ def entry(
     bits = np.packbits(np.arange(IMAGES) < right)
     outcome = ImageOutcomes("robust_ok", bits, IMAGES, "the same images")
     row = {
-        "pruner": pruner, "ratio": ratio, "dataset": "d", "model": "m", "unit": unit, "objective": "trades",
+        "pruner": pruner, "ratio": ratio, "dataset": "d", "model": "m", "unit": unit, "budget": None, "ratio_of": unit, "objective": "trades",
         "attack": "autoattack", "norm": "linf", "eps": 0.1, "images": IMAGES, "perturbation": None, "seeds": 3,
         "seconds": 30.0, "clean_acc": 1.0, "robust_acc": right / IMAGES, "after_each": None,
     }  # fmt: skip
@@ -138,11 +137,3 @@ def test_s2ap_is_named_and_its_search_stays_in_the_same_table() -> None:
 def test_a_pruner_is_called_what_its_command_called_it() -> None:
     run, _ = entry("set", 1, layout="erk").seen[0]
     assert list(names_from_commands([run]).values()) == ["set scope=erk"]
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(None, "–"), (390, "390"), (4303, "4.3 k"), (6_029_312, "6.03 M"), (2.5e9, "2.5 G")],
-)
-def test_a_count_has_three_digits(number: float | None, text: str) -> None:
-    assert count(number) == text

@@ -26,6 +26,7 @@ from advprune.stages.training_phase import (
     trainer,
 )
 from advprune.store.stage import Stage
+from advprune.surgery.measure import counted
 from advprune.threat import Threat
 
 
@@ -57,9 +58,9 @@ def evaluate_network(
     options, attack = stage.options, stage.options.attack
     size, perturbation = attack.batch_size, attack.perturbation
     ball: Threat | None = None if perturbation else options.threat.build()
-    shown = shown_progress(where)
+    shown, net = shown_progress(where), _network(stage, parent)
     module = RobustEvaluation(
-        _network(stage, parent),
+        net,
         attack.build(),
         name=attack.method.name,
         threat=ball,
@@ -82,7 +83,7 @@ def evaluate_network(
     collectives.rank_zero_continues()
     columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))
     result = summary(columns)
-    return columns, facts | result | module.facts() | {
+    return columns, facts | result | module.facts() | _counted(stage, net) | {
         "doubts": [DOUBT] * (options.debug is not None)
         + module.doubts
         + sanity_warnings(result)
@@ -101,6 +102,13 @@ def _network(stage: Stage[Evaluated], parent: Path) -> nn.Module:
     if stage.parent is not None and stage.parent.kind == "quantized":
         return quantized.load(stage.parent, parent, runs=stage.options.runs)
     return checkpoint.load_network(stage, parent)
+
+
+def _counted(stage: Stage[Evaluated], net: nn.Module) -> dict[str, Any]:
+    """Return what the network has and what of it is not zero; nothing of one in 8 bits."""
+    if stage.parent is not None and stage.parent.kind == "quantized":
+        return {}
+    return {"network": counted(net, checkpoint.image_shape(stage))}
 
 
 def _write_records(path: Path, columns: dict[str, list[Any]]) -> None:

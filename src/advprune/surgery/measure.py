@@ -29,6 +29,24 @@ def effective_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
     )
 
 
+def counted(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, int]:
+    """Count what a network has, and what of it is not zero.
+
+    Args:
+        model: in floating point; not changed.
+        shape: (C, H, W) of an image.
+
+    Returns:
+        ``parameters`` in all, ``nonzero_parameters`` and ``nonzero_macs``.
+    """
+    parameters = list(model.parameters())
+    return {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "nonzero_parameters": sum(int(torch.count_nonzero(p)) for p in parameters),
+        "nonzero_macs": effective_macs(model, shape),
+    }
+
+
 def file_bytes(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Return the bytes of the tensors, stored ``dense`` and ``sparse``.
 

@@ -80,10 +80,12 @@ def _evaluation_of_parent(run: Run) -> tuple[str, str]:
 
 
 def _network_costs(run: Run, sizes: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Return MACs and seconds of one network, as counted by its pruning or measured by a job."""
+    """Return parameters, MACs and seconds of one network, as counted or measured by a job."""
     measured, final = sizes.get(run.final.key, {}), run.final.result
+    network = run.evaluated.result.get("network") or {}  # not counted of one in 8 bits
     costs = {
-        "macs": measured.get("effective_macs", final.get("macs")),
+        "parameters": network.get("nonzero_parameters", final.get("params")),
+        "macs": network.get("nonzero_macs", measured.get("effective_macs", final.get("macs"))),
         "seconds_1": measured.get("seconds_1"),
         "seconds_128": measured.get("seconds_128"),
     }

@@ -99,11 +99,13 @@ def _with_total_epochs(kind: str, options: dict[str, Any], epochs: float) -> dic
 def _options_without(stage: StoredStage, dropped: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     """Return a stage's options without the dropped ones.
 
-    What is removed (weights, filters, blocks) stays: a ratio of one is not a ratio of another.
+    What is removed (weights, filters, blocks) stays, and what its ratio is a share of: a ratio of
+    one is not a ratio of another.
     """
     kept = {
         name: value
         for name, value in stage.identity.items()
         if name not in dropped.get(stage.kind, ())
     }
-    return kept | {"unit": stage.identity.get("pruner", {}).get("unit")}
+    pruner = stage.identity.get("pruner", {})
+    return kept | {name: pruner.get(name) for name in ("unit", "budget")}

@@ -3,6 +3,7 @@
 import json
 
 from advprune.report.data.names import Names, run_labels
+from advprune.report.data.ratio_of import ratio_of
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
 from advprune.report.table.job_row import SIZES, TRANSFER, doubts_of
@@ -26,6 +27,8 @@ def run_row(run: Run, names: Names) -> Row:
         "sparsity": final.get("sparsity", 0.0 if pruned is None else pruned.result["sparsity"]),
         "foreign": run.dense.result.get("foreign"),
         "unit": None if pruned is None else pruned.options["pruner"].get("unit") or "weights",
+        "budget": None if pruned is None else pruned.options["pruner"].get("budget"),
+        "ratio_of": None if pruned is None else ratio_of(pruned.options["pruner"]),
         **{name: final[name] for name in SIZES if name in final},
         "eps": None if perturbation else after["threat"]["eps"],
         "norm": None if perturbation else after["threat"]["norm"],

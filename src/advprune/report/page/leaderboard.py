@@ -55,6 +55,10 @@ def _of(name: str) -> Callable[[Row], Any]:
     return lambda row: row.get(name)
 
 
+def _cost(name: str) -> Callable[[Row], Any]:
+    return lambda row: row.get("costs", {}).get(name)
+
+
 def _share(name: str, heading: str) -> Field:
     return Field(name, heading, _of(name), percent, interval=True)
 
@@ -85,6 +89,9 @@ FIELDS = (
         "sparsity", "sparsity", lambda row: row["sparsity"] or None, lambda share: f"{share:.4g}"
     ),
     Field("unit", "removes", _of("unit")),
+    Field("ratio_of", "ratio of", _of("ratio_of")),
+    Field("parameters", "parameters", _cost("parameters"), lambda number: f"{number:.4g}"),
+    Field("macs", "MACs", _cost("macs"), lambda macs: f"{macs:.4g}"),
     Field("attack", "attack", _of("attack")),
     Field("threat", "threat", _threat),
     Field("strength", "strength", strength),
@@ -99,11 +106,10 @@ FIELDS = (
     _share("transfer_rate", "transfer rate %"),
     _share("dense_robust_acc", "dense robust %"),
     _share("dense_certified_acc", "dense certified %"),
-    Field("macs", "MACs", lambda row: row.get("costs", {}).get("macs"), lambda macs: f"{macs:.4g}"),
     Field(
         "seconds_128",
         "ms a batch of 128",
-        lambda row: row.get("costs", {}).get("seconds_128"),
+        _cost("seconds_128"),
         lambda seconds: f"{1000 * seconds:.3g}",
     ),
     Field("doubts", "doubts", _doubts),
@@ -116,6 +122,7 @@ OMITTED_IF_EQUAL = (
     "foreign",
     "objective",
     "unit",
+    "ratio_of",
     "attack",
     "threat",
     "source",

@@ -76,11 +76,10 @@ class Entry:
     @property
     def table(self) -> str:
         """Return a text that is equal for entries that belong in one table, whatever the ratio."""
-        of = ("dataset", "model", "unit", "attack", "norm", "eps", "images")
+        of = ("dataset", "model", "unit", "budget", "attack", "norm", "eps", "images")
         training = next(iter(self.seen.values()))[0].dense.options.get("objective")
-        ratio_of = self._options.get("budget")
         awp = "AWP" in self.perturbed
-        return json.dumps([*(self.row[name] for name in of), ratio_of, training, awp])
+        return json.dumps([*(self.row[name] for name in of), training, awp])
 
 
 def _perturbations(options: dict[str, Any]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Write the standings as a Markdown page: tables, what cannot be told apart, layouts, claims."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from advprune.report.data.attack_names import threat_text
 from advprune.report.data.escaping import markdown_cell
@@ -9,7 +8,8 @@ from advprune.report.standings.claims import CLAIMS, answers
 from advprune.report.standings.entry import Entry
 from advprune.report.standings.layouts import layout_effects, mean_effect, split_lead
 from advprune.report.standings.table import Standings
-from advprune.report.standings.words import count, marked, percent, points
+from advprune.report.standings.words import marked, percent, points
+from advprune.report.table.counts import count
 from advprune.report.table.footnotes import doubt_notes
 
 HEAD = ("method", "layout", "clean %", "robust %", "parameters", "MACs", "epochs", "seconds")
@@ -43,13 +43,10 @@ def page(tables: list[list[Standings]], dense: list[Entry]) -> str:
 def _title(table: list[Standings]) -> str:
     best = table[0].best
     row, run = best.row, next(iter(best.seen.values()))[0]
-    removes = {"macs": "MACs", "filters": "filters", "parameters": "parameters"}
-    pruner: dict[str, Any] = (run.line[1].options or {}).get("pruner", {})
-    share = removes.get(str(pruner.get("budget")), str(row["unit"]))
     machine = (run.final.result.get("provenance") or {}).get("processor", "a machine not recorded")
     awp = ", trained with AWP" if "AWP" in best.perturbed else ""
     return (
-        f"## {row['dataset']}, {row['model']}, ratio of {share}{awp}\n\n"
+        f"## {row['dataset']}, {row['model']}, ratio of {row['ratio_of']}{awp}\n\n"
         f"Trained with {row['objective']}, {row['attack']} within {threat_text(row)}, "
         f"{row['images']} test images, on {machine}."
     )

@@ -1,4 +1,4 @@
-"""Write shares, differences and counts as a reader of the standings sees them."""
+"""Write shares and differences as a reader of the standings sees them."""
 
 from advprune.report.data.intervals import Interval
 from advprune.report.data.significance import Comparison
@@ -29,13 +29,3 @@ def marked(compared: Comparison | None) -> str:
     if compared is None:
         return "–"
     return f"{100 * compared['difference']:+.1f}{' *' if compared['significant'] else ''}"
-
-
-def count(number: float | None) -> str:
-    """Return a count in three digits: ``1.23 M``, ``45.6 k``; a dash if it was not counted."""
-    if number is None:
-        return "–"
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:g}"

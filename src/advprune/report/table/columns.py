@@ -6,6 +6,7 @@ from functools import partial
 
 from advprune.report.data.attack_names import threat_text
 from advprune.report.data.row import JobRecord, Row
+from advprune.report.table.counts import count
 from advprune.report.table.job_row import TRANSFER
 
 
@@ -80,16 +81,29 @@ def _requested_ratio(record: JobRecord) -> str:
     return "" if record["ratio"] is None else f"{record['ratio']:g}"
 
 
-def _sparsity(row: Row) -> str:
-    """Return the share of zeros; of a smaller network, what is left of parameters and MACs."""
+def _sparsity(row: Row, between: str = "\n") -> str:
+    """Return the share of zeros and, on the next lines, parameters and MACs that are not zero.
+
+    Of a smaller network it is the shares of parameters and MACs that are left.
+    """
+    return "\n".join(filter(None, (_share(row), _counts(row, between))))
+
+
+def _share(row: Row) -> str:
     if "macs" in row:
-        return (
-            ", ".join(
-                f"{100 * row[name] / row[f'dense_{name}']:.2f}" for name in ("params", "macs")
-            )
-            + " %"
-        )
+        shares = (100 * row[name] / row[f"dense_{name}"] for name in ("params", "macs"))
+        return f"{', '.join(f'{share:.2f}' for share in shares)} %"
     return "–" if row["zeros"] is None else f"{row['zeros']:.4f}"
+
+
+def _counts(row: Row, between: str = "\n") -> str:
+    """Return how many parameters and MACs are not zero; empty where they were not counted."""
+    numbers = [row.get(name) for name in ("nonzero_parameters", "nonzero_macs")]
+    return "" if None in numbers else between.join(map(count, numbers))
+
+
+def _any_counted(rows: list[Row]) -> bool:
+    return any(row.get("nonzero_parameters") is not None for row in rows)
 
 
 def _attack(row: Row) -> str:
@@ -155,11 +169,20 @@ COLUMNS = (
         _requested_ratio,
     ),
     Column(
-        "sparsity",
+        "sparsity\nparams\nMACs",
         _sparsity,
         lambda rows: (any_pruned(rows) or any_foreign(rows)) and not any_structured(rows),
     ),
-    Column("params, MACs", _sparsity, lambda rows: any_pruned(rows) and any_structured(rows)),
+    Column(
+        "params\nMACs",
+        _counts,
+        lambda rows: _any_counted(rows) and not any_pruned(rows) and not any_foreign(rows),
+    ),
+    Column(
+        "params, MACs",
+        partial(_sparsity, between=", "),
+        lambda rows: any_pruned(rows) and any_structured(rows),
+    ),
     Column(
         "quantizer",
         lambda row: quantizer(row) or "–",

@@ -20,10 +20,15 @@ def notes(rows: list[Row]) -> list[str]:
         *((True, f"[…]: {sentence}") for sentence in interval_notes(seeds)),
         (True, f"weights kept: {kept} on validation images; {counted}" if kept else counted),
         (bool(budget_note(rows)), budget_note(rows)),
+        (bool(_ratios(rows)), _ratios(rows)),
         (
             any_structured(rows),
             "params, MACs: what is left of the dense network, which got smaller "
             "(a lone number: zeros)",
+        ),
+        (
+            any(row.get("nonzero_parameters") is not None for row in rows),
+            "params, MACs as numbers: parameters, and multiplications for one image, not zero",
         ),
         (
             any(row.get("zeros") and "macs" not in row for row in rows),
@@ -57,6 +62,19 @@ def notes(rows: list[Row]) -> list[str]:
             (True, f"made by {which}; one that changes results does not find older ones")
         )
     return [sentence for holds, sentence in sentences if holds] + doubt_notes(rows, _with_attack)
+
+
+def _ratios(rows: list[Row]) -> str:
+    """Return what each pruner's ratio is a share of, as a sentence; empty if nothing is pruned."""
+    by_meaning: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("pruner") and row.get("ratio_of"):
+            by_meaning.setdefault(row["ratio_of"], []).append(str(row["pruner"]))
+    meanings = [
+        meaning if len(by_meaning) == 1 else f"{meaning} ({', '.join(dict.fromkeys(names))})"
+        for meaning, names in by_meaning.items()
+    ]
+    return f"ratio: the share removed of the {'; of the '.join(meanings)}" if meanings else ""
 
 
 def _with_attack(row: Row) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from advprune.config.options import Options
 from advprune.config.stage_options import Dense
+from advprune.report.data.ratio_of import ratio_of
 from advprune.report.data.row import Row
 from advprune.report.table.budget import epochs_of
 from advprune.store.stage import Plan, Stage
@@ -55,6 +56,9 @@ def row_of(
         "sparsity": final.get("sparsity"),
         "zeros": final.get("zeros", final.get("sparsity")),
         **{name: final[name] for name in SIZES if name in final},
+        "ratio_of": None if options.pruner is None else ratio_of(options.pruner.node),
+        **_counted("", evaluated),
+        **_counted("dense_", evaluated_dense),
         "eps": evaluated["threat"]["eps"],
         "norm": evaluated["threat"]["norm"],
         "perturbation": evaluated.get("perturbation"),
@@ -118,6 +122,13 @@ def _shares(prefix: str, result: Mapping[str, object], names: tuple[str, ...]) -
         for name in names
         for end in ("", "_interval")
     }
+
+
+def _counted(prefix: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters and MACs that are not zero; None of a network in 8 bits."""
+    network = result.get("network") or {}
+    names = ("nonzero_parameters", "nonzero_macs")
+    return {f"{prefix}{name}": network.get(name) for name in names}
 
 
 def _source(plan: Plan, options: Options, model: str | None) -> str:
