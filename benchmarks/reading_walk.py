@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = str(ROOT / "src" / "advprune")
 BARS = {"in all": 60, "before the first training step": 35}
 #: What CI fails above: how many there are, so that they do not grow while they are above the bars.
-#: The dry run alone, which calls every object of a job before anything is trained, enters 27.
+#: The dry run calls every object of a job before anything is trained. It enters 32 of them first:
+#: three are its own, and the others would be entered later.
 CEILINGS = {"in all": 84, "before the first training step": 68}
 #: README's command, made small; it passes through the same files.
 COMMAND = (

@@ -55,13 +55,13 @@ def make(
     start = sparse_parent.gone(net, pruner, within, ratio)
     ratios = cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds, start=start)
     decide = _train if trains else _score
-    masks, told = decide(stage, net, ratios, within, folder, where)
+    masks, details = decide(stage, net, ratios, within, folder, where)
     apply(net, masks)
     save_weights(folder / "model.safetensors", plain_weights(net))
     save_masks(masks, folder / "masks.safetensors")
     result = masking.measure_sparsity(net, masks, ratio, pruner)
     result |= sparse_parent.parent_facts(parent_zeros, unit=None)
-    return facts | result | {"checksum": mask_values.checksum(masks)} | told
+    return facts | result | {"checksum": mask_values.checksum(masks)} | details
 
 
 def _train(
