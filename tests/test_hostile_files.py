@@ -54,9 +54,9 @@ def test_what_a_folder_says_is_not_called(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(grid_log, "build", build)
     evil = {"_target_": "os.system", "command": "true"}
     record = {"row": {}, "group": "g", "logger": evil, "store": str(tmp_path)}
-    ours = {"_target_": "advprune.tracking.logger.CsvFile"}
+    ours = {"csv": {"_target_": "advprune.tracking.logger.CsvFile"}}
     grid_log.log_grid([record], tmp_path, ours, tmp_path)
-    assert called == [ours]
+    assert called == [ours["csv"]]
     with pytest.raises(UserError, match="none of Optuna's"):
         pruner_of(evil)
     assert type(pruner_of({"_target_": "optuna.pruners.MedianPruner"})).__name__ == "MedianPruner"

@@ -209,6 +209,8 @@ def _check(word: str, override: Override, vocabulary: Vocabulary, *, multirun: b
         )
     if override.is_sweep_override() and (twice := _twice(override)):
         raise UserError(f"{word} asks for {twice} twice: give each value once")
+    if isinstance(members := override.value(), list) and name in vocabulary.groups:
+        _check_members(word, name, members, vocabulary)
     group = name.replace(".", "/")
     for value in _values(override):
         if "/" not in name and "." in name and value in vocabulary.groups.get(group, ()):
@@ -219,6 +221,16 @@ def _check(word: str, override: Override, vocabulary: Vocabulary, *, multirun: b
             sentence = word_refusals.wrong_member(vocabulary, name, value)
             if sentence:
                 raise UserError(sentence)
+
+
+def _check_members(word: str, group: str, members: list[object], vocabulary: Vocabulary) -> None:
+    """Refuse a list of a group's members with one twice, or with one that does not exist."""
+    for member in map(str, members):
+        sentence = word_refusals.wrong_member(vocabulary, group, member)
+        if sentence:
+            raise UserError(sentence)
+        if list(map(str, members)).count(member) > 1:
+            raise UserError(f"{word} names {member} twice: give each {group} once")
 
 
 def _values(override: Override) -> Iterator[str]:

@@ -65,7 +65,7 @@ class Options:
     search: Recipe
     finetune: Recipe
     trainer: Trainer = field(default_factory=Trainer)
-    logger: Method = field(default_factory=lambda: Method({}))
+    loggers: tuple[Method, ...] = ()
     quantizer: Quantizer | None = None
     pruner: Pruner | None = None
     ratio: float | None = None
@@ -167,7 +167,7 @@ def options_of(node: Node) -> Options:
         search=typed(Recipe, node["search"]),
         finetune=typed(Recipe, node["finetune"]),
         trainer=typed(Trainer, node.get("trainer") or {}),
-        logger=Method(node.get("logger") or {}),
+        loggers=tuple(map(Method, (node.get("logger") or {}).values())),
         quantizer=None if quantizer.get("_target_") is None else typed(Quantizer, quantizer),
         pruner=None if pruner is None else typed(Pruner, pruner),
         dense=node.get("dense"),

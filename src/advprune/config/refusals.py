@@ -11,6 +11,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
+from advprune.config.peer_sentences import sentence_on
 from advprune.config.peers import PEERS, nearest
 from advprune.config.schema import COMMANDS, Vocabulary, annotation_of
 from advprune.config.word_refusals import wrong_member
@@ -195,6 +196,9 @@ def _values(override: Override) -> list[Any]:
 def unknown_option(name: str, known: Node, vocabulary: Vocabulary) -> str:
     """Return a sentence saying that an option does not exist, and which one may be meant."""
     place = f"{vocabulary.command}.py has no option {name}"
+    sentence = sentence_on(name)
+    if sentence is not None:
+        return f"{place}: {sentence}"
     peer = PEERS.get(name)
     if peer and (peer in known or peer in vocabulary.groups):
         return (

@@ -4,6 +4,7 @@ import shlex
 
 from advprune.config import schema
 from advprune.config.groups import hints
+from advprune.config.peer_sentences import sentence_on
 from advprune.config.peers import MEMBERS, PEERS, nearest
 from advprune.config.schema import Vocabulary
 
@@ -42,6 +43,9 @@ def bare(word: str, after: list[str], vocabulary: Vocabulary) -> str:
     if homes:
         return f"{word} alone says nothing: write {homes[0]}={plain}"
     value = follows or "…"
+    sentence = sentence_on(word)
+    if sentence is not None:
+        return f"{word} is no option: {sentence}"
     if word in PEERS:
         return f"{word} is no option: here it is {PEERS[word]}={value}"
     if word.split(".")[0] in hints(schema.COMMANDS[vocabulary.command]):

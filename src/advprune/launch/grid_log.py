@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from advprune.config.groups import build
-from advprune.tracking.guarded import Guarded
 from advprune.tracking.logger import Job
+from advprune.tracking.several import Several
 
 FILES = ("table.csv", "table.json")
 
@@ -20,7 +20,7 @@ def log_grid(
         records: the ``job.json`` of each. They were read from a folder, so nothing they name is
             called.
         folder: of the grid, with its table.
-        node: of the logger, from this command's own options.
+        node: of the loggers by name, from this command's own options.
         shared: the folder beside the store.
     """
     rows = [record["row"] for record in records if "row" in record]
@@ -28,10 +28,10 @@ def log_grid(
     if first is None:
         return
     identity = hashlib.sha256(first["group"].encode()).hexdigest()[:16]
-    inner = build(node)
-    if not inner.takes_grids:
+    loggers = [logger for each in node.values() if (logger := build(each)).takes_grids]
+    if not loggers:
         return
-    logger = Guarded(inner)
+    logger = Several(loggers)
     grid = Job(
         id=identity,
         name=f"table: {first['group']}",
@@ -46,3 +46,4 @@ def log_grid(
     logger.open(grid)
     logger.grid(rows, [folder / name for name in FILES if (folder / name).exists()])
     logger.close(failed=False)
+    print(f"logged {len(rows)} runs, one a job, and one more of type grid with their table")  # noqa: T201

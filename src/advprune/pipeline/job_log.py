@@ -27,6 +27,7 @@ from advprune.tracking.grid_place import JOBS, GridPlace
 from advprune.tracking.guarded import Guarded
 from advprune.tracking.logger import CURVES, Finished, Job, Logger
 from advprune.tracking.progress import JobTitle
+from advprune.tracking.several import Several
 
 log = logging.getLogger(__name__)
 #: The longest name of a run; W&B takes 128 characters.
@@ -54,7 +55,8 @@ def job_logger(
     Raises:
         UserError: if it needs a package that is not installed.
     """
-    logger = Guarded(options.logger.build() if is_rank_zero() else Logger())
+    loggers = [logger.build() for logger in options.loggers if is_rank_zero()]
+    logger = Guarded(loggers[0] if len(loggers) == 1 else Several(loggers))
     failed = True
     try:
         logger.open(_job(options, plan, output, shown))

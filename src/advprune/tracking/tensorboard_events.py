@@ -7,6 +7,9 @@ from typing import Any
 from advprune.errors import UserError
 from advprune.tracking.logger import Finished, Job, Logger, Row, numbers
 
+#: Facts of a job that are no choice of the user's.
+NO_HPARAMS = frozenset({"code", "command", "host", "python", "output", "final"})
+
 
 class TensorBoardEvents(Logger):
     """Write events that ``tensorboard --logdir multirun`` shows; a curve's axis is its step."""
@@ -27,7 +30,8 @@ class TensorBoardEvents(Logger):
         self.writer: Any = SummaryWriter(
             str(job.output / "tensorboard"), purge_step=0, flush_secs=10
         )
-        self.writer.add_text("config", _block(job.config))
+        self.job = job
+        self.writer.add_text("config", _block(job.config | {"tags": job.tags}))
 
     def point(self, stage: str, row: Row) -> None:
         """Write a scalar for each number."""
@@ -51,6 +55,20 @@ class TensorBoardEvents(Logger):
         for name, value in numbers(row).items():
             self.writer.add_scalar(name, value, 0)
         self.writer.add_text("table", _block(row))
+        self._write_hparams(row)
+
+    def _write_hparams(self, row: Mapping[str, object]) -> None:
+        """Write what HPARAMS compares jobs by; its metrics are the row's scalars above."""
+        from torch.utils.tensorboard.summary import hparams
+
+        varied = {
+            name: value
+            for name, value in self.job.config.items()
+            if isinstance(value, str | int | float) and name not in NO_HPARAMS
+        }
+        metrics = {name: value for name, value in numbers(row).items() if name.endswith("_acc")}
+        for summary in hparams(varied, metrics):
+            self.writer.file_writer.add_summary(summary)
 
     def close(self, *, failed: bool) -> None:
         """Write what is left."""
