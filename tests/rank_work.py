@@ -119,7 +119,7 @@ def trained(
     )
     data = Noise(repeats=getattr(goal, "replays", 1))
     place.settle(6)
-    fit(place, module, data, folder / "work", "test", epochs=epochs, callbacks=[])
+    fit(place, module, data, folder / "work", epochs=epochs, callbacks=[])
     return dict(module.state_dict()) | {
         "validated": torch.tensor(list(module.validated().values()))
     }
@@ -134,7 +134,7 @@ def searched(size: int, folder: Path) -> dict[str, Tensor]:
         net, OBJECTIVES["trades"](), phase, attack=None, seed=7, process=process
     )
     place = where(size, folder, "synchronised")
-    fit(place, module, Noise(), folder / "work", "test", epochs=2, callbacks=[])
+    fit(place, module, Noise(), folder / "work", epochs=2, callbacks=[])
     masks = module.finish()
     return {**masks, **{f"scores.{name}": s for name, s in process.scores().items()}}
 
@@ -247,7 +247,7 @@ def processed(size: int, folder: Path, names: tuple[str, ...]) -> dict[str, dict
             process=made(name, net, 0.5),
             batches=[(torch.rand(8, 1, 6, 6), torch.arange(8) % 2)],
         )
-        fit(place, module, Noise(), folder / name, "test", epochs=6, callbacks=[])
+        fit(place, module, Noise(), folder / name, epochs=6, callbacks=[])
         with collectives.without_communication():
             masks = module.finish()
         found[name] = masks | {f"weights.{n}": w.detach() for n, w in net.named_parameters()}
