@@ -70,7 +70,7 @@ def join(size: int) -> None:
 
 def where(size: int, folder: Path, mode: str) -> RunContext:
     trainer = Trainer(accelerator="cpu", devices=size, batch_norm=mode)  # type: ignore[arg-type]
-    return RunContext(trainer, Logger(), folder)
+    return RunContext(trainer, Logger(), folder, stage="dense")
 
 
 def inner(net: nn.Module, x: Tensor, target: Tensor) -> Tensor:
