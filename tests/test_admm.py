@@ -36,6 +36,8 @@ def test_an_update_by_hand() -> None:
         process.update()
     assert process.copy_of("weight").tolist() == [[3.0, 0.0, 0.0, -2.0]]
     assert process.dual("weight").tolist() == [[0.0, -1.0, 0.5, 0.0]]
+    # the copy is another tensor: in the authors' code, on a processor, projecting writes into W
+    assert process.weights["weight"].tolist() == [[3.0, -1.0, 0.5, -2.0]]
 
 
 @pytest.mark.parametrize("attached", [False, True])
@@ -192,6 +194,16 @@ def test_the_copy_of_columns_has_whole_ones_and_the_pull_empties_the_others() ->
     norms, before = (w.detach().flatten(1).norm(dim=0) for w in (weight, wanted))
     assert torch.equal(kept.all(0), before >= before.sort().values[13])  # the support stayed
     assert norms[~kept.any(0)].max() < 0.05 * norms[kept.all(0)].min()
+
+
+def test_restarts_go_through_the_whole_schedule_after_each_update() -> None:
+    def at(ratio: float, **options: Any) -> list[int]:
+        process = started(vector(1.0, 2.0), ratio, **options)
+        return [process.schedule_step(Moment(step, 18, step // 2, 9)) for step in range(18)]
+
+    assert at(0.5, every=3, restarts=True) == [0, 3, 6, 9, 12, 15] * 3
+    assert at(0.5, every=3) == list(range(18))
+    assert at(0.0, every=3, restarts=True) == list(range(18))  # nothing is updated
 
 
 def test_it_works_by_layer_on_a_network() -> None:

@@ -52,11 +52,18 @@ def near(weights: dict[str, Tensor]) -> Tensor:
 
 
 def pruned(name: str, through: str | None) -> tuple[Reparametrised, nn.Module]:
+    return trained(name, through)[:2]
+
+
+def trained(
+    name: str, through: str | None
+) -> tuple[Reparametrised, nn.Module, torch.optim.Optimizer]:
     net = small().eval()
     ratios = RATIOS if name in ("rounds", "tickets") else None
     process = PRUNERS[name](net, task(net, 0.8, ratios=ratios, scope="global", through=through))
-    train(process, net, near, epochs=6, steps=3, lr=0.02, momentum=0.9, weight_decay=1e-3)
-    return process, net
+    options = {"lr": 0.02, "momentum": 0.9, "weight_decay": 1e-3}
+    optimizer = train(process, net, near, epochs=6, steps=3, **options)
+    return process, net, optimizer
 
 
 @pytest.mark.parametrize("through", ["product", "channel"])
@@ -83,6 +90,16 @@ def test_a_criterion_sees_the_network_that_trains_and_leaves_it_so(through: str)
     with process.folded():
         assert torch.equal(net(X), computed)
     assert all(torch.equal(value, own[name]) for name, value in net.state_dict().items())
+
+
+def test_momentum_does_not_revive_what_a_round_removed() -> None:
+    process, _, optimizer = trained("rounds", "product")
+    for name, weight in process.weights.items():
+        for factor in (weight, process.factor(name)):
+            assert not factor[~process.mask(name)].any()
+            # the last round comes after the last step
+            gone = optimizer.state[factor]["momentum_buffer"] == 0
+            assert gone.double().mean() >= 0.4
 
 
 @pytest.mark.parametrize("name", PRUNERS)

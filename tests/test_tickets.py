@@ -38,6 +38,7 @@ def test_signed_constants_have_one_size(fan_in: int, size: float) -> None:
     values = signed_constant(weight)
     assert torch.allclose(values.abs(), torch.full_like(values, size), rtol=1e-4)
     assert torch.equal(values.sign(), weight.sign())
+    assert torch.allclose(signed_constant(weight, 0.25), 2 * values)
 
 
 def test_rst_trains_scores_alone() -> None:
@@ -189,6 +190,12 @@ def test_a_ticket_sees_its_mask() -> None:
     with torch.no_grad():
         process.finish(net)
     assert torch.equal(see(process, net, x), net(x))
+
+
+def test_rounds_train_at_a_rate_and_a_decay_of_their_own() -> None:
+    net = small()
+    (group,) = Tickets(net, task(net, 0.5), learning_rate=0.1, weight_decay=0.2).groups(net)
+    assert (group.learning_rate, group.weight_decay) == (0.1, 0.2)
 
 
 def test_more_rounds_than_epochs_are_refused() -> None:
