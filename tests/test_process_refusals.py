@@ -81,6 +81,23 @@ NM = ("pruner.scope=nm", "pruner.n=2", "pruner.m=4", "ratio=0.5")
         ),
         (("pruner=hydra", "pruner.start=early"), "start=early goes back to a tenth .*start=init"),
         (("pruner=magnitude", "pruner.epochs=3"), "epochs=3 is not looked at: nothing trains"),
+        (
+            ("pruner=hydra", "pruner.through=product"),
+            "Hydra trains no dense weights that factors could compose; leave it null, or give",
+        ),
+        (
+            ("pruner=magnitude", "pruner.through=product"),
+            "no single weights train between rounds of this pruner; give pruner.schedule=linear",
+        ),
+        (
+            ("pruner=radmm_filters", "ratio=0.99"),
+            r"1 filter left in each of 2 layers whose filters may go, the largest is 0\.\d+$",
+        ),
+        (
+            ("pruner=radmm_columns", "ratio=0.9999"),
+            r"one column left in each of 4 layers, the largest is 0\.\d+$",
+        ),
+        (("training.milestones=[0.5]",), "milestones are not looked at with training.schedule=cos"),
         (("pruner=hydra", "pruner.m=4"), "m=4 are not looked at: they are of pruner.scope=nm"),
         (("pruner=hydra", "pruner.process=null"), "a criterion or a process, one of the two"),
     ],

@@ -2,8 +2,7 @@
 
 NeurIPS 2021, https://arxiv.org/abs/2110.14068. HYDRA's search on a new network whose weights are
 signed constants and whose normalisation has no scale or shift. Written from a description of the
-authors' code. Differs from it: exact counts; any scope; one ranking a step; on demand constants
-that grow as fewer of them stay.
+authors' code. Differs from it: exact counts; any scope; one ranking a step.
 """
 
 import math
@@ -24,21 +23,10 @@ class Rst(Hydra):
         net: a new network; of a trained one the signs alone are left.
         task: what is asked for.
         init: what the scores start from, see ``learned_scores.initial_scores``.
-        rescale: divide the constants by the square root of the share that stays, as Ramanujan et
-            al. 2020 do (https://arxiv.org/abs/1911.13299): signals keep their size from layer to
-            layer where no normalisation sees to it.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        task: Task,
-        *,
-        init: Init = "kaiming",
-        rescale: bool | None = None,
-    ) -> None:
+    def __init__(self, net: nn.Module, task: Task, *, init: Init = "kaiming") -> None:
         super().__init__(net, task, init=init)
-        self.kept = 1 - task.ratio if rescale else 1.0
 
     def groups(self, net: nn.Module) -> list[Group]:
         """Train the scores alone, with all of the network frozen."""
@@ -48,7 +36,7 @@ class Rst(Hydra):
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Set the weights, and each normalisation's scale to 1 and shift to 0."""
         for weight in self.weights.values():
-            weight.copy_(signed_constant(weight, self.kept))
+            weight.copy_(signed_constant(weight))
         for module in net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
                 nn.init.ones_(module.weight)
@@ -56,12 +44,7 @@ class Rst(Hydra):
         super().start(net, batches)
 
 
-def signed_constant(weight: Tensor, kept: float = 1.0) -> Tensor:
-    """Return sqrt(2 / fan_in) with the signs of the weight; zero counts as positive.
-
-    Args:
-        weight: (O, ...).
-        kept: share of the inputs that will stay.
-    """
-    size = math.sqrt(2 / (kept * weight[0].numel()))
+def signed_constant(weight: Tensor) -> Tensor:
+    """Return sqrt(2 / fan_in) with the signs of the weight; zero counts as positive."""
+    size = math.sqrt(2 / weight[0].numel())
     return torch.where(weight.detach() < 0, -size, size).to(weight.dtype)
