@@ -5,10 +5,11 @@ from pathlib import Path
 
 from advprune.errors import UserError
 from advprune.report.data import records
+from advprune.report.data.beside_published import add_published
 from advprune.report.data.job_tables import measured_sizes, read_table
 from advprune.report.data.leaderboard_rows import entries
 from advprune.report.data.names import names_from_commands, names_from_tables
-from advprune.report.data.published import published_for
+from advprune.report.data.published import published, published_for
 from advprune.report.data.runs import Run
 from advprune.report.data.significance import comparisons
 from advprune.report.data.store_reader import Reader
@@ -55,6 +56,7 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> ReportSummary:
     rows = entries(runs, names, measured_sizes(job_tables))
     compared = comparisons(zip(runs, outcomes, strict=True))
     rank(rows, compared)
+    add_published(rows, published())
     summary.runs, summary.compared = len(runs), len(compared)
     data = PlotData(rows, published_for(rows), {run.evaluated.key: run for run in runs})
     plots, undrawn = all_plots.draw(data)

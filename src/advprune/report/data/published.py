@@ -18,12 +18,14 @@ def published() -> list[Row]:
     """Return all published rows in the leaderboard's form: shares in [0, 1], without intervals."""
     data = json.loads((files("advprune.report") / "published.json").read_text())
     return [
-        _entry(dict(zip(data["columns"], row, strict=True)), data["protocols"])
+        _entry(dict(zip(data["columns"], row, strict=True)), data["protocols"], data["pruners"])
         for row in data["rows"]
     ]
 
 
-def _entry(row: Row, protocols: dict[str, dict[str, Any]]) -> Row:
+def _entry(
+    row: Row, protocols: dict[str, dict[str, Any]], pruners: dict[str, dict[str, str]]
+) -> Row:
     protocol = protocols[row["protocol"]]
     shares = {to: None if row[name] is None else row[name] / 100 for name, to in MEASURES.items()}
     dense = row["method"] == "dense"
@@ -43,6 +45,8 @@ def _entry(row: Row, protocols: dict[str, dict[str, Any]]) -> Row:
         "norm": protocol["norm"],
         "eps": protocol["eps"],
         "images": protocol["images"],
+        "count": protocol.get("count"),
+        "ours": None if dense else pruners[row["unit"]].get(row["method"]),
         "quantizer": None,
         "source": None,
         "options": "",

@@ -103,6 +103,8 @@ FIELDS = (
     _share("robust_acc", "robust %"),
     _share("certified_acc", "certified %"),
     Field("versus", "against the best", _of("versus")),
+    Field("published_acc", "published %", _of("published_acc"), percent),
+    Field("published_versus", "from the published", _of("published_versus")),
     _share("transfer_rate", "transfer rate %"),
     _share("dense_robust_acc", "dense robust %"),
     _share("dense_certified_acc", "dense certified %"),
