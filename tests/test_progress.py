@@ -1,8 +1,10 @@
 """How far a job and its grid are, in words: on a terminal, in a log, and of AutoAttack part by part."""
 
 import io
+import itertools
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import TINY
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -25,6 +28,7 @@ from advprune.report.data.names import Names
 from advprune.report.data.run_row import run_row
 from advprune.report.data.store_reader import Reader
 from advprune.report.table.footnotes import notes
+from advprune.runtime import preemption
 from advprune.stages.progress import ShowProgress
 from advprune.stages.terminal_line import Foot
 from advprune.threat import Linf
@@ -335,3 +339,18 @@ def test_smoke_makes_nothing_larger_and_leaves_what_is_no_size() -> None:
         "pruner": {"n": 2, "m": 4, "rounds": 2, "criterion": None}, "training": {"epochs": 2, "warmup_epochs": 0},
         "quantizer": {"images": None}, "seed": 3,
     }  # fmt: skip
+
+
+def test_a_phase_that_goes_on_within_an_epoch_counts_from_there(
+    job: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning's issues 13124 and 18220: negative or tiny times after a resume within an epoch."""
+    calls = itertools.count()  # each epoch's start, and each of its 3 batches but the last
+    with monkeypatch.context() as patch:
+        patch.setattr(preemption, "asked", lambda: signal.SIGTERM if next(calls) == 4 else None)
+        with pytest.raises(preemption.Stopped):
+            job(*TINY, command="train")
+    begun: list[float] = []
+    monkeypatch.setattr(PhaseProgress, "begin", lambda self, done: begun.append(done))
+    job(*TINY, command="train")
+    assert begun == [1 + 1 / 4, 0.0]  # one batch of the second epoch is done; then the evaluation
