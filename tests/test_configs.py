@@ -59,6 +59,7 @@ NEEDS = {
 LACKING = (
     "which is not installed: pip install",
     "there is no file resnet20.th",
+    "there is no file FILE",
     "there is no file model.safetensors",
     "could not be downloaded",
 )
