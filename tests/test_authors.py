@@ -30,7 +30,7 @@ def test_it_composes_and_trains_for_two_steps(name: str, job: Any, tmp_path: Pat
     for path, short in SHORT.items():
         words += short if path in NUMBERS[name] else []
     out = job(*TINY, f"pruner={name}", "ratio=0.5", *words)
-    assert out["failed"] is None
+    assert out.get("failed") is None
     assert out["row"]["sparsity"] == pytest.approx(0.5, abs=0.07)  # the first and last layers stay
 
 
