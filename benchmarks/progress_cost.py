@@ -14,10 +14,10 @@ from typing import Any
 
 from rich.console import Console
 
-from advprune.stages.progress import ShowProgress
-from advprune.stages.terminal_line import DRAWN
 from advprune.tracking.grid_place import GridPlace
 from advprune.tracking.progress import JobTitle, PhaseProgress
+from advprune.tracking.show_progress import ShowProgress
+from advprune.tracking.terminal_line import DRAWN
 
 STEP, CALLS, DRAWS = 0.03, 20_000, 400
 

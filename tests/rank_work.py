@@ -21,7 +21,7 @@ from advprune.objectives.free import Free
 from advprune.objectives.mixtrain import mixtrain
 from advprune.objectives.trades import trades
 from advprune.pruners import hydra
-from advprune.stages.training_phase import RunContext, check_ranks_agree, fit
+from advprune.stages.training_phase import RunContext, fit
 from advprune.threat import L2, Linf
 from advprune.tracking.logger import Logger
 
@@ -171,7 +171,7 @@ def words(size: int) -> dict[str, Any]:
         )
     for name, call in {
         "disagree": lambda: collectives.agree("code", me == 1, "install it"),
-        "data": lambda: check_ranks_agree(Noise(other=me == size - 1)),
+        "data": lambda: collectives.check_same_work(Noise(other=me == size - 1).checksum),
     }.items():
         try:
             call()

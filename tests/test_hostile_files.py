@@ -13,10 +13,9 @@ from plain_options import PlainOptions
 
 from advprune.errors import UserError, system_sentence
 from advprune.launch import grid_log
-from advprune.modules.weights_io import NEEDED, broken_checkpoint
+from advprune.modules.weights_io import NEEDED, broken_checkpoint, is_whole_checkpoint
 from advprune.runtime import safe_files
 from advprune.runtime.safe_files import DEEPEST, parse_json, parse_yaml, read_json
-from advprune.stages.training_phase import _is_whole
 from advprune.store.lock import HOLDER, LOCK
 from advprune.store.stage import Stage
 from advprune.store.store import WORK, Store
@@ -113,12 +112,12 @@ def test_a_damaged_checkpoint_costs_its_work_and_no_more(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     last = tmp_path / "last.ckpt"
-    assert not _is_whole(last)
+    assert not is_whole_checkpoint(last)
     torch.save(dict.fromkeys(NEEDED, 0), last)
-    assert _is_whole(last)
+    assert is_whole_checkpoint(last)
     torch.save({"state_dict": {}}, last)
     assert broken_checkpoint(last) == "it has no callbacks"
     last.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        assert not _is_whole(last)
+        assert not is_whole_checkpoint(last)
     assert f"{last} is damaged" in caplog.text

@@ -51,7 +51,7 @@ LEVEL = {name: -depth for depth, names in enumerate(LAYERS) for name in names}
 ONLY = {
     "hydra": {"config", "launch", "pipeline/job"},
     "omegaconf": {"config", "launch", "pipeline"},
-    "pytorch_lightning": {"stages", "modules", "datasets", "distributed"},
+    "pytorch_lightning": {"stages", "tracking", "modules", "datasets", "distributed"},
 }
 FILES = sorted(path for path in SRC.rglob("*.py") if path.name != "__init__.py")
 

@@ -29,11 +29,11 @@ from advprune.report.data.run_row import run_row
 from advprune.report.data.store_reader import Reader
 from advprune.report.table.footnotes import notes
 from advprune.runtime import preemption
-from advprune.stages.progress import ShowProgress
-from advprune.stages.terminal_line import Foot
 from advprune.threat import Linf
 from advprune.tracking.grid_place import GridPlace, duration
 from advprune.tracking.progress import PHASES, JobTitle, PhaseProgress, phase_of
+from advprune.tracking.show_progress import ShowProgress
+from advprune.tracking.terminal_line import Foot
 
 
 class Clock:

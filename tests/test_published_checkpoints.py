@@ -20,8 +20,8 @@ from advprune.masks import prunable
 from advprune.models import foreign
 from advprune.models.checkpoints.candidates import Declared
 from advprune.models.checkpoints.layouts.table import LAYOUTS
+from advprune.report.data.file_audit import audit
 from advprune.report.table.terminal import show
-from advprune.stages.file_audit import audit
 
 State = dict[str, Tensor]
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))

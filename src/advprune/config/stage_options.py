@@ -1,8 +1,9 @@
 """Say which of a job's options decide the result of each kind of stage."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from advprune.config.groups import (
     Attack,
@@ -17,6 +18,9 @@ from advprune.config.groups import (
 )
 from advprune.modules.recipe import Recipe
 from advprune.store.keys import Node
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,29 @@ class Training:
     seed: int
     recipe: Recipe | None = None
     identity: Node = field(default_factory=dict)
+
+    def data(self, *, batch_size: int, repeats: int = 1) -> Any:
+        """Return the data module of the phase; at most ``select.images`` images validate.
+
+        Args:
+            batch_size: images a step.
+            repeats: how often each batch is trained on in one pass.
+        """
+        return self.dataset.build(
+            seed=self.seed,
+            batch_size=batch_size,
+            val_images=self.select.images,
+            repeats=repeats,
+        )
+
+    def validation_attack(self) -> "Callable[[nn.Module, Tensor, Tensor], Tensor] | None":
+        """Return the PGD that validation images are measured under; None for clean accuracy."""
+        if self.select.metric == "clean_acc":
+            return None
+        from advprune.attacks.pgd import pgd  # torch is not loaded where options are only read
+
+        steps, ball = self.select.steps, self.threat.build()
+        return lambda net, x, y: pgd(net, x, y, threat=ball, steps=steps, rel_step=2.5 / steps)
 
     def node(self, recipe_name: str = "recipe") -> Node:
         """Return the options as plain values, the recipe under a name that says what it is of."""

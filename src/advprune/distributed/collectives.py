@@ -7,7 +7,7 @@ only what this package says with it.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from advprune.errors import UserError
+from advprune.runtime.provenance import code_checksum
 
 T = TypeVar("T")
 #: How long a rank waits for a word of another. One that dies is noticed by whoever started the
@@ -135,6 +136,24 @@ def agree(what: str, value: object, cure: str) -> None:
     if others:
         who = f"rank {others[0]} has" if len(others) == 1 else f"ranks {', '.join(others)} have"
         raise UserError(f"{who} not the {what} that rank 0 has (their check-sums differ): {cure}")
+
+
+def check_same_work(images: Callable[[], str]) -> None:
+    """Check that all ranks run the same code on the same images.
+
+    Args:
+        images: returns the checksum of this rank's images; not called if there is one rank.
+
+    Raises:
+        UserError: on every rank, naming those that don't.
+    """
+    if size() > 1:
+        agree("code", code_checksum(), "install the same version of advprune on every node")
+        agree(
+            "images",
+            images(),
+            "give every node the same data, or dataset.root on a shared disk",
+        )
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:

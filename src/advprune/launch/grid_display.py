@@ -9,8 +9,8 @@ from typing import Self
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from advprune.stages.terminal_line import Foot
 from advprune.tracking.grid_place import GridPlace
+from advprune.tracking.terminal_line import Foot
 
 #: How many jobs under way a terminal shows, and the bytes at the end of a log that are read.
 SHOWN, TAIL = 8, 4096

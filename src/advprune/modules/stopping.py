@@ -154,3 +154,13 @@ def check_weights(weights: Mapping[str, Tensor], *, epoch: int) -> None:
     for name, fine in zip(values, good, strict=True):
         if not fine:
             raise UserError(f"{name} is not finite after epoch {epoch}; {CURE}")
+
+
+def interruptible(run: pl.Trainer, call: Any) -> Any:
+    """Call; Lightning turns Ctrl-C into ``exit(1)``, which is turned back."""
+    try:
+        return call()
+    except SystemExit:
+        if run.interrupted:
+            raise KeyboardInterrupt from None
+        raise

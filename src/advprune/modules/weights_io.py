@@ -4,6 +4,7 @@ Callbacks keep a training's best and its early weights. Weights and masks are sa
 """
 
 import io
+import logging
 import pickle
 import struct
 from pathlib import Path
@@ -24,6 +25,7 @@ from advprune.surgery.subnet import Subnet
 if TYPE_CHECKING:
     from advprune.modules.training import RobustTraining
 
+log = logging.getLogger(__name__)
 #: What torch.load raises on bytes that are no checkpoint; the disk's own errors are not of it.
 BROKEN = (
     pickle.UnpicklingError,
@@ -65,6 +67,20 @@ def broken_checkpoint(path: Path) -> str | None:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
     missing = NEEDED - content.keys() if isinstance(content, dict) else NEEDED
     return f"it has no {sorted(missing)[0]}" if missing else None
+
+
+def is_whole_checkpoint(last: Path) -> bool:
+    """Return whether there is a checkpoint to go on from; a damaged one costs the work in it."""
+    if not last.is_file():
+        return False
+    wrong = broken_checkpoint(last)
+    if wrong:
+        log.warning(
+            "%s is damaged (%s): this phase of training starts again from its beginning",
+            last,
+            wrong,
+        )
+    return wrong is None
 
 
 class AtomicCheckpoint(TorchCheckpointIO):

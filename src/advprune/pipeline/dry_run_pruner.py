@@ -30,6 +30,7 @@ from advprune.pruners.process import Process
 from advprune.pruners.schedule import cumulative
 from advprune.stages import checkpoint, pruning_phases
 from advprune.stages.dense import early_pass
+from advprune.surgery import structure
 
 
 def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
@@ -94,7 +95,7 @@ def _network_from_file(options: Options, file: str) -> nn.Module:
     """Return the job's network with the weights that it starts from."""
     net, path = checkpoint.network(options.model, seed=0), Path(file)
     if options.layout is None:
-        checkpoint.cut_to_structure(net, foreign.read(path), path.parent)
+        structure.cut(net, foreign.read(path), path.parent)
     foreign.load(net, path, Declared(options.layout))
     return net
 

@@ -83,29 +83,9 @@ def load_network(
     """
     net = network(network_of(stage), seed=seed)
     tensors = load_weights(folder / weights)
-    cut_to_structure(net, tensors, folder)
+    structure.cut(net, tensors, folder)
     net.load_state_dict(tensors)
     return net.eval()
-
-
-def cut_to_structure(net: nn.Module, tensors: dict[str, Tensor], folder: Path) -> bool:
-    """Cut ``net`` in place to the structure beside the weights; return whether there is one.
-
-    Raises:
-        UserError: see ``load_network``.
-    """
-    path = folder / structure.FILE
-    if path.exists():
-        structure.rebuild(net, structure.load(path))
-        return True
-    wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
-    given = {name: tensor.shape for name, tensor in tensors.items()}
-    if given != wanted and structure.misses_structure(net, tensors):
-        raise UserError(
-            f"the weights in {folder} are of a {type(net).__name__} that lost filters or blocks, "
-            f"and {path} is not there: put the structure.json that was saved with them beside them"
-        )
-    return False
 
 
 class Teacher:

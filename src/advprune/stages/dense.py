@@ -21,9 +21,9 @@ from advprune.modules.weights_io import (
     plain_weights,
     save_weights,
 )
+from advprune.report.data.file_audit import audit
 from advprune.stages import checkpoint, pruning_phases
-from advprune.stages.file_audit import audit
-from advprune.stages.training_phase import RunContext, fit, training_data, validation_attack
+from advprune.stages.training_phase import RunContext, fit
 from advprune.store.stage import Stage
 from advprune.surgery import structure
 
@@ -73,7 +73,7 @@ def _read(options: Dense, folder: Path) -> dict[str, Any]:
 def _foreign(net: nn.Module, weights: Weights, folder: Path) -> foreign.Loaded:
     """Load foreign weights strictly, into a smaller network if a ``structure.json`` says so."""
     path = Path(weights.path)
-    if weights.layout is None and checkpoint.cut_to_structure(net, foreign.read(path), path.parent):
+    if weights.layout is None and structure.cut(net, foreign.read(path), path.parent):
         structure.load(path.with_name(structure.FILE)).save(folder / structure.FILE)
     return foreign.load(net, path, Declared(weights.layout, weights.ratio))
 
@@ -125,12 +125,12 @@ def train(
         net,
         goal,
         recipe,
-        attack=validation_attack(training),
+        attack=training.validation_attack(),
         seed=training.seed,
         start=start,
     )
     best = KeepBest(folder / "best.safetensors", select.metric)
-    datamodule = training_data(training, batch_size=recipe.batch_size, repeats=replays)
+    datamodule = training.data(batch_size=recipe.batch_size, repeats=replays)
     check_choice(select.keep, datamodule.sizes["val"])
     fit(where, module, datamodule, folder / "work", epochs=epochs, callbacks=[best, *callbacks])
     facts = where.facts(training=True)

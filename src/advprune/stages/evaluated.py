@@ -13,21 +13,16 @@ from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.modules.examples import Examples
-from advprune.modules.stopping import StopWhenAsked
+from advprune.modules.stopping import StopWhenAsked, interruptible
 from advprune.report.data.consistency import refuse_contradictions
 from advprune.report.data.evaluation_summary import sanity_warnings, summary, too_short
 from advprune.runtime.safe_files import write_atomically
 from advprune.stages import checkpoint, quantized
-from advprune.stages.training_phase import (
-    RunContext,
-    check_ranks_agree,
-    interruptible,
-    shown_progress,
-    trainer,
-)
+from advprune.stages.training_phase import RunContext, trainer
 from advprune.store.stage import Stage
 from advprune.surgery.measure import counted
 from advprune.threat import Threat
+from advprune.tracking.show_progress import shown_progress
 
 
 def make(
@@ -58,7 +53,7 @@ def evaluate_network(
     options, attack = stage.options, stage.options.attack
     size, perturbation = attack.batch_size, attack.perturbation
     ball: Threat | None = None if perturbation else options.threat.build()
-    shown, net = shown_progress(where), _network(stage, parent)
+    shown, net = shown_progress(where.title, where.stage), _network(stage, parent)
     module = RobustEvaluation(
         net,
         attack.build(),
@@ -78,7 +73,7 @@ def evaluate_network(
         None if attack.images is None else subset(whole, attack.images, option="attack.images")
     )
     loader = datamodule.test_dataloader(indices, size)
-    check_ranks_agree(datamodule)
+    collectives.check_same_work(datamodule.checksum)
     interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
     collectives.rank_zero_continues()
     columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))

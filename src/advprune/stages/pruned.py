@@ -22,7 +22,7 @@ from advprune.pruners.rounds import Rounds
 from advprune.pruners.schedule import cumulative
 from advprune.stages import pruned_structured, pruning_phases
 from advprune.stages.pruning_phases import describe_rounds
-from advprune.stages.training_phase import RunContext, trainer, training_data
+from advprune.stages.training_phase import RunContext, trainer
 from advprune.store.stage import Stage
 from advprune.surgery import structure
 from advprune.surgery.masked_weights import apply
@@ -124,7 +124,7 @@ def _criterion(stage: Stage[Pruned]) -> Decide:
     pruner, training = stage.options.pruner, stage.options.training
     assert pruner.criterion is not None
     criterion = pruner.criterion.build()
-    datamodule = training_data(training, batch_size=128)
+    datamodule = training.data(batch_size=128)
 
     def decide(model: nn.Module, ratio: float, within: Masks | None) -> Masks:
         batches = ScoringBatches(datamodule, model)

@@ -26,7 +26,7 @@ from advprune.stages.pruning_phases import (
     process_of,
     train,
 )
-from advprune.stages.training_phase import RunContext, trainer, training_data, validation_attack
+from advprune.stages.training_phase import RunContext, trainer
 from advprune.store.stage import Stage
 from advprune.surgery import structure
 
@@ -76,7 +76,7 @@ def _score(stage: Stage[Pruned], shrinking: Shrinking, where: RunContext) -> Sco
     if not sites:
         return {}
     device = trainer(where, [], enable_checkpointing=False).strategy.root_device
-    images = ScoringBatches(training_data(stage.options.training, batch_size=128), net)
+    images = ScoringBatches(stage.options.training.data(batch_size=128), net)
     # each rank scores on the same images; what differs by rounding is averaged
     with collectives.without_communication():
         scores = scoring.checked_scores(
@@ -103,7 +103,7 @@ def _between(
         taught(training.objective.build(), stage, work.parents[1]),
         recipe,
         seed=training.seed,
-        attack=validation_attack(training),
+        attack=training.validation_attack(),
     )
     train(stage, module, work, where, passes=passes)
     return module.net.cpu().eval()

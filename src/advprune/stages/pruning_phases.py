@@ -29,7 +29,7 @@ from advprune.pruners.process import Process
 from advprune.pruners.task import Task
 from advprune.stages import checkpoint
 from advprune.stages.checkpoint import taught
-from advprune.stages.training_phase import RunContext, fit, training_data, validation_attack
+from advprune.stages.training_phase import RunContext, fit
 from advprune.store.stage import Stage
 from advprune.surgery.masked_weights import apply
 
@@ -122,10 +122,10 @@ def learn(
         net,
         taught(training.objective.build(), stage, folder),
         recipe,
-        attack=validation_attack(training),
+        attack=training.validation_attack(),
         seed=training.seed,
         process=process,
-        batches=ScoringBatches(training_data(training, batch_size=128), net),
+        batches=ScoringBatches(training.data(batch_size=128), net),
         fixed=within,
     )
     best = KeepBest(folder / "best.safetensors", training.select.metric, masks=folder / BEST_MASKS)
@@ -173,8 +173,8 @@ def train(
 ) -> None:
     """Train one phase of the stage ``pruned``, from the checkpoint in ``work`` if there is one."""
     training = stage.options.training
-    datamodule = training_data(
-        training, batch_size=module.recipe.batch_size, repeats=replays(module.objective)
+    datamodule = training.data(
+        batch_size=module.recipe.batch_size, repeats=replays(module.objective)
     )
     fit(where, module, datamodule, work, epochs=passes, callbacks=list(callbacks))
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -14,28 +13,21 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
-from rich.console import Console
 
-from advprune.attacks.pgd import pgd
-from advprune.config.stage_options import Training
 from advprune.distributed import collectives, environment
 from advprune.distributed.environment import Trainer
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.curves import Curves
 from advprune.modules.memory_layout import TINY_IMAGE, optimized_layout
-from advprune.modules.stopping import StopWhenAsked
-from advprune.modules.training import Attack
+from advprune.modules.stopping import StopWhenAsked, interruptible
 from advprune.modules.trial_callback import ReportEpochs
-from advprune.modules.weights_io import AtomicCheckpoint, broken_checkpoint
+from advprune.modules.weights_io import AtomicCheckpoint, is_whole_checkpoint
 from advprune.runtime import preemption, speed
-from advprune.runtime.provenance import code_checksum
-from advprune.stages.progress import ShowProgress
 from advprune.tracking.logger import CURVES, Logger
 from advprune.tracking.optuna_trial import VARIABLE as TRIAL_VARIABLE
 from advprune.tracking.optuna_trial import Trial
-from advprune.tracking.progress import JobTitle, PhaseProgress, phase_of
-
-log = logging.getLogger(__name__)
+from advprune.tracking.progress import JobTitle
+from advprune.tracking.show_progress import shown_progress
 
 
 @dataclass(frozen=True)
@@ -91,37 +83,6 @@ class RunContext:
             "ignore", module="pytorch_lightning|lightning_fabric|lightning_utilities"
         )
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-
-
-def training_data(training: Training, *, batch_size: int, repeats: int = 1) -> Any:
-    """Return the data module of a phase; at most ``select.images`` images validate.
-
-    Args:
-        training: of the phase.
-        batch_size: images a step.
-        repeats: how often each batch is trained on in one pass.
-    """
-    return training.dataset.build(
-        seed=training.seed,
-        batch_size=batch_size,
-        val_images=training.select.images,
-        repeats=repeats,
-    )
-
-
-def validation_attack(training: Training) -> Attack | None:
-    """Return the PGD that validation images are measured under; None for clean accuracy."""
-    if training.select.metric == "clean_acc":
-        return None
-    steps, ball = training.select.steps, training.threat.build()
-    return lambda net, x, y: pgd(net, x, y, threat=ball, steps=steps, rel_step=2.5 / steps)
-
-
-def shown_progress(where: RunContext) -> ShowProgress:
-    """Return what shows how far a phase is; of several ranks, rank 0 alone writes."""
-    terminal = sys.stdout.isatty() and collectives.is_rank_zero()
-    phase = PhaseProgress(where.title, phase_of(where.stage))
-    return ShowProgress(phase, Console() if terminal else None)
 
 
 def trainer(where: RunContext, callbacks: list[Callback], **options: Any) -> pl.Trainer:
@@ -191,9 +152,9 @@ def fit(
     reports = [] if trial is None else [ReportEpochs(Trial(trial).report)]
     last = work / "last.ckpt"
     goes_on = collectives.broadcast_object(
-        str(last) if collectives.is_rank_zero() and _is_whole(last) else None
+        str(last) if collectives.is_rank_zero() and is_whole_checkpoint(last) else None
     )
-    check_ranks_agree(datamodule)
+    collectives.check_same_work(datamodule.checksum)
     # a rank's BatchNorm sees its own rows alone
     if collectives.size() > 1 and where.trainer.batch_norm != "synchronised":
         datamodule.least = 2 * collectives.size()
@@ -206,7 +167,7 @@ def fit(
             curves,
             StopWhenAsked(last),
             saved,
-            shown_progress(where),
+            shown_progress(where.title, where.stage),
         ],
         max_epochs=epochs,
         gradient_clip_val=module.recipe.clip,
@@ -227,44 +188,3 @@ def fit(
         interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
     if collectives.is_rank_zero():
         curves.save()
-
-
-def _is_whole(last: Path) -> bool:
-    """Return whether there is a checkpoint to go on from; a damaged one costs the work in it."""
-    if not last.is_file():
-        return False
-    wrong = broken_checkpoint(last)
-    if wrong:
-        log.warning(
-            "%s is damaged (%s): this phase of training starts again from its beginning",
-            last,
-            wrong,
-        )
-    return wrong is None
-
-
-def check_ranks_agree(datamodule: Any) -> None:
-    """Check that all ranks run the same code on the same images.
-
-    Raises:
-        UserError: on every rank, naming those that don't.
-    """
-    if collectives.size() > 1:
-        collectives.agree(
-            "code", code_checksum(), "install the same version of advprune on every node"
-        )
-        collectives.agree(
-            "images",
-            datamodule.checksum(),
-            "give every node the same data, or dataset.root on a shared disk",
-        )
-
-
-def interruptible(run: pl.Trainer, call: Any) -> Any:
-    """Call; Lightning turns Ctrl-C into ``exit(1)``, which is turned back."""
-    try:
-        return call()
-    except SystemExit:
-        if run.interrupted:
-            raise KeyboardInterrupt from None
-        raise

@@ -140,3 +140,23 @@ def misses_structure(model: nn.Module, weights: dict[str, Tensor]) -> bool:
         name not in weights or weights[name].shape[0] < state[name].shape[0]
         for name in convolutions
     )
+
+
+def cut(net: nn.Module, tensors: dict[str, Tensor], folder: Path) -> bool:
+    """Cut ``net`` in place to the structure beside the weights; return whether there is one.
+
+    Raises:
+        UserError: if filters or blocks are missing from the weights and no file says which.
+    """
+    path = folder / FILE
+    if path.exists():
+        rebuild(net, load(path))
+        return True
+    wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    given = {name: tensor.shape for name, tensor in tensors.items()}
+    if given != wanted and misses_structure(net, tensors):
+        raise UserError(
+            f"the weights in {folder} are of a {type(net).__name__} that lost filters or blocks, "
+            f"and {path} is not there: put the structure.json that was saved with them beside them"
+        )
+    return False

@@ -13,7 +13,7 @@ def file_notes(row: Row) -> list[str]:
     """Return sentences on the file that a row's network was read from: its size and its zeros.
 
     Args:
-        row: with ``file``, the counts of ``stages/file_audit.py``; a network that was trained,
+        row: with ``file``, the counts of ``report/data/file_audit.py``; a network that was trained,
             pruned or quantized after it was read has none.
     """
     file = row["file"]

@@ -4,6 +4,7 @@
 """
 
 import logging
+import sys
 from collections.abc import Mapping
 
 import pytorch_lightning as pl
@@ -11,12 +12,24 @@ from rich.console import Console, RenderableType
 from torch import Tensor
 
 from advprune.attacks.monitor import AttackMonitor
-from advprune.stages.terminal_line import Foot, room, with_bar
-from advprune.tracking.progress import PhaseProgress
+from advprune.distributed import collectives
+from advprune.tracking.progress import JobTitle, PhaseProgress, phase_of
+from advprune.tracking.terminal_line import Foot, room, with_bar
 
 log = logging.getLogger(__name__)
 #: Seconds between two lines in a log about the batches of an evaluation: a log is not flooded.
 QUIET = 10.0
+
+
+def shown_progress(title: JobTitle, stage: str) -> "ShowProgress":
+    """Return what shows how far a phase of a job is; of several ranks, rank 0 alone writes.
+
+    Args:
+        title: of the job.
+        stage: by the name that loggers have for it.
+    """
+    terminal = sys.stdout.isatty() and collectives.is_rank_zero()
+    return ShowProgress(PhaseProgress(title, phase_of(stage)), Console() if terminal else None)
 
 
 class ShowProgress(pl.Callback, AttackMonitor):
