@@ -29,6 +29,7 @@ usage: advprune COMMAND [OPTION=VALUE ...]
 
 Results go into multirun/ of the folder that you are in. `advprune COMMAND --help` lists a
 command's options with their defaults; where a page says `python prune.py`, write `advprune prune`.
+In Python, `import advprune` has prune and evaluate.
 """
 
 

@@ -1,0 +1,1 @@
+"""Prune and evaluate a network in memory by the pipeline of the commands."""
