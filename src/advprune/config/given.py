@@ -16,8 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from advprune.config import schema, validate
 from advprune.config.groups import Dataset, Network, typed
+from advprune.config.job_names import GROUPS
 from advprune.config.options import Options, load
-from advprune.config.overrides import GROUPS, choose_custom
+from advprune.config.overrides import choose_custom
 from advprune.config.refusals import sentence
 from advprune.errors import UserError
 from advprune.runtime.installation import scripts
