@@ -128,10 +128,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @cache
-def option_words() -> frozenset[str]:
-    """All keys of the YAML files of conf/, at any depth, in comments too."""
+def option_words() -> set[str]:
+    """All keys of the YAML files of conf/, at any depth, in comments too, and loggers' names."""
     word = re.compile(r"[a-z_0-9]+(?=:)")
-    return frozenset(w for path in CONF.rglob("*.yaml") for w in word.findall(path.read_text()))
+    loggers = {path.stem for path in (CONF / "logger").glob("*.yaml")}
+    return loggers.union(*(word.findall(path.read_text()) for path in CONF.rglob("*.yaml")))
 
 
 def unknown_options(text: str) -> Iterator[str]:

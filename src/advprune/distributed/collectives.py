@@ -7,10 +7,10 @@ only what this package says with it.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -138,11 +138,19 @@ def agree(what: str, value: object, cure: str) -> None:
         raise UserError(f"{who} not the {what} that rank 0 has (their check-sums differ): {cure}")
 
 
-def check_same_work(images: Callable[[], str]) -> None:
+class Checked(Protocol):
+    """Have images, and a checksum of them."""
+
+    def checksum(self) -> str:
+        """Return the checksum of the images."""
+        ...
+
+
+def check_same_work(images: Checked) -> None:
     """Check that all ranks run the same code on the same images.
 
     Args:
-        images: returns the checksum of this rank's images; not called if there is one rank.
+        images: of this rank; not read if there is one rank.
 
     Raises:
         UserError: on every rank, naming those that don't.
@@ -151,7 +159,7 @@ def check_same_work(images: Callable[[], str]) -> None:
         agree("code", code_checksum(), "install the same version of advprune on every node")
         agree(
             "images",
-            images(),
+            images.checksum(),
             "give every node the same data, or dataset.root on a shared disk",
         )
 

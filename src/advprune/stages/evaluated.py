@@ -73,7 +73,7 @@ def evaluate_network(
         None if attack.images is None else subset(whole, attack.images, option="attack.images")
     )
     loader = datamodule.test_dataloader(indices, size)
-    collectives.check_same_work(datamodule.checksum)
+    collectives.check_same_work(datamodule)
     interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
     collectives.rank_zero_continues()
     columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))

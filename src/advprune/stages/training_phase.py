@@ -154,7 +154,7 @@ def fit(
     goes_on = collectives.broadcast_object(
         str(last) if collectives.is_rank_zero() and is_whole_checkpoint(last) else None
     )
-    collectives.check_same_work(datamodule.checksum)
+    collectives.check_same_work(datamodule)
     # a rank's BatchNorm sees its own rows alone
     if collectives.size() > 1 and where.trainer.batch_norm != "synchronised":
         datamodule.least = 2 * collectives.size()
