@@ -31,7 +31,9 @@ def test_it_composes_and_trains_for_two_steps(name: str, job: Any, tmp_path: Pat
         words += short if path in NUMBERS[name] else []
     out = job(*TINY, f"pruner={name}", "ratio=0.5", *words)
     assert out.get("failed") is None
-    assert out["row"]["sparsity"] == pytest.approx(0.5, abs=0.07)  # the first and last layers stay
+    # where the classifier is left alone, it is most of this narrow network
+    expected = 0.17 if pruner["classifier"] is False else 0.5
+    assert out["row"]["sparsity"] == pytest.approx(expected, abs=0.01)
 
 
 #: What the authors' code has, as far as a pruner's YAML says it.
