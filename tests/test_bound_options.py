@@ -28,7 +28,7 @@ def _nodes(
     node: Any, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     if isinstance(node, dict):
-        if node.get(TARGET):
+        if node.get(TARGET) not in (None, "???"):  # "???" is the user's own
             yield path, node
         for name, inner in node.items():
             yield from _nodes(inner, (*path, name))

@@ -53,7 +53,12 @@ NEEDS = {
     ("attack", "published_corruptions"): ["attack.root=CIFAR-10-C"],
     ("attack", "pgd_fake_quant"): ["quantizer=ptq_static"],
     ("attack", "pgd_float_twin"): ["quantizer=ptq_static"],
-    ("experiment", "mnist_smoothing"): ["attack.images=null"],  # the set is not here to count
+    # sets that are not here to count
+    ("experiment", "mnist_smoothing"): ["attack.images=null"],
+    **{
+        ("experiment", f"small_benchmark_{name}"): ["attack.images=null"]
+        for name in ("mnist_weights", "mnist_filters", "cifar10_weights", "cifar10_filters")
+    },
 }
 #: What a command may lack here, and nowhere else: extras, files of weights, sets to download.
 LACKING = (
@@ -132,13 +137,13 @@ def test_every_member_of_every_group_passes_the_door(
     if member == "timm":
         pytest.importorskip("timm", reason="timm is an extra")
     if member == "image_folder":
-        needs = [f"dataset.root={two_classes(tmp_path)}"]
+        needs = [f"dataset.root={four_classes(tmp_path)}"]
     admit(options(command, f"{group}={member}", *needs))
 
 
-def two_classes(root: Path) -> Path:
+def four_classes(root: Path) -> Path:
     """Lay out what FOLDER stands for: a class-per-folder tree."""
-    for place in ("train/a", "train/b", "test/a", "test/b"):
+    for place in (f"{part}/{name}" for part in ("train", "test") for name in "abcd"):
         (root / place).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(root / place / "0.png")
     return root
@@ -178,8 +183,10 @@ def test_every_group_is_one_of_every_command(command: str) -> None:
 def test_an_experiment_says_how_to_run_it_and_where_it_is_from(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines[0] == "# @package _global_"
-    assert any(f"python prune.py experiment={path.stem}" in line for line in lines)
-    assert "https://arxiv.org/abs/" in path.read_text()
+    command = re.compile(rf"python prune\.py (-m )?experiment={path.stem}\b")
+    assert any(map(command.search, lines))
+    from_elsewhere = ("https://arxiv.org/abs/", "https://github.com/", "rows of the Adversarial")
+    assert any(source in path.read_text() for source in (*from_elsewhere, "Our own leaderboard"))
 
 
 def test_the_hydra_experiment_is_the_papers_budget() -> None:
@@ -236,7 +243,7 @@ def test_a_misspelt_option_does_not_pass() -> None:
 def test_a_command_that_a_page_shows_is_a_real_one(
     command: str, words: str, tmp_path: Path
 ) -> None:
-    two_classes(tmp_path)
+    four_classes(tmp_path)
     words = re.sub(r"dataset\.root=\S+", f"dataset.root={tmp_path}", words)
     if "dataset.root=" in words:
         words += " attack.images=null"  # the stand-in has two
