@@ -86,7 +86,7 @@ COMPOSED = [
     ("prune training.optimizer=adamw", "it must be one of sgd, adam"),
     ("prune training.schedule=cos", "it must be one of cosine, "),
     ("prune trainer.max_epochs=3", "here it is training.epochs"),
-    ("attack ckpt_path=x.pt", "here it is checkpoint"),
+    ("attack ckpt_path=x.pt", "checkpoint=FILE of attack.py"),
     ("prune checkpoint=x.pt", "only attack.py reads one"),
     ("prune epochs=3", "here it is training.epochs"),
     ("prune batch_size=3", "here it is training.batch_size"),
