@@ -96,7 +96,7 @@ BASE = [
     "model",
     "pruner",
     "ratio",
-    "sparsity",
+    "sparsity\nparams\nMACs",
     "attack",
     "dense clean",
     "dense robust",
@@ -145,7 +145,10 @@ def test_columns_are_those_that_the_rows_can_fill() -> None:
 def test_cells() -> None:
     cells = {column.heading: column.cell for column in COLUMNS}
     smaller = ROW | {"params": 1, "macs": 1, "dense_params": 2, "dense_macs": 4}
-    assert (cells["sparsity"](ROW), cells["params, MACs"](smaller)) == ("0.5000", "50.00, 25.00 %")
+    assert (cells["sparsity\nparams\nMACs"](ROW), cells["params, MACs"](smaller)) == (
+        "0.5000",
+        "50.00, 25.00 %",
+    )
     assert cells["attack"](ROW) == "pgd\nlinf 8/255"
     assert (
         cells["attack"](ROW | {"attack": "rotation", "eps": None, "perturbation": "30°"})
