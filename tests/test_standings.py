@@ -134,6 +134,12 @@ def test_s2ap_is_named_and_its_search_stays_in_the_same_table() -> None:
     assert {e.name for e in table[0].entries} == {"hydra", "hydra + S2AP"}
 
 
+def test_the_reference_is_named_though_another_hydra_is_first_and_one_method_leads_nobody() -> None:
+    best = entry("hydra", 190, layout="igq", perturb="scores")
+    assert "| from hydra |" in page(tables([entry("hydra", 150), best]), [])
+    assert "no other beside it" in page(tables([best]), [])
+
+
 def test_a_pruner_is_called_what_its_command_called_it() -> None:
     run, _ = entry("set", 1, layout="erk").seen[0]
     assert list(names_from_commands([run]).values()) == ["set scope=erk"]

@@ -7,7 +7,7 @@ from advprune.report.data.escaping import markdown_cell
 from advprune.report.standings.claims import CLAIMS, answers
 from advprune.report.standings.entry import Entry
 from advprune.report.standings.layouts import layout_effects, mean_effect, split_lead
-from advprune.report.standings.table import Standings
+from advprune.report.standings.table import Standings, is_reference
 from advprune.report.standings.words import marked, percent, points
 from advprune.report.table.counts import count
 from advprune.report.table.footnotes import doubt_notes
@@ -70,7 +70,7 @@ def _dense(table: list[Standings], dense: list[Entry]) -> list[str]:
 
 
 def _ratio(standings: Standings) -> list[str]:
-    reference = [f"from {e.name}" for e in standings.entries if e.name.startswith("hydra")][:1]
+    reference = [f"from {e.name}" for e in standings.entries if is_reference(e)][:1]
     head = [*HEAD, "from the best", *(reference if standings.of_reference else [])]
     lines = [
         [*_cells(entry), marked(standings.of_best.get(at))]
@@ -103,6 +103,8 @@ def _told_apart(standings: Standings) -> str:
         if not compared["significant"]
     ]
     best = f"{standings.best.name} ({standings.best.layout})"
+    if not standings.of_best:
+        return f"{best} has no other beside it to be compared with."
     if not same:
         return f"{best} is significantly better than every other."
     return f"Cannot be told apart from the best, {best}: {', '.join(same)}."

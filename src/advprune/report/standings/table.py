@@ -65,7 +65,7 @@ def _compared(table: list[Standings]) -> list[Standings]:
     """Fill in the comparisons of a table, corrected for all of them."""
     pending: list[tuple[dict[int, Comparison], int, Comparison]] = []
     for standings in table:
-        reference = next((at for at, e in enumerate(standings.entries) if _is_reference(e)), None)
+        reference = next((at for at, e in enumerate(standings.entries) if is_reference(e)), None)
         for against, into in ((0, standings.of_best), (reference, standings.of_reference)):
             if against is None:
                 continue
@@ -79,5 +79,6 @@ def _compared(table: list[Standings]) -> list[Standings]:
     return table
 
 
-def _is_reference(entry: Entry) -> bool:
+def is_reference(entry: Entry) -> bool:
+    """Return whether the others are held against this one: HYDRA with its own layout."""
     return entry.name in REFERENCE and entry.layout in ("layer", "global")
