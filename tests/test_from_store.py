@@ -135,9 +135,10 @@ def test_a_grid_is_attacked_by_its_folder(tmp_path: Path) -> None:
         "report=false",
     )
     rows = json.loads((tmp_path / "b" / "table.json").read_text())
+    # networks of a folder may differ in any option of theirs, so each is named with all of them
     assert [(row["pruner"], row["attack"].split()[0]) for row in rows] == [
-        ("magnitude", "fgsm"),
-        ("random", "fgsm"),
+        ("magnitude search.epochs=2 finetune.epochs=2", "fgsm"),
+        ("random search.epochs=2 finetune.epochs=2", "fgsm"),
     ]
     assert [row["found"] + row["made"] for row in rows] == [5, 5]
     assert [row["made"] for row in rows] == [
