@@ -16,7 +16,7 @@ from scipy.stats import binomtest, t
 from advprune.report.__main__ import main
 from advprune.report.build import build
 from advprune.report.data.leaderboard_rows import entries, method
-from advprune.report.data.names import names_from_tables
+from advprune.report.data.names import names_from_tables, run_labels
 from advprune.report.data.published import published, published_for
 from advprune.report.data.records import read_outcomes
 from advprune.report.data.runs import Run, StoredStage
@@ -235,6 +235,35 @@ def test_words_are_those_of_the_command(made: Path) -> None:
         "magnitude",
         "dense",
     }  # one folder, two tables: the last
+
+
+def test_an_objective_of_recovery_does_not_name_the_parent_that_it_shares(tmp_path: Path) -> None:
+    """A dense network by TRADES under a network that distils from it, and under one that does not."""
+    trades, distils = ({"_target_": f"somewhere.{name}"} for name in ("trades", "pwoa"))
+
+    def stage(kind: str, key: str, **options: Any) -> StoredStage:
+        return StoredStage(kind, key, tmp_path / key, options, {"parent": None}, "")
+
+    def run(key: str, recovery: dict[str, str]) -> Run:
+        return Run((
+            stage("dense", "dense", training={}, objective=trades),
+            stage("pruned", f"p{key}", pruner={}),
+            stage("finetuned", f"f{key}", recipe={}, objective=recovery),
+            stage("evaluated", key, dataset={}, attack={}),
+        ))  # fmt: skip
+
+    runs = [run("a", trades), run("b", distils)]
+    rows = [
+        {"objective": name, "files": {"evaluated": key}}
+        for key, name in (("a", "trades"), ("b", "pwoa"))
+    ]
+    dense = Run((runs[0].line[0], stage("evaluated", "c", dataset={}, attack={})))
+    names = names_from_tables(runs, [rows])
+    assert [run_labels(r, names)["objective"] for r in (*runs, dense)] == [
+        "trades",
+        "pwoa",
+        "trades",
+    ]
 
 
 @pytest.mark.parametrize(

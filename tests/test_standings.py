@@ -30,10 +30,11 @@ def entry(
     layout: str = "layer",
     unit: str = "weights",
     perturb: str | None = None,
+    process: str | None = None,
 ) -> Entry:
     """A method that has the first ``right`` of 200 images right, on each of three seeds."""
     recipe = {"epochs": 20, "perturb": {"what": perturb}}
-    options = {"scope": layout, "start": "dense"}
+    options = {"scope": layout, "start": "dense", "process": process and {"_target_": process}}
     command = f"python prune.py pruner={pruner} pruner.scope={layout}"
     network = (
         stage("dense", {"objective": {}, "training": recipe}),
@@ -111,6 +112,25 @@ def test_a_claim_is_answered_by_what_is_significant(birds: int, hydras: int, ans
     assert sentence.startswith(f"at 0.9: {answer}; flying_bird is ")
     assert answers(CLAIMS[1], table) == []  # of another ratio
     assert answers(CLAIMS[2], table) == []  # of filters
+
+
+@pytest.mark.parametrize(
+    ("process", "shown"),
+    [
+        (None, "layer"),
+        ("advprune.pruners.hydra.Hydra", "layer"),
+        ("advprune.pruners.harp.Harp", "learned"),
+        ("advprune.pruners.harp_channels.HarpChannels", "learned"),
+        ("somebody.else.Process", "layer"),
+    ],
+)
+def test_a_layout_that_is_learned_is_not_filed_under_what_it_started_from(process, shown) -> None:
+    found = entry("any", 160, process=process)
+    assert found.layout == shown
+    (table,) = tables([found, entry("any", 150, layout="igq"), entry("hydra", 100)])
+    effects = layout_effects(table)
+    assert [e.name for _, e, _ in effects] == (["any"] if shown == "layer" else [])
+    assert (split_lead(table[0]) is None) == (shown == "learned")
 
 
 def test_a_pruner_that_was_not_run_is_said_so() -> None:

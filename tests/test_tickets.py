@@ -1,15 +1,23 @@
 """Methods that start from a new network: RST, robust bird and lottery tickets, by facts of their papers."""
 
 import copy
+import functools
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from conftest import TINY
 from hooks import see, train
 from processes import task
 from torch import Tensor, nn
 
+from advprune.attacks.pgd import pgd
 from advprune.errors import UserError
 from advprune.masks import keep_count, prunable
+from advprune.modules.pruner_training import PrunerTraining
+from advprune.modules.training import RobustTraining
 from advprune.pruners import scopes
 from advprune.pruners.hydra import Hydra
 from advprune.pruners.process import Moment
@@ -215,3 +223,36 @@ def test_each_round_goes_through_the_whole_schedule() -> None:
     assert uneven == [0, 2, 4, 6, 0, 4, 0, 4, 8]
     one = Tickets(small(), task(small(), 0.5))
     assert [one.schedule_step(Moment(s, 8, s // 2, 4)) for s in range(8)] == list(range(8))
+
+
+def test_b4_no_step_of_the_first_stage_makes_an_adversarial_example(
+    job: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attacked steps are those of robust training afterwards; validation may attack between."""
+    inside: list[str] = []
+    attacked: dict[str, int] = defaultdict(int)
+
+    def watched(cls: type, method: Callable[..., Any]) -> Callable[..., Any]:
+        def training_step(self: Any, *arguments: Any) -> Any:
+            inside.append(cls.__name__)
+            try:
+                return method(self, *arguments)
+            finally:
+                inside.pop()
+
+        return training_step
+
+    @functools.wraps(pgd)  # its ranges are looked at by its name
+    def count(*arguments: Any, **options: Any) -> Any:
+        if inside:
+            attacked[inside[0]] += 1
+        return pgd(*arguments, **options)
+
+    for cls in (PrunerTraining, RobustTraining):
+        monkeypatch.setattr(cls, "training_step", watched(cls, cls.training_step))
+    monkeypatch.setattr("advprune.attacks.pgd.pgd", count)
+    job("pruner=robust_bird", "ratio=0.5", *TINY)
+    robust_phases = (
+        2  # the dense network of the table's first row, and training after the masks settled
+    )
+    assert attacked == {"RobustTraining": robust_phases * 2 * 3}  # two epochs of three batches

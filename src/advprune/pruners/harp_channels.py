@@ -47,6 +47,7 @@ class HarpChannels(GrowingPenalty):
     """
 
     prunes_filters = True
+    learns_layout = True
 
     def __init__(
         self,

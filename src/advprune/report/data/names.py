@@ -19,16 +19,20 @@ def group_options(run: Run, group: str) -> Any:
     """Return the options that a group contributed to a run; None if the run has no such part."""
     if group in ("dataset", "attack"):
         return run.evaluated.options[group]
-    if (
-        group == "objective"
-    ):  # of the first stage that trained: a file's network was not trained here
-        return next(
-            (s.options["objective"] for s in run.line if {"training", "recipe"} & s.options.keys()),
-            None,
-        )
+    if group == "objective":
+        return _last_objective(run)
     kinds = {"model": "dense", "pruner": "pruned", "quantizer": "quantized"}
     stage = run.stage(kinds[group])
     return None if stage is None else stage.options.get(group)
+
+
+def _last_objective(run: Run) -> Any:
+    """Return the objective that the network trained with last; None of a file's network.
+
+    The last tells methods apart: one that distils has a parent of another objective.
+    """
+    trained = [s for s in run.line if {"training", "recipe"} & s.options.keys()]
+    return trained[-1].options["objective"] if trained else None
 
 
 def names_from_tables(runs: Iterable[Run], tables: Iterable[list[Row]]) -> Names:

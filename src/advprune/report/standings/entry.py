@@ -1,6 +1,7 @@
 """Hold one method at one ratio: its pooled row, the runs behind it, and what a reader calls it."""
 
 import json
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,8 +41,12 @@ class Entry:
 
     @property
     def layout(self) -> str:
-        """Return how the ratio is spread over the layers; empty of a network that is not pruned."""
-        return str(self._options.get("scope", ""))
+        """Return how the ratio is spread over the layers; empty of a network that is not pruned.
+
+        A method that learns it says so: what its scope says is where it starts.
+        """
+        options = self._options
+        return "learned" if _learns_layout(options) else str(options.get("scope", ""))
 
     @property
     def perturbed(self) -> tuple[str, ...]:
@@ -80,6 +85,15 @@ class Entry:
         training = next(iter(self.seen.values()))[0].dense.options.get("objective")
         awp = "AWP" in self.perturbed
         return json.dumps([*(self.row[name] for name in of), training, awp])
+
+
+def _learns_layout(pruner: dict[str, Any]) -> bool:
+    """Return whether the process of these options learns its layout; False of one not here."""
+    target = str((pruner.get("process") or {}).get("_target_", ""))
+    try:
+        return bool(getattr(pkgutil.resolve_name(target), "learns_layout", False))
+    except (ImportError, AttributeError, ValueError):  # a method of somebody else's folder
+        return False
 
 
 def _perturbations(options: dict[str, Any]) -> Iterator[str]:
