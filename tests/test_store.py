@@ -68,6 +68,18 @@ def test_a_stage_is_done_only_after_its_mark(tmp_path: Path) -> None:
     assert not (folder / "work").exists()
 
 
+def test_a_changed_bit_is_found_where_a_stage_is_read_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.claim(STAGE, waiting=lambda _: None) as folder:
+        (folder / "model.safetensors").write_bytes(b"abc")
+        store.finish(STAGE, {"value": 0.5})
+    assert store.done(STAGE, read=True)
+    (folder / "model.safetensors").write_bytes(b"abd")
+    assert not Store(tmp_path).done(STAGE, read=True)
+    (folder / "model.safetensors").write_bytes(b"ab")  # the size is looked at in any case
+    assert not Store(tmp_path).done(STAGE)
+
+
 def test_processes_make_a_stage_once(tmp_path: Path) -> None:
     """All of them are at the lock before the first has made it: one that excludes nobody fails this every time."""
     context = multiprocessing.get_context("fork")
