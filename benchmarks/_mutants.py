@@ -227,7 +227,7 @@ PRUNING = (
     ),
     _of(
         "exponential: one round behind",
-        "pruners/schedule.py",
+        "pruners/task.py",
         "(1 - ratio) ** (i / rounds)",
         "(1 - ratio) ** ((i - 1) / rounds)",
         "test_pruners.py::test_schedules_in_closed_form",

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from advprune.report.data.ratio_of import ratio_of
+from advprune.report.data.costs import count, ratio_of
 from advprune.report.table.columns import COLUMNS
-from advprune.report.table.counts import count
-from advprune.surgery.measure import counted
+from advprune.surgery.cost import counted
 
 
 def network() -> nn.Sequential:

@@ -20,7 +20,8 @@ from advprune.pruners.learned_scores import initial_scores
 from advprune.pruners.magnitude import magnitude
 from advprune.pruners.process import Process
 from advprune.pruners.random import random
-from advprune.pruners.schedule import Schedule, cumulative
+from advprune.pruners.spending import Schedule
+from advprune.pruners.task import cumulative
 
 YAMLS = sorted((Path(__file__).parents[1] / "conf" / "pruner").glob("*.yaml"))
 

@@ -22,8 +22,7 @@ from advprune.pruners.layouts.igq import igq_counts
 from advprune.pruners.layouts.lamp import lamp_scores
 from advprune.pruners.layouts.n_of_m import audit
 from advprune.pruners.layouts.ranked import global_
-from advprune.pruners.schedule import cumulative
-from advprune.pruners.task import Task
+from advprune.pruners.task import Task, cumulative
 
 #: All but N:M, which fixes its ratio.
 COUNTED = tuple(scope for scope in get_args(scopes.Scope) if scope != "nm")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from advprune.errors import UserError
 from advprune.models.small_cnn import small_cnn
-from advprune.surgery import export, measure, structure
+from advprune.surgery import cost, export, measure, structure
 
 SMALL = {
     "num_classes": 10,
@@ -153,9 +153,9 @@ def test_sizes_in_closed_form() -> None:
     with torch.no_grad():
         net.conv1.weight.zero_()
         net.conv1.weight[0, 0, 0, 0] = 1
-    assert measure.nonzeros(net)["conv1.weight"] == 1
+    assert cost.nonzeros(net)["conv1.weight"] == 1
     expected = 1 * 64 + 4 * 8 * 9 * 16 + 8 * 8 * 9 * 16 + 8 * 16 * 10
-    assert measure.effective_macs(net, (1, 8, 8)) == expected  # the second convolution has stride 2
+    assert cost.effective_macs(net, (1, 8, 8)) == expected  # the second convolution has stride 2
     assert measure.file_bytes({"a": torch.tensor([0.0] * 15 + [1.0])}) == {
         "dense": 64,
         "sparse": 2 + 4,

@@ -23,7 +23,7 @@ from advprune.pruners.hydra import Hydra
 from advprune.pruners.process import Moment
 from advprune.pruners.robust_bird import RobustBird
 from advprune.pruners.rst import Rst, signed_constant
-from advprune.pruners.schedule import cumulative
+from advprune.pruners.task import cumulative
 from advprune.pruners.tickets import Tickets
 
 

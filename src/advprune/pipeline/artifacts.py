@@ -11,7 +11,7 @@ from advprune.runtime.safe_files import write_atomically
 from advprune.stages import checkpoint, quantized
 from advprune.store.stage import Plan
 from advprune.store.store import Store
-from advprune.surgery import export, measure
+from advprune.surgery import cost, export, measure
 
 BATCHES = (1, 128)
 
@@ -73,8 +73,8 @@ def _sizes(plan: Plan, store: Store) -> dict[str, Any]:
     sizes: dict[str, Any] = {
         name: {
             "parameters": sum(p.numel() for p in model.parameters()),
-            "nonzeros": measure.nonzeros(model),
-            "effective_macs": measure.effective_macs(model, shape),
+            "nonzeros": cost.nonzeros(model),
+            "effective_macs": cost.effective_macs(model, shape),
             "bytes": measure.file_bytes(model.state_dict()),
         }
         for name, model in floats.items()

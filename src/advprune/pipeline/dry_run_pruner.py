@@ -27,7 +27,7 @@ from advprune.pipeline.dry_run_calls import images
 from advprune.pipeline.steps import pruned
 from advprune.pruners import masking, sparse_parent
 from advprune.pruners.process import Process
-from advprune.pruners.schedule import cumulative
+from advprune.pruners.task import cumulative
 from advprune.stages import checkpoint, pruning_phases
 from advprune.stages.dense import early_pass
 from advprune.surgery import structure

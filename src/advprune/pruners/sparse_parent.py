@@ -8,8 +8,8 @@ from torch import nn
 from advprune.errors import UserError
 from advprune.masks import Masks, keep_count, prunable, sparsity
 from advprune.pruners import masking
-from advprune.pruners.schedule import cumulative
 from advprune.pruners.spending import Spending
+from advprune.pruners.task import cumulative
 
 #: Share of zeros from which on a network counts as sparse; fewer are accidents, such as of rounding
 #: to half precision.

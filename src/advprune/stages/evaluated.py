@@ -20,7 +20,7 @@ from advprune.runtime.safe_files import write_atomically
 from advprune.stages import checkpoint, quantized
 from advprune.stages.training_phase import RunContext, trainer
 from advprune.store.stage import Stage
-from advprune.surgery.measure import counted
+from advprune.surgery.cost import counted
 from advprune.threat import Threat
 from advprune.tracking.show_progress import shown_progress
 

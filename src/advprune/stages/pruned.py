@@ -19,7 +19,7 @@ from advprune.modules.weights_io import plain_weights, save_masks, save_weights
 from advprune.pruners import masking, sparse_parent
 from advprune.pruners.process import Process
 from advprune.pruners.rounds import Rounds
-from advprune.pruners.schedule import cumulative
+from advprune.pruners.task import cumulative
 from advprune.stages import pruned_structured, pruning_phases
 from advprune.stages.pruning_phases import describe_rounds
 from advprune.stages.training_phase import RunContext, trainer

@@ -15,7 +15,7 @@ from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import plain_weights, save_weights
 from advprune.pruners import filters as filter_choice
 from advprune.pruners import masking, scoring, sparse_parent
-from advprune.pruners.schedule import cumulative
+from advprune.pruners.task import cumulative
 from advprune.stages import checkpoint, pruning_phases
 from advprune.stages.checkpoint import taught
 from advprune.stages.pruning_phases import (

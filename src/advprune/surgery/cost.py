@@ -1,4 +1,7 @@
-"""What a network costs in parameters and MACs, layer by layer, also with some filters fewer."""
+"""What a network costs in parameters and MACs: layer by layer, with some filters fewer, and in all.
+
+In all, what is zero is counted apart.
+"""
 
 from dataclasses import dataclass
 
@@ -106,4 +109,40 @@ def without(costs: dict[str, Layer], groups: Groups, removed: dict[str, int]) ->
             layer.positions,
         )
         for name, layer in costs.items()
+    }
+
+
+def nonzeros(model: nn.Module) -> dict[str, int]:
+    """Count the non-zero entries of each convolution's and linear layer's weight."""
+    return {
+        f"{name}.weight": int(torch.count_nonzero(module.weight))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
+
+
+def effective_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Count one image's multiplications by non-zero weights, as ideal sparse hardware would."""
+    costs = layers(model, shape)
+    return sum(
+        count * costs[name.removesuffix(".weight")].positions
+        for name, count in nonzeros(model).items()
+    )
+
+
+def counted(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, int]:
+    """Count what a network has, and what of it is not zero.
+
+    Args:
+        model: in floating point; not changed.
+        shape: (C, H, W) of an image.
+
+    Returns:
+        ``parameters`` in all, ``nonzero_parameters`` and ``nonzero_macs``.
+    """
+    parameters = list(model.parameters())
+    return {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "nonzero_parameters": sum(int(torch.count_nonzero(p)) for p in parameters),
+        "nonzero_macs": effective_macs(model, shape),
     }

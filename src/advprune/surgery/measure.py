@@ -1,4 +1,4 @@
-"""Sizes that matter to users: bytes stored, multiplications, and seconds per image."""
+"""Sizes that matter to users: bytes stored, and seconds per image."""
 
 import statistics
 import time
@@ -8,43 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from advprune.frozen import frozen
-from advprune.surgery.cost import layers
-
-
-def nonzeros(model: nn.Module) -> dict[str, int]:
-    """Count the non-zero entries of each convolution's and linear layer's weight."""
-    return {
-        f"{name}.weight": int(torch.count_nonzero(module.weight))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    }
-
-
-def effective_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Count one image's multiplications by non-zero weights, as ideal sparse hardware would."""
-    costs = layers(model, shape)
-    return sum(
-        count * costs[name.removesuffix(".weight")].positions
-        for name, count in nonzeros(model).items()
-    )
-
-
-def counted(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, int]:
-    """Count what a network has, and what of it is not zero.
-
-    Args:
-        model: in floating point; not changed.
-        shape: (C, H, W) of an image.
-
-    Returns:
-        ``parameters`` in all, ``nonzero_parameters`` and ``nonzero_macs``.
-    """
-    parameters = list(model.parameters())
-    return {
-        "parameters": sum(parameter.numel() for parameter in parameters),
-        "nonzero_parameters": sum(int(torch.count_nonzero(p)) for p in parameters),
-        "nonzero_macs": effective_macs(model, shape),
-    }
 
 
 def file_bytes(state: Mapping[str, Tensor]) -> dict[str, int]:

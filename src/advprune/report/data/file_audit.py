@@ -9,7 +9,7 @@ from torch import nn
 from advprune.config.stage_options import Weights
 from advprune.masks import Sparsity, prunable, sparsity
 from advprune.models.checkpoints.layouts.table import LAYOUTS
-from advprune.surgery import cost, measure
+from advprune.surgery import cost
 
 #: Of what should be kept, the share by which a count may differ from it, beside one weight a layer.
 ROUNDING = 0.01
@@ -59,7 +59,7 @@ def audit(net: nn.Module, image_shape: tuple[int, int, int], weights: Weights) -
         owner=owner,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         macs=sum(layer.macs for layer in cost.layers(net, image_shape).values()),
-        nonzero_macs=measure.effective_macs(net, image_shape),
+        nonzero_macs=cost.effective_macs(net, image_shape),
         weights=sum(counts.total.values()),
         layers={name.removesuffix(".weight"): share for name, share in counts.layers.items()},
         filters=sum(len(row) for row in rows),

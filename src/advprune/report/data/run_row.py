@@ -2,8 +2,8 @@
 
 import json
 
+from advprune.report.data.costs import ratio_of
 from advprune.report.data.names import Names, run_labels
-from advprune.report.data.ratio_of import ratio_of
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
 from advprune.report.table.job_row import SIZES, TRANSFER, doubts_of

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from advprune.report.data.attack_names import threat_text
+from advprune.report.data.costs import count
 from advprune.report.data.row import JobRecord, Row
-from advprune.report.table.counts import count
 from advprune.report.table.job_row import TRANSFER
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 
 from advprune.report.data.attack_names import threat_text
+from advprune.report.data.costs import budget_note
 from advprune.report.data.intervals import interval_notes
 from advprune.report.data.row import Row
-from advprune.report.table.budget import budget_note
 from advprune.report.table.columns import any_structured, any_transfer
 from advprune.report.table.file_notes import file_notes
 from advprune.report.table.job_row import doubts_of

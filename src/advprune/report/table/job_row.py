@@ -9,9 +9,8 @@ from typing import Any
 
 from advprune.config.options import Options
 from advprune.config.stage_options import Dense
-from advprune.report.data.ratio_of import ratio_of
+from advprune.report.data.costs import epochs_of, ratio_of
 from advprune.report.data.row import Row
-from advprune.report.table.budget import epochs_of
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 

@@ -1,16 +1,46 @@
-"""Count the epochs that a network was trained for in all: methods are compared by their cost."""
+"""Say what a network cost: its epochs, the unit that its ratio counts in, and large numbers."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from advprune.config.stage_options import Dense, Finetuned, Pruned
 from advprune.report.data.row import Row
 from advprune.store.stage import Plan
 
+#: What a ratio is a share of, by ``pruner.budget``.
+BUDGETS = {"macs": "MACs", "parameters": "parameters", "blocks": "blocks"}
+
+
+def ratio_of(pruner: Mapping[str, object]) -> str:
+    """Return what the ratio of a pruner is a share of: papers mean different things by it.
+
+    Args:
+        pruner: its options ``unit``, ``budget`` and ``scope``.
+
+    Returns:
+        ``weights`` of single ones; of filters and blocks the budget, and of a number of filters
+        also the scope, for ``layer`` takes the share of each layer and ``global`` of all together.
+    """
+    if pruner.get("unit") is None:
+        return "weights"
+    budget = str(pruner.get("budget"))
+    return BUDGETS.get(budget, f"{budget}, scope={pruner.get('scope')}")
+
+
+def count(number: float | None) -> str:
+    """Return a count in three digits: ``1.23 M``, ``45.6 k``; a dash if it was not counted."""
+    if number is None:
+        return "–"
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:g}"
+
 
 def epochs_of(plan: Plan) -> list[int]:
     """Return the epochs of dense training, of pruning while training, and of recovery.
 
-    A dense network that a pruner does not start from costs it nothing.
+    Methods are compared by them. A dense network that a pruner does not start from is not in them.
     """
     dense = pruning = recovery = 0
     for stage in plan.final.line:
