@@ -165,7 +165,7 @@ LOSSES = (
         "logits.py",
         "(probs * (log_probs - F.log_softmax(logits, dim=1)))",
         "(F.softmax(logits, 1) * (F.log_softmax(logits, dim=1) - log_probs))",
-        "test_threat.py::test_losses_closed_form",
+        "test_threat.py::test_kl_of_t19_and_its_gradient_where_softmax_underflows",
     ),
     _of(
         "trades: the natural side is cut off",
@@ -324,7 +324,7 @@ NUMBERS = (
         "bounds/boxes.py",
         "return self.centre - self.radius",
         "return self.centre",
-        "test_bounds.py::test_t23_the_toy_network",
+        "test_bounds.py::test_an_interval_ends_at_its_radius",
     ),
     _of(
         "intervals: narrower than the images allow",

@@ -10,7 +10,7 @@ from processes import hydras, searching
 from torch import Tensor, nn
 
 from advprune.attacks.pgd import pgd
-from advprune.bounds.boxes import input_region, minimum
+from advprune.bounds.boxes import Interval, input_region, minimum
 from advprune.bounds.fused import Rectified
 from advprune.bounds.graph import trace
 from advprune.bounds.interval import ibp, logit_bounds
@@ -264,6 +264,11 @@ def test_rows_change_the_memory_and_nothing_else(rows: int) -> None:
             [bound(net, x[i : i + 1], y[i : i + 1], threat=Linf(0.1), rows=rows) for i in range(3)]
         )
         torch.testing.assert_close(one, whole)
+
+
+def test_an_interval_ends_at_its_radius() -> None:
+    box = Interval(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 0.0]))
+    assert (box.lower.tolist(), box.upper.tolist()) == ([-2.0, -2.0], [4.0, -2.0])
 
 
 def test_minimum_is_reached() -> None:

@@ -1,22 +1,29 @@
 """Make and try every object of a job once, before any data is read or anything is trained.
 
-``dry_run`` is the only entry. ``dry_run_calls.py`` calls what it makes on two random images, and
-``dry_run_pruner.py`` spends the pruner's ratio on the untrained network.
+What takes images is called on two random ones. ``dry_run_pruner.py`` spends the pruner's ratio on
+the untrained network.
 """
 
+import inspect
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advprune.config.options import Options
+from advprune.datasets.images import subset
 from advprune.errors import UserError
-from advprune.pipeline import dry_run_calls, dry_run_pruner
+from advprune.frozen import preserve_rng
+from advprune.logits import check
+from advprune.pipeline import dry_run_pruner
 from advprune.stages import checkpoint
 from advprune.stages.dense import check_choice
 from advprune.surgery import export
-from advprune.threat import Threat, proves
+from advprune.threat import Certificate, Threat, proves
+
+#: A batch of the smallest size that is one.
+IMAGES = 2
 
 
 def dry_run(options: Options) -> None:
@@ -30,17 +37,19 @@ def dry_run(options: Options) -> None:
     """
     net = checkpoint.network(options.model, seed=0)
     check_training(options, net)
-    attack = _try_attack(options)
-    dry_run_calls.try_objectives(options)
-    _check_image_count(options)
-    dry_run_calls.try_network(options, net)
+    attack = _make_attack(options)
+    _try_attack(attack, options)
+    _try_objectives(options)
+    if options.attack.images is not None:
+        _count_images(options, options.attack.images)
+    _try_network(options, net)
     if options.export == "onnx":
         export.check_packages()
-    dry_run_calls.try_bounds(options)
-    dry_run_calls.try_certifier(attack, options)
+    _try_bounds(options)
+    _try_certifier(attack, options)
     _try_quantizer(options)
     if options.pruner is not None:
-        dry_run_pruner.check(options, options.pruner, net)
+        dry_run_pruner.check(options, options.pruner, net, _random_batch(options))
 
 
 def check_training(options: Options, net: nn.Module) -> None:
@@ -80,8 +89,8 @@ def _train_on_one_image(options: Options, net: nn.Module, phase: str) -> None:
         ) from None
 
 
-def _try_attack(options: Options) -> partial[Any]:
-    """Make both threats and the attack, call the attack, and return it."""
+def _make_attack(options: Options) -> partial[Any]:
+    """Make both threats and the attack, and return the attack."""
     for threat in (options.threat, options.evaluation_threat):
         _check_radius(threat.build(), options)
     attack: partial[Any] = options.attack.build()
@@ -91,7 +100,6 @@ def _try_attack(options: Options) -> partial[Any]:
             f"attack.variant={options.attack.node['variant']} is of a quantized network, and this "
             "one is not: give quantizer=ptq_static or another, or attack=pgd"
         )
-    dry_run_calls.try_attack(attack, options)
     return attack
 
 
@@ -121,10 +129,79 @@ def _refuse_inner_certifier(attack: partial[Any]) -> None:
             )
 
 
-def _check_image_count(options: Options) -> None:
-    """Refuse to attack more test images than there are."""
-    if options.attack.images is not None:
-        dry_run_calls.count_images(options, options.attack.images)
+def _try_attack(attack: partial[Any], options: Options) -> None:
+    """Attack a linear stand-in for the network, on two images that it has wrong already."""
+    inner = attack.keywords.get("inner") or attack  # of a transfer attack: what its source meets
+    if proves(inner) or "root" in getattr(inner, "keywords", {}):  # the latter reads its own images
+        return
+    net, (x, y) = _linear_network(options), _random_batch(options)
+    takes_positions = "positions" in inspect.signature(inner).parameters
+    positions = {"positions": torch.arange(len(y))} if takes_positions else {}
+    with preserve_rng():
+        inner(net, x, net(x).argmin(1), **positions)
+
+
+def _try_objectives(options: Options) -> None:
+    """Take the loss of two images in every phase of the job, but for objectives with bounds."""
+    for phase in options.phases:
+        objective = options.objective.in_phase(phase)
+        goal = objective.build()
+        if "bound" in objective.method:
+            return
+        if phase is None and options.weights is None:
+            checkpoint.refuse_without_teacher(goal)
+        with preserve_rng():
+            x, y = _random_batch(options)
+            net = _linear_network(options)
+            goal = partial(goal, teacher=net) if checkpoint.wants_teacher(goal) else goal
+            goal(net, x, y, progress=0.0)
+
+
+def _count_images(options: Options, count: int) -> None:
+    """Read the data set, and refuse to attack more test images than it has."""
+    data = options.dataset.build(seed=options.seed, batch_size=1)
+    subset(data.sizes["test"], count, option="attack.images")
+
+
+def _try_network(options: Options, net: nn.Module) -> None:
+    """Call the untrained network on two images of the data set's size."""
+    x, _ = _random_batch(options)
+    try:
+        with torch.no_grad():
+            logits = net.eval()(x)
+    except RuntimeError as error:
+        side = options.dataset.image_size
+        raise UserError(
+            f"this {type(net).__name__} cannot take images of {side} x {side} pixels "
+            f"({str(error).splitlines()[0]}): choose another model, or other options of it"
+        ) from error
+    check(logits, images=IMAGES, classes=int(options.model.node["num_classes"]))
+
+
+def _try_bounds(options: Options) -> None:
+    """Bound no image, and take the loss of two, in every phase with bounds or noise."""
+    for phase in options.phases:
+        chosen = options.objective.in_phase(phase)
+        if "bound" not in chosen.method and "sigma" not in chosen.method:
+            return
+        objective, net = chosen.build(), checkpoint.network(options.model, seed=0).train()
+        x, y = torch.rand(IMAGES, *options.model.image_shape), torch.zeros(IMAGES).long()
+        if "bound" in chosen.method:  # reading the network may fail; bounding images takes minutes
+            classes = objective.keywords["bound"](net, x[:0], y[:0]).shape[1]
+            objective = partial(objective, bound=partial(_no_bound, classes=classes))
+        for progress in (0.0, 0.99):
+            objective(net, x, y, progress=progress)
+
+
+def _no_bound(model: nn.Module, x: Tensor, *_: object, classes: int, **__: object) -> Tensor:
+    return torch.zeros(len(x), classes)
+
+
+def _try_certifier(attack: partial[Any], options: Options) -> None:
+    """Ask a certifier for the certificates of no image: it checks its options and the network."""
+    if inspect.signature(attack).return_annotation is Certificate:
+        x, y = torch.rand(0, *options.model.image_shape), torch.zeros(0).long()
+        attack(checkpoint.network(options.model, seed=0).eval(), x, y, positions=y)
 
 
 def _try_quantizer(options: Options) -> None:
@@ -137,3 +214,16 @@ def _try_quantizer(options: Options) -> None:
     net = quantize(checkpoint.network(options.model, seed=0))
     if options.quantizer.runs == "int8" or options.sizes:
         Int8(net)
+
+
+def _random_batch(options: Options) -> tuple[Tensor, Tensor]:
+    """Return two images of random pixels, and two labels."""
+    levels = torch.randint(256, (IMAGES, *options.model.image_shape))
+    return levels.float() / 255, torch.arange(IMAGES)
+
+
+def _linear_network(options: Options) -> nn.Module:
+    torch.manual_seed(0)
+    channels, side, _ = options.model.image_shape
+    classes = int(options.model.node["num_classes"])
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * side * side, classes)).eval()

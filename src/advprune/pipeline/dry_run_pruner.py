@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advprune.config.groups import Pruner
 from advprune.config.options import Options
@@ -23,7 +23,6 @@ from advprune.modules.recipe import Recipe
 from advprune.modules.remembered_attack import Objective
 from advprune.modules.shrinking import Shrinking
 from advprune.pipeline import dry_run_structured
-from advprune.pipeline.dry_run_calls import images
 from advprune.pipeline.steps import pruned
 from advprune.pruners import masking, sparse_parent
 from advprune.pruners.process import Process
@@ -33,13 +32,14 @@ from advprune.stages.dense import early_pass
 from advprune.surgery import structure
 
 
-def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
+def check(options: Options, pruner: Pruner, net: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
     """Check the pruner's options, spend its ratio, and score with its criterion.
 
     Args:
         options: of the job.
         pruner: its options.
         net: the untrained network.
+        batch: two images (2, C, H, W) in [0, 1] and their labels (2,), to score on.
 
     Raises:
         UserError: what would otherwise be raised after the dense network was trained.
@@ -58,7 +58,7 @@ def check(options: Options, pruner: Pruner, net: nn.Module) -> None:
     recipe = chosen.training.recipe
     _check_rounds(pruner, recipe or options.search, chosen.training.objective.build())
     if pruner.criterion is not None:
-        _try_criterion(options, pruner, net, ratios)
+        _try_criterion(pruner, net, batch, ratios)
     if pruner.process is None or pruner.start == "init":
         _refuse_unread_perturbation(options)
     if pruner.process is not None:
@@ -110,11 +110,10 @@ def _refuse_unread_perturbation(options: Options) -> None:
         )
 
 
-def _try_criterion(options: Options, pruner: Pruner, net: nn.Module, ratios: list[float]) -> None:
-    """Score what the pruner may remove, and spend the first and the last ratio on the scores.
-
-    On two images and without the criterion's own attack.
-    """
+def _try_criterion(
+    pruner: Pruner, net: nn.Module, batch: tuple[Tensor, Tensor], ratios: list[float]
+) -> None:
+    """Score without the criterion's own attack, and spend the first and the last ratio on it."""
     assert pruner.criterion is not None
     criterion: partial[Any] = pruner.criterion.build()
     structured = "sites" in inspect.signature(criterion).parameters
@@ -131,7 +130,7 @@ def _try_criterion(options: Options, pruner: Pruner, net: nn.Module, ratios: lis
     if "attack" in criterion.keywords:
         criterion = partial(criterion, attack=None)
     with preserve_rng():
-        scores = masking.scores_of(criterion, net.eval(), [images(options)], pruner)
+        scores = masking.scores_of(criterion, net.eval(), [batch], pruner)
         for ratio in {ratios[0], ratios[-1]}:
             masking.masks_of(scores, pruner, ratio, None)
 
