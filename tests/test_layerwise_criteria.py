@@ -12,7 +12,7 @@ from advprune.masks import prunable
 from advprune.pruners.bnap import bnap, norms_behind
 from advprune.pruners.eligible import eligible
 from advprune.pruners.scopes import spend
-from advprune.pruners.synflow import synflow
+from advprune.pruners.synflow import lets_through, synflow
 
 BATCH = [(torch.rand(2, 3, 32, 32), torch.zeros(2, dtype=torch.long))]
 
@@ -114,6 +114,27 @@ def test_synflow_sees_no_image_and_no_sign() -> None:
             weight.neg_()
     again = synflow(other, [(1 - BATCH[0][0], BATCH[0][1])])
     assert all(torch.equal(scores[name], again[name]) for name in scores)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_of_any_kind_lets_a_signal_through(kind: str) -> None:
+    net = lively(kind)
+    gray = prunable(net)[next(iter(prunable(net)))].shape[1] == 1
+    assert lets_through(net, (1, 28, 28) if gray else tuple(BATCH[0][0].shape[1:]))
+
+
+def test_weights_that_read_channels_nobody_writes_let_nothing_through() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.LayerNorm([2, 2, 2]), nn.Flatten(), nn.Linear(8, 3))
+    assert lets_through(net, (1, 2, 2))
+    with torch.no_grad():
+        net[0].weight[1] = 0
+        net[3].weight[:, :4] = 0
+        net[1] = nn.BatchNorm2d(2)
+    assert not lets_through(net, (1, 2, 2))
+    with torch.no_grad():
+        net[3].weight[0, 3] = -1e-6
+    assert lets_through(net, (1, 2, 2))
+    assert net.training
 
 
 def test_synflow_in_rounds_empties_no_layer_where_one_shot_would() -> None:

@@ -120,7 +120,9 @@ def test_a_network_without_finite_logits_is_never_right_nor_robust(
     assert columns["clean_pred"] == [NO_CLASS] * 3
     told = summary(columns)
     assert (told["not_finite"], told["clean_acc"]) == (3, 0)
-    assert sanity_warnings(told)[0].startswith("3 of 3 images have logits that are not finite")
+    assert sanity_warnings(told, lets_through=lambda: True)[0].startswith(
+        "3 of 3 images have logits that are not finite"
+    )
 
 
 class Overflowing(nn.Sequential):
@@ -148,7 +150,7 @@ def test_some_images_without_finite_logits_leave_the_others_as_they_are(
     final = columns["robust_ok" if "robust_ok" in columns else "certified_ok"]
     assert not any(final[3:])
     assert all(final[:3]) or name in FARTHER
-    assert sanity_warnings(summary(columns))
+    assert sanity_warnings(summary(columns), lets_through=lambda: True)
 
 
 class Pit(nn.Module):

@@ -227,24 +227,36 @@ def test_what_proves_nothing_is_refused_before_an_epoch(
 
 
 @pytest.mark.parametrize(
-    ("result", "sentence"),
+    ("result", "lets_through", "sentence"),
     [
-        ({"classes_predicted": 1}, "same class"),
+        ({"classes_predicted": 1}, True, "same class: its training collapsed"),
+        ({"classes_predicted": 1}, False, "same class: no path of kept weights leads"),
         (
             {
                 "classes_predicted": 10,
                 "after_each": {"clean": 0.98, "apgd-ce": 0.83, "square": 0.03},
             },
+            True,
             "80 points",
         ),
     ],
 )
 def test_an_outcome_that_gives_itself_away_is_doubted(
-    result: dict[str, Any], sentence: str
+    result: dict[str, Any], lets_through: bool, sentence: str
 ) -> None:
-    assert sentence in sanity_warnings(result)[0]
+    assert sentence in sanity_warnings(result, lets_through=lambda: lets_through)[0]
+
+
+def test_a_network_that_pruning_cut_through_is_told_so(job: Any) -> None:
+    """The first layer keeps one weight of a hundred and the next two, which read other channels."""
+    row = job("pruner=random", "ratio=0.995", *TINY)["row"]
+    cut = [doubt for doubt in row["doubts"] if "gives every image the same class" in doubt]
+    assert ["no path of kept weights leads from the image" in doubt for doubt in cut] == [True]
 
 
 def test_an_ordinary_outcome_is_not_doubted() -> None:
     after = {"clean": 0.99, "apgd-ce": 0.95, "apgd-t": 0.94, "fab-t": 0.94, "square": 0.93}
-    assert sanity_warnings({"classes_predicted": 10, "after_each": after}) == []
+    assert (
+        sanity_warnings({"classes_predicted": 10, "after_each": after}, lets_through=lambda: False)
+        == []
+    )

@@ -8,6 +8,8 @@ clipping of ReLU6 are left out, so the scores of all layers have one sum on a tr
 in a new network the shifts are zero in any case.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -41,11 +43,31 @@ def synflow(model: nn.Module, batches: Batches, *, eligible: Eligible = prunable
     x, _ = next(iter(batches))
     positive = _positive(model)
     scored = {name: positive[name].requires_grad_() for name in eligible(model)}
-    with frozen(model), torch.enable_grad():
-        image = torch.full_like(x[:1], DARK, dtype=torch.float64)
-        flow = functional_call(model, positive, (image,)).sum() / DARK
+    with torch.enable_grad():
+        flow = _flow(model, positive, torch.ones_like(x[:1]))
         slopes = torch.autograd.grad(flow, list(scored.values()))
     return {n: w.detach() * g for (n, w), g in zip(scored.items(), slopes, strict=True)}
+
+
+def lets_through(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Return whether any path of weights that are not zero leads from the image to a logit.
+
+    Without one a pruned network gives every image the same logits, however it trains.
+
+    Args:
+        model: a network from images (N, C, H, W) to logits; left as found.
+        shape: (C, H, W) of an image.
+    """
+    pixels = torch.linspace(0.5, 1, math.prod(shape))  # not one value, which a LayerNorm takes away
+    image = pixels.reshape(1, *shape).to(next(model.parameters()).device)
+    with torch.no_grad():
+        return bool(_flow(model, _positive(model), image) != 0)
+
+
+def _flow(model: nn.Module, positive: dict[str, Tensor], image: Tensor) -> Tensor:
+    """Return R, the sum of outputs at this image."""
+    with frozen(model):
+        return functional_call(model, positive, (image.double() * DARK,)).sum() / DARK
 
 
 def _positive(model: nn.Module) -> dict[str, Tensor]:

@@ -81,7 +81,7 @@ def evaluate_network(
     return columns, facts | result | module.facts() | _counted(stage, net) | {
         "doubts": [DOUBT] * (options.debug is not None)
         + module.doubts
-        + sanity_warnings(result)
+        + sanity_warnings(result, lets_through=lambda: _lets_through(stage, net))
         + too_short(attack.node),
         "of": whole,
         "batch_size": size,
@@ -97,6 +97,14 @@ def _network(stage: Stage[Evaluated], parent: Path) -> nn.Module:
     if stage.parent is not None and stage.parent.kind == "quantized":
         return quantized.load(stage.parent, parent, runs=stage.options.runs)
     return checkpoint.load_network(stage, parent)
+
+
+def _lets_through(stage: Stage[Evaluated], net: nn.Module) -> bool:
+    """Return whether any weights carry a signal through; True of a network in 8 bits."""
+    from advprune.pruners.synflow import lets_through
+
+    quantized = stage.parent is not None and stage.parent.kind == "quantized"
+    return quantized or lets_through(net, checkpoint.image_shape(stage))
 
 
 def _counted(stage: Stage[Evaluated], net: nn.Module) -> dict[str, Any]:

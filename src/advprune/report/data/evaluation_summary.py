@@ -1,6 +1,6 @@
 """Sum up an evaluation's records: shares with their intervals, and reasons to doubt them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from advprune.logits import NO_CLASS
@@ -58,10 +58,15 @@ def share(name: str, right: int, images: int) -> dict[str, Any]:
     return {name: right / images, f"{name}_interval": over_images(right, images)}
 
 
-def sanity_warnings(result: Node) -> list[str]:
+def sanity_warnings(result: Node, *, lets_through: Callable[[], bool]) -> list[str]:
     """Return sentences on what the outcome says against the evaluation.
 
     They are about outputs that are no logits, one class for all images, and masked gradients.
+
+    Args:
+        result: the summary of an evaluation.
+        lets_through: tells whether a signal can reach the logits at all; asked where all images
+            have one class.
     """
     warnings, after = [], result.get("after_each", {})
     if result.get("not_finite"):
@@ -71,8 +76,13 @@ def sanity_warnings(result: Node) -> list[str]:
         )
     if result.get("classes_predicted") == 1:
         warnings.append(
-            "the network gives every image the same class: its training collapsed; lower the "
-            "learning rate"
+            "the network gives every image the same class: "
+            + (
+                "its training collapsed; lower the learning rate"
+                if lets_through()
+                else "no path of kept weights leads from the image to the logits; give "
+                "pruner.scope=erk or igq, or a lower ratio"
+            )
         )
     before = [share for name, share in after.items() if name != "square"]
     if "square" in after and before and before[-1] - after["square"] > MASKED:
