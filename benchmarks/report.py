@@ -118,6 +118,7 @@ class Synthetic:
             "threat": threat,
             "perturbation": None,
             "doubts": [],
+            "network": {"parameters": 10**6, "nonzero_parameters": 10**5, "nonzero_macs": 10**7},
         }
         if self.finish(stage, result):
             evaluated._write_records(self.store.folder(stage) / "records.parquet", lists)

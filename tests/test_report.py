@@ -421,7 +421,7 @@ def test_the_files(made: Path, tmp_path: Path) -> None:
     report = build(made / "stages", tmp_path / "report", [])
     assert (report.runs, report.compared, report.problems) == (7, 1, [])
     markdown = (report.folder / "leaderboard.md").read_text()
-    assert "All: data set digits, model small_cnn" in markdown
+    assert "All: data set digits" in markdown
     assert "| 77.5 [45.1, 100.0] |" in markdown
     latex = (report.folder / "leaderboard.tex").read_text()
     assert all(
@@ -533,7 +533,7 @@ def test_published_rows_stand_beside_ours_and_are_marked() -> None:
     assert {(row["dataset"], row["model"]) for row in near} == {("cifar10", "vgg16_bn")}
     fields, same = shown_fields(near)
     assert "protocol" in {field.name for field in fields}
-    assert "data set cifar10, model vgg16_bn" in same
+    assert same.startswith("data set cifar10")
 
 
 def test_a_line_of_stages(made: Path) -> None:

@@ -26,6 +26,8 @@ def page(tmp_path_factory: Any) -> Path:
             robust=[i < count for i in range(120)],
             dense=[True] * 120,
         )
+    stronger = options_of("pruner=hydra", "attack=autoattack") | {"ratio": 0.9}
+    store.job(stronger, robust=[i < 90 for i in range(120)], dense=[True] * 120)
     report = build(folder / "stages", folder / "report", [])
     return report.folder / "index.html"
 
@@ -93,9 +95,9 @@ def header(browser: Any, heading: str) -> Any:
 
 def test_a_heading_sorts_up_then_down_with_the_empty_last(opened: Any) -> None:
     header(opened, "robust %").click()
-    assert column(opened, "robust %") == ["4.2", "33.3", "75.0", "83.3", "100.0"]
+    assert column(opened, "robust %") == ["4.2", "33.3", "75.0", "75.0", "100.0"]
     header(opened, "robust %").send_keys("\n")  # the keyboard's way
-    assert column(opened, "robust %") == ["100.0", "83.3", "75.0", "33.3", "4.2"]
+    assert column(opened, "robust %") == ["100.0", "75.0", "75.0", "33.3", "4.2"]
     marked = opened.execute_script(
         "return [...document.querySelectorAll('#board [aria-sort]')].map((h) => h.ariaSort)"
     )
@@ -113,7 +115,7 @@ def test_words_and_lists_filter_and_the_count_is_said(opened: Any) -> None:
     box.send_keys("magnitude 0.99")
     assert column(opened, "robust %") == ["4.2"]
     said = opened.find_element(By.CSS_SELECTOR, "#leaderboard output")
-    assert said.text == "1 of 5 rows"
+    assert said.text == "1 of 7 rows"
     assert said.get_attribute("aria-live") == "polite"
     box.clear()
     box.send_keys("9")
@@ -121,11 +123,73 @@ def test_words_and_lists_filter_and_the_count_is_said(opened: Any) -> None:
         "arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))",
         box,
     )
-    assert said.text == "5 of 5 rows"
+    assert said.text == "5 of 7 rows"
     Select(opened.find_element(By.CSS_SELECTOR, "#leaderboard select")).select_by_visible_text(
         "magnitude"
     )
     assert sorted(column(opened, "robust %")) == ["4.2", "75.0"]
+
+
+def test_weaker_attacks_are_folded_away_until_they_are_asked_for(opened: Any) -> None:
+    """HYDRA's 83.3 % under PGD is 75.0 % under AutoAttack, and the dense parent has both, too."""
+    from selenium.webdriver.common.by import By
+
+    assert "83.3" not in column(opened, "robust %")
+    box = opened.find_element(By.CSS_SELECTOR, "#leaderboard input[data-weaker]")
+    assert "(2)" in box.find_element(By.XPATH, "..").text
+    box.click()
+    assert column(opened, "robust %").count("83.3") == 1
+    assert len(column(opened, "robust %")) == 7
+
+
+def test_columns_are_shown_and_hidden_by_keys(opened: Any) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    def shown(text: str) -> bool:
+        return bool(header(opened, text).is_displayed())
+
+    assert not shown("doubts in words")
+    press(opened, "#leaderboard details.columns summary", Keys.ENTER)
+    for name, before in (("doubts in words", False), ("images", True)):
+        box = opened.find_element(By.XPATH, f"//label[normalize-space()='{name}']/input")
+        assert box.is_selected() == before
+        box.send_keys(" ")
+        assert shown(name) != before
+
+
+def test_the_accuracies_stay_in_sight_when_the_others_are_scrolled(opened: Any) -> None:
+    size = {"width": 800, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    opened.execute_script("dispatchEvent(new Event('resize'))")
+    edges = """const t = document.querySelector("#board"); t.parentNode.scrollLeft = arguments[0];
+        return [...t.tBodies[0].rows[0].cells].slice(0, 6).map((c) => c.getBoundingClientRect().left)"""
+    before, after = (opened.execute_script(edges, by) for by in (0, 300))
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert after == pytest.approx(before, abs=1.5)
+
+
+def test_a_phone_shows_every_accuracy(opened: Any) -> None:
+    size = {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    outside = opened.execute_script(
+        """return [...document.querySelectorAll("#board tbody tr:not([hidden]) td")].filter((cell) => {
+        const box = cell.getBoundingClientRect();
+        return / %$/.test(cell.dataset.heading) && cell.checkVisibility() && cell.textContent && (!box.width || box.left < 0 || box.right > 400);
+        }).length"""
+    )
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert outside == 0
+
+
+def test_the_flag_says_its_doubts_to_whoever_reads_it_aloud(opened: Any) -> None:
+    flags = opened.execute_script(
+        "return [...document.querySelectorAll('#board tr:not([hidden]) a.flag')].map((a) => [a.title, a.innerText])"
+    )
+    assert len(flags) == 5
+    for words, text in flags:
+        assert text.startswith("⚠ 1")
+        assert words.startswith("PGD and its like overstate")
 
 
 def test_a_row_leads_to_its_configuration_and_back_by_keys_alone(opened: Any) -> None:
@@ -143,6 +207,10 @@ def test_a_row_leads_to_its_configuration_and_back_by_keys_alone(opened: Any) ->
     WebDriverWait(opened, 30).until(
         lambda _: dialog.is_displayed() and "stage: evaluated" in dialog.text
     )
+    tables = [table.text for table in dialog.find_elements(By.TAG_NAME, "table")]
+    (by_class,) = tables
+    assert by_class.splitlines()[0] == "Accuracy by class, %"
+    assert len(by_class.splitlines()) == 12
     kinds = [summary.text.split()[0] for summary in dialog.find_elements(By.TAG_NAME, "summary")]
     assert kinds == ["dense", "pruned", "finetuned", "evaluated"]
     pruned = dialog.find_elements(By.TAG_NAME, "pre")[1].get_attribute("textContent")

@@ -48,7 +48,7 @@ def entry(
         for seed in range(3)
     }
     bits = np.packbits(np.arange(IMAGES) < right)
-    outcome = ImageOutcomes("robust_ok", bits, IMAGES, "the same images")
+    outcome = ImageOutcomes("robust_ok", bits, IMAGES, "the same images", {})
     row = {
         "pruner": pruner, "ratio": ratio, "dataset": "d", "model": "m", "unit": unit, "budget": None, "ratio_of": unit, "objective": "trades",
         "attack": "autoattack", "norm": "linf", "eps": 0.1, "images": IMAGES, "perturbation": None, "seeds": 3,

@@ -22,10 +22,10 @@ from advprune.report.data.attack_names import threat_text
 from advprune.report.data.escaping import latex_cell, markdown_cell
 from advprune.report.data.failures import cause
 from advprune.report.data.runs import StoredStage
-from advprune.report.page.configurations import _used_options
 from advprune.report.page.export import as_json, latex, markdown, rows_and_stages, table
 from advprune.report.page.leaderboard import shown_fields
 from advprune.report.page.render import page
+from advprune.report.page.run_details import _used_options
 from advprune.report.table import terminal as tables
 from advprune.report.table.footnotes import doubt_notes
 from advprune.report.table.job_row import OVERSTATES, doubts_of, strength
@@ -74,9 +74,7 @@ def test_doubts_norm_strength_images_and_seeds_stand_in_every_format() -> None:
     rows = [row(), row(attack="autoattack", doubts=[], identity="j", **FULL)]
     names = [field.name for field in shown_fields(rows)[0]]
     assert {"doubts", "strength", "images", "of", "seeds"} <= set(names)
-    assert names.index("seeds") < names.index(
-        "clean_acc"
-    )  # the screen shows them without scrolling
+    assert names[:5] == ["model", "method", "ratio", "clean_acc", "robust_acc"]
     (listed, full), text = list(csv.DictReader(io.StringIO(table(rows)))), markdown(rows)
     assert DOUBT in listed["doubts"]
     assert OVERSTATES in listed["doubts"]
@@ -100,12 +98,15 @@ def test_doubts_norm_strength_images_and_seeds_stand_in_every_format() -> None:
     assert [r["doubts"][0] for r in told["rows"][:1]] == [DOUBT]
     assert told["rows"][0]["strength"] == "upper bound"
     report = SimpleNamespace(runs=2, problems=["gone: <i>left out</i>"], compared=0, left_out=[])
-    html = page(rows, [], [], {}, report=report, store="st", finished="now", out=Path())
+    html = page(
+        rows, [], [], {}, outcomes={}, report=report, store="st", finished="now", out=Path()
+    )
     for wanted in (
         "&lt;b&gt;every&lt;/b&gt;",
         "&lt;i&gt;left out",
         "linf 0.15",
-        'data-command="python prune.py seed=0"',
+        'data-command="python prune.py seed=0\npython prune.py seed=1"',
+        "⚠ 2",
     ):
         assert wanted in html
     assert "<b>every" not in html

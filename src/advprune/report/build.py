@@ -13,6 +13,7 @@ from advprune.report.data.published import published, published_for
 from advprune.report.data.runs import Run
 from advprune.report.data.significance import comparisons
 from advprune.report.data.store_reader import Reader
+from advprune.report.data.strongest import mark_weaker
 from advprune.report.page.comparisons import with_cells
 from advprune.report.page.ranking import rank
 from advprune.report.plots import all_plots
@@ -56,6 +57,7 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> ReportSummary:
     rows = entries(runs, names, measured_sizes(job_tables))
     compared = comparisons(zip(runs, outcomes, strict=True))
     rank(rows, compared)
+    mark_weaker(rows)
     add_published(rows, published())
     summary.runs, summary.compared = len(runs), len(compared)
     data = PlotData(rows, published_for(rows), {run.evaluated.key: run for run in runs})
@@ -67,7 +69,8 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> ReportSummary:
     text = standings_page(
         standings_tables(standings), [entry for entry in standings if entry.row["ratio"] is None]
     )
-    write_report(summary, data, with_cells(compared, rows), plots, store, standings=text)
+    by_key = {key: right for key, (_, right) in seen.items()}
+    write_report(summary, data, by_key, with_cells(compared, rows), plots, store, standings=text)
     return summary
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from advprune.errors import UserError
 from advprune.report.data.intervals import interval_notes
+from advprune.report.data.records import ImageOutcomes
 from advprune.report.page.comparisons import ShownComparison, without_runs
 from advprune.report.page.export import as_json, latex, markdown, rows_and_stages, table
 from advprune.report.page.render import page
@@ -23,6 +24,7 @@ CAPTION = "Accuracy in percent on test images, with 95 % intervals."
 def write_report(
     summary: ReportSummary,
     data: PlotData,
+    outcomes: dict[str, ImageOutcomes],
     compared: list[ShownComparison],
     plots: list[Plot],
     store: Path,
@@ -34,6 +36,7 @@ def write_report(
     Args:
         summary: what the report holds.
         data: the leaderboard's rows, published ones and runs.
+        outcomes: which images each run has right, by the key of the evaluation.
         compared: the comparisons, with ``cells``.
         plots: the drawings.
         store: folder of the stages, to name it.
@@ -67,6 +70,7 @@ def write_report(
             compared,
             plots,
             data.runs,
+            outcomes=outcomes,
             report=summary,
             store=str(store),
             finished=finished,

@@ -8,6 +8,8 @@ from collections import defaultdict
 from statistics import mean
 from typing import Any
 
+from advprune.report.data.commands import command_of
+from advprune.report.data.counting import counted_network
 from advprune.report.data.intervals import pool
 from advprune.report.data.names import Names, distinguishing_options
 from advprune.report.data.row import Row
@@ -60,17 +62,12 @@ def entries(runs: list[Run], names: Names, sizes: dict[str, dict[str, Any]]) -> 
     for row in pooled:
         same_runs = sorted(groups[row["identity"]], key=lambda run: run.seed)
         row["runs"] = {run.seed: run.evaluated.key for run in same_runs}
-        row["commands"] = {run.seed: command for run in same_runs if (command := _command(run))}
+        row["commands"] = {
+            run.seed: command for run in same_runs if (command := command_of(run.evaluated.result))
+        }
         row["costs"] = _mean_costs([_network_costs(run, sizes) for run in same_runs])
     _add_options(pooled, groups)
     return sorted(pooled, key=_rank)
-
-
-def _command(run: Run) -> str | None:
-    """Return the command that makes the run's evaluation again, from its provenance."""
-    provenance = run.evaluated.result.get("provenance")
-    command = provenance.get("command") if isinstance(provenance, dict) else None
-    return command if isinstance(command, str) else None
 
 
 def _evaluation_of_parent(run: Run) -> tuple[str, str]:
@@ -82,7 +79,9 @@ def _evaluation_of_parent(run: Run) -> tuple[str, str]:
 def _network_costs(run: Run, sizes: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Return parameters, MACs and seconds of one network, as counted or measured by a job."""
     measured, final = sizes.get(run.final.key, {}), run.final.result
-    network = run.evaluated.result.get("network") or {}  # not counted of one in 8 bits
+    network = run.evaluated.result.get("network")
+    if network is None:  # today's code counts it; not of a network in 8 bits
+        network = counted_network(run)
     costs = {
         "parameters": network.get("nonzero_parameters", final.get("params")),
         "macs": network.get("nonzero_macs", measured.get("effective_macs", final.get("macs"))),

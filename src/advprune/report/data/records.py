@@ -13,6 +13,8 @@ from advprune.report.data.runs import Run
 OUTCOMES = ("certified_ok", "robust_ok")
 #: A share in result.json is a quotient of two whole numbers; a difference of this much is rounding.
 ROUNDING = 1e-9
+#: Classes whose accuracies are kept one by one.
+MOST_CLASSES = 20
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,15 @@ class ImageOutcomes:
         right: one bit an image, packed, in the order of the records.
         count: number of images.
         images: digest of the images' positions and labels; equal for the same images.
+        by_class: ``class``, how many ``images`` of it, how many right without an attack (``clean``,
+            if it was recorded) and how many ``right``, each a list; of many classes the worst.
     """
 
     name: str
     right: np.ndarray
     count: int
     images: str
+    by_class: dict[str, list[int]]
 
 
 def read_outcomes(run: Run) -> ImageOutcomes:
@@ -60,7 +65,39 @@ def read_outcomes(run: Run) -> ImageOutcomes:
     digest = hashlib.blake2b(
         images.astype(np.int64).tobytes() + labels.astype(np.int64).tobytes(), digest_size=16
     )
-    return ImageOutcomes(name, np.packbits(right.astype(bool)), len(right), digest.hexdigest())
+    return ImageOutcomes(
+        name,
+        np.packbits(right.astype(bool)),
+        len(right),
+        digest.hexdigest(),
+        count_by_class(labels, right, counted.get("clean_ok")),
+    )
+
+
+def count_by_class(
+    labels: np.ndarray, right: np.ndarray, clean: np.ndarray | None
+) -> dict[str, list[int]]:
+    """Count the images of each class, and how many of them are right.
+
+    Args:
+        labels: int, (N,), from 0.
+        right: bool, (N,).
+        clean: bool, (N,): right without an attack; None if that was not recorded.
+
+    Returns:
+        As ``ImageOutcomes.by_class``, in the order of the classes. Of more than ``MOST_CLASSES``
+        it has those of which the smallest share is right.
+    """
+    labels = labels.astype(np.int64)
+    images, correct = np.bincount(labels), np.bincount(labels, right)
+    classes = np.flatnonzero(images)
+    if len(classes) > MOST_CLASSES:
+        worst = np.argsort(correct[classes] / images[classes], kind="stable")[:MOST_CLASSES]
+        classes = np.sort(classes[worst])
+    columns = {"class": classes, "images": images[classes], "right": correct[classes]}
+    if clean is not None:
+        columns["clean"] = np.bincount(labels, clean)[classes]
+    return {name: column.astype(int).tolist() for name, column in columns.items()}
 
 
 def _check_counts(run: Run, path: Path, column: str, flags: np.ndarray) -> None:

@@ -13,7 +13,17 @@ from advprune.report.table.terminal import csv_text
 
 #: Columns of use only while a report is made.
 INTERNAL = frozenset({"identity", "network", "evaluation", "run", "seed", "commands"})
-NUMBERS = ("ratio", "sparsity", "parameters", "macs", "seconds_128", "images", "of", "seeds")
+NUMBERS = (
+    "place",
+    "ratio",
+    "sparsity",
+    "parameters",
+    "macs",
+    "seconds_128",
+    "images",
+    "of",
+    "seeds",
+)
 
 
 def markdown(rows: list[Row]) -> str:

@@ -5,10 +5,11 @@ from typing import Any
 from advprune.report.data.row import Row
 from advprune.report.page.comparisons import ShownComparison
 from advprune.report.page.leaderboard import Field, shown_fields
+from advprune.report.table.job_row import strength
 
 #: Columns whose values a reader picks from a list.
 FILTERED = (
-    *("dataset", "model", "objective", "method", "attack"),
+    *("dataset", "model", "objective", "method", "attack", "threat"),
     *("data set", "differ in", "significant"),
 )
 CELL: dict[str, Any] = {
@@ -18,28 +19,54 @@ CELL: dict[str, Any] = {
     "value": None,
     "kind": "",
     "runs": (),
+    "command": "",
+    "flag": None,
     "heading": "",
 }
 #: CSS classes of a column's cells.
-CLASSES = {"protocol": "wide", "doubts": "wide doubts"}
+CLASSES = {"protocol": "wide", "doubts": "wide doubts", "method": "method", "threat": "nowrap"}
+#: The accuracies; columns up to the last of these stay in sight while the others are scrolled.
+ACCURACIES = ("clean_acc", "robust_acc", "certified_acc")
+FLAG, RUNS = (
+    {"text": text, "numeric": False, "aside": False} for text in ("doubts", "runs by seed")
+)
 
 
 def leaderboard_table(rows: list[Row]) -> dict[str, Any]:
     """Return the leaderboard of these rows as the template wants it."""
     fields, same = shown_fields(rows)
     numeric = {field.name: all(_is_number(field.value(row)) for row in rows) for field in fields}
-    headings = [{"text": field.heading, "numeric": numeric[field.name]} for field in fields]
+    headings = [_heading(field, numeric=numeric[field.name]) for field in fields]
+    kept = 1 + max((at for at, f in enumerate(fields) if f.name in ACCURACIES), default=-1)
     has_runs = any(row["runs"] for row in rows)
     lines = []
     for row in rows:
         cells = [_cell(field, row, number=numeric[field.name]) for field in fields]
         if has_runs:
-            cells.append(_runs_cell(row))
-        lines.append({"published": bool(row.get("published")), "cells": cells})
-    filters = [(at, field.heading) for at, field in enumerate(fields) if field.name in FILTERED]
+            cells = [*cells[:kept], _flag_cell(row), *cells[kept:], _runs_cell(row)]
+        lines.append(
+            {
+                "published": bool(row.get("published")),
+                "weaker": bool(row.get("weaker")),
+                "cells": cells,
+            }
+        )
     if has_runs:
-        headings.append({"text": "runs", "numeric": False})
-    return {"headings": headings, "rows": lines, "filters": filters, "same": same}
+        headings = [*headings[:kept], FLAG, *headings[kept:], RUNS]
+    chosen = {f.heading for f in fields if f.name in FILTERED and len(set(map(f.cell, rows))) > 1}
+    filters = [(at, head["text"]) for at, head in enumerate(headings) if head["text"] in chosen]
+    return {
+        "headings": headings,
+        "rows": lines,
+        "filters": filters,
+        "same": same,
+        "kept": kept,
+        "weaker": sum(line["weaker"] for line in lines),
+    }
+
+
+def _heading(field: Field, *, numeric: bool) -> dict[str, Any]:
+    return {"text": field.heading, "numeric": numeric, "aside": field.aside}
 
 
 def comparison_table(compared: list[ShownComparison]) -> dict[str, Any]:
@@ -54,15 +81,18 @@ def comparison_table(compared: list[ShownComparison]) -> dict[str, Any]:
     lines = [
         {
             "published": False,
+            "weaker": False,
             "cells": [_comparison_cell(row, name, number=numeric[name]) for name in names],
         }
         for row in rows
     ]
     return {
-        "headings": [{"text": name, "numeric": numeric[name]} for name in names],
+        "headings": [{"text": name, "numeric": numeric[name], "aside": False} for name in names],
         "rows": lines,
         "filters": [(at, name) for at, name in enumerate(names) if name in FILTERED],
         "same": common,
+        "kept": 0,
+        "weaker": 0,
     }
 
 
@@ -103,9 +133,21 @@ def _sort_value(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
+def _flag_cell(row: Row) -> dict[str, Any]:
+    """Return the cell that tells at a glance whether something is to be doubted.
+
+    Of a published row, which this code cannot doubt, it is empty.
+    """
+    if row.get("published"):
+        return CELL | {"heading": FLAG["text"]}
+    doubts = row.get("doubts") or []
+    words = "; ".join(doubts) or f"no doubts{f' ({strength(row)})' if strength(row) else ''}"
+    flag = {"count": len(doubts), "words": words, "run": next(iter(row["runs"].values()), "")}
+    return CELL | {"kind": "flag", "flag": flag, "heading": FLAG["text"]}
+
+
 def _runs_cell(row: Row) -> dict[str, Any]:
-    """Return the last column's cell: a link, and the command, for each seed."""
-    runs = [
-        (seed, key, row.get("commands", {}).get(seed) or "") for seed, key in row["runs"].items()
-    ]
-    return CELL | {"kind": "of-runs", "runs": runs, "heading": "runs"}
+    """Return the last column's cell: a link for each seed, and the commands of all."""
+    commands = "\n".join(row.get("commands", {}).values())
+    runs = list(row["runs"].items())
+    return CELL | {"kind": "of-runs", "runs": runs, "command": commands, "heading": RUNS["text"]}

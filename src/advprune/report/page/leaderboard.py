@@ -7,6 +7,7 @@ from typing import Any
 from advprune.report.data.attack_names import threat_text
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
+from advprune.report.table.counts import count
 from advprune.report.table.job_row import strength
 
 
@@ -20,6 +21,7 @@ class Field:
         value: row -> its value; None if it has none.
         text: value -> how a reader sees it.
         interval: whether ``{name}_interval`` of the row is shown with it.
+        aside: whether the page shows the column only if it is asked for.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Field:
     value: Callable[[Row], Any]
     text: Callable[[Any], str] = str
     interval: bool = False
+    aside: bool = False
 
     def parts(self, row: Row) -> tuple[str, str]:
         """Return the cell's text, and its interval for a smaller line; empty without a value."""
@@ -59,8 +62,8 @@ def _cost(name: str) -> Callable[[Row], Any]:
     return lambda row: row.get("costs", {}).get(name)
 
 
-def _share(name: str, heading: str) -> Field:
-    return Field(name, heading, _of(name), percent, interval=True)
+def _share(name: str, heading: str, *, aside: bool = False) -> Field:
+    return Field(name, heading, _of(name), percent, interval=True, aside=aside)
 
 
 def _threat(row: Row) -> str:
@@ -78,57 +81,54 @@ def _doubts(row: Row) -> str:
     return "; ".join(row.get("doubts") or [])
 
 
+#: What a reader looks for first stands first; the page keeps it in sight up to the accuracies.
 FIELDS = (
+    Field("place", "place", _of("place")),
     Field("dataset", "data set", _of("dataset")),
     Field("model", "model", _of("model")),
-    Field("foreign", "weights from", _of("foreign")),
-    Field("objective", "objective", _of("objective")),
     Field("method", "pruner", method),
     Field("ratio", "ratio", _of("ratio"), lambda ratio: f"{ratio:g}"),
-    Field(
-        "sparsity", "sparsity", lambda row: row["sparsity"] or None, lambda share: f"{share:.4g}"
-    ),
-    Field("unit", "removes", _of("unit")),
-    Field("ratio_of", "ratio of", _of("ratio_of")),
-    Field("parameters", "parameters", _cost("parameters"), lambda number: f"{number:.4g}"),
-    Field("macs", "MACs", _cost("macs"), lambda macs: f"{macs:.4g}"),
-    Field("attack", "attack", _of("attack")),
-    Field("threat", "threat", _threat),
-    Field("strength", "strength", strength),
-    Field("source", "examples of", _of("source")),
-    Field("images", "images", _of("images")),
-    Field("of", "of", _part),
-    Field("seeds", "seeds", _of("seeds")),
     _share("clean_acc", "clean %"),
     _share("robust_acc", "robust %"),
     _share("certified_acc", "certified %"),
+    Field("threat", "threat", _threat),
+    Field("attack", "attack", _of("attack")),
+    Field("strength", "strength", strength),
     Field("versus", "against the best", _of("versus")),
+    Field("objective", "objective", _of("objective")),
+    Field("foreign", "weights from", _of("foreign")),
+    Field("source", "examples of", _of("source")),
+    Field("parameters", "parameters", _cost("parameters"), count),
+    Field("macs", "MACs", _cost("macs"), count),
+    Field("images", "images", _of("images")),
+    Field("of", "of", _part),
+    Field("seeds", "seeds", _of("seeds"), aside=True),
+    Field("unit", "removes", _of("unit")),
+    Field("ratio_of", "ratio of", _of("ratio_of"), aside=True),
+    Field(
+        "sparsity",
+        "sparsity",
+        lambda row: row["sparsity"] or None,
+        lambda share: f"{share:.4g}",
+        aside=True,
+    ),
     Field("published_acc", "published %", _of("published_acc"), percent),
     Field("published_versus", "from the published", _of("published_versus")),
     _share("transfer_rate", "transfer rate %"),
-    _share("dense_robust_acc", "dense robust %"),
-    _share("dense_certified_acc", "dense certified %"),
+    _share("dense_robust_acc", "dense robust %", aside=True),
+    _share("dense_certified_acc", "dense certified %", aside=True),
     Field(
         "seconds_128",
         "ms a batch of 128",
         _cost("seconds_128"),
         lambda seconds: f"{1000 * seconds:.3g}",
+        aside=True,
     ),
-    Field("doubts", "doubts", _doubts),
+    Field("doubts", "doubts in words", _doubts, aside=True),
     Field("protocol", "published in", _of("protocol")),
 )
 #: Columns that are named once above the table where all rows say the same.
-OMITTED_IF_EQUAL = (
-    "dataset",
-    "model",
-    "foreign",
-    "objective",
-    "unit",
-    "ratio_of",
-    "attack",
-    "threat",
-    "source",
-)
+OMITTED_IF_EQUAL = ("dataset", "foreign", "objective", "unit", "ratio_of", "attack", "source")
 
 
 def shown_fields(rows: list[Row]) -> tuple[list[Field], str]:

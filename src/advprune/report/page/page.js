@@ -1,5 +1,5 @@
 "use strict";
-// Sorting, filtering and following a row to its configuration. No library: what is sorted and filtered is in the page.
+// Sorting, filtering, columns and colours. No library: DataTables is 600 kB, and these lines are all that is used of it.
 
 const value = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
 
@@ -21,14 +21,44 @@ function filter(section) {
   const table = section.querySelector("table"), words = section.querySelector("input[type=search]");
   const asked = words.value.toLowerCase().split(/\s+/).filter(Boolean);
   const chosen = [...section.querySelectorAll("select")].filter((select) => select.value !== "");
+  const weaker = section.querySelector("input[data-weaker]")?.checked ?? true;
   let shown = 0;
   for (const row of table.tBodies[0].rows) {
     const text = row.textContent.toLowerCase();
-    row.hidden = !(asked.every((word) => text.includes(word)) &&
+    row.hidden = !(asked.every((word) => text.includes(word)) && (weaker || !("weaker" in row.dataset)) &&
       chosen.every((select) => value(row, Number(select.dataset.column)) === select.value));
     shown += !row.hidden;
   }
   section.querySelector("output").textContent = `${shown} of ${table.tBodies[0].rows.length} rows`;
+}
+
+// Columns: a style sheet of their own hides some, and keeps those up to the accuracies in sight.
+function columns(section, table) {
+  const style = document.head.appendChild(document.createElement("style"));
+  const boxes = section.querySelector("details.columns div"), heads = [...table.tHead.rows[0].cells];
+  const hidden = new Set(heads.flatMap((head, at) => ("aside" in head.dataset ? [at] : [])));
+  const lay = () => {
+    const off = [...hidden].map((at) => `#${table.id} tr > :nth-child(${at + 1}) { display: none; }`);
+    style.textContent = off.join("\n");
+    let left = 0;
+    const kept = heads.slice(0, Number(table.dataset.kept)).flatMap((head, at) => {
+      if (hidden.has(at)) return [];
+      const rule = `#${table.id} tr > :nth-child(${at + 1}) { position: sticky; left: ${left}px; z-index: 1; background: inherit; }
+        #${table.id} thead tr > :nth-child(${at + 1}) { z-index: 3; background: var(--surface); }`;
+      left += head.getBoundingClientRect().width;
+      return [rule];
+    });
+    style.textContent += `@media (min-width: 701px) { ${kept.join("\n")} }`;
+  };
+  for (const [at, head] of heads.entries()) {
+    const label = document.createElement("label"), box = document.createElement("input");
+    Object.assign(box, { type: "checkbox", checked: !hidden.has(at) });
+    box.addEventListener("change", () => { box.checked ? hidden.delete(at) : hidden.add(at); lay(); });
+    label.append(box, ` ${head.textContent.trim()}`);
+    boxes.append(label);
+  }
+  addEventListener("resize", lay);
+  return lay;
 }
 
 for (const section of document.querySelectorAll("section[data-table]")) {
@@ -38,73 +68,17 @@ for (const section of document.querySelectorAll("section[data-table]")) {
     values.delete("");
     for (const one of [...values].sort((a, b) => a.localeCompare(b, "en", { numeric: true }))) select.add(new Option(one));
   }
-  for (const event of ["input", "change"]) section.querySelector(".filters").addEventListener(event, () => filter(section));
+  const lay = columns(section, table);
+  for (const event of ["input", "change"]) section.querySelector(".filters").addEventListener(event, () => { filter(section); lay(); });
   for (const button of table.querySelectorAll("th button")) {
     button.addEventListener("click", () => sort(table, button.parentNode));
   }
   filter(section);
+  lay();
 }
-
-// The configurations: {runs: {key: [stage keys]}, stages: {key: {kind, folder, config, made}}}, compressed.
-async function configurations() {
-  const bytes = Uint8Array.from(atob(document.getElementById("configs").textContent.trim()), (c) => c.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return JSON.parse(await new Response(stream).text());
-}
-let loaded = null, opener = null;
-const dialog = document.getElementById("run");
-
-function element(name, text, attributes = {}) {
-  const made = Object.assign(document.createElement(name), attributes);
-  if (text) made.textContent = text;
-  return made;
-}
-
-async function follow() {
-  const key = new URLSearchParams(location.hash.slice(1)).get("run");
-  if (!key) return dialog.close();
-  const all = await (loaded ??= configurations());
-  const body = dialog.querySelector("div");
-  dialog.querySelector("h2").textContent = `run ${key}`;
-  body.replaceChildren();
-  for (const [place, name] of (all.runs[key] ?? []).entries()) {
-    const stage = all.stages[name], details = element("details", "", { open: place === all.runs[key].length - 1 });
-    const link = element("a", stage.folder, { href: encodeURI(stage.folder) });
-    details.append(element("summary", `${stage.kind} ${name}`), element("p", "folder "), element("pre", stage.config, { tabIndex: 0 }));
-    details.querySelector("p").append(link, element("span", ` · ${stage.made}`));
-    if (stage.command) {
-      const again = element("p", "made by "), button = element("button", "copy command", { type: "button", className: "copy" });
-      button.dataset.command = stage.command;
-      again.append(element("code", stage.command), " ", button);
-      details.querySelector("pre").before(again);
-    }
-    body.append(details);
-  }
-  if (!body.firstChild) body.append(element("p", "This report has no such run."));
-  if (!dialog.open) dialog.showModal();
-}
-function copied(button) {
-  const said = () => { button.textContent = "copied"; setTimeout(() => { button.textContent = "copy command"; }, 1500); };
-  const select = () => { // a page from a file may have no clipboard: the command is shown, to be copied by hand
-    const shown = element("code", button.dataset.command);
-    button.replaceWith(shown);
-    getSelection().selectAllChildren(shown);
-  };
-  if (!navigator.clipboard) return select();
-  navigator.clipboard.writeText(button.dataset.command).then(said, select);
-}
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("button.copy");
-  if (button) copied(button);
+document.addEventListener("click", (event) => { // a list of columns closes as a list does
+  for (const open of document.querySelectorAll("details.columns[open]")) if (!open.contains(event.target)) open.open = false;
 });
-document.addEventListener("click", (event) => { opener = event.target.closest("a[href^='#run=']") ?? opener; });
-dialog.addEventListener("close", () => {
-  if (location.hash.startsWith("#run=")) history.replaceState(null, "", location.pathname + location.search);
-  opener?.focus();
-});
-dialog.querySelector("button").addEventListener("click", () => dialog.close());
-addEventListener("hashchange", follow);
-if (location.hash.startsWith("#run=")) follow();
 
 document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement, theme = root.dataset.theme === "dark" ? "light" : "dark";

@@ -1,4 +1,4 @@
-"""Tell how each pruned row of the leaderboard compares with the best of its kind."""
+"""Rank the pruned rows of the leaderboard, and tell how each compares with the best."""
 
 from typing import Any
 
@@ -14,7 +14,9 @@ COMPARABLE = (
 
 
 def rank(rows: list[Row], compared: list[Comparison]) -> None:
-    """Write ``versus`` into each pruned row: how it compares with the best comparable row.
+    """Write ``place`` and ``versus``, how it compares with the best, into each pruned row.
+
+    Places are those among the comparable rows, from 1; rows of equal accuracy have equal places.
 
     Args:
         rows: pooled over seeds, from ``entries``.
@@ -33,8 +35,10 @@ def rank(rows: list[Row], compared: list[Comparison]) -> None:
     for group in groups.values():
         if len(group) < 2:
             continue
+        shares = sorted((row[main_metric(row)] for row in group), reverse=True)
         best = max(group, key=lambda row: row[main_metric(row)])
         for row in group:
+            row["place"] = shares.index(row[main_metric(row)]) + 1
             against_best = tested.get((row["identity"], best["identity"]))
             row["versus"] = "best" if row is best else _versus(row, best, against_best)
 

@@ -9,11 +9,12 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from advprune.report.data.published import protocols, published
+from advprune.report.data.records import ImageOutcomes
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
 from advprune.report.page.comparisons import ShownComparison
-from advprune.report.page.configurations import packed_configurations
 from advprune.report.page.html_tables import comparison_table, leaderboard_table
+from advprune.report.page.run_details import packed_details
 from advprune.report.plots.style import Plot, slug
 from advprune.report.summary import ReportSummary
 
@@ -26,6 +27,7 @@ def page(
     plots: list[Plot],
     runs: dict[str, Run],
     *,
+    outcomes: dict[str, ImageOutcomes],
     report: ReportSummary,
     store: str,
     finished: str,
@@ -38,6 +40,7 @@ def page(
         compared: the comparisons, with ``cells`` (see ``page/comparisons.py``).
         plots: the drawings.
         runs: by the key of the evaluation.
+        outcomes: which images each run has right, by the same keys.
         report: counts, problems and what is left out.
         store: name of the store.
         finished: when the report was made.
@@ -58,9 +61,10 @@ def page(
             for kind, drawn in kinds
         ],
         protocols=protocols(published()),
-        configs=packed_configurations(runs, out),
+        details=packed_details(rows, runs, outcomes, out),
         css=_verbatim("page.css"),
         js=_verbatim("page.js"),
+        run_js=_verbatim("run.js"),
         report=report,
         store=store,
         finished=finished,

@@ -10,14 +10,16 @@ from advprune.report.plots.data import (
     bars_note,
     error_bar,
     group_rows,
+    says_something,
     setting_text,
+    value_text,
 )
-from advprune.report.plots.figure import LEGEND, drawing, finish, legend
+from advprune.report.plots.figure import LEGEND, drawing, finish, hover, legend
 from advprune.report.plots.sparsity import SHARES
 from advprune.report.plots.style import MUTED, Plot
 
 KIND = "MACs and latency against accuracy"
-NEEDS = "filters or blocks removed, or sizes=true"
+NEEDS = "three networks whose MACs are counted, at two ratios or more"
 AXES = {
     "macs": (1e-6, "million MACs by non-zero weights"),
     "seconds_1": (1e3, "ms, one image"),
@@ -36,7 +38,7 @@ def draw(data: PlotData) -> Iterator[Plot]:
 
 
 def _plot(rows: list[Row], data: PlotData) -> Plot | None:
-    panels = [name for name in AXES if len([row for row in rows if name in row["costs"]]) > 1]
+    panels = [name for name in AXES if says_something(row for row in rows if name in row["costs"])]
     if not panels:
         return None
     share = main_metric(rows[0])
@@ -52,7 +54,7 @@ def _plot(rows: list[Row], data: PlotData) -> Plot | None:
                 )
                 line = sorted(line, key=lambda row: row["costs"][cost])
                 errors = list(zip(*(error_bar(row, share) for row in line), strict=True))
-                axis.errorbar(
+                drawn = axis.errorbar(
                     [row["costs"][cost] * scale for row in line],
                     [100 * row[share] for row in line],
                     errors,
@@ -62,6 +64,7 @@ def _plot(rows: list[Row], data: PlotData) -> Plot | None:
                     linewidth=1,
                     **look,
                 )
+                hover(drawn.lines[0], [value_text(row, share) for row in line])
             axis.set(xlabel=label, ylabel=SHARES[share] if axis is axes[0] else "", ylim=(0, 100))
             axis.set_xlim(left=0)
         legend(figure, axes)

@@ -1,6 +1,7 @@
 """Set up, finish and label matplotlib figures in the report's style."""
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 from advprune.report.plots.style import GRID, INK, MUTED, SURFACE, Plot, slug
 
 if TYPE_CHECKING:  # matplotlib is an extra: a report without it has tables only
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Inches that a figure has for its legend from the start.
 LEGEND = 2.2
+#: Begins the id of what shows a value under the pointer; its values follow, separated by the other.
+HOVER, BETWEEN = "value of ", " | "
+#: Room between two intervals that would cover each other, as a share of the axis.
+APART = 0.012
 
 
 @contextmanager
@@ -60,11 +66,54 @@ def drawing(
         yield figure, list(figure.subplots(1, panels, squeeze=False)[0])
 
 
+def hover(artist: "Artist", values: list[str]) -> None:
+    """Give each point of a line, or a bar, the text that a browser shows under the pointer."""
+    artist.set_gid(HOVER + BETWEEN.join(value.replace("|", "/") for value in values))
+
+
+def with_titles(svg: str) -> str:
+    """Return matplotlib's SVG with the texts of ``hover`` as ``<title>`` of what they are of.
+
+    Matplotlib draws the points of a line as ``<use>`` elements in their order, a bar as a path.
+    """
+
+    def titled(group: re.Match[str]) -> str:
+        values = iter(group[1].split(BETWEEN))
+        body = re.sub(
+            r"<(use|path)\b([^>]*)/>",
+            lambda drawn: _with_title(drawn, values, points="<use" in group[2]),
+            group[2],
+        )
+        return f"<g>{body}</g>"
+
+    # a line's markers are in a group of their own, inside the line's
+    return re.sub(rf'<g id="{HOVER}([^"]*)">((?:\s*<g\b.*?</g>|.)*?)</g>', titled, svg, flags=re.S)
+
+
+def _with_title(drawn: re.Match[str], values: Iterator[str], *, points: bool) -> str:
+    """Return an element with the next value as its title; the path of a line has none."""
+    if points and drawn[1] == "path":
+        return drawn[0]
+    value = next(values, None)
+    if value is None:
+        return drawn[0]
+    return f"<{drawn[1]}{drawn[2]}><title>{value}</title></{drawn[1]}>"
+
+
+def dodge(number: int, lines: int) -> float:
+    """Return how far the intervals of one of several lines stand beside their place.
+
+    Returns:
+        A share of the axis: 0 in the middle of the lines.
+    """
+    return (number - (lines - 1) / 2) * min(APART, 0.12 / max(lines, 1))
+
+
 def finish(figure: "Figure", name: str, kind: str, title: str, caption: str) -> Plot:
     """Return the figure as a plot, without a date in it: the same numbers give the same bytes."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return Plot(slug(f"{kind} {name}"), kind, title, caption, out.getvalue())
+    return Plot(slug(f"{kind} {name}"), kind, title, caption, with_titles(out.getvalue()))
 
 
 def legend(figure: "Figure", axes: list["Axes"]) -> None:

@@ -10,11 +10,11 @@ from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
 from advprune.report.plots.data import PlotData, group_rows
-from advprune.report.plots.figure import drawing, finish, legend
+from advprune.report.plots.figure import drawing, finish, hover, legend
 from advprune.report.plots.style import Plot
 
 KIND = "Per-layer sparsity"
-NEEDS = "a pruned network"
+NEEDS = "two pruners at one ratio whose layers did not all lose the same share"
 WEIGHTS = "model.safetensors"
 
 
@@ -71,7 +71,7 @@ def _plot(rows: list[Row], data: PlotData) -> Plot | None:
         for row in rows
     }
     by_method = {name: _mean_shares(shares) for name, shares in per_seed.items() if shares}
-    if not by_method:
+    if len(by_method) < 2 or _all_alike(by_method):
         return None
     names = list(dict.fromkeys(name for shares in by_method.values() for name in shares))
     with drawing(max(6.4, 1.5 + 0.16 * len(names) * (len(by_method) + 1)), 3.4) as (figure, axes):
@@ -79,13 +79,15 @@ def _plot(rows: list[Row], data: PlotData) -> Plot | None:
         for index, (name, shares) in enumerate(sorted(by_method.items())):
             at = [i + (index - (len(by_method) - 1) / 2) * width for i in range(len(names))]
             colour = data.looks.of(name)["color"]
-            axes[0].bar(
+            bars = axes[0].bar(
                 at,
                 [100 * shares.get(layer, 0) for layer in names],
                 width * 0.9,
                 label=name,
                 color=colour,
             )
+            for bar, layer in zip(bars, names, strict=True):
+                hover(bar, [f"{name}, {layer}: {100 * shares.get(layer, 0):.1f} %"])
         axes[0].set_xticks(
             range(len(names)),
             [name.removesuffix(".weight") for name in names],
@@ -98,6 +100,12 @@ def _plot(rows: list[Row], data: PlotData) -> Plot | None:
         return finish(
             figure, title, KIND, title, "Counted in each prunable tensor; means over seeds."
         )
+
+
+def _all_alike(by_method: dict[str, dict[str, float]]) -> bool:
+    """Return whether all layers of all networks lost the same share, to half a point."""
+    shares = [share for layers in by_method.values() for share in layers.values()]
+    return not shares or max(shares) - min(shares) < 0.005
 
 
 def _label_style(labels: int) -> dict[str, Any]:

@@ -15,17 +15,17 @@ from advprune.report.plots.figure import drawing, finish, heat
 from advprune.report.plots.style import Plot
 
 KIND = "Mask overlap"
-NEEDS = "two pruners of single weights on one dense parent at one ratio"
+NEEDS = "three pruners of single weights on one dense parent at one ratio"
 MASKS = "masks.safetensors"
 
 
 def draw(data: PlotData) -> Iterator[Plot]:
-    """Yield a plot for each data set, model, objective and ratio that two or more pruners share."""
+    """Yield a plot for each data set, model, objective and ratio that three pruners share."""
     rows = [row for row in data.rows if row["unit"] == "weights"]
     networks = [group[0] for group in group_rows(rows, lambda row: row["network"])]
     names = ("dataset", "model", "objective", "ratio")
     groups = group_rows(networks, lambda row: tuple(row[name] for name in names))
-    return (_plot(group, data) for group in groups if len(group) > 1)
+    return (_plot(group, data) for group in groups if len(group) > 2)
 
 
 def packed_mask(path: Path) -> np.ndarray:
@@ -69,7 +69,8 @@ def _plot(rows: list[Row], data: PlotData) -> Plot:
             if bits[a][0] == bits[b][0] and bits[a][1].shape == bits[b][1].shape:
                 shares[a, b].append(overlap(bits[a][1], bits[b][1]))
     values = [[1.0 if a == b else _mean_share(shares, a, b) for b in names] for a in names]
-    with drawing(2.6 + 0.55 * len(names), 1.6 + 0.5 * len(names)) as (figure, axes):
+    label = 0.08 * max(map(len, names))  # inches
+    with drawing(1.2 + label + 0.55 * len(names), 1 + label + 0.5 * len(names)) as (figure, axes):
         heat(axes[0], values, names, names)
         ratio = rows[0]["ratio"]
         title = (

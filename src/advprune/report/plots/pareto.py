@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
-from advprune.report.plots.data import PlotData, attack_text, group_rows, setting_text
-from advprune.report.plots.figure import LEGEND, drawing, finish, legend
+from advprune.report.plots.data import (
+    PlotData,
+    attack_text,
+    group_rows,
+    says_something,
+    setting_text,
+)
+from advprune.report.plots.figure import LEGEND, drawing, finish, hover, legend
 from advprune.report.plots.sparsity import SHARES
 from advprune.report.plots.style import MUTED, Plot
 
@@ -15,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 KIND = "Pareto fronts"
-NEEDS = "two networks under one threat"
+NEEDS = "three networks under one threat, at two ratios or more"
 Point = tuple[float, float]
 
 
@@ -55,7 +61,7 @@ def _plot(points: list[Row], data: PlotData) -> Plot | None:
     panels = [
         (x, y)
         for x, y in combinations(SHARES, 2)
-        if sum(point[x] is not None and point[y] is not None for point in points) > 1
+        if says_something(p for p in points if p[x] is not None and p[y] is not None)
     ]
     if not panels:
         return None
@@ -85,12 +91,14 @@ def _panel(axis: "Axes", points: list[Row], x: str, y: str, data: PlotData) -> N
             data.looks.of(method(line[0])) if line[0]["pruner"] else {"color": MUTED, "marker": "*"}
         )
         at = [(100 * point[x], 100 * point[y]) for point in line]
-        axis.plot(
+        (drawn,) = axis.plot(
             *zip(*at, strict=True),
             label=method(line[0]),
             markersize=6,
+            clip_on=False,
             **look | {"linestyle": "none"},
         )
+        hover(drawn, [_text(point, x, y) for point in line])
         for point, place in zip(line, at, strict=True):
             if point["ratio"] is not None and place in edge:
                 axis.annotate(
@@ -99,3 +107,16 @@ def _panel(axis: "Axes", points: list[Row], x: str, y: str, data: PlotData) -> N
     axis.set(xlabel=SHARES[x], ylabel=SHARES[y])
     axis.grid(visible=True, axis="both")
     axis.margins(0.12)
+    axis.set_xlim(*_shares_only(axis.get_xlim()))
+    axis.set_ylim(*_shares_only(axis.get_ylim()))
+
+
+def _shares_only(limits: tuple[float, float]) -> tuple[float, float]:
+    """Return the limits of an axis without what no share can be."""
+    return max(limits[0], 0), min(limits[1], 100)
+
+
+def _text(point: Row, x: str, y: str) -> str:
+    ratio = "" if point["ratio"] is None else f" {point['ratio']:g}"
+    shares = ", ".join(f"{SHARES[name].split(' ')[0]} {100 * point[name]:.1f} %" for name in (x, y))
+    return f"{method(point)}{ratio}: {shares}"

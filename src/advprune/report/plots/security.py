@@ -3,10 +3,18 @@
 import json
 from collections.abc import Iterator
 
+from advprune.report.data.attack_names import threat_text
 from advprune.report.data.leaderboard_rows import main_metric, method
 from advprune.report.data.row import Row
-from advprune.report.plots.data import PlotData, bars_note, error_bar, group_rows, setting_text
-from advprune.report.plots.figure import drawing, finish, legend
+from advprune.report.plots.data import (
+    PlotData,
+    bars_note,
+    error_bar,
+    group_rows,
+    setting_text,
+    value_text,
+)
+from advprune.report.plots.figure import dodge, drawing, finish, hover, legend
 from advprune.report.plots.sparsity import SHARES
 from advprune.report.plots.style import Plot
 
@@ -71,18 +79,22 @@ def _plot(rows: list[Row], data: PlotData) -> Plot | None:
         return None
     share, norm, attack = main_metric(rows[0]), rows[0]["norm"], rows[0]["attack"].split(" ")[0]
     with drawing(7.6, 3.6) as (figure, axes):
-        for name, one, line in lines:
+        reach = max(row["eps"] for *_, line in lines for row in line)
+        for number, (name, one, line) in enumerate(lines):
             line = sorted(line, key=lambda row: row["eps"])
             x, y = [row["eps"] for row in line], [100 * row[share] for row in line]
             errors = [error_bar(row, share) for row in line]
+            texts = [f"{value_text(row, share)} within {threat_text(row)}" for row in line]
             if one:  # without a perturbation, robust is clean
                 x, y, errors = (
                     [0.0, *x],
                     [100 * line[0]["clean_acc"], *y],
                     [error_bar(line[0], "clean_acc"), *errors],
                 )
-            axes[0].errorbar(
-                x,
+                texts = [f"{value_text(line[0], 'clean_acc')} clean", *texts]
+            beside = reach * dodge(number, len(lines))
+            drawn = axes[0].errorbar(
+                [max(eps + beside, 0) for eps in x],
                 y,
                 list(zip(*errors, strict=True)),
                 label=name,
@@ -90,16 +102,18 @@ def _plot(rows: list[Row], data: PlotData) -> Plot | None:
                 markersize=5,
                 **data.looks.of(name),
             )
+            hover(drawn.lines[0], texts)
+        axes[0].set_xlim(left=0)
         axes[0].set(
             xlabel=f"eps ({norm}, of pixels in [0, 1])", ylabel=SHARES[share], ylim=(0, 100)
         )
         legend(figure, axes)
         title = f"{setting_text(rows[0] | {'objective': None})}: {attack}, {norm}"
-        drawn = [row for *_, line in lines for row in line]
+        shown = [row for *_, line in lines for row in line]
         return finish(
             figure,
             title,
             KIND,
             title,
-            f"{bars_note(drawn)} One network starts at its clean accuracy.",
+            f"{bars_note(shown)} One network starts at its clean accuracy.",
         )

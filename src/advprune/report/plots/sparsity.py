@@ -1,6 +1,7 @@
 """Plot accuracy against sparsity: a line a pruner, a plot an attack, the dense parent at 0."""
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from advprune.report.data.leaderboard_rows import main_metric, method
@@ -11,16 +12,18 @@ from advprune.report.plots.data import (
     bars_note,
     error_bar,
     group_rows,
+    says_something,
     setting_text,
+    value_text,
 )
-from advprune.report.plots.figure import drawing, finish, legend
+from advprune.report.plots.figure import dodge, drawing, finish, hover, legend
 from advprune.report.plots.style import MUTED, Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 KIND = "Accuracy against sparsity"
-NEEDS = "a pruned network, evaluated"
+NEEDS = "three pruned networks, at two ratios or more"
 #: Published rows are drawn beside ours if eps differs by no more: 0.031 is meant to be 8/255.
 SAME_EPS = 1e-3
 SHARES = {
@@ -31,18 +34,21 @@ SHARES = {
 
 
 def draw(data: PlotData) -> Iterator[Plot]:
-    """Yield a plot for each data set, network, objective and attack.
+    """Yield a plot for each data set, network, objective, attack and kind of what is removed.
 
     Clean accuracy is on the left, robust or certified accuracy on the right.
     """
     names = ("dataset", "model", "objective", "attack", "norm", "eps", "source", "images")
     groups = group_rows(data.rows, lambda row: tuple(row[name] for name in names))
-    return (_plot(rows, data) for rows in groups if any(row["pruner"] for row in rows))
+    for group in groups:
+        # filters removed and weights removed are two sparsities
+        for pruned in group_rows((row for row in group if row["pruner"]), itemgetter("unit")):
+            if says_something(pruned):
+                yield _plot([row for row in group if not row["pruner"]] + pruned, data)
 
 
 def _plot(rows: list[Row], data: PlotData) -> Plot:
     share = main_metric(rows[0])
-    # filters removed and weights removed are two sparsities
     units = {row["unit"] for row in rows if row["pruner"]}
     papers = [
         row for row in data.published if row["unit"] in units and _comparable(row, rows[0], share)
@@ -51,7 +57,7 @@ def _plot(rows: list[Row], data: PlotData) -> Plot:
         for axis, name in zip(axes, ("clean_acc", share), strict=True):
             _panel(axis, rows, papers, name, data)
         legend(figure, axes)
-        title = f"{setting_text(rows[0])}: {attack_text(rows[0])}"
+        title = f"{setting_text(rows[0])}, {rows[-1]['unit']}: {attack_text(rows[0])}"
         note = f"{bars_note(rows)} Sparsity was counted; the scale is logarithmic in what is left."
         if papers:
             note += " Hollow: published, under a protocol of its own."
@@ -69,14 +75,16 @@ def _comparable(paper: Row, row: Row, share: str) -> bool:
 
 
 def _panel(axis: "Axes", rows: list[Row], papers: list[Row], name: str, data: PlotData) -> None:
-    """Draw one accuracy against what is left."""
-    for line in sorted(
-        group_rows((row for row in rows if row["pruner"]), method), key=lambda line: method(line[0])
-    ):
+    """Draw one accuracy against what is left; intervals stand beside each other."""
+    pruned = [row for row in rows if row["pruner"]]
+    lines = sorted(group_rows(pruned, method), key=lambda line: method(line[0]))
+    reach = max(1 - row["sparsity"] for row in pruned) / min(1 - row["sparsity"] for row in pruned)
+    for number, line in enumerate(lines):
         line = sorted(line, key=lambda row: row["sparsity"])
         errors = list(zip(*(error_bar(row, name) for row in line), strict=True))
-        axis.errorbar(
-            [1 - row["sparsity"] for row in line],
+        beside = reach ** -dodge(number, len(lines))
+        drawn = axis.errorbar(
+            [(1 - row["sparsity"]) * beside for row in line],
             [100 * row[name] for row in line],
             errors,
             label=method(line[0]),
@@ -84,6 +92,7 @@ def _panel(axis: "Axes", rows: list[Row], papers: list[Row], name: str, data: Pl
             markersize=5,
             **data.looks.of(method(line[0])),
         )
+        hover(drawn.lines[0], [value_text(row, name) for row in line])
     for row in rows:
         if not row["pruner"]:
             below, above = error_bar(row, name)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from advprune.report.data.names import PERTURBED
 from advprune.report.data.pairing import epochs_of_phases
 from advprune.report.data.records import ImageOutcomes
 from advprune.report.data.row import Row
@@ -13,8 +14,6 @@ from advprune.report.data.runs import Run
 
 #: A run with the images that it has right.
 Seen = tuple[Run, ImageOutcomes]
-#: How a perturbation of a phase is called in the literature.
-PERTURBED = {"weights": "AWP", "scores": "S2AP"}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rich.text import Text
 from advprune.report.data.failures import cause
 from advprune.report.data.intervals import pool
 from advprune.report.data.row import JobRecord, Row
-from advprune.report.table.columns import COLUMNS, several_files
+from advprune.report.table.columns import COLUMNS, Column, several_files
 from advprune.report.table.footnotes import notes
 from advprune.runtime.safe_files import write_atomically
 
@@ -34,12 +34,8 @@ def show(records: list[JobRecord], folder: Path) -> None:
     console = Console(markup=False, emoji=False)
     if rows:
         pooled = pool(rows)
-        table = _table(pooled, failed)
-        if not sys.stdout.isatty():  # a file has no right edge: print as wide as the table is
-            console.width = max(
-                80, Measurement.get(console, console.options.update(max_width=10**4), table).maximum
-            )
-        console.print(table)
+        for table in _tables(console, pooled, failed):
+            console.print(table)
         for note in notes(pooled):
             console.print(Text.assemble(("·", "dim"), f" {note}"))
         _write(rows, folder)
@@ -55,9 +51,25 @@ def show(records: list[JobRecord], folder: Path) -> None:
         _print_summary(console, rows, folder)
 
 
-def _table(rows: list[Row], failed: list[JobRecord]) -> Table:
-    table = Table(title=_title(rows), title_justify="left", caption_justify="left")
-    columns = [column for column in COLUMNS if column.shown(rows)]
+def _tables(console: Console, rows: list[Row], failed: list[JobRecord]) -> list[Table]:
+    """Return the table, or its parts where the terminal is narrower than it is."""
+    columns, title = [column for column in COLUMNS if column.shown(rows)], _title(rows)
+    whole = _table(columns, rows, failed, title)
+    room = console.options.update(max_width=10**4)
+    width = Measurement.get(console, room, whole).maximum
+    if not sys.stdout.isatty():  # a file has no right edge: print as wide as the table is
+        console.width = max(80, width)
+    if width <= console.width:
+        return [whole]
+    from advprune.report.table.folding import fold  # most tables need none of it
+
+    above, parts = fold(columns, rows, failed, console.width)
+    titles = [f"{above}; {title}" if above else title, *[""] * (len(parts) - 1)]
+    return [_table(part, rows, failed, name) for part, name in zip(parts, titles, strict=True)]
+
+
+def _table(columns: list[Column], rows: list[Row], failed: list[JobRecord], title: str) -> Table:
+    table = Table(title=title or None, title_justify="left", caption_justify="left")
     for column in columns:
         table.add_column(
             column.heading,

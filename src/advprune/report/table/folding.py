@@ -1,0 +1,87 @@
+"""Fold a table that is wider than the terminal into parts, each begun by the names of its rows."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from advprune.report.data.row import JobRecord, Row
+from advprune.report.table.columns import Column
+
+Shown = TypeVar("Shown", Row, JobRecord)
+#: Columns that tell rows apart; every part of a table repeats those that do.
+NAMES = frozenset({"model", "weights from", "pruner", "ratio", "quantizer", "attack", "source"})
+#: Where a line of words may be broken: after these characters.
+BREAKS = re.compile(r"(?<=[ _./=,-])")
+#: Characters of a line of words, at most, unless one part of a name is longer.
+LINE = 22
+#: What a column's frame takes: a line and two spaces.
+FRAME = 3
+
+
+def fold(
+    columns: list[Column], rows: list[Row], failed: list[JobRecord], room: int
+) -> tuple[str, list[list[Column]]]:
+    """Return what goes above a table, and the columns of each of its parts.
+
+    What names all rows alike is said once, above. Words are broken between the parts of a name;
+    numbers are never broken.
+
+    Args:
+        columns: of the whole table.
+        rows: of the table.
+        failed: records of the jobs that failed, which have a row each.
+        room: characters of a line.
+    """
+    named = [column for column in columns if column.heading in NAMES]
+    several = len(rows) + len(failed) > 1
+    same = [c for c in named if several and len(set(_cells(c, rows, failed))) == 1]
+    above = ", ".join(" ".join(column.cell(rows[0]).split("\n")) for column in same)
+    kept = [_with_breaks(column) for column in columns if column not in same]
+    widths = {column.heading: _width(column, rows, failed) for column in kept}
+    return above, _parts(kept, widths, room)
+
+
+def _parts(columns: list[Column], widths: dict[str, int], room: int) -> list[list[Column]]:
+    """Return as few parts as have room; each has the naming columns and at least one other."""
+    names = [column for column in columns if column.heading in NAMES]
+    others = [column for column in columns if column.heading not in NAMES]
+    start = 1 + sum(widths[column.heading] for column in names)
+    parts: list[list[Column]] = []
+    used = room
+    for column in others:
+        if used + widths[column.heading] > room:
+            parts.append([*names])
+            used = start
+        parts[-1].append(column)
+        used += widths[column.heading]
+    return parts or [names]
+
+
+def _with_breaks(column: Column) -> Column:
+    if not column.words:
+        return column
+    return replace(column, cell=_breaking(column.cell), failed=_breaking(column.failed))
+
+
+def _breaking(cell: Callable[[Shown], str]) -> Callable[[Shown], str]:
+    return lambda row: "\n".join(map(broken, cell(row).split("\n")))
+
+
+def broken(line: str) -> str:
+    """Return a line of words with breaks where it would be too long, between parts of a name."""
+    lines = [""]
+    for piece in BREAKS.split(line):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > LINE:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(part.rstrip() for part in lines)
+
+
+def _cells(column: Column, rows: list[Row], failed: list[JobRecord]) -> list[str]:
+    return [*map(column.cell, rows), *map(column.failed, failed)]
+
+
+def _width(column: Column, rows: list[Row], failed: list[JobRecord]) -> int:
+    texts = [column.heading, *_cells(column, rows, failed)]
+    return FRAME + max(len(line) for text in texts for line in text.split("\n"))
