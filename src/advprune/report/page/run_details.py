@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from advprune.report.data.commands import command_of
+from advprune.report.data.costs import count
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.records import ImageOutcomes
 from advprune.report.data.row import Row
@@ -17,7 +18,6 @@ from advprune.report.data.runs import Run, StoredStage
 from advprune.report.data.training_curves import read_curves
 from advprune.report.page.leaderboard import percent
 from advprune.report.page.pictures import pictures
-from advprune.report.table.counts import count
 from advprune.store.keys import SUGGESTED
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
