@@ -61,7 +61,7 @@ def test_the_table_has_the_counts_beside_the_ratio_and_none_it_did_not_count() -
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(None, "–"), (390, "390"), (4303, "4.3 k"), (6_029_312, "6.03 M"), (2.5e9, "2.5 G")]
+    ("number", "text"), [(None, "–"), (390, "390"), (396 + 1 / 3, "396"), (4303, "4.3 k"), (6_029_312, "6.03 M"), (2.5e9, "2.5 G")]
 )  # fmt: skip
 def test_a_count_has_three_digits(number: float | None, text: str) -> None:
     assert count(number) == text

@@ -34,7 +34,7 @@ def count(number: float | None) -> str:
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if number >= size:
             return f"{number / size:.3g}{unit}"
-    return f"{number:g}"
+    return f"{number:.3g}"  # a mean over seeds is not whole
 
 
 def epochs_of(plan: Plan) -> list[int]:
