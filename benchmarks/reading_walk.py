@@ -19,7 +19,7 @@ BARS = {"in all": 60, "before the first training step": 35}
 #: What CI fails above: how many there are, so that they do not grow while they are above the bars.
 #: The dry run calls every object of a job before anything is trained. It enters 32 of them first:
 #: three are its own, and the others would be entered later.
-CEILINGS = {"in all": 90, "before the first training step": 69}
+CEILINGS = {"in all": 84, "before the first training step": 66}
 #: README's command, made small; it passes through the same files.
 COMMAND = (
     "pruner=hydra", "ratio=0.99", "model.widths=[4,4,4]", "dataset.train_images=128",

@@ -16,7 +16,6 @@ from advprune.models.resnet import ResNet
 from advprune.pruners import scopes
 from advprune.pruners.hydra import Hydra
 from advprune.pruners.layouts import columns
-from advprune.pruners.layouts.counts import layer
 from advprune.pruners.layouts.erk import erk_counts
 from advprune.pruners.layouts.igq import igq_counts
 from advprune.pruners.layouts.lamp import lamp_scores
@@ -43,7 +42,7 @@ def random_scores(shapes, seed=0, levels=None):
 
 @given(SHAPES, st.floats(0, 0.999), st.sampled_from([None, 1, 2, 5]))
 def test_layer_counts_are_exact_for_any_ratio_shape_and_ties(shapes, ratio, levels):
-    masks = layer(random_scores(shapes, levels=levels), ratio)
+    masks = scopes.layer(random_scores(shapes, levels=levels), ratio)
     assert [int(m.sum()) for m in masks.values()] == [
         keep_count(prod(shape), ratio) for shape in shapes
     ]
@@ -124,7 +123,9 @@ def test_what_is_gone_is_never_brought_back_to_make_a_count(scope):
 
 def test_layer_and_global_spend_the_same_ratio_differently():
     scores = {"a": torch.tensor([0.1, 0.2, 0.3, 0.4]), "b": torch.tensor([1.0, 2.0, 3.0, 4.0])}
-    assert [m.tolist() for m in layer(scores, 0.5).values()] == [[False, False, True, True]] * 2
+    assert [m.tolist() for m in scopes.layer(scores, 0.5).values()] == [
+        [False, False, True, True]
+    ] * 2
     # plain ranking would keep all of b and none of a
     assert [m.tolist() for m in global_(scores, 0.5).values()] == [
         [False, False, False, True],

@@ -1,7 +1,7 @@
 """Masks and scores as values: which weights are prunable, how many are kept, and which."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -97,6 +97,22 @@ def top_k(scores: Tensor, k: int) -> Tensor:
         ties = (flat == threshold).nonzero().reshape(-1)
         kept[ties[-surplus:]] = False
     return kept.reshape(scores.shape)
+
+
+def largest(scores: Scores, counts: Sequence[int]) -> Masks:
+    """Keep the ``counts`` largest scores of the tensors, in their order."""
+    return {
+        name: named_top_k(name, score, count)
+        for (name, score), count in zip(scores.items(), counts, strict=True)
+    }
+
+
+def named_top_k(name: str, score: Tensor, k: int) -> Tensor:
+    """Mark the ``k`` largest scores; an error names the tensor."""
+    try:
+        return top_k(score, k)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def kth_largest(flat: Tensor, k: int) -> Tensor:

@@ -7,9 +7,8 @@ from typing import Literal
 import torch
 
 from advprune.errors import UserError
-from advprune.masks import Masks, Scores
+from advprune.masks import Masks, Scores, check_ratio, keep_count, largest
 from advprune.pruners.layouts.columns import columns
-from advprune.pruners.layouts.counts import layer
 from advprune.pruners.layouts.erk import erk
 from advprune.pruners.layouts.igq import igq
 from advprune.pruners.layouts.lamp import lamp
@@ -67,6 +66,12 @@ def spend(
     masks = scopes[scope](lowered, ratio)
     _refuse_revived(masks, within, f"ratio={ratio:g} by scope={scope}")
     return masks
+
+
+def layer(scores: Scores, ratio: float) -> Masks:
+    """Remove the share ``ratio`` of each tensor, never all; ``masks.keep_count`` has the count."""
+    check_ratio(ratio)
+    return largest(scores, [keep_count(score.numel(), ratio) for score in scores.values()])
 
 
 def _refuse_revived(masks: Masks, within: Masks, what: str) -> None:

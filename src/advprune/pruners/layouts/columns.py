@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from advprune.errors import UserError
-from advprune.masks import Masks, Scores, check_ratio, keep_count
-from advprune.pruners.layouts.counts import named_top_k, refuse_nan, refuse_negative
+from advprune.masks import Masks, Scores, check_ratio, keep_count, named_top_k
+from advprune.pruners.layouts.checks import refuse_nan, refuse_negative
 
 
 def columns(scores: Scores, ratio: float) -> Masks:

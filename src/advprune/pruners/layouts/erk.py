@@ -4,8 +4,8 @@ from fractions import Fraction
 from functools import lru_cache
 from math import floor, prod
 
-from advprune.masks import Masks, Scores
-from advprune.pruners.layouts.counts import largest, total_kept
+from advprune.masks import Masks, Scores, largest
+from advprune.pruners.layouts.checks import total_kept
 
 
 def erk(scores: Scores, ratio: float) -> Masks:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
-from advprune.masks import Masks, Scores
-from advprune.pruners.layouts.counts import largest, total_kept
+from advprune.masks import Masks, Scores, largest
+from advprune.pruners.layouts.checks import total_kept
 
 
 def igq(scores: Scores, ratio: float) -> Masks:

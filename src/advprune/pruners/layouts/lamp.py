@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from advprune.errors import UserError
-from advprune.masks import Masks, Scores, kth_largest
-from advprune.pruners.layouts.counts import largest, refuse_nan, refuse_negative, total_kept
+from advprune.masks import Masks, Scores, kth_largest, largest
+from advprune.pruners.layouts.checks import refuse_nan, refuse_negative, total_kept
 from advprune.pruners.layouts.lamp_bounds import Undecided, undecided
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from advprune.errors import UserError
 from advprune.masks import Masks, Scores, check_ratio
-from advprune.pruners.layouts.counts import refuse_nan
+from advprune.pruners.layouts.checks import refuse_nan
 
 #: N and M of N:M.
 Kept: TypeAlias = Annotated[int, Ge(1), Le(31)]

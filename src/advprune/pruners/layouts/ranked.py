@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from advprune.masks import Masks, Scores, top_k
-from advprune.pruners.layouts.counts import refuse_nan, total_kept
+from advprune.pruners.layouts.checks import refuse_nan, total_kept
 
 
 def global_(scores: Scores, ratio: float) -> Masks:

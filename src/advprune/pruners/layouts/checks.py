@@ -1,18 +1,9 @@
-"""Keep a given number of weights of each tensor: what all layouts end in, ``layer`` at once."""
-
-from collections.abc import Sequence
+"""Check what every layout needs: enough weights that stay, and scores that have a rank."""
 
 import torch
-from torch import Tensor
 
 from advprune.errors import UserError
-from advprune.masks import Masks, Scores, check_ratio, keep_count, top_k
-
-
-def layer(scores: Scores, ratio: float) -> Masks:
-    """Remove the share ``ratio`` of each tensor, never all; ``masks.keep_count`` has the count."""
-    check_ratio(ratio)
-    return largest(scores, [keep_count(score.numel(), ratio) for score in scores.values()])
+from advprune.masks import Scores, keep_count, named_top_k
 
 
 def total_kept(scores: Scores, ratio: float) -> int:
@@ -28,22 +19,6 @@ def total_kept(scores: Scores, ratio: float) -> int:
             f"{len(scores)} tensors; lower ratio to at most {1 - len(scores) / size:.6g}"
         )
     return total
-
-
-def largest(scores: Scores, counts: Sequence[int]) -> Masks:
-    """Keep the ``counts`` largest scores of the tensors, in their order."""
-    return {
-        name: named_top_k(name, score, count)
-        for (name, score), count in zip(scores.items(), counts, strict=True)
-    }
-
-
-def named_top_k(name: str, score: Tensor, k: int) -> Tensor:
-    """Mark the ``k`` largest scores; an error names the tensor."""
-    try:
-        return top_k(score, k)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
 
 
 def refuse_nan(scores: Scores) -> None:
