@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from advprune.models.structure import block_sites, filter_sites
+from advprune.models.find_sites import block_sites, filter_sites
 from advprune.pruners.criteria import (
     bn_scale,
     cka,

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.models.cifar_resnet import CifarResNet
-from advprune.models.structure import filter_sites
+from advprune.models.find_sites import filter_sites
 from advprune.pruners.criteria.feature_maps import outputs
 from advprune.pruners.criteria.hrank import hrank
 from advprune.pruners.criteria.matrix_rank import ranks

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from advprune.models.cifar_resnet import CifarResNet
-from advprune.models.structure import block_sites, filter_sites
+from advprune.models.find_sites import block_sites, filter_sites
 from advprune.pruners import blocks, filters
 from advprune.pruners.criteria.l1 import l1
 from advprune.surgery.budget import dense

@@ -18,7 +18,7 @@ import prune
 from advprune.config.groups import Pruner, build, typed
 from advprune.errors import UserError
 from advprune.masks import keep_count, sparsity
-from advprune.models.structure import block_sites, filter_sites
+from advprune.models.find_sites import block_sites, filter_sites
 from advprune.pruners import blocks, filters, masking, scopes, scoring
 from advprune.surgery.budget import dense
 

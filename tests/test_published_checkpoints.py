@@ -19,7 +19,7 @@ from advprune.errors import UserError
 from advprune.masks import prunable
 from advprune.models import foreign
 from advprune.models.checkpoints.candidates import Declared
-from advprune.models.checkpoints.layouts.table import LAYOUTS
+from advprune.models.checkpoints.layouts.known_layouts import LAYOUTS
 from advprune.report.data.file_audit import audit
 from advprune.report.table.terminal import show
 

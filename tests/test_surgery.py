@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from advprune.errors import UserError
-from advprune.models.structure import block_sites, filter_sites
+from advprune.models.find_sites import block_sites, filter_sites
 from advprune.pruners import blocks, filters
 from advprune.surgery import structure
 from advprune.surgery.budget import Dense, dense

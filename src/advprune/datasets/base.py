@@ -184,8 +184,6 @@ class ImageData(pl.LightningDataModule):
 
         Of several ranks each gets every so many-th batch.
 
-        A rank among several gets every so many-th batch.
-
         Args:
             indices: int64 (M,), which images; None for all. See ``splits.subset``.
             batch_size: None for the set's own.

@@ -58,12 +58,8 @@ class Files:
         Reading all images takes long.
         """
         names = "\n".join(path.rsplit("/", 1)[-1] for path in self.paths)
-        return [
-            self.labels,
-            torch.frombuffer(
-                bytearray(names.encode("utf-8", "surrogateescape")), dtype=torch.uint8
-            ),
-        ]
+        encoded = bytearray(names.encode("utf-8", "surrogateescape"))
+        return [self.labels, torch.frombuffer(encoded, dtype=torch.uint8)]
 
 
 class Decoded(Dataset[Any]):
@@ -83,9 +79,8 @@ class Decoded(Dataset[Any]):
         try:
             image = open_image(self.files.paths[index], self.files.channels)
         except UserError as error:
-            return str(
-                error
-            )  # raised in a worker it would reach the user as a traceback in a traceback
+            # raised in a worker it would reach the user as a traceback in a traceback
+            return str(error)
         with torch.random.fork_rng(devices=[]):
             if seed is not None:
                 torch.manual_seed(seed)

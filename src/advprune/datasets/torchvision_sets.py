@@ -21,7 +21,7 @@ from torchvision import datasets
 
 from advprune.datasets.base import ImageData
 from advprune.datasets.images import Split
-from advprune.datasets.published import Published, published
+from advprune.datasets.published_files import Published, published
 from advprune.datasets.wait_for_files import PATIENCE, bytes_in, hold_lock
 from advprune.errors import UserError
 from advprune.ranges import Held

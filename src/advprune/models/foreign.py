@@ -16,7 +16,7 @@ from advprune.errors import UserError
 from advprune.models.ambiguities import unsettled
 from advprune.models.checkpoints.candidates import Declared, candidates, chosen, plain_form
 from advprune.models.checkpoints.constants import compare
-from advprune.models.checkpoints.layouts.table import layout_named
+from advprune.models.checkpoints.layouts.known_layouts import layout_named
 from advprune.models.checkpoints.name_lists import some
 from advprune.models.checkpoints.refusal import misfit
 from advprune.models.checkpoints.renames import OPTIONAL

@@ -7,7 +7,7 @@ from torch import nn
 
 from advprune.errors import UserError
 from advprune.masks import Scores
-from advprune.models.structure import block_sites, filter_sites
+from advprune.models.find_sites import block_sites, filter_sites
 from advprune.pruners import blocks as block_choice
 from advprune.pruners import filters as filter_choice
 from advprune.pruners.spending import Spending

@@ -7,7 +7,7 @@ import torch
 from advprune.config.groups import Pruner
 from advprune.config.options import Options
 from advprune.errors import UserError
-from advprune.models.structure import block_sites, filter_sites
+from advprune.models.find_sites import block_sites, filter_sites
 from advprune.pruners import blocks, filters
 from advprune.stages import checkpoint
 from advprune.surgery.budget import Dense, dense

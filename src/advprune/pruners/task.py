@@ -149,9 +149,7 @@ def cumulative(ratio: float, *, schedule: Schedule, rounds: int, start: float = 
             "pruner.rounds=5, or pruner.schedule=one_shot"
         )
     if schedule != "one_shot":
-        left = (1 - ratio) / (
-            1 - start
-        )  # of what is left at the start, the share that stays in the end
+        left = (1 - ratio) / (1 - start)  # of what is left at the start, what stays in the end
         shares = schedules[schedule](1 - left if start else ratio, rounds=rounds)
         return _ending(ratio, [start + (1 - start) * share for share in shares])
     if rounds != 1:

@@ -74,10 +74,7 @@ def hold(folder: Path, *, waiting: Callable[[float], object]) -> Iterator[Held]:
         The lock.
     """
     # 0.1 s, which a command that finds all it wants need not spend
-    from filelock import (
-        FileLock,
-        Timeout,
-    )
+    from filelock import FileLock, Timeout
 
     waited, watch = 0.0, _Watch(folder)
     while True:
@@ -160,11 +157,8 @@ class _Watch:
 
 @contextmanager
 def _giving_signs(path: Path) -> Iterator[None]:
-    # not what another process puts in its place
-    stop, descriptor = (
-        threading.Event(),
-        os.open(path, os.O_RDONLY),
-    )
+    stop = threading.Event()
+    descriptor = os.open(path, os.O_RDONLY)  # not what another process puts in its place
 
     def beat() -> None:
         while not stop.wait(BEAT):

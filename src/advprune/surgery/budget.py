@@ -7,9 +7,9 @@ from torch import nn
 
 from advprune.errors import UserError
 from advprune.sites import BlockSite, FilterSite
+from advprune.surgery.channel_groups import Groups, groups
 from advprune.surgery.cost import Layer, layers, total, without
 from advprune.surgery.filters import width
-from advprune.surgery.groups import Groups, groups
 
 Budget = Literal["parameters", "macs", "filters", "blocks"]
 

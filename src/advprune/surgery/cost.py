@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from advprune.frozen import frozen
-from advprune.surgery.groups import Groups
+from advprune.surgery.channel_groups import Groups
 
 LAYERS = (nn.Conv2d, nn.Linear)
 NORMS = (nn.modules.batchnorm._BatchNorm,)

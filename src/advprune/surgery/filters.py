@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.surgery.groups import Follower, Groups
+from advprune.surgery.channel_groups import Follower, Groups
 
 Kept = dict[str, list[int]]  # {site name: filters that stay, ascending}
 

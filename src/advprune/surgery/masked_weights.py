@@ -75,9 +75,8 @@ class Effective:
         self._inference = torch.is_inference_mode_enabled()
         self._spent: list[bool] = []
         for weight in weights.values():
-            if (
-                weight.requires_grad
-            ):  # the hook holds the flag alone: holding self would keep every step's graph alive
+            if weight.requires_grad:
+                # the hook holds the flag alone: holding self would keep every step's graph alive
                 weight.register_hook(partial(_mark, self._spent))
 
     def stale(self, sources: Sequence[Tensor]) -> bool:
@@ -109,9 +108,8 @@ class _Steps:
         cls.taken += 1
 
 
-register_optimizer_step_post_hook(
-    _Steps.count
-)  # the only place that sees every optimizer, whoever built it
+# the only place that sees every optimizer, whoever built it
+register_optimizer_step_post_hook(_Steps.count)
 
 
 def _state(sources: Sequence[Tensor]) -> list[int]:

@@ -12,8 +12,8 @@ from advprune.errors import UserError
 from advprune.runtime.safe_files import write_atomically
 from advprune.sites import BlockSite
 from advprune.surgery import blocks, filters
+from advprune.surgery.channel_groups import Groups
 from advprune.surgery.filters import Kept
-from advprune.surgery.groups import Groups
 
 FILE = "structure.json"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from torch import Tensor
 
 from advprune.errors import UserError
-from advprune.models.checkpoints.layouts.layout import Layout
-from advprune.models.checkpoints.layouts.table import (
+from advprune.models.checkpoints.layouts.known_layouts import (
     MARKS,
     fitting_layouts,
     layout_named,
 )
+from advprune.models.checkpoints.layouts.layout import Layout
 from advprune.models.checkpoints.name_lists import some
 from advprune.models.checkpoints.names import Match, match
 from advprune.models.checkpoints.nests import NESTS, Nest, nests

@@ -8,7 +8,7 @@ from torch import nn
 
 from advprune.config.stage_options import Weights
 from advprune.masks import Sparsity, prunable, sparsity
-from advprune.models.checkpoints.layouts.table import LAYOUTS
+from advprune.models.checkpoints.layouts.known_layouts import LAYOUTS
 from advprune.surgery import cost
 
 #: Of what should be kept, the share by which a count may differ from it, beside one weight a layer.
