@@ -49,6 +49,7 @@ SENTENCES = {
     "model_dir": "weights are checkpoint=FILE of attack.py",
     "individual": "each part is recorded image by image, in records.parquet",
     "log_path": _PLACES,
+    "state_path": _RESUME,
     # Torch-Pruning
     "global_pruning": "one ratio over all layers is pruner.scope=global",
     "ignored_layers": "pruner.classifier=false leaves the last linear layer out",

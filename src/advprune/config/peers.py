@@ -81,6 +81,7 @@ PEERS = {
     "n_examples": "attack.images",
     "n_ex": "attack.images",
     "attacks_to_run": "attack.attacks",
+    "version": "attack.version",
     "iterative_steps": "pruner.rounds",
     "importance": "pruner",
     "ch_sparsity": "ratio",
