@@ -15,7 +15,6 @@ from advprune.attacks.fast.candidates import fresh, propose
 from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.row_ops import pick, put, unit, wide
-from advprune.errors import UserError
 from advprune.threat import Threat
 
 STEPS = 100
@@ -103,13 +102,14 @@ class APGD:
 
     def step(self, state: dict[str, Tensor]) -> Tensor:
         """Evaluate the loss at the rows' points, and move each by one step."""
-        logits, graph, point = self._forward(state)
-        propose(self.results, state, logits.detach(), point.detach(), self.net.slack)
+        point = state["point"]
+        logits, pull = self.net.record(point)
+        propose(self.results, state, logits, point, self.net.slack)
         done = (state["made"] == STEPS) | ~self.results.still_right[state["image"]]
         if bool(done.all()):
             return done  # no gradient is wanted any more
-        (grad,) = torch.autograd.grad(graph, point, torch.ones_like(graph))
-        value, first = graph.detach(), state["made"] == 0
+        value, slope = self._climb(state, logits)
+        grad, first = pull(slope), state["made"] == 0
         put(state, ~first & (value > state["last_loss"]), rises=state["rises"] + 1)
         state["last_loss"] = torch.where(first, 0.0, value)
         put(state, value > state["loss"], best=state["point"], best_grad=grad, loss=value)
@@ -119,18 +119,13 @@ class APGD:
         move(state, grad, self.results.threat)
         return done
 
-    def _forward(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the logits, the loss with its graph, and the points it is a function of."""
-        point = state["point"].detach().requires_grad_(True)
+    def _climb(self, state: dict[str, Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss (R,) at logits (R, K), and its gradient by them."""
         with torch.enable_grad():
-            logits = self.net(point)
-            value = self.loss(logits, state["y"], state["target"])
-        if not value.requires_grad:
-            raise UserError(
-                "autoattack: the output has no gradient (int8 model? inference mode?); "
-                "use attack=square"
-            )
-        return logits, value, point
+            leaf = logits.requires_grad_(True)
+            value = self.loss(leaf, state["y"], state["target"])
+            (slope,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach(), slope
 
     def _noise(self, image: Tensor, turn: Tensor, x: Tensor) -> Tensor:
         """Draw the start of each row, by its image's place and its turn."""

@@ -5,18 +5,24 @@ It only proposes points. What counts is the plain network's output on them in fl
 
 import copy
 import logging
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
+from advprune.attacks.fast.chain import Chain
+from advprune.attacks.fast.chain_of import chain_of
 from advprune.attacks.fast.row_ops import spread
+from advprune.errors import UserError
 from advprune.frozen import effective_network
 from advprune.logits import margin
 from advprune.threat import Threat
 
 Precision = Literal["fp32", "bf16"]
+#: Turns a gradient of the logits (N, K) into one of the pixels (N, C, H, W).
+Pull = Callable[[Tensor], Tensor]
 PRECISIONS = ("fp32", "bf16")
 #: The largest error of a copy's logit, as a share of the spread of the image's logits, for the copy
 #: to be used.
@@ -51,6 +57,22 @@ class Searcher(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         return self.net(x).float()
 
+    def record(self, x: Tensor) -> tuple[Tensor, Pull]:
+        """Return the logits (N, K), and what turns a gradient of them into one of the pixels.
+
+        Raises:
+            UserError: for a network without gradients.
+        """
+        point = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self(point)
+        if not logits.requires_grad:
+            raise UserError(
+                "autoattack: the output has no gradient (int8 model? inference mode?); "
+                "use attack=square"
+            )
+        return logits.detach(), lambda grad: torch.autograd.grad(logits, point, grad)[0]
+
     def ask(self, x: Tensor) -> Tensor:
         """Return the logits without a graph.
 
@@ -59,6 +81,24 @@ class Searcher(nn.Module):
         with torch.inference_mode(self.folded), torch.no_grad():
             logits = self(x)
         return logits.clone()
+
+
+class ChainSearcher(Searcher):
+    """The copy of a chain of layers, which needs no autograd.
+
+    Args:
+        net: the chain.
+    """
+
+    def __init__(self, net: Chain) -> None:
+        super().__init__(net, "fp32", folded=True)
+        self.chain = net
+
+    @torch.no_grad()
+    def record(self, x: Tensor) -> tuple[Tensor, Pull]:
+        """Return the logits (N, K), and what turns a gradient of them into one of the pixels."""
+        seen = self.chain.record(x.contiguous(memory_format=torch.channels_last))
+        return seen[-1], lambda grad: self.chain.pull(seen, grad)
 
 
 def searcher(
@@ -92,7 +132,8 @@ def searcher(
         return plain
     half = _in_bf16(folded) if (precision or fastest(folded, x.device)) == "bf16" else None
     if half is None:
-        return copied
+        chain = chain_of(folded, x)
+        return copied if chain is None else ChainSearcher(chain)
     rounded = Searcher(half, "bf16", folded=True)
     return (
         rounded

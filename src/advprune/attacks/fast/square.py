@@ -1,7 +1,9 @@
 """Square Attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049), in batches.
 
-Each image has its own squares and its own count of queries. A square that changes no pixel counts
-as a query, but the network does not run again on the same point.
+Each image has its own squares and its own count of queries. A square counts as a query, but the
+network does not run again on a point that it refused: one that changes no pixel, or a square that
+was tried since the image's last move. Small images have few squares, so most of their 5,000 queries
+are such.
 
 Where few images are left, several queries of each run at once, as if each were rejected, which most
 are; those after the first that is accepted are repeated. So the result is that of one query after
@@ -13,9 +15,10 @@ from torch import Tensor
 
 from advprune.attacks.fast import noise
 from advprune.attacks.fast.candidates import fresh, propose
+from advprune.attacks.fast.l2_windows import L2Windows
 from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.results import BatchResults
-from advprune.attacks.fast.windows import L2Windows, LinfWindows, Windows
+from advprune.attacks.fast.windows import LinfWindows, Windows
 from advprune.logits import lead
 
 QUERIES = 5000
@@ -25,19 +28,23 @@ FIRST_SHARE = 0.8  # of the image's pixels in the first squares, the paper's p
 HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 #: Queries whose random numbers are drawn at once.
 CHUNK = 500
-#: Points evaluated at once where there are fewer images. A ResNet-18 on a CPU needs 5.5 ms for each
-#: of 24, 9.2 for each of three and 13.6 for a single one.
-AT_ONCE = 24
+#: Points evaluated at once at most where there are fewer images. A ResNet-18 on a CPU needs 5.5 ms
+#: for each of 24, 9.2 for each of three and 13.6 for a single one; a small network less than Python.
+AT_ONCE = 256
+#: Queries looked through at once for those that the network has not answered yet.
+LOOKED_THROUGH = 64
+#: The most squares of an image of which it is remembered whether they were tried.
+REMEMBERED = 16_384
 
 
 def share(query: Tensor) -> Tensor:
-    """Return the share of pixels in the square of each row's query, (R,) float64.
+    """Return the share of pixels in the square of each query, (...) float64.
 
     Args:
-        query: number of the query, from zero, (R,) int64.
+        query: number of the query, from zero, (...) int64.
     """
     after = torch.tensor(HALVED_AFTER, device=query.device)
-    return FIRST_SHARE * 0.5 ** (query[:, None] > after).sum(1).double()
+    return FIRST_SHARE * 0.5 ** (query[..., None] > after).sum(-1).double()
 
 
 class Square:
@@ -73,6 +80,10 @@ class Square:
             "refused": torch.zeros_like(image),
         }
         state["shares"] = torch.zeros(len(x), CHUNK, self.windows.draws(x), device=x.device)
+        squares = self.windows.count(x)
+        state["tried"] = torch.zeros(  # by the square's number, the side with which it was refused
+            len(x), squares if squares <= REMEMBERED else 0, dtype=torch.uint8, device=x.device
+        )
         logits = self.net.ask(state["best"])
         state["lead"] = lead(logits, y)
         propose(self.results, state, logits, state["best"], self.net.slack)
@@ -82,27 +93,63 @@ class Square:
         """Try one or several squares on each row, and move it where its margin grew."""
         self._draw(state)
         made, best = state["made"], state["best"]
-        ahead = self._ahead(state)
-        row = torch.arange(len(made), device=made.device).repeat_interleave(ahead)
-        offset = torch.arange(len(row), device=made.device) - (ahead.cumsum(0) - ahead)[row]
-        query = made[row] + offset
-        here = best[row]
-        point = self.windows.change(
-            state["x"][row], here, share(query), state["shares"][row, query % CHUNK]
-        )
-        changed = (point != here).flatten(1).any(1).nonzero().squeeze(1)
+        ahead, row, offset, number = self._untried(state)
+        shares, side = self._squares(state, row, made[row] + offset)
+        point = self.windows.change(state["x"][row], best[row], side, shares)
+        changed = (point != best[row]).flatten(1).any(1).nonzero().squeeze(1)
         taken = self._query(state, point[changed], row[changed], offset[changed], ahead)
+        self._remember(state, row, number, side, moved=taken < ahead)
         state["made"] = made + (taken + 1).minimum(ahead)
         state["refused"] = torch.where(taken < ahead, 0, state["refused"] + ahead)
         return state["made"] == QUERIES
 
-    def _ahead(self, state: dict[str, Tensor]) -> Tensor:
-        """Return how many queries of each row run at once, (R,): one more than just failed."""
+    def _untried(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Look through each row's next queries for squares that the network has to answer.
+
+        Returns:
+            How many queries are looked through (R,); and of each square to try its row, how many
+            queries come before it, and its number.
+        """
         made = state["made"]
-        most = torch.minimum(CHUNK - made % CHUNK, QUERIES - made).clamp_max(
-            max(AT_ONCE // len(made), 1)
-        )
-        return torch.minimum(most, state["refused"] + 1)
+        most = self._at_once(state)
+        left = torch.minimum(CHUNK - made % CHUNK, QUERIES - made)
+        width = LOOKED_THROUGH if state["tried"].shape[1] else int(most.max())
+        offset = torch.arange(width, device=made.device).expand(len(made), -1)
+        row = torch.arange(len(made), device=made.device)[:, None].expand(-1, width)
+        shares, side = self._squares(state, row, (made[:, None] + offset).clamp_max(QUERIES - 1))
+        number = torch.zeros_like(side)
+        new = offset < left[:, None]
+        if state["tried"].shape[1]:
+            number = self.windows.number(state["x"], side, shares)
+            new = new & (state["tried"].gather(1, number) != side)
+        within = (new.cumsum(1) <= most[:, None]) & (offset < left[:, None])
+        chosen = new & within
+        return within.sum(1), row[chosen], offset[chosen], number[chosen]
+
+    def _at_once(self, state: dict[str, Tensor]) -> Tensor:
+        """Return how many squares of each row run at once, (R,).
+
+        They are a quarter of those that just failed, so few are repeated; and without a graph four
+        points need no more memory than a step of one image in the parts before.
+        """
+        points = min(AT_ONCE, 24 + 4 * len(self.results.x))
+        return (state["refused"] // 4 + 1).clamp_max(max(points // len(state["made"]), 1))
+
+    def _squares(
+        self, state: dict[str, Tensor], row: Tensor, query: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the random numbers (..., draws) and the sides (...) of queries (...) of rows."""
+        side = self.windows.sides(state["x"], share(query))
+        return state["shares"][row, query % CHUNK], side
+
+    def _remember(
+        self, state: dict[str, Tensor], row: Tensor, number: Tensor, side: Tensor, moved: Tensor
+    ) -> None:
+        """Note the squares that were refused, and forget those of rows that moved."""
+        if state["tried"].shape[1] == 0:
+            return
+        tried = state["tried"].index_put((row, number), side.to(torch.uint8))
+        state["tried"] = tried.masked_fill(moved[:, None], 0)
 
     def _query(
         self, state: dict[str, Tensor], point: Tensor, row: Tensor, offset: Tensor, ahead: Tensor

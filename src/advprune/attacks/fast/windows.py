@@ -3,15 +3,14 @@
 Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049, sections 3.3 and 3.4, with the choices
 of pyautoattack: a side is rounded, at least 1 (linf) or odd and at least 3 (l2), and no square
 touches the last row or column.
+
+A square has a number, by which it is known again when it is drawn once more.
 """
 
-from functools import lru_cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
-
-from advprune.attacks.fast.row_ops import unit, wide
 
 
 class Windows(Protocol):
@@ -23,16 +22,31 @@ class Windows(Protocol):
     def draws(self, x: Tensor) -> int:
         """Return how many random numbers a query needs."""
 
+    def count(self, x: Tensor) -> int:
+        """Return how many squares of one side there are at most."""
+
+    def sides(self, x: Tensor, share: Tensor) -> Tensor:
+        """Return the side of a square with this share of the pixels, int64 of the same shape."""
+
+    def number(self, x: Tensor, side: Tensor, shares: Tensor) -> Tensor:
+        """Return which of the squares of that side it is, in [0, count), int64 (...).
+
+        Args:
+            x: images, of which only the shape is read.
+            side: sides of the squares (...).
+            shares: the random numbers that make them (..., draws).
+        """
+
     def start(self, x: Tensor, shares: Tensor) -> Tensor:
         """Return the first points (R, C, H, W), from ``shares`` (R, *draws_at_start)."""
 
-    def change(self, x: Tensor, best: Tensor, share: Tensor, shares: Tensor) -> Tensor:
+    def change(self, x: Tensor, best: Tensor, side: Tensor, shares: Tensor) -> Tensor:
         """Return the next points: ``best`` changed in a square of each image.
 
         Args:
             x: clean images (R, C, H, W).
             best: the best points so far, (R, C, H, W).
-            share: share of the pixels in the square, (R,).
+            side: side of the square, (R,).
             shares: random numbers (R, draws).
         """
 
@@ -47,9 +61,14 @@ def corner(shares: Tensor, free: Tensor) -> Tensor:
     return (shares * free).long()
 
 
-def sides(share: Tensor, x: Tensor) -> Tensor:
-    """Return the side of a square with this share of the pixels, rounded: int64 (R,)."""
+def rounded(share: Tensor, x: Tensor) -> Tensor:
+    """Return the side of a square with this share of the pixels, rounded: int64 (...)."""
     return (share * x.shape[2] * x.shape[3]).sqrt().round().long()
+
+
+def signs(shares: Tensor) -> Tensor:
+    """Number the signs that shares (..., C) are turned into: int64 (...) in [0, 2^C)."""
+    return ((shares < 0.5).long() << torch.arange(shares.shape[-1], device=shares.device)).sum(-1)
 
 
 def inside(top: Tensor, left: Tensor, side: Tensor, x: Tensor) -> Tensor:
@@ -79,108 +98,29 @@ class LinfWindows:
         """Count a corner, and a sign for each channel."""
         return 2 + x.shape[1]
 
+    def count(self, x: Tensor) -> int:
+        """Count corners, and signs of the channels."""
+        return x.shape[2] * x.shape[3] << x.shape[1]
+
+    def sides(self, x: Tensor, share: Tensor) -> Tensor:
+        """Round, at least 1."""
+        return rounded(share, x).clamp(1, min(x.shape[2:]))
+
+    def number(self, x: Tensor, side: Tensor, shares: Tensor) -> Tensor:
+        """Number the corner and the signs."""
+        top, left = self._corner(x, side, shares)
+        return (top * x.shape[3] + left << x.shape[1]) + signs(shares[..., 2:])
+
     def start(self, x: Tensor, shares: Tensor) -> Tensor:
         """Return vertical stripes."""
         return (x + self.eps * sign(shares)).clamp(0, 1)
 
-    def change(self, x: Tensor, best: Tensor, share: Tensor, shares: Tensor) -> Tensor:
+    def change(self, x: Tensor, best: Tensor, side: Tensor, shares: Tensor) -> Tensor:
         """Set a square to one sign per channel."""
-        side = sides(share, x).clamp(1, min(x.shape[2:]))
-        top, left = corner(shares[:, 0], x.shape[2] - side), corner(shares[:, 1], x.shape[3] - side)
+        top, left = self._corner(x, side, shares)
         edge = x + self.eps * sign(shares[:, 2:])[:, :, None, None]
         return torch.where(inside(top, left, side, x), edge.clamp(0, 1), best)
 
-
-class L2Windows:
-    """A perturbation of few bumps: a query moves the mass of one window into another.
-
-    Args:
-        eps: radius, in pixel units.
-    """
-
-    def __init__(self, eps: float) -> None:
-        self.eps = eps
-
-    def draws_at_start(self, x: Tensor) -> tuple[int, ...]:
-        """Count for each tile whether it is turned, and a sign for each channel."""
-        return (len(tiles(x)), 1 + x.shape[1])
-
-    def draws(self, x: Tensor) -> int:
-        """Count two corners, whether the bump is turned, and a sign for each channel."""
-        return 5 + x.shape[1]
-
-    def start(self, x: Tensor, shares: Tensor) -> Tensor:
-        """Return a bump in each tile of a grid."""
-        delta, side = torch.zeros_like(x), max(x.shape[2] // 5, 1)
-        for number, (top, left) in enumerate(tiles(x)):
-            bumps = bump(side, shares[:, number, 0]) * sign(shares[:, number, 1:])[:, :, None, None]
-            delta[:, :, top : top + side, left : left + side] = bumps
-        return (x + self.eps * unit(delta, "l2")).clamp(0, 1)
-
-    def change(self, x: Tensor, best: Tensor, share: Tensor, shares: Tensor) -> Tensor:
-        """Add a bump to one window, with another's mass and what clipping had left over."""
-        side = sides(share, x).clamp_min(3)
-        side = (side + (side % 2 == 0)).clamp_max(min(x.shape[2:]))
-        point = torch.empty_like(x)
-        for value in side.unique().tolist():  # rows of one side are cut out together
-            rows = (side == value).nonzero().squeeze(1)
-            point[rows] = self._change(x[rows], best[rows], int(value), shares[rows])
-        return point
-
-    def _change(self, x: Tensor, best: Tensor, side: int, shares: Tensor) -> Tensor:
-        delta, channels = best - x, x.shape[1]
-        length = torch.full_like(shares[:, 0], side).long()
-        free = torch.tensor([x.shape[2] - side, x.shape[3] - side] * 2, device=x.device)
-        top, left, other_top, other_left = corner(shares[:, :4], free).unbind(1)
-        here, there = inside(top, left, length, x), inside(other_top, other_left, length, x)
-        left_over = (self.eps**2 - mass(delta).sum(1, keepdim=True)).clamp_min(0) / channels
-        budget = (left_over + mass(delta * (here | there))).sqrt()
-        cut = here.expand_as(delta)
-        old = delta[cut].view(len(x), channels, side, side)
-        new = bump(side, shares[:, 4]) * sign(shares[:, 5:])[:, :, None, None] + old / (
-            1e-12 + mass(old).sqrt()
-        )
-        new = new / (1e-12 + mass(new).sqrt()) * budget
-        delta = delta.masked_fill(there, 0.0)
-        delta[cut] = new.flatten()
-        return (x + self.eps * unit(delta, "l2")).clamp(0, 1)
-
-
-def mass(delta: Tensor) -> Tensor:
-    """Return the sum of squares of each channel, (R, C, 1, 1)."""
-    return (delta**2).sum((2, 3), keepdim=True)
-
-
-def tiles(x: Tensor) -> list[tuple[int, int]]:
-    """List the corners of the start's tiles that lie in the image."""
-    height, width = x.shape[2:]
-    side = max(height // 5, 1)
-    begin = max(height - 5 * side, 0) // 2
-    rows = [begin + side * i for i in range(height // side) if begin + side * (i + 1) <= height]
-    columns = [begin + side * i for i in range(width // side) if begin + side * (i + 1) <= width]
-    return [(top, left) for top in rows for left in columns]
-
-
-def bump(side: int, shares: Tensor) -> Tensor:
-    """Return the paper's eta for each row, half of them turned: (R, 1, side, side)."""
-    shape = _bump(side).to(shares.device)
-    return torch.where(wide(shares > 0.5), shape.T, shape)
-
-
-@lru_cache(maxsize=64)
-def _bump(side: int) -> Tensor:
-    """Return two pyramids side by side, one up and one down, of length 1: (side, side)."""
-    half = side // 2
-    shape = torch.cat([_pyramid(half, side), -_pyramid(side - half, side)])
-    return shape / shape.norm()
-
-
-def _pyramid(height: int, width: int) -> Tensor:
-    """Return nested rectangles around the middle, the k-th adding 1 / k^2, of length 1."""
-    out = torch.zeros(height, width)
-    middle, centre = height // 2, width // 2
-    for k in range(max(middle, centre) + 1):
-        rows = slice(max(middle - k, 0), min(middle + k + 1, height))
-        columns = slice(max(centre - k, 0), min(centre + k + 1, width))
-        out[rows, columns] += 1 / (k + 1) ** 2
-    return out / out.norm() if height else out
+    def _corner(self, x: Tensor, side: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+        top = corner(shares[..., 0], x.shape[2] - side)
+        return top, corner(shares[..., 1], x.shape[3] - side)
