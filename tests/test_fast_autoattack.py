@@ -24,11 +24,14 @@ from advprune.attacks.fast import apgd, square
 from advprune.attacks.fast.batching import Pool
 from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
-from advprune.attacks.fast.network import Searcher, searcher
+from advprune.attacks.fast.l2_windows import L2Windows
+from advprune.attacks.fast.network import ChainSearcher, Searcher, searcher
 from advprune.attacks.fast.projections import to_hyperplane
 from advprune.attacks.fast.results import BatchResults
+from advprune.attacks.fast.windows import LinfWindows
 from advprune.errors import UserError
 from advprune.masks import prunable, top_k
+from advprune.models.small_cnn import small_cnn
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.surgery.subnet import Subnet
 from advprune.threat import L2, Linf
@@ -353,14 +356,20 @@ def test_square_alone_finds_what_pyautoattacks_finds(contested, short, threat) -
 
 @pytest.mark.parametrize("threat", [Linf(0.02), L2(0.08)], ids=["linf", "l2"])
 def test_squares_asked_together_are_those_asked_one_by_one(contested, monkeypatch, threat) -> None:  # type: ignore[no-untyped-def]
-    """In float64, so that the size of a batch decides nothing. Chunks and the last query cut what is asked together."""
+    """In float64, so that the size of a batch decides nothing. Chunks and the last query cut what is asked together.
+
+    One by one, the network answers each query, also those whose square it has refused before.
+    """
     model, x, y = contested
     net, places = copy.deepcopy(model).double(), list(range(len(x)))
     monkeypatch.setattr(square, "CHUNK", 40)
     monkeypatch.setattr(square, "QUERIES", 150)
 
-    def searched(image: int, at_once: int) -> tuple[int, dict[str, Tensor]]:
+    def searched(
+        image: int, at_once: int, remembered: int = square.REMEMBERED
+    ) -> tuple[int, dict[str, Tensor]]:
         monkeypatch.setattr(square, "AT_ONCE", at_once)
+        monkeypatch.setattr(square, "REMEMBERED", remembered)
         board = BatchResults(net, x.double(), y, places, threat)
         search = square.Square(Searcher(net, "fp32", folded=False), board, seed=0)
         state, steps = search.begin(torch.tensor([image]), torch.tensor([0])), 1
@@ -369,11 +378,68 @@ def test_squares_asked_together_are_those_asked_one_by_one(contested, monkeypatc
         return steps, state
 
     for image in range(4):
-        (one, expected), (several, found) = searched(image, 1), searched(image, 24)
+        one, expected = searched(image, 1, remembered=0)
+        alone, remembered = searched(image, 1)
+        several, found = searched(image, 24)
         assert several < 75 < one == 150
+        assert alone < 150 or threat.norm == "l2"
         for name in ("made", "best", "lead", "offered"):
+            assert torch.equal(remembered[name], expected[name]), name
             assert torch.equal(found[name], expected[name]), name
         assert expected["lead"] > -torch.inf
+
+
+@pytest.mark.parametrize("windows", [LinfWindows(0.1), L2Windows(0.5)], ids=["linf", "l2"])
+def test_squares_of_one_number_are_the_same_square(windows) -> None:  # type: ignore[no-untyped-def]
+    """And squares of different numbers change an image differently, but where clipping or chance hides it."""
+    draw = torch.Generator().manual_seed(0)
+    x, best = (torch.rand(1, 2, 6, 6, generator=draw) for _ in range(2))
+    rows = 600
+    side = windows.sides(x, torch.tensor(0.25)).expand(rows)
+    shares = torch.rand(rows, windows.draws(x), generator=draw)
+    number = windows.number(x, side, shares)
+    point = windows.change(x.expand(rows, -1, -1, -1), best.expand(rows, -1, -1, -1), side, shares)
+    assert 0 <= int(number.min()) <= int(number.max()) < windows.count(x)
+    alike = (point[:, None] == point[None]).flatten(2).all(2)
+    assert torch.equal(alike, number[:, None] == number[None])
+
+
+def test_a_chain_says_what_its_network_says_without_the_channels_that_are_dead() -> None:
+    """Logits and gradients are autograd's; filters that no image in [0, 1] switches on are dropped, others stay."""
+    torch.manual_seed(0)
+    pixels = {"num_classes": 10, "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
+    net = small_cnn(widths=[6, 8, 8], **pixels)  # type: ignore[arg-type]
+    with torch.no_grad():
+        net.conv1.weight[[1, 4]], net.conv2.weight[3] = 0.0, 0.0
+        net.conv1.bias[1], net.conv1.bias[4], net.conv2.bias[3] = -0.1, 0.1, 0.0
+    x, y = torch.rand(5, 1, 8, 8), torch.zeros(5).long()
+    net.eval().requires_grad_(False)
+    found = searcher(net, x, y, net(x), Linf(0.1), "fp32")
+    assert isinstance(found, ChainSearcher)
+    shapes = [tuple(layer.weight.shape) for layer in found.chain.layers if hasattr(layer, "weight")]
+    assert shapes == [(5, 1, 3, 3), (7, 5, 3, 3), (8, 7, 3, 3), (10, 128)]
+    slope, point = torch.rand(5, 10), x.clone().requires_grad_(True)
+    (expected,) = torch.autograd.grad(net(point), point, slope)
+    logits, pull = found.record(x)
+    torch.testing.assert_close(logits, net(x))
+    torch.testing.assert_close(found.ask(x), net(x))
+    torch.testing.assert_close(pull(slope), expected)
+
+
+def test_networks_that_branch_or_pool_are_no_chains() -> None:
+    for kind in ("resnet_a", "mobilenet_v2"):
+        model, x = lively(kind).requires_grad_(False), torch.rand(4, 3, 32, 32)
+        found = searcher(model, x, torch.zeros(4).long(), model(x), Linf(8 / 255), "fp32")
+        assert found.folded
+        assert not isinstance(found, ChainSearcher)
+
+
+def test_a_state_of_another_layout_begins_again(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    journal = Journal(tmp_path / "state", torch.device("cpu"))
+    journal.save({"ahead": torch.tensor(3)})
+    assert int(journal.load()["ahead"]) == 3
+    monkeypatch.setattr("advprune.attacks.fast.journal.LAYOUT", 99)
+    assert journal.load() == {}
 
 
 def test_a_verdict_does_not_depend_on_the_other_images(contested, short) -> None:  # type: ignore[no-untyped-def]
@@ -538,7 +604,7 @@ def test_an_attack_goes_on_within_its_batch(
     given = {"threat": Linf(0.02), "work": tmp_path / "state"}
     alone: list[tuple[str, Tensor]] = []
     expected = fast(model, x, y, trail=alone, **given)
-    steps, ends, seen = 0, iter((30, 400, 300, 900, 200)), []
+    steps, ends, seen = 0, iter((30, 100, 100, 60, 20)), []
     limit = next(ends)
 
     def due(journal: Journal) -> bool:
@@ -577,7 +643,7 @@ from safetensors.torch import save_file
 from advprune.attacks.autoattack import autoattack
 from advprune.attacks.fast import journal, square
 from advprune.threat import Linf
-journal.EVERY, square.QUERIES = 0.2, 200
+journal.EVERY, square.QUERIES = 0.05, 200
 torch.set_num_threads(1)
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(216, 5))

@@ -38,10 +38,12 @@ class Pool:
     Args:
         search: the part.
         results: the images. There are never more rows than images, which bounds the memory.
+        rows: how many rows there may be all the same, for a network that needs little.
     """
 
-    def __init__(self, search: Search, results: BatchResults) -> None:
+    def __init__(self, search: Search, results: BatchResults, *, rows: int = 0) -> None:
         self.search, self.results, self.ahead = search, results, 0
+        self.rows = max(rows, len(results.x))
         self.state: State = {}
 
     @property
@@ -69,7 +71,7 @@ class Pool:
 
     def _refill(self) -> None:
         images = len(self.results.x)
-        room = images - (len(self.state["image"]) if self.state else 0)
+        room = self.rows - (len(self.state["image"]) if self.state else 0)
         last = images * self.search.turns
         if room == 0 or self.ahead == last:
             return

@@ -104,7 +104,7 @@ class Engine:
         self, part: str, saved: dict[str, Tensor], trail: list[tuple[str, Tensor]]
     ) -> None:
         """Run a part, and resume it if ``saved`` holds its state."""
-        pool = Pool(self._search(part), self.results)
+        pool = Pool(self._search(part), self.results, rows=self.net.rows)
         if "ahead" in saved:
             pool.ahead = int(saved.pop("ahead"))
             pool.state = {

@@ -11,6 +11,8 @@ from advprune.runtime.safe_files import write_atomically
 
 #: Seconds between two saves; a killed run loses no more.
 EVERY = 60.0
+#: To be raised when the parts keep other tensors; a state of another layout begins again.
+LAYOUT = 2
 
 
 class Journal:
@@ -25,10 +27,12 @@ class Journal:
         self.path, self.device, self.written = path, device, time.monotonic()
 
     def load(self) -> dict[str, Tensor]:
-        """Return what was saved; nothing if there is no file."""
+        """Return what was saved; nothing if there is no file, or it has another layout."""
         if self.path is None or not self.path.exists():
             return {}
-        return {name: tensor.to(self.device) for name, tensor in load_file(self.path).items()}
+        saved = {name: tensor.to(self.device) for name, tensor in load_file(self.path).items()}
+        layout = saved.pop("layout", None)
+        return saved if layout is not None and int(layout) == LAYOUT else {}
 
     def due(self) -> bool:
         """Return whether it is time to save again."""
@@ -37,6 +41,7 @@ class Journal:
     def save(self, tensors: dict[str, Tensor]) -> None:
         """Write the tensors; the file of before is replaced once the new one is complete."""
         if self.path is not None:
+            tensors = tensors | {"layout": torch.tensor(LAYOUT)}
             # Cloned, for two names may share a tensor at first, which safetensors refuses.
             write_atomically(
                 self.path,

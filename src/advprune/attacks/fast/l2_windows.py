@@ -42,7 +42,7 @@ class L2Windows:
         return (side + (side % 2 == 0)).clamp_max(min(x.shape[2:]))
 
     def number(self, x: Tensor, side: Tensor, shares: Tensor) -> Tensor:
-        """Number the corners, the turn and the signs."""
+        """Combine the corners, the turn and the signs."""
         number, most = torch.zeros_like(side), corners(x)
         for place in range(4):
             here = corner(shares[..., place], x.shape[2 + place % 2] - side)

@@ -34,6 +34,8 @@ MOVED = 0.003
 SLACK = {"fp32": 1e-4, "bf16": 1 / 64}
 #: Mean output channels from which a CPU is faster in bf16; narrower networks pay more for casts.
 WIDE = 64
+#: Rows searched at once by a chain where there are fewer images: those of several targets.
+CHAIN_ROWS = 512
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +51,7 @@ class Searcher(nn.Module):
     def __init__(self, net: nn.Module, precision: Precision, *, folded: bool) -> None:
         super().__init__()
         self.net, self.precision, self.folded = net, precision, folded
-        self.slack = SLACK[precision]
+        self.slack, self.rows = SLACK[precision], 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, K), float32, of pixels (N, C, H, W) in [0, 1]."""
@@ -92,7 +94,7 @@ class ChainSearcher(Searcher):
 
     def __init__(self, net: Chain) -> None:
         super().__init__(net, "fp32", folded=True)
-        self.chain = net
+        self.chain, self.rows = net, CHAIN_ROWS
 
     @torch.no_grad()
     def record(self, x: Tensor) -> tuple[Tensor, Pull]:

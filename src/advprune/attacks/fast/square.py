@@ -29,7 +29,8 @@ HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 #: Queries whose random numbers are drawn at once.
 CHUNK = 500
 #: Points evaluated at once at most where there are fewer images. A ResNet-18 on a CPU needs 5.5 ms
-#: for each of 24, 9.2 for each of three and 13.6 for a single one; a small network less than Python.
+#: for each of 24, 9.2 for each of three and 13.6 for a single one; a small network needs less than
+#: the step around it.
 AT_ONCE = 256
 #: Queries looked through at once for those that the network has not answered yet.
 LOOKED_THROUGH = 64

@@ -67,7 +67,7 @@ def rounded(share: Tensor, x: Tensor) -> Tensor:
 
 
 def signs(shares: Tensor) -> Tensor:
-    """Number the signs that shares (..., C) are turned into: int64 (...) in [0, 2^C)."""
+    """Return a number in [0, 2^C) for the signs that shares (..., C) become: int64 (...)."""
     return ((shares < 0.5).long() << torch.arange(shares.shape[-1], device=shares.device)).sum(-1)
 
 
@@ -107,7 +107,7 @@ class LinfWindows:
         return rounded(share, x).clamp(1, min(x.shape[2:]))
 
     def number(self, x: Tensor, side: Tensor, shares: Tensor) -> Tensor:
-        """Number the corner and the signs."""
+        """Combine the corner and the signs."""
         top, left = self._corner(x, side, shares)
         return (top * x.shape[3] + left << x.shape[1]) + signs(shares[..., 2:])
 
