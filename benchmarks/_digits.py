@@ -2,6 +2,7 @@
 
 import copy
 from functools import cache, partial
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -18,6 +19,13 @@ from benchmarks.autoattack import halved
 
 ATTACKED, EPOCHS, BATCH = 1000, 30, 64
 Data = tuple[Tensor, Tensor]
+PIXELS: dict[str, Any] = {
+    "num_classes": 10,
+    "in_channels": 1,
+    "image_size": 8,
+    "mean": [0.305],
+    "std": [0.376],
+}
 TRADES = partial(trades, attack=partial(pgd, threat=Linf(0.1), steps=5, loss=kl, start="gaussian"))
 
 
@@ -40,9 +48,12 @@ def images(count: int) -> Data:
 def trained(objective: partial[Tensor]) -> nn.Module:
     """Return a ResNet-8 with BatchNorm, after a few seconds' training."""
     torch.manual_seed(0)
-    pixels = {"in_channels": 1, "image_size": 8, "mean": [0.305], "std": [0.376]}
-    net = CifarResNet(depth=8, width=8, num_classes=10, **pixels).to(DEVICE).train()  # type: ignore[arg-type]
-    (x, y), _ = digits()
+    return fitted(CifarResNet(depth=8, width=8, **PIXELS), objective, *digits()[0])
+
+
+def fitted(net: nn.Module, objective: partial[Tensor], x: Tensor, y: Tensor) -> nn.Module:
+    """Return the network itself, trained on images (N, C, H, W) with labels (N,)."""
+    net.to(DEVICE).train()
     steps = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     batches = -(-len(x) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(steps, 0.1, total_steps=EPOCHS * batches)

@@ -98,7 +98,7 @@ def halved(model: nn.Module) -> nn.Module:
 @contextmanager
 def cut(share: float) -> Iterator[None]:
     """Run both engines with a share of their steps and queries."""
-    original = adapter._package
+    original = adapter.official_package
 
     def package(*args: Any) -> pyautoattack.AutoAttack:
         attack = original(*args)
@@ -108,7 +108,7 @@ def cut(share: float) -> Iterator[None]:
 
     with ExitStack() as stack:
         if share < 1:
-            stack.enter_context(patch.object(adapter, "_package", package))
+            stack.enter_context(patch.object(adapter, "official_package", package))
             for module in (apgd, fab):
                 stack.enter_context(patch.object(module, "STEPS", round(100 * share)))
             stack.enter_context(patch.object(square, "QUERIES", round(5000 * share)))
