@@ -1,6 +1,7 @@
 """The command ``advprune`` in a checkout, and from a wheel in an empty folder."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,28 @@ def test_a_word_that_is_no_command_is_one_sentence(word: str, sentence: str, cap
     told = capsys.readouterr().err
     assert sentence in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("advprune pr", "prune"),
+        ("advprune prune -m pruner=hydra_", "hydra_filters"),
+        ("advprune attack attack=autoatt", "autoattack"),
+        ("advprune prune pruner.sco", "pruner.scope= pruner.score="),
+    ],
+)
+def test_bash_completes_commands_and_options(typed: str, completed: str) -> None:
+    """As readline calls it: = breaks words, and what stands before it is not completed again."""
+    script = f"""
+        advprune() {{ {sys.executable} -m advprune "$@"; }}
+        eval "$(advprune completion bash)"
+        COMP_LINE={shlex.quote(typed)} COMP_POINT={len(typed)}
+        COMP_WORDS=({typed.replace("=", " = ")}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _advprune advprune; echo "${{COMPREPLY[*]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == completed, done.stderr
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -91,6 +91,14 @@ def wandb_run(**options: Any) -> WandbRun:
     return WandbRun(**(default | options))
 
 
+def test_a_run_that_is_disabled_takes_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a grid does not say that it was logged."""
+    assert not wandb_run(mode="disabled").takes_grids
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert not wandb_run().takes_grids
+    assert wandb_run(mode="offline").takes_grids
+
+
 @pytest.fixture
 def server() -> Iterator[WandbServer]:
     with WandbServer() as running:

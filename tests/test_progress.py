@@ -96,6 +96,17 @@ def test_jobs_that_run_together_share_the_time(grid: GridPlace) -> None:
     assert again.summary() == "3 of 12 jobs done · 1 failed · 1 under way · grid 13 min left"
 
 
+def test_nothing_is_promised_once_all_jobs_take_longer_or_have_ended(tmp_path: Path) -> None:
+    for job in range(2):
+        (tmp_path / str(job)).mkdir()
+        row = {"row": {"made": 1, "this_command": 10.0}}
+        (tmp_path / str(job) / "job.json").write_text(json.dumps(row if job == 0 else {"pid": 1}))
+    late = (tmp_path / "1" / "job.json").stat().st_mtime + 60
+    assert GridPlace(tmp_path, 2, 1, lambda: late).summary() == "1 of 2 jobs done · 1 under way"
+    (tmp_path / "1" / "job.json").write_text(json.dumps(row))
+    assert GridPlace(tmp_path, 2, 1, lambda: late).summary() == "2 of 2 jobs done"
+
+
 def test_nothing_is_promised_before_a_job_was_made(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     found = {

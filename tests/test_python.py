@@ -116,6 +116,44 @@ def test_a_wrong_argument_is_one_sentence(arguments: dict[str, Any], sentence: s
         advprune.prune(OwnNet(3), batches(), **{"epochs": (1, 1), "threat": BALL, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"net": "resnet18"}, "the network is a str: give a torch.nn.Module"),
+        ({"threat": 8 / 255}, r"threat=0\.031.*: give advprune\.Linf\(8 / 255\)"),
+        ({"threat": "Linf"}, "threat=Linf: give advprune"),
+        ({"epochs": 5}, "epochs=5: give two numbers"),
+    ],
+)
+def test_an_argument_of_another_kind_is_one_sentence(
+    arguments: dict[str, Any], sentence: str
+) -> None:
+    given: dict[str, Any] = {"net": OwnNet(3), "threat": BALL, **arguments}
+    with pytest.raises(advprune.UserError, match=sentence):
+        advprune.prune(batches=batches(), **given)
+
+
+def test_an_array_of_numpys_is_no_batch_of_tensors() -> None:
+    with pytest.raises(advprune.UserError, match="a numpy array: each must be a pair"):
+        advprune.evaluate(OwnNet(3), X.numpy(), Y.numpy(), threat=BALL)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+@pytest.mark.slow
+def test_a_librarys_network_loses_weights_and_tells_why_no_filters(library: str) -> None:
+    module = pytest.importorskip(library, reason="timm is an extra")
+    x, y = torch.rand(16, 3, 32, 32), torch.arange(16) % 10
+    if library == "timm":
+        net = module.create_model("resnet10t", num_classes=10)
+    else:
+        net = module.models.resnet18(num_classes=10)
+    loader, few = [(x, y)], [*FEW, "pruner.process.init=magnitude"]
+    result = advprune.prune(net, loader, ratio=0.9, threat=BALL, epochs=(1, 1), options=few)
+    assert result.sparsity == pytest.approx(0.9, abs=1e-5)
+    with pytest.raises(advprune.UserError, match=r"tied to those of .* take a pruner of single"):
+        advprune.prune(net, loader, method="filters", ratio=0.5, threat=BALL, epochs=(1, 1))
+
+
 X, Y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
 
 
@@ -124,6 +162,8 @@ X, Y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
     [
         (X, "images alone: each must be a pair"),
         ({"x": X, "y": Y}, "a dict: each must be a pair"),
+        ((X,), "a tuple of 1: each must be a pair"),
+        ((X, None), "there are no labels"),
         ((X * 255, Y), "divide them by 255"),
         (((X * 255).to(torch.uint8), Y), r"such as images / 255"),
         ((X - 0.5, Y), r"pixels must be in \[0, 1\]; put the normalisation into the network"),

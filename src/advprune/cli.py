@@ -29,7 +29,26 @@ usage: advprune COMMAND [OPTION=VALUE ...]
 
 Results go into multirun/ of the folder that you are in. `advprune COMMAND --help` lists a
 command's options with their defaults; where a page says `python prune.py`, write `advprune prune`.
-In Python, `import advprune` has prune and evaluate.
+In Python, `import advprune` has prune and evaluate. TAB completes options in bash after
+eval "$(advprune completion bash)".
+"""
+
+#: A shell's function: Hydra knows the words, once the line begins with the command.
+BASH = """\
+_advprune() {
+    local line=${COMP_LINE:0:COMP_POINT} word=${COMP_WORDS[COMP_CWORD]} found
+    if (( COMP_CWORD == 1 )); then
+        COMPREPLY=($(compgen -W "train prune attack report" -- "$word"))
+        return
+    fi
+    line=${line#*[[:space:]]}
+    found=$(COMP_LINE=$line COMP_POINT=${#line} "$1" "${COMP_WORDS[1]}" -sc query=bash 2>/dev/null)
+    local typed=${line##*[[:space:]]}
+    COMPREPLY=($(compgen -W "$found" -- "$typed"))
+    # readline replaces what follows the last = alone
+    [[ $COMP_WORDBREAKS == *=* && $typed == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"${typed%=*}="}")
+}
+complete -o nospace -o default -F _advprune advprune
 """
 
 
@@ -46,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
     command, *options = words
     if command in ("-V", "--version"):
         print(f"advprune {version('advprune')}")  # noqa: T201
+        return 0
+    if words == ["completion", "bash"]:
+        print(BASH, end="")  # noqa: T201
         return 0
     if command not in COMMANDS:
         print(f"error: {_unknown(command)}", file=sys.stderr)  # noqa: T201

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from advprune.api import job
-from advprune.api.network import count_classes
+from advprune.api.network import check_arguments, count_classes
 from advprune.config.given import options_for
 from advprune.datasets.given import Batches, collect, images_and_labels
 from advprune.pipeline.steps import dense, evaluated
@@ -67,6 +67,7 @@ def evaluate(
     Raises:
         UserError: a sentence on what cannot be meant so.
     """
+    check_arguments(net, threat)
     given = [(images, labels)] if isinstance(images, Tensor) else images
     x, y = collect(given)
     classes = count_classes(net, x[:2], y[:2])

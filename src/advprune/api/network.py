@@ -8,6 +8,19 @@ from torch import Tensor, nn
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.logits import check
+from advprune.threat import L2, Linf
+
+
+def check_arguments(net: object, threat: object) -> None:
+    """Refuse what is no network and no threat.
+
+    Raises:
+        UserError: saying what was given, and what to give.
+    """
+    if not isinstance(net, nn.Module):
+        raise UserError(f"the network is a {type(net).__name__}: give a torch.nn.Module")
+    if not isinstance(threat, Linf | L2):
+        raise UserError(f"threat={threat}: give advprune.Linf(8 / 255) or advprune.L2(0.5)")
 
 
 def device_of(net: nn.Module) -> torch.device:

@@ -9,7 +9,7 @@ from annotated_types import Ge, Lt
 from torch import nn
 
 from advprune.api import job
-from advprune.api.network import count_classes, device_of, refuse_spent
+from advprune.api.network import check_arguments, count_classes, device_of, refuse_spent
 from advprune.config.given import options_for
 from advprune.config.options import Options
 from advprune.datasets.given import Batches, images_and_labels
@@ -71,6 +71,11 @@ def prune(
     Raises:
         UserError: a sentence on what cannot be meant so, before anything is trained.
     """
+    check_arguments(net, threat)
+    if not isinstance(epochs, tuple | list) or len(epochs) != 2:
+        raise UserError(
+            f"epochs={epochs}: give two numbers, such as (20, 100) for the method's own training and fine-tuning"
+        )
     refuse_spent(batches)
     first = next(iter(batches), None)
     if first is None:

@@ -31,7 +31,9 @@ def images_and_labels(batch: object, *, classes: int | None = None) -> tuple[Ten
     """
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         what = "images alone" if isinstance(batch, Tensor) else f"a {type(batch).__name__}"
-        raise UserError(f"a batch is {what}: each must be a pair (images, labels)")
+        what = "a numpy array" if type(batch).__module__ == "numpy" else what
+        what += f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+        raise UserError(f"a batch is {what}: each must be a pair (images, labels) of tensors")
     x, y = batch
     _check_images(x)
     _check_labels(y, len(x), classes)
@@ -54,6 +56,8 @@ def _check_images(x: object) -> None:
 
 
 def _check_labels(y: object, count: int, classes: int | None) -> None:
+    if y is None:
+        raise UserError("there are no labels: give one whole number an image beside the images")
     if not isinstance(y, Tensor) or y.is_floating_point() or y.dim() != 1 or len(y) != count:
         what = f"{tuple(y.shape)} {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
         raise UserError(f"labels are {what}: they must be one whole number an image, ({count},)")

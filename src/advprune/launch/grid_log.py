@@ -46,4 +46,5 @@ def log_grid(
     logger.open(grid)
     logger.grid(rows, [folder / name for name in FILES if (folder / name).exists()])
     logger.close(failed=False)
-    print(f"logged {len(rows)} runs, one a job, and one more of type grid with their table")  # noqa: T201
+    if not logger.has_failed:
+        print(f"logged {len(rows)} runs, one a job, and one more of type grid with their table")  # noqa: T201

@@ -97,8 +97,9 @@ def _followers(
             and not _depthwise(module)
         ):
             raise UserError(
-                f"the filters of {site.conv} are tied to those of {follower.module}; they cannot "
-                "go alone"
+                f"the filters of {site.conv} are tied to those of {follower.module}, for their "
+                "outputs are added; they cannot go alone: take a pruner of single weights, such as "
+                "pruner=hydra, or one of this package's residual networks, such as model=resnet18"
             )
         followers[follower.module, follower.side] = follower
     return tuple(followers.values())

@@ -54,9 +54,10 @@ class GridPlace:
         return f"job {self.number + 1} of {self.total}"
 
     def seconds_left(self) -> float | None:
-        """Return how long the jobs that have not ended may take; None before one was made.
+        """Return how long the jobs that have not ended may take; None where nothing tells.
 
-        It is the mean time of the jobs that were made, by as many as run at the same time.
+        It is the mean time of the jobs that were made, by as many as run at the same time. So
+        nothing tells before one was made, nor once each that is under way has taken longer.
         """
         now = self.clock()
         if now - self._left[0] >= FRESH:
@@ -99,4 +100,4 @@ class GridPlace:
         each = sum(took) / len(took)
         spent = sum(min(now - path.stat().st_mtime, each) for path in under_way if path.exists())
         work = each * (self.total - len(self._ended)) - spent
-        return max(work, 0.0) / max(len(under_way), 1)
+        return work / max(len(under_way), 1) if work > 0 else None

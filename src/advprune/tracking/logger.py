@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import Any, TextIO
 
 Row = dict[str, float]
 #: What ``CsvFile`` writes, in the job's folder.
@@ -80,7 +80,7 @@ class Logger:
         takes_grids: whether a grid's table is logged too; other loggers' folders hold it already.
     """
 
-    takes_grids: ClassVar[bool] = False
+    takes_grids: bool = False
 
     def for_ranks(self) -> "Logger":
         """Return what the processes of the job's ranks log to: itself, if it can be pickled."""

@@ -18,6 +18,11 @@ class Several(Logger):
     def __init__(self, loggers: Sequence[Logger]) -> None:
         self.loggers = [Guarded(logger) for logger in loggers]
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether no logger is left."""
+        return all(logger.inner is None for logger in self.loggers)
+
     def open(self, job: Job) -> None:
         """Begin all; see ``Logger.open``."""
         for logger in self.loggers:

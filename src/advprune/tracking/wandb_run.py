@@ -38,8 +38,6 @@ class WandbRun(Logger):
         checkpoints: send the final network as an artifact.
     """
 
-    takes_grids = True
-
     def __init__(
         self,
         *,
@@ -50,6 +48,7 @@ class WandbRun(Logger):
         folder: str | None = None,
         checkpoints: bool = False,
     ) -> None:
+        self.takes_grids = (mode or os.environ.get("WANDB_MODE")) != "disabled"
         self.project, self.entity, self.mode, self.group = project, entity, mode, group
         self.place, self.checkpoints = folder, checkpoints
         self.run: Any = None
@@ -59,7 +58,7 @@ class WandbRun(Logger):
     def open(self, job: Job) -> None:
         """Become the only writer of the job's run; the run begins with the first thing to log."""
         self.job = job
-        if (self.mode or os.environ.get("WANDB_MODE")) == "disabled":
+        if not self.takes_grids:
             return
         folder = Folder(Path(self.place) if self.place else job.shared, job.id)
         if folder.claim():
