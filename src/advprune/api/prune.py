@@ -74,7 +74,8 @@ def prune(
     check_arguments(net, threat)
     if not isinstance(epochs, tuple | list) or len(epochs) != 2:
         raise UserError(
-            f"epochs={epochs}: give two numbers, such as (20, 100) for the method's own training and fine-tuning"
+            f"epochs={epochs}: give two numbers, of the method's own training and of fine-tuning, "
+            "such as (20, 100)"
         )
     refuse_spent(batches)
     first = next(iter(batches), None)
