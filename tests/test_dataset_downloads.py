@@ -32,6 +32,7 @@ def test_mnist_has_the_published_counts(shared, tmp_path):
     for archive in (shared / "data" / "mnist").glob("*.gz"):
         (raw / archive.stem).write_bytes(gzip.decompress(archive.read_bytes()))
     data = MNIST(name="mnist", root=str(tmp_path), num_classes=10, channels=1, image_size=28)
+    assert data.test_count == 10_000  # known without the files, too
     assert data.sizes == {"train": 55_000, "val": 5_000, "test": 10_000}
     assert torch.bincount(data.split("test").labels).tolist() == [
         980,

@@ -154,6 +154,11 @@ class ImageData(pl.LightningDataModule):
         return {name: len(images) for name, images in self._splits.items()}
 
     @property
+    def test_count(self) -> int:
+        """Return the number of test images; a set that is published with one is not read for it."""
+        return self.sizes["test"]
+
+    @property
     def share(self) -> Shard:
         """Return the part of each batch for this process; all, unless ranks share the work."""
         return Shard(collectives.rank(), collectives.size())

@@ -152,6 +152,11 @@ class GivenImages(pl.LightningDataModule):
         held = next(iter(self.validation), None) is not None
         return {"val": int(held), "test": 0 if self.test is None else len(self.test[1])}
 
+    @property
+    def test_count(self) -> int:
+        """Return how many images are attacked."""
+        return self.sizes["test"]
+
     def train_dataloader(self) -> GivenLoader:
         """Return the loader of training batches (x, y)."""
         return self._loader(self.train, repeats=self.repeats)

@@ -52,9 +52,16 @@ class TorchvisionImages(ImageData):
     root: str = "data"
     validation: Held = 5000
 
+    published_tests = 10_000  # images of the official test set
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.folder = Path(self.root).expanduser()
+
+    @property
+    def test_count(self) -> int:
+        """Return the number of test images: that of the official ones, unless others are given."""
+        return self.published_tests if self.test is None else super().test_count
 
     def load(self) -> tuple[Split, Split]:
         """Return the official training and test images.
@@ -152,3 +159,4 @@ class SVHN(TorchvisionImages):
     """SVHN, cropped digits, Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers/."""
 
     source = datasets.SVHN
+    published_tests = 26_032

@@ -158,9 +158,9 @@ def _try_objectives(options: Options) -> None:
 
 
 def _count_images(options: Options, count: int) -> None:
-    """Read the data set, and refuse to attack more test images than it has."""
+    """Refuse to attack more test images than the data set has."""
     data = options.dataset.build(seed=options.seed, batch_size=1)
-    subset(data.sizes["test"], count, option="attack.images")
+    subset(data.test_count, count, option="attack.images")
 
 
 def _try_network(options: Options, net: nn.Module) -> None:
