@@ -15,6 +15,7 @@ from advprune.report.data.strongest import mark_weaker
 from advprune.report.data.training_curves import read_curves
 from advprune.report.page.html_tables import leaderboard_table
 from advprune.report.page.pictures import pictures
+from advprune.report.page.robustbench import model_infos
 from advprune.report.plots.figure import dodge, with_titles
 
 ALL = dict.fromkeys(("clean", "apgd-ce", "apgd-t", "fab-t", "square"), 0.4)
@@ -163,3 +164,37 @@ def test_intervals_of_several_lines_stand_beside_each_other() -> None:
     assert places[2] == 0
     assert places == sorted(places) == [-place for place in reversed(places)]
     assert len(set(places)) == 5
+
+
+#: What every file of RobustBench's model_info has, and of which type; authors fill in the None.
+ROBUSTBENCH = {
+    **dict.fromkeys(("link", "name", "authors", "venue", "reported"), (str, type(None))),
+    "additional_data": (bool, type(None)),
+    "number_forward_passes": (int,),
+    **dict.fromkeys(("dataset", "architecture", "eps", "clean_acc", "autoattack_acc"), (str,)),
+}
+
+
+def test_a_record_is_one_that_robustbench_takes() -> None:
+    def stage(kind: str, options: dict[str, Any], result: dict[str, Any]) -> StoredStage:
+        return StoredStage(kind, "k", Path(), options | {"seed": 3}, result, "")
+
+    after = {"clean_acc": 0.88984, "robust_acc": 0.5714, "images": 100}
+    dense = stage("dense", {"dataset": {"extra": ["ti500k.npz"]}}, {})
+    run = Run((dense, stage("evaluated", {}, after)))
+    best = ROW | {"after_each": ALL, "runs": {3: "k"}, "pruner": "hydra", "eps": 8 / 255}
+    left_out = [{"after_each": {}}, {"of": 101}, {"weaker": True}, {"norm": None}]
+    ((name, info),) = model_infos([best, *(best | other for other in left_out)], {"k": run}).items()
+    assert name == "d-linf-m-hydra-0-9-seed-3.json"
+    assert ROBUSTBENCH.keys() <= info.keys()
+    assert info.keys() - ROBUSTBENCH.keys() == {
+        "footnote",
+        "unreliable",
+    }  # which some of theirs have
+    for field, types in ROBUSTBENCH.items():
+        assert isinstance(info[field], types), field
+    assert (info["clean_acc"], info["autoattack_acc"]) == ("88.98", "57.14")
+    assert (info["eps"], info["architecture"]) == ("8/255", "m, hydra 0.9")
+    assert info["additional_data"] is True
+    assert info["unreliable"] is False
+    assert json.loads(json.dumps(info)) == info

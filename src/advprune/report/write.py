@@ -1,4 +1,4 @@
-"""Write a report's files: the leaderboard in four formats, the plots, and the page."""
+"""Write a report's files: the leaderboard in five formats, the plots, and the page."""
 
 import json
 import time
@@ -10,6 +10,7 @@ from advprune.report.data.records import ImageOutcomes
 from advprune.report.page.comparisons import ShownComparison, without_runs
 from advprune.report.page.export import as_json, latex, markdown, rows_and_stages, table
 from advprune.report.page.render import page
+from advprune.report.page.robustbench import model_infos
 from advprune.report.plots.data import PlotData
 from advprune.report.plots.style import Plot
 from advprune.report.summary import ReportSummary
@@ -47,13 +48,17 @@ def write_report(
     """
     out, rows = summary.folder, [*data.rows, *data.published]
     finished = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    _write_plots(out, plots)
+    drawings = {f"{plot.name}.svg": plot.file() for plot in plots}
+    infos = {name: as_json(info) for name, info in model_infos(data.rows, data.runs).items()}
+    _write_folder(out, "plots", drawings)
+    _write_folder(out, "robustbench", infos)
     document = {
         "finished": finished,
         "store": str(store),
         "runs": summary.runs,
         "problems": summary.problems,
-        "plots": sorted(f"{plot.name}.svg" for plot in plots),
+        "plots": sorted(drawings),
+        "robustbench": sorted(infos),
         "intervals": interval_notes({row["seeds"] for row in data.rows}),
         "left_out": summary.left_out,
         "comparisons": without_runs(compared),
@@ -81,24 +86,24 @@ def write_report(
         write_atomically(out / name, text)
 
 
-def _write_plots(out: Path, plots: list[Plot]) -> None:
-    """Write the plots, and delete those that the report of before had and this one has not."""
-    for folder in (out, out / "plots"):
+def _write_folder(out: Path, name: str, files: dict[str, str]) -> None:
+    """Write files, and delete those that the report of before had and this one has not."""
+    for folder in (out, out / name):
         if folder.is_symlink():
             raise UserError(
                 f"{folder} is a link to {folder.readlink()}: nothing is written through it; "
                 "delete it, or use --out"
             )
-    (out / "plots").mkdir(parents=True, exist_ok=True)
-    for name in set(_earlier_plots(out)) - {f"{plot.name}.svg" for plot in plots}:
-        (out / "plots" / Path(name).name).unlink(missing_ok=True)
-    for plot in plots:
-        write_atomically(out / "plots" / f"{plot.name}.svg", plot.file())
+    for earlier in set(_earlier_files(out, name)) - files.keys():
+        (out / name / Path(earlier).name).unlink(missing_ok=True)
+    (out / name if files else out).mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        write_atomically(out / name / file, text)
 
 
-def _earlier_plots(out: Path) -> list[str]:
-    """Return the names of the plots of the report that lies there."""
+def _earlier_files(out: Path, name: str) -> list[str]:
+    """Return the names of the files that the report that lies there has in one of its folders."""
     try:
-        return list(json.loads((out / f"{LEADERBOARD}.json").read_text())["plots"])
+        return list(json.loads((out / f"{LEADERBOARD}.json").read_text())[name])
     except (OSError, ValueError, KeyError, TypeError):
         return []

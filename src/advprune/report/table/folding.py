@@ -11,6 +11,8 @@ from advprune.report.table.columns import Column
 Shown = TypeVar("Shown", Row, JobRecord)
 #: Columns that tell rows apart; every part of a table repeats those that do.
 NAMES = frozenset({"model", "weights from", "pruner", "ratio", "quantizer", "attack", "source"})
+#: What a reader looks for first stands in the first part.
+FIRST = ("clean", "robust", "certified")
 #: Where a line of words may be broken: after these characters.
 BREAKS = re.compile(r"(?<=[ _./=,-])")
 #: Characters of a line of words, at most, unless one part of a name is longer.
@@ -24,8 +26,8 @@ def fold(
 ) -> tuple[str, list[list[Column]]]:
     """Return what goes above a table, and the columns of each of its parts.
 
-    What names all rows alike is said once, above. Words are broken between the parts of a name;
-    numbers are never broken.
+    What names all rows alike is said once, above. The accuracies come first. Words are broken
+    between the parts of a name; numbers are never broken.
 
     Args:
         columns: of the whole table.
@@ -33,13 +35,26 @@ def fold(
         failed: records of the jobs that failed, which have a row each.
         room: characters of a line.
     """
-    named = [column for column in columns if column.heading in NAMES]
-    several = len(rows) + len(failed) > 1
-    same = [c for c in named if several and len(set(_cells(c, rows, failed))) == 1]
-    above = ", ".join(" ".join(column.cell(rows[0]).split("\n")) for column in same)
+    same = [c for c in columns if c.heading in NAMES and _is_same(c, rows, failed)]
+    above = ", ".join(_said(column, rows[0]) for column in same)
     kept = [_with_breaks(column) for column in columns if column not in same]
+    kept.sort(key=lambda column: column.heading not in FIRST)
     widths = {column.heading: _width(column, rows, failed) for column in kept}
     return above, _parts(kept, widths, room)
+
+
+def _is_same(column: Column, rows: list[Row], failed: list[JobRecord]) -> bool:
+    """Return whether a column has one text; a job that failed may know its first line alone."""
+    first = column.cell(rows[0])
+    alike = {first.split("\n")[0], first}
+    return all(column.cell(row) == first for row in rows) and alike.issuperset(
+        map(column.failed, failed)
+    )
+
+
+def _said(column: Column, row: Row) -> str:
+    text = " ".join(column.cell(row).split("\n"))
+    return text if column.words else f"{column.heading} {text}"
 
 
 def _parts(columns: list[Column], widths: dict[str, int], room: int) -> list[list[Column]]:
@@ -48,7 +63,7 @@ def _parts(columns: list[Column], widths: dict[str, int], room: int) -> list[lis
     others = [column for column in columns if column.heading not in NAMES]
     start = 1 + sum(widths[column.heading] for column in names)
     parts: list[list[Column]] = []
-    used = room
+    used = room  # so that the first column begins a part
     for column in others:
         if used + widths[column.heading] > room:
             parts.append([*names])
