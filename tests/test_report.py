@@ -20,7 +20,7 @@ from advprune.report.data.names import names_from_tables, run_labels
 from advprune.report.data.published import published, published_for
 from advprune.report.data.records import read_outcomes
 from advprune.report.data.runs import Run, StoredStage
-from advprune.report.data.significance import comparisons, on_every_seed
+from advprune.report.data.significance import comparisons, mcnemar, on_every_seed
 from advprune.report.data.store_reader import Reader
 from advprune.report.page.leaderboard import shown_fields
 from advprune.report.page.ranking import rank
@@ -541,3 +541,8 @@ def test_a_line_of_stages(made: Path) -> None:
     assert [stage.kind for stage in run.line] == ["dense", "pruned", "finetuned", "evaluated"]
     assert isinstance(run, Run)
     assert np.unpackbits(read_outcomes(run).right)[:IMAGES].sum() in (50, 120, 150, 160)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 0), (0, 1), (3, 9), (40, 40), (151, 90), (3000, 2700)])
+def test_mcnemar_is_scipys_binomial_test(a: int, b: int) -> None:
+    assert mcnemar(a, b) == pytest.approx(binomtest(a, a + b).pvalue if a + b else 1, rel=1e-9)

@@ -184,12 +184,14 @@ def test_a_phone_shows_every_accuracy(opened: Any) -> None:
 
 def test_the_flag_says_its_doubts_to_whoever_reads_it_aloud(opened: Any) -> None:
     flags = opened.execute_script(
-        "return [...document.querySelectorAll('#board tr:not([hidden]) a.flag')].map((a) => [a.title, a.innerText])"
+        "return [...document.querySelectorAll('#board tr:not([hidden]) a.flag')].map((a) => {"
+        "a.dispatchEvent(new PointerEvent('pointerover', {bubbles: true})); return [a.ariaLabel, a.title, a.innerText]; })"
     )
     assert len(flags) == 5
-    for words, text in flags:
-        assert text.startswith("⚠ 1")
-        assert words.startswith("PGD and its like overstate")
+    for words, hovered, text in flags:
+        assert text == "⚠ 1"
+        assert words == hovered
+        assert words.startswith("doubts: PGD and its like overstate")
 
 
 def test_a_row_leads_to_its_configuration_and_back_by_keys_alone(opened: Any) -> None:

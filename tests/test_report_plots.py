@@ -100,9 +100,9 @@ def test_a_drawing_has_the_colours_of_paper_in_a_file_and_of_the_page_inline() -
     assert "fill: #c8500a; stroke: #1a1d21" in plot.file()
     inline = plot.inline()
     assert 'style="fill: var(--series-1); stroke: var(--ink)"' in inline
-    assert 'id="p-a"' in inline
-    assert 'href="#p-a"' in inline
-    assert "url(#p-c)" in inline
+    assert f'id="{plot.prefix}-a"' in inline
+    assert f'href="#{plot.prefix}-a"' in inline
+    assert f"url(#{plot.prefix}-c)" in inline
     assert 'aria-label="a &quot;title&quot;. said"' in inline
 
 

@@ -16,7 +16,7 @@ from advprune.report.data.training_curves import read_curves
 from advprune.report.page.html_tables import leaderboard_table
 from advprune.report.page.pictures import pictures
 from advprune.report.page.robustbench import model_infos
-from advprune.report.plots.figure import dodge, with_titles
+from advprune.report.plots.figure import dodge, with_short_numbers, with_titles
 
 ALL = dict.fromkeys(("clean", "apgd-ce", "apgd-t", "fab-t", "square"), 0.4)
 ROW: dict[str, Any] = {
@@ -157,6 +157,13 @@ def test_a_point_says_its_value_under_the_pointer() -> None:
     assert '<path d="M"><title>c</title></path>' in titled
     assert titled.count("<title>") == 3
     assert "value of" not in titled
+
+
+def test_places_are_shortened_and_labels_are_not() -> None:
+    drawn = '<path d="M 0.795609 -12.3 L 1 2"/><text x="3.14159" style="x: 0.0001">0.98765</text>'
+    assert with_short_numbers(drawn) == (
+        '<path d="M 0.80 -12.3 L 1 2"/><text x="3.14" style="x: 0.0001">0.98765</text>'
+    )
 
 
 def test_intervals_of_several_lines_stand_beside_each_other() -> None:

@@ -83,7 +83,7 @@ def write_report(
         ),
     }
     for name, text in files.items():
-        write_atomically(out / name, text)
+        write_atomically(out / name, text, durable=False)
 
 
 def _write_folder(out: Path, name: str, files: dict[str, str]) -> None:
@@ -98,7 +98,8 @@ def _write_folder(out: Path, name: str, files: dict[str, str]) -> None:
         (out / name / Path(earlier).name).unlink(missing_ok=True)
     (out / name if files else out).mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
-        write_atomically(out / name / file, text)
+        # a report can be made again: nobody waits for the disk
+        write_atomically(out / name / file, text, durable=False)
 
 
 def _earlier_files(out: Path, name: str) -> list[str]:

@@ -8,7 +8,7 @@ from advprune.report.data.runs import Run
 
 PICTURE = "examples.png"
 #: Bytes of all pictures of a page; of the rows that find no room, the page links to the file.
-ROOM = 400_000
+ROOM = 300_000
 
 
 def pictures(rows: list[Row], runs: dict[str, Run], room: int = ROOM) -> dict[str, str]:

@@ -130,6 +130,10 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button.copy");
   if (button) copied(button);
 });
+document.addEventListener("pointerover", (event) => {
+  const over = event.target.closest("button.copy, a.flag"); // words twice in each row would double the page
+  if (over) over.title = over.dataset.command ?? over.ariaLabel;
+});
 document.addEventListener("click", (event) => { opener = event.target.closest("a[href^='#run=']") ?? opener; });
 dialog.addEventListener("close", () => {
   if (location.hash.startsWith("#run=")) history.replaceState(null, "", location.pathname + location.search);

@@ -4,10 +4,9 @@ import base64
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from advprune.report.data.commands import command_of
 from advprune.report.data.costs import count
@@ -20,7 +19,11 @@ from advprune.report.page.leaderboard import percent
 from advprune.report.page.pictures import pictures
 from advprune.store.keys import SUGGESTED
 
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+#: A stage's data set in its ``config.yaml``, and what the data set suggests to other nodes.
+DATASET = re.compile(r"^dataset:\n(?: .*\n?)*", re.MULTILINE)
+SUGGESTIONS = re.compile(
+    rf"^  (?:{'|'.join(sorted(SUGGESTED))}):.*\n?(?:(?:   |  - ).*\n?)*", re.MULTILINE
+)
 SHARES = {
     "clean_acc": "clean",
     "robust_acc": "robust",
@@ -117,9 +120,4 @@ def _used_options(stage: StoredStage) -> str:
 
     The stage's own options hold what it took of these.
     """
-    dataset = stage.options.get("dataset")
-    if not isinstance(dataset, dict):
-        return stage.config
-    used = {name: value for name, value in dataset.items() if name not in SUGGESTED}
-    options = stage.options | {"dataset": used}
-    return str(yaml.dump(options, Dumper=DUMPER, sort_keys=False, allow_unicode=True))
+    return DATASET.sub(lambda block: SUGGESTIONS.sub("", block[0]), stage.config)

@@ -10,7 +10,7 @@ from advprune.report.plots.style import Plot
 
 MODULES: tuple[Any, ...] = (sparsity, pareto, security, layers, overlap, transfer, cost)
 #: Plots of one kind at most; the largest comparisons come first.
-MOST_OF_A_KIND = 8
+MOST_OF_A_KIND = 4
 MISSING = 'the plots need a package that is not installed: pip install "advprune[plots]"'
 
 

@@ -5,6 +5,7 @@ page, so that one drawing serves light and dark.
 """
 
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -49,12 +50,19 @@ class Plot:
             self.drawn, {stand_in: colour for stand_in, (_, colour) in STAND_INS.items()}
         )
 
+    @property
+    def prefix(self) -> str:
+        """Return what the drawing's ids begin with in the page: short, for they are many."""
+        return f"p{zlib.crc32(self.name.encode()):x}"
+
     def inline(self) -> str:
         """Return the ``<svg>`` element for the page, its ids unlike those of other drawings."""
         svg = self.drawn[self.drawn.index("<svg") :]
-        svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
-        svg = re.sub(r'href="#', f'href="#{self.name}-', svg)
-        svg = re.sub(r"url\(#", f"url(#{self.name}-", svg)
+        svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to a group
+        svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)  # the page says it once
+        svg = re.sub(r'\bid="', f'id="{self.prefix}-', svg)
+        svg = re.sub(r'href="#', f'href="#{self.prefix}-', svg)
+        svg = re.sub(r"url\(#", f"url(#{self.prefix}-", svg)
         svg = _replaced(
             svg, {stand_in: f"var(--{name})" for stand_in, (name, _) in STAND_INS.items()}
         )
