@@ -16,6 +16,7 @@ import torch
 from pyautoattack.checks import check_square_sr
 from torch import Tensor, nn
 
+from advprune.attacks.audit import audit as audit_robust
 from advprune.attacks.fast.engine import PARTS, Engine
 from advprune.attacks.fast.network import PRECISIONS
 from advprune.attacks.monitor import AttackMonitor
@@ -24,7 +25,7 @@ from advprune.attacks.per_image_rng import places
 from advprune.attacks.watched import Watched
 from advprune.errors import UserError
 from advprune.frozen import frozen, preserve_rng
-from advprune.ranges import Seed
+from advprune.ranges import Count, Seed, refuse_outside
 from advprune.threat import Threat
 
 VERSIONS = ("standard", "plus", "rand", "custom")
@@ -45,10 +46,12 @@ def autoattack(
     seed: Seed = 0,
     engine: Literal["fast"] | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
+    audit: Count | None = None,
     trail: list[tuple[str, Tensor]] | None = None,
     positions: Tensor | None = None,
     work: Path | None = None,
     facts: dict[str, Any] | None = None,
+    marks: dict[str, Tensor] | None = None,
     monitor: AttackMonitor | None = None,
 ) -> Tensor:
     """Attack in turn with each part the images that the parts before it left right.
@@ -69,6 +72,9 @@ def autoattack(
             image.
         precision: precision of the fast engine's search, None for the fastest on the device. The
             model itself always decides in float32 which images are fooled.
+        audit: so many of the images of a batch that the fast engine leaves right, drawn by the
+            seed, go through pyautoattack afterwards; None for none, all of them if there are fewer.
+            One that falls is not robust.
         trail: a list to which ("clean", flags) and then (part, flags) are appended in the order in
             which they ran; flags (N,) bool say which images are still right. The mean of flags is
             the robust accuracy.
@@ -77,6 +83,7 @@ def autoattack(
         work: file in which the fast engine saves its state while it runs, and from which it
             resumes if the file exists.
         facts: a dict to which ``engine``, with its version, is added, and the search's precision.
+        marks: a dict to which ``audited``, which images were audited (N,) bool, is added.
         monitor: that hears how far each part is, and what it has left.
 
     Returns:
@@ -87,15 +94,21 @@ def autoattack(
             version that the fast engine lacks, input that is not float32, or too few classes.
     """
     _check_options(version, attacks, x)
-    _check_engine(engine, precision, version, attacks)
+    refuse_outside(autoattack, audit=audit)
+    _check_engine(engine, precision, version, attacks, audit)
     x, facts = x.detach(), facts if facts is not None else {}
     with frozen(model), preserve_rng(), preserve_tracer():
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         watched = Watched(model, x, y, threat, monitor)
-        package = official_package(watched, x.device, threat, version, attacks, seed)
+
+        def official(network: Watched) -> pyautoattack.AutoAttack:
+            package = official_package(network, x.device, threat, version, attacks, seed)
+            _check_classes(package, package.attacks_to_run, classes)
+            return package
+
+        package = official(watched)
         parts = list(package.attacks_to_run)
-        _check_classes(package, parts, classes)
         if engine == "fast":
             fast_engine = Engine(
                 model,
@@ -111,6 +124,15 @@ def autoattack(
             )
             facts |= fast_engine.facts
             x_adv, steps = fast_engine.run(tuple(parts))
+            if audit is not None:
+                right = steps[-1][1].clone()
+                audited = audit_robust(
+                    watched, y, right, x_adv, official=official, images=audit, seed=seed
+                )
+                steps = [*steps, ("audit", right)]
+                if marks is not None:
+                    marks["audited"] = audited
+            fast_engine.journal.clear()
         else:
             facts |= {"engine": f"pyautoattack {importlib.metadata.version('pyautoattack')}"}
             x_adv, steps = run_package(package, parts, watched, y)
@@ -142,13 +164,22 @@ def _check_options(version: str, attacks: Sequence[str] | None, x: Tensor) -> No
 
 
 def _check_engine(
-    engine: str | None, precision: str | None, version: str, attacks: Sequence[str] | None
+    engine: str | None,
+    precision: str | None,
+    version: str,
+    attacks: Sequence[str] | None,
+    audit: int | None,
 ) -> None:
     if engine not in (None, "fast"):
         raise UserError(f"autoattack: engine={engine!r} is not fast, or null for pyautoattack")
     if engine is None and precision is not None:
         raise UserError(
             f"autoattack: precision={precision} is an option of engine=fast; pyautoattack has none"
+        )
+    if engine is None and audit is not None:
+        raise UserError(
+            f"autoattack: audit={audit} is an option of engine=fast; without it every image goes "
+            "through pyautoattack"
         )
     if precision not in (None, *PRECISIONS):
         raise UserError(

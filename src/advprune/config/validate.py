@@ -49,6 +49,7 @@ INJECTED_ARGS = frozenset(
         "positions",
         "work",
         "facts",
+        "marks",
         "monitor",
         "val_images",
         "repeats",

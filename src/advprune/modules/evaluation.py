@@ -107,11 +107,13 @@ class RobustEvaluation(pl.LightningModule):
             trail: list[tuple[str, Tensor]] = []
             answers: dict[str, Tensor] = {}
             facts: dict[str, Any] = {}
+            marks: dict[str, Tensor] = {}
             offered = {
                 "trail": trail,
                 "verdicts": answers,
                 "positions": positions,
                 "facts": facts,
+                "marks": marks,
                 "monitor": self.monitor,
                 "work": part.with_suffix(".state"),
             }
@@ -144,7 +146,7 @@ class RobustEvaluation(pl.LightningModule):
         columns |= verdicts(source, y) if source else {}
         for inner, robust in trail:
             columns[f"robust_ok.{inner}"] = robust
-        columns |= {f"ok.{inner}": right for inner, right in answers.items()}
+        columns |= {f"ok.{inner}": right for inner, right in answers.items()} | marks
         return {name: column.tolist() for name, column in columns.items()}
 
     @property

@@ -83,6 +83,8 @@ class Engine:
     def run(self, parts: tuple[str, ...] = STANDARD) -> tuple[Tensor, list[tuple[str, Tensor]]]:
         """Attack in turn with each part the images that the parts before it left right.
 
+        The state stays on disk until the caller clears the journal.
+
         Returns:
             x_adv (N, C, H, W), where an image that is still right, or was wrong before, is clean;
             and the trail ("clean", flags), (part, flags), …, flags (N,) bool saying which images
@@ -97,7 +99,7 @@ class Engine:
                 self._run_part(part, saved, trail)
             trail.append((part, saved.pop(done, self.results.still_right).clone()))
             self.monitor.finish_part(*trail[-1])
-        self.journal.clear()
+        self._save(None, trail)
         return self.results.x_adv, trail
 
     def _run_part(
@@ -120,15 +122,13 @@ class Engine:
 
         pool.run(tick)
 
-    def _save(self, pool: Pool, trail: list[tuple[str, Tensor]]) -> None:
-        """Write the state of the attack to disk."""
-        state = {f"state.{name}": tensor for name, tensor in pool.state.items()}
+    def _save(self, pool: Pool | None, trail: list[tuple[str, Tensor]]) -> None:
+        """Write the state of the attack to disk; there is no pool between two parts."""
+        state = {f"state.{name}": tensor for name, tensor in pool.state.items()} if pool else {}
         done = {f"after.{part}": flags for part, flags in trail[1:]}
-        images = {
-            "x_adv": self.results.x_adv,
-            "standing": self.results.still_right,
-            "ahead": torch.tensor(pool.ahead),
-        }
+        images = {"x_adv": self.results.x_adv, "standing": self.results.still_right}
+        if pool:
+            images["ahead"] = torch.tensor(pool.ahead)
         self.journal.save(state | done | images)
 
     def _search(self, part: str) -> Search:

@@ -34,6 +34,10 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
             result |= share(f"{name}_acc", sum(columns[f"{name}_ok"]), images)
     if "abstained" in columns:
         result |= {"abstained": sum(columns["abstained"]), "smoothed": any(columns["smoothed"])}
+    if "audited" in columns:
+        audited = sum(columns["audited"])
+        held = sum(map(min, columns["audited"], columns["robust_ok"]))
+        result |= {"audited": audited, "audited_held": held}
     if "source_adv_ok" in columns:
         for name, (count, of) in cells(columns).items():
             result |= share(name, count, of) | {f"{name}_of": of}
@@ -84,7 +88,13 @@ def sanity_warnings(result: Node, *, lets_through: Callable[[], bool]) -> list[s
                 "pruner.scope=erk or igq, or a lower ratio"
             )
         )
-    before = [share for name, share in after.items() if name != "square"]
+    if result.get("audited", 0) > result.get("audited_held", 0):
+        warnings.append(
+            f"the official AutoAttack broke {result['audited'] - result['audited_held']} of "
+            f"{result['audited']} audited images that attack.engine=fast left right: they are not "
+            "counted as robust, but others may fall too; evaluate with attack.engine=null"
+        )
+    before = [share for name, share in after.items() if name not in ("square", "audit")]
     if "square" in after and before and before[-1] - after["square"] > MASKED:
         warnings.append(
             f"Square, which needs no gradient, took {100 * (before[-1] - after['square']):.0f} "

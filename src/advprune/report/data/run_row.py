@@ -38,6 +38,8 @@ def run_row(run: Run, names: Names) -> Row:
         "checkpoint": final.get("kept"),
         "smoothed": after.get("smoothed"),
         "after_each": after.get("after_each"),
+        "audited": after.get("audited"),
+        "audited_held": after.get("audited_held"),
         "seconds": sum(stage.result["seconds"] for stage in run.line),
         "doubts": list(
             dict.fromkeys(doubt for s in reversed(run.line) for doubt in s.result.get("doubts", []))

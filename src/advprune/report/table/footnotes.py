@@ -37,6 +37,7 @@ def notes(rows: list[Row]) -> list[str]:
         ),
         *((True, sentence) for row in rows if row.get("file") for sentence in file_notes(row)),
         *((True, _sizes(row)) for row in rows if "sizes" in row),
+        *((True, _audited(row)) for row in rows if row.get("audited") is not None),
         *((True, _mean(row)) for row in rows if row.get("mean_acc") is not None),
         (
             any(row.get("smoothed") for row in rows),
@@ -113,6 +114,14 @@ def _network(row: Row) -> str:
         str(word)
         for word in (row["model"], row.get("foreign"), row.get("pruner"), ratio)
         if word is not None
+    )
+
+
+def _audited(row: Row) -> str:
+    """Return how many images the official AutoAttack left right, too."""
+    return (
+        f"{_network(row)}: audited {row['audited_held']}/{row['audited']}: so many of the images "
+        "that attack.engine=fast left right, drawn by seed, stay right under pyautoattack"
     )
 
 

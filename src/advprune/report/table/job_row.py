@@ -72,6 +72,8 @@ def row_of(
         "abstained": evaluated.get("abstained"),
         "smoothed": evaluated.get("smoothed"),
         "after_each": evaluated.get("after_each"),
+        "audited": evaluated.get("audited"),
+        "audited_held": evaluated.get("audited_held"),
         "source": _source(plan, options, names.get("source_model"))
         if "target_acc" in evaluated
         else None,
