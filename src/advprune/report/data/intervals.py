@@ -156,8 +156,9 @@ def _pooled(rows: list[Row]) -> Row:
         "seconds": sum(r["seconds"] for r in rows),
     }
     row["doubts"] = sorted({doubt for r in rows for doubt in r["doubts"]})
-    if row.get("abstained") is not None:
-        row["abstained"] = sum(r["abstained"] for r in rows)
+    for name in ("abstained", "audited", "audited_held"):
+        if row.get(name) is not None:
+            row[name] = sum(r[name] for r in rows)
     row["code"] = sorted({version for r in rows for version in r.get("code", [])})
     for name in SHARES:
         measured = [r for r in rows if r.get(name) is not None]
