@@ -285,6 +285,6 @@ def test_help_is_a_page_of_its_own_for_each_command(command: str) -> None:
     assert len(re.findall(rf"^ +python {command}\.py", page, re.MULTILINE)) in (5, 6)
     for group, member in MEMBERS:
         assert re.search(rf"^{group}: .*\b{member}\b", page, re.MULTILINE), (group, member)
-    assert f'eval "$(python {command}.py -sc install=bash)"' in page
+    assert 'eval "$(advprune completion bash)"' in page
     for word in ("ratio ", "threat ", "seed ", "--multirun", "--info", "--cfg job"):
         assert word in page

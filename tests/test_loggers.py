@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TINY
 from wandb_server import KEY, WandbServer
 
 from advprune.errors import UserError
@@ -360,3 +360,18 @@ def test_intervals_are_two_numbers() -> None:
     assert numbers(
         {"a": 1, "b": "x", "c": True, "d_interval": [0.1, 0.2], "e_interval": None}, "s/"
     ) == {"s/a": 1, "s/d_low": 0.1, "s/d_high": 0.2}
+
+
+@pytest.mark.slow
+def test_a_grid_of_two_jobs_is_three_runs(tmp_path: Path) -> None:
+    """One a job, and one of type grid with their table; offline, a folder each."""
+    words = ("pruner=magnitude,random", "ratio=0.9", *TINY, "logger=wandb")
+    places = (f"store={tmp_path}/stages", f"hydra.sweep.dir={tmp_path}/grid")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "WANDB_MODE": "offline"}
+    done = subprocess.run(
+        [sys.executable, "prune.py", "-m", *words, *places],
+        cwd=ROOT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "logged 2 runs, one a job, and one more of type grid" in done.stdout
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 3
