@@ -168,6 +168,16 @@ def test_every_page_is_in_the_index() -> None:
     assert [page.name for page in PAGES if f"{page.name}" not in index] == []
 
 
+def test_every_page_of_docs_is_in_the_sites_navigation() -> None:
+    """The strict build of the site wants it; here it takes no MkDocs."""
+    text = (ROOT / "mkdocs.yml").read_text()
+    named = re.findall(r"^ +- (?:.*: )?(\S+\.md)$", text, re.MULTILINE)
+    pages = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
+    pages |= {f"tutorials/{book.stem}.md" for book in ROOT.glob("docs/tutorials/*.ipynb")}
+    made = {"introduction.md", "contributing.md", "changelog.md"}
+    assert {name for name in named if not name.startswith("reference/")} == pages | made
+
+
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/how_it_works.md"])
 def test_the_layers_that_a_page_draws_are_those_that_are_tested(page: str) -> None:
     """Every folder is there, from the top down in the order of tests/test_layers.py, and no other is."""
