@@ -15,7 +15,7 @@ from conftest import ROOT, TINY
 from omegaconf import OmegaConf
 
 from advprune.errors import UserError
-from advprune.launch import attempt, grid, local, slurm, slurm_queue
+from advprune.launch import attempt, grid, local, memory, slurm, slurm_queue
 from advprune.launch.jobs import Job, announce, job_of, quoted, titled
 from advprune.pipeline.job import lookup_only
 from advprune.runtime.provenance import affinity
@@ -287,3 +287,20 @@ def test_a_grid_on_this_machine(tmp_path: Path) -> None:
             tmp_path / name / "launched.json"
         ).exists() == launched  # what is in the store is not launched
         assert ("job 2 of 2: pruner=random; done" in done.stdout) == launched
+
+
+def test_as_many_jobs_at_a_time_as_memory_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    assert memory.free_memory(meminfo) is None  # not Linux
+    meminfo.write_text("MemTotal:       16000000 kB\nMemAvailable:    4194304 kB\n")
+    assert memory.free_memory(meminfo) == 4 * 2**30
+    assert [memory.fitting(jobs, 4 * 2**30) for jobs in (1, 2, 8)] == [1, 2, 2]
+    assert memory.fitting(8, None) == 8
+    assert memory.fitting(8, 0) == 1
+    each = local.shares(4, [], 1, [0, 1, 2, 3])
+    assert local._as_many_as_fit(each, 4 * 2**30) == each[:2]
+    said = capsys.readouterr()
+    assert "4.0 GiB of memory are free, enough for 2 at a time and not for 4" in said.out + said.err
+    assert local._as_many_as_fit(each, 2**40) == each

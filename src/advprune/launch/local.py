@@ -18,6 +18,7 @@ from typing import Any
 from advprune.errors import UserError
 from advprune.launch.grid_display import GridDisplay, say
 from advprune.launch.jobs import Job
+from advprune.launch.memory import fitting, free_memory
 from advprune.runtime.provenance import affinity, usable_processors
 from advprune.tracking.grid_place import GridPlace
 
@@ -177,11 +178,24 @@ def log_of(job: Job) -> Path:
     return job.folder / "output.log"
 
 
+def _as_many_as_fit(each: list[Share], free: int | None) -> list[Share]:
+    """Return the shares of as many jobs as memory holds, and say if they are fewer."""
+    count = fitting(len(each), free)
+    if free is not None and count < len(each):
+        say(
+            f"{free / 2**30:.1f} GiB of memory are free, enough for {count} at a time and not for "
+            f"{len(each)}; hydra.launcher.jobs={len(each)} runs them all the same"
+        )
+    return each[:count]
+
+
 def run(jobs: list[Job], grid: GridPlace, options: dict[str, Any]) -> None:
     """Run the jobs of a grid as ``conf/hydra/launcher/local.yaml`` says."""
     gpus = [] if options["accelerator"] == "cpu" else visible_gpus(options["gpus"])
     each = shares(options["jobs"], gpus, options["gpus_per_job"], affinity(), usable_processors())
     each = each[: len(jobs)]
+    if options["jobs"] is None:
+        each = _as_many_as_fit(each, free_memory())
     say(f"{len(jobs)} jobs, {len(each)} at a time; what each prints is in its folder, output.log")
     with GridDisplay.here(grid) as display:
         Runner(each, display).run(jobs)
