@@ -131,12 +131,48 @@ def fit(
     Raises:
         Stopped: if the process was asked to stop; a checkpoint is written first.
     """
-    average = (
-        [EMAWeightAveraging(use_buffers=False, decay=module.recipe.ema)]
-        if module.recipe.ema is not None
-        else []
+    folder, last = where.folder or where.output, work / "last.ckpt"
+    log_row = partial((where.logger if collectives.is_rank_zero() else Logger()).point, where.stage)
+    curves = Curves(folder / CURVES, work.name, log_row)
+    goes_on = collectives.broadcast_object(
+        str(last) if collectives.is_rank_zero() and is_whole_checkpoint(last) else None
     )
-    saved = ModelCheckpoint(
+    collectives.check_same_work(datamodule)
+    # a rank's BatchNorm sees its own rows alone
+    if collectives.size() > 1 and where.trainer.batch_norm != "synchronised":
+        datamodule.least = 2 * collectives.size()
+    first = [*callbacks, *_reports(where, folder), *_average(module.recipe.ema)]
+    shown = shown_progress(where.title, where.stage)
+    every = [*first, curves, StopWhenAsked(last), _saved_each_epoch(work), shown]
+    run = trainer(where, every, max_epochs=epochs, gradient_clip_val=module.recipe.clip)
+    datamodule.setup("fit")  # its image_size may be known only then
+    datamodule.to(run.strategy.root_device)
+    module.batch_norm, module.precision = where.trainer.batch_norm, where.trainer.precision
+    over_all = collectives.size() > 1 and where.trainer.batch_norm == "synchronised"
+    with (
+        synchronised(module.net) if over_all else nullcontext(),
+        optimized_layout(module.net, where.trainer, datamodule.image_size),
+        preemption.postponed(),
+    ):
+        interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
+    if collectives.is_rank_zero():
+        curves.save()
+
+
+def _reports(where: RunContext, folder: Path) -> list[Callback]:
+    """Report each epoch to a search for options, if it is after this stage's accuracy."""
+    trial = os.environ.get(TRIAL_VARIABLE) if where.reported == folder.name else None
+    return [] if trial is None else [ReportEpochs(Trial(trial).report)]
+
+
+def _average(decay: float | None) -> list[Callback]:
+    """Average the weights over the steps, which is then validated and kept; None does not."""
+    return [] if decay is None else [EMAWeightAveraging(use_buffers=False, decay=decay)]
+
+
+def _saved_each_epoch(work: Path) -> ModelCheckpoint:
+    """Return what writes ``work/last.ckpt`` at the end of each epoch."""
+    return ModelCheckpoint(
         work,
         filename="last",
         save_top_k=1,
@@ -145,46 +181,3 @@ def fit(
         enable_version_counter=False,
         auto_insert_metric_name=False,
     )
-    folder = where.folder or where.output
-    log_row = partial((where.logger if collectives.is_rank_zero() else Logger()).point, where.stage)
-    curves = Curves(folder / CURVES, work.name, log_row)
-    trial = os.environ.get(TRIAL_VARIABLE) if where.reported == folder.name else None
-    reports = [] if trial is None else [ReportEpochs(Trial(trial).report)]
-    last = work / "last.ckpt"
-    goes_on = collectives.broadcast_object(
-        str(last) if collectives.is_rank_zero() and is_whole_checkpoint(last) else None
-    )
-    collectives.check_same_work(datamodule)
-    # a rank's BatchNorm sees its own rows alone
-    if collectives.size() > 1 and where.trainer.batch_norm != "synchronised":
-        datamodule.least = 2 * collectives.size()
-    run = trainer(
-        where,
-        [
-            *callbacks,
-            *reports,
-            *average,
-            curves,
-            StopWhenAsked(last),
-            saved,
-            shown_progress(where.title, where.stage),
-        ],
-        max_epochs=epochs,
-        gradient_clip_val=module.recipe.clip,
-    )
-    datamodule.setup("fit")  # its image_size may be known only then
-    datamodule.to(run.strategy.root_device)
-    module.batch_norm, module.precision = where.trainer.batch_norm, where.trainer.precision
-    over_all = (
-        synchronised(module.net)
-        if where.trainer.batch_norm == "synchronised" and collectives.size() > 1
-        else nullcontext()
-    )
-    with (
-        over_all,
-        optimized_layout(module.net, where.trainer, datamodule.image_size),
-        preemption.postponed(),
-    ):
-        interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
-    if collectives.is_rank_zero():
-        curves.save()
