@@ -79,6 +79,4 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     gc.disable()  # a tenth of the time is spent on looking for circles, and the process ends soon
-    code = main()
-    gc.freeze()  # nor are they looked for at its end
-    sys.exit(code)
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from advprune.report.data.commands import command_of
 from advprune.report.data.escaping import latex_cell, markdown_cell
 from advprune.report.data.published import protocols
 from advprune.report.data.row import Row
@@ -139,7 +140,10 @@ def rows_and_stages(rows: list[Row], runs: dict[str, Run]) -> dict[str, Any]:
 
 def _stage(stage: StoredStage) -> dict[str, Any]:
     entry = {"stage": stage.kind, "folder": str(stage.folder), "parent": stage.result["parent"]}
-    return entry | {name: stage.result.get(name) for name in ("seconds", "provenance")}
+    provenance = stage.result.get("provenance")
+    if isinstance(provenance, dict):
+        provenance = provenance | {"command": command_of(stage.result)}
+    return entry | {"seconds": stage.result.get("seconds"), "provenance": provenance}
 
 
 def as_json(document: object) -> str:
