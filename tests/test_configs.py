@@ -51,6 +51,7 @@ NEEDS = {
         "threat=l2"
     ],  # no radius reaches the corners of the default cube
     ("attack", "published_corruptions"): ["attack.root=CIFAR-10-C"],
+    ("attack", "ddn"): ["threat=l2"],
     ("attack", "pgd_fake_quant"): ["quantizer=ptq_static"],
     ("attack", "pgd_float_twin"): ["quantizer=ptq_static"],
     # sets that are not here to count

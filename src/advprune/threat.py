@@ -70,9 +70,17 @@ class Linf:
         """
         return grad.sign()
 
-    def clip(self, delta: Tensor) -> Tensor:
-        """Return the perturbation in the ball nearest to ``delta``, whatever the pixel range."""
-        return delta.clamp(-self.eps, self.eps)
+    def clip(self, delta: Tensor, radius: Tensor | None = None) -> Tensor:
+        """Return the perturbation in the ball nearest to ``delta``, whatever the pixel range.
+
+        Args:
+            delta: (N, C, H, W).
+            radius: in place of ``eps``, one an image (N,).
+        """
+        if radius is None:
+            return delta.clamp(-self.eps, self.eps)
+        largest = _per_image(radius, delta)
+        return delta.clamp(-largest, largest)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Bring ``x_adv`` into the ball around ``x`` and into [0, 1]."""
@@ -121,10 +129,18 @@ class L2:
         length = _per_image(scaled.flatten(1).norm(dim=1), grad)
         return scaled / torch.where(length > 0, length, 1)
 
-    def clip(self, delta: Tensor) -> Tensor:
-        """Return the perturbation in the ball nearest to ``delta``, whatever the pixel range."""
+    def clip(self, delta: Tensor, radius: Tensor | None = None) -> Tensor:
+        """Return the perturbation in the ball nearest to ``delta``, whatever the pixel range.
+
+        Args:
+            delta: (N, C, H, W).
+            radius: in place of ``eps``, one an image (N,).
+        """
         length = _per_image(delta.flatten(1).norm(dim=1), delta)
-        return delta * (self.eps / length.clamp_min(self.eps))
+        if radius is None:
+            return delta * (self.eps / length.clamp_min(self.eps))
+        largest = _per_image(radius, delta)
+        return delta * (largest / length.maximum(largest).clamp_min(torch.finfo(delta.dtype).tiny))
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Bring ``x_adv`` into the ball around ``x``, then into [0, 1], which is no farther."""

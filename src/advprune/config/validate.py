@@ -46,6 +46,7 @@ INJECTED_ARGS = frozenset(
         "seed",
         "trail",
         "verdicts",
+        "nearest",
         "positions",
         "work",
         "facts",

@@ -18,6 +18,7 @@ from advprune.logits import NO_CLASS, predict
 from advprune.modules import adversarial_images
 from advprune.modules.adversarial_images import check_adversarial, evaluation_warnings
 from advprune.modules.examples import Examples, verdicts
+from advprune.modules.minimum_distance import minimum_distance
 from advprune.modules.weights_io import save_weights
 from advprune.runtime.safe_files import write_atomically
 from advprune.threat import Threat, proves
@@ -35,7 +36,8 @@ class RobustEvaluation(pl.LightningModule):
         net: pixels -> logits.
         attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are
             recorded too; so are the independent verdicts of one that takes a ``verdicts`` dict;
-            with ``positions`` it gets each image's. One with ``work`` keeps its state in that file,
+            with ``positions`` it gets each image's; with ``nearest`` the distances of the points it
+            appends there are recorded. One with ``work`` keeps its state in that file,
             and goes on from it; one with ``facts`` says what it is. One that returns a
             ``Certificate`` is a certifier. One with ``monitor`` says there how far it is.
         name: of the attack, for the records.
@@ -108,9 +110,11 @@ class RobustEvaluation(pl.LightningModule):
             answers: dict[str, Tensor] = {}
             facts: dict[str, Any] = {}
             marks: dict[str, Tensor] = {}
+            nearest: list[Tensor] = []
             offered = {
                 "trail": trail,
                 "verdicts": answers,
+                "nearest": nearest,
                 "positions": positions,
                 "facts": facts,
                 "marks": marks,
@@ -144,6 +148,10 @@ class RobustEvaluation(pl.LightningModule):
                 part, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
             )
         columns |= verdicts(source, y) if source else {}
+        if nearest and self.threat is not None:
+            with frozen(self.net):
+                distances = minimum_distance(self.net, nearest, x, y, self.threat)
+            columns["min_distance"] = distances.where(clean_ok, 0.0)
         for inner, robust in trail:
             columns[f"robust_ok.{inner}"] = robust
         columns |= {f"ok.{inner}": right for inner, right in answers.items()} | marks

@@ -1,5 +1,6 @@
 """Sum up an evaluation's records: shares with their intervals, and reasons to doubt them."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,7 +44,20 @@ def summary(columns: dict[str, list[Any]]) -> dict[str, Any]:
             result |= share(name, count, of) | {f"{name}_of": of}
     alone, after_each = _shares_of(columns, "ok."), _shares_of(columns, "robust_ok.")
     result |= {"alone": alone, "mean_acc": sum(alone.values()) / len(alone)} if alone else {}
+    if "min_distance" in columns:
+        result["distance_quartiles"] = quartiles(columns["min_distance"])
+        result["not_found"] = sum(map(math.isinf, columns["min_distance"]))
     return result | ({"after_each": after_each} if after_each else {})
+
+
+def quartiles(distances: list[float]) -> list[float | None]:
+    """Return the first quartile, the median and the third quartile; None for one that is infinite.
+
+    A quartile is a distance of the list, so that infinite ones need no interpolation.
+    """
+    ranked = sorted(distances)
+    chosen = [ranked[math.ceil(part * len(ranked)) - 1] for part in (0.25, 0.5, 0.75)]
+    return [None if math.isinf(value) else value for value in chosen]
 
 
 def _shares_of(columns: dict[str, list[Any]], prefix: str) -> dict[str, float]:

@@ -156,9 +156,12 @@ def _pooled(rows: list[Row]) -> Row:
         "seconds": sum(r["seconds"] for r in rows),
     }
     row["doubts"] = sorted({doubt for r in rows for doubt in r["doubts"]})
-    for name in ("abstained", "audited", "audited_held"):
+    for name in ("abstained", "audited", "audited_held", "not_found"):
         if row.get(name) is not None:
             row[name] = sum(r[name] for r in rows)
+    if row.get("distance_quartiles"):
+        parts = zip(*(r["distance_quartiles"] for r in rows), strict=True)
+        row["distance_quartiles"] = [None if None in part else mean(part) for part in parts]
     row["code"] = sorted({version for r in rows for version in r.get("code", [])})
     for name in SHARES:
         measured = [r for r in rows if r.get(name) is not None]

@@ -33,6 +33,8 @@ def run_row(run: Run, names: Names) -> Row:
         "eps": None if perturbation else after["threat"]["eps"],
         "norm": None if perturbation else after["threat"]["norm"],
         "perturbation": perturbation,
+        "distance_quartiles": after.get("distance_quartiles"),
+        "not_found": after.get("not_found"),
         "images": after["images"],
         "of": after["of"],
         "checkpoint": final.get("kept"),

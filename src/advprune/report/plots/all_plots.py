@@ -4,11 +4,29 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from advprune.report.plots import cost, layers, overlap, pareto, security, sparsity, transfer
+from advprune.report.plots import (
+    cost,
+    distances,
+    layers,
+    overlap,
+    pareto,
+    security,
+    sparsity,
+    transfer,
+)
 from advprune.report.plots.data import PlotData
 from advprune.report.plots.style import Plot
 
-MODULES: tuple[Any, ...] = (sparsity, pareto, security, layers, overlap, transfer, cost)
+MODULES: tuple[Any, ...] = (
+    sparsity,
+    pareto,
+    security,
+    distances,
+    layers,
+    overlap,
+    transfer,
+    cost,
+)
 #: Plots of one kind at most; the largest comparisons come first.
 MOST_OF_A_KIND = 4
 MISSING = 'the plots need a package that is not installed: pip install "advprune[plots]"'

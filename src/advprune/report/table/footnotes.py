@@ -39,6 +39,7 @@ def notes(rows: list[Row]) -> list[str]:
         *((True, _sizes(row)) for row in rows if "sizes" in row),
         *((True, _audited(row)) for row in rows if row.get("audited") is not None),
         *((True, _mean(row)) for row in rows if row.get("mean_acc") is not None),
+        *((True, _distances(row)) for row in rows if row.get("distance_quartiles")),
         (
             any(row.get("smoothed") for row in rows),
             "certified: the prediction under noise is right and its radius reaches eps, "
@@ -136,6 +137,18 @@ def _mean(row: Row) -> str:
         f"{_network(row)}, {attack}: mean accuracy {mean:.1f} "
         f"over {len(row['alone'])} kinds and severities, dense {dense:.1f}; "
         "robust means right under every one of them"
+    )
+
+
+def _distances(row: Row) -> str:
+    """Return the quartiles of the distances that a minimum-norm attack found."""
+    first, median, third = (
+        "infinite" if value is None else f"{value:.4f}" for value in row["distance_quartiles"]
+    )
+    lost = f"; nothing found for {row['not_found']} images" if row["not_found"] else ""
+    return (
+        f"{_network(row)}, {row['attack'].split(' ')[0]}: {row['norm']} distance to the nearest "
+        f"misclassified point: median {median}, quartiles {first} and {third}{lost}"
     )
 
 

@@ -64,6 +64,8 @@ def row_of(
         "alone": evaluated.get("alone"),
         "mean_acc": evaluated.get("mean_acc"),
         "dense_mean_acc": evaluated_dense.get("mean_acc"),
+        "distance_quartiles": evaluated.get("distance_quartiles"),
+        "not_found": evaluated.get("not_found"),
         "images": evaluated["images"],
         "of": evaluated["of"],
         "clean_acc": evaluated["clean_acc"],
