@@ -57,8 +57,7 @@ CASES = [
     for grad in (True, False)
     # DDN has one norm. AutoAttack is slow; its linf run with gradients on is the one that is
     # compared with the package.
-    if (name, threat) != ("ddn", "linf")
-    and (name != "autoattack" or (threat == "l2" and not grad))
+    if (name, threat) != ("ddn", "linf") and (name != "autoattack" or (threat == "l2" and not grad))
 ]
 
 
@@ -169,7 +168,9 @@ def test_every_attack_keeps_the_contract(name, threat, grad, tiny, batch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_batch_comes_back_empty(name, tiny):
-    assert build(name, "l2")(tiny, torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)).shape == (
+    assert build(name, "l2")(
+        tiny, torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)
+    ).shape == (
         0,
         1,
         8,

@@ -34,8 +34,12 @@ SMALL = {
     "published_corruptions": ["attack.severities=[1]"],
     "autoattack": ["attack.engine=fast", "attack.version=custom", "attack.attacks=[apgd-ce,fab-t]"],
     "square": ["attack.n_queries=100"],
+    "fmn": ["attack.steps=10"],
+    "ddn": ["attack.steps=20"],
     "worst_of": ["attack.attacks.square.n_queries=100"],
 }
+#: One that has no L-infinity.
+NORMS = {"ddn": L2}
 #: Some reach bright first pixels from dark ones: their sets are wider than the ball.
 FARTHER = (
     "certify_smoothing",
@@ -53,9 +57,9 @@ def evaluated(
     """The records of these images under an attack as a run has it."""
     words = [
         f"+attack={name}",
-        "+threat=linf",
+        f"+threat={NORMS.get(name, Linf).norm}",
         "+dataset.eps.linf=0.1",
-        "+dataset.eps.l2=1.0",
+        "+dataset.eps.l2=0.1",
         "+seed=0",
         *SMALL.get(name, []),
     ]
@@ -70,7 +74,7 @@ def evaluated(
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = OmegaConf.to_container(compose(None, overrides=words), resolve=True)["attack"]
     attack = method_of("attack", node).build()
-    threat = None if node.get("perturbation") else Linf(0.1)
+    threat = None if node.get("perturbation") else NORMS.get(name, Linf)(0.1)
     module = RobustEvaluation(net.eval(), attack, name=name, threat=threat, parts=folder, seed=0)
     module.test_step((x, y, torch.arange(len(x))), 0)
     return module.records(1)

@@ -67,9 +67,8 @@ def fmn(
     with frozen(model), torch.enable_grad():
         chosen = _targets(model, x, y, targets)
         draws = uniform("fmn", seed, places(positions, len(x)), restarts * len(chosen), pixels)
-        starts = [torch.zeros_like(x)] * len(chosen) + list(
-            (2 * draws - 1).to(x).view(-1, *x.shape)
-        )
+        still, random = torch.zeros_like(x), (2 * draws - 1).to(x)
+        starts = [still] * len(chosen) + [draw.view_as(x) for draw in random]
         for start, target in zip(starts, chosen * (1 + restarts), strict=True):
             _search(model, found, start, target, steps, step_length, gamma)
         found.refine(model)
