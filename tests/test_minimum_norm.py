@@ -15,7 +15,8 @@ from advprune.errors import UserError
 from advprune.modules.minimum_distance import minimum_distance
 from advprune.report.data.evaluation_summary import quartiles
 from advprune.report.data.intervals import pool
-from advprune.report.plots.distances import read_distances, security_curve
+from advprune.report.plots.data import PlotData
+from advprune.report.plots.distances import _points, read_distances, security_curve
 from advprune.threat import L2, Linf
 
 #: A ball larger than every distance here.
@@ -110,6 +111,15 @@ def test_random_starts_belong_to_the_image() -> None:
 def test_ddn_has_one_norm() -> None:
     with pytest.raises(UserError, match=r"threat=l2, or attack=fmn"):
         ddn(linear(2, seed=0), torch.rand(1, 1, 3, 3), torch.tensor([0]), threat=Linf(0.1))
+
+
+def test_autoattacks_points_are_of_the_same_seeds_and_images() -> None:
+    row = {"network": "a", "norm": "linf", "images": 9, "runs": {0: "k"}, "robust_acc": 0.5}
+    parts = dict.fromkeys(("apgd-ce", "apgd-t", "fab-t", "square"), 0.5)
+    same = row | {"after_each": parts, "pruner": None}
+    others = [same | {"images": 8}, same | {"runs": {0: "k", 1: "l"}}, same | {"network": "b"}]
+    data = PlotData([same, *others, row | {"pruner": None}], [], {})
+    assert _points(row, data) == [same]
 
 
 @pytest.mark.slow

@@ -75,12 +75,14 @@ def _name(row: Row) -> str:
 
 
 def _points(row: Row, data: PlotData) -> list[Row]:
-    """Return the rows of AutoAttack on the same network, in the same norm."""
-    same = ("network", "norm")
+    """Return the rows of AutoAttack on the same network, seeds and images, in the same norm."""
+    same = ("network", "norm", "images")
     return [
         other
         for other in data.rows
-        if strength(other) == "AutoAttack" and all(other[name] == row[name] for name in same)
+        if strength(other) == "AutoAttack"
+        and all(other[name] == row[name] for name in same)
+        and other["runs"].keys() == row["runs"].keys()
     ]
 
 
@@ -107,7 +109,11 @@ def _plot(rows: list[Row], data: PlotData) -> Plot | None:
         )
         legend(figure, axes)
         title = f"{setting_text(rows[0] | {'objective': None})}: {attack}, {norm}"
-        beside = f"Points: AutoAttack on the same networks. {bars_note(points)}" if points else ""
+        beside = (
+            f"Points: AutoAttack on the same networks and images. {bars_note(points)}"
+            if points
+            else ""
+        )
         caption = f"From the distances of one run a seed; an upper bound. {beside}".strip()
         return finish(figure, title, KIND, title, caption)
 
