@@ -1,4 +1,4 @@
-"""Prune adversarially robust networks from Python: ``prune``, ``evaluate``, ``Linf``, ``L2``.
+"""Prune adversarially robust networks from Python: ``prune``, ``evaluate``, ``load``.
 
 Each name is imported when it is first used, so that ``import advprune`` loads no torch.
 """
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from advprune.api.evaluate import Verdict, evaluate
+    from advprune.api.load import load, zoo_names
     from advprune.api.prune import PrunedNetwork, prune
     from advprune.errors import UserError
     from advprune.masks import Masks
@@ -23,7 +24,9 @@ __all__ = [
     "UserError",
     "Verdict",
     "evaluate",
+    "load",
     "prune",
+    "zoo_names",
 ]
 _MODULES = {
     "L2": "advprune.threat",
@@ -34,7 +37,9 @@ _MODULES = {
     "UserError": "advprune.errors",
     "Verdict": "advprune.api.evaluate",
     "evaluate": "advprune.api.evaluate",
+    "load": "advprune.api.load",
     "prune": "advprune.api.prune",
+    "zoo_names": "advprune.api.load",
 }
 
 

@@ -296,11 +296,16 @@ class Network(Method):
         Raises:
             UserError: what the target raises.
         """
+        return build(self.call, **extra)
+
+    @property
+    def call(self) -> Node:
+        """Return the target and the arguments that it is given."""
         parameters = inspect.signature(get_object(self.target)).parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-            return build(without(self.node, "source_id"), **extra)
+            return without(self.node, "source_id")
         untold = {"source_id"} | (OF_IMAGES - parameters.keys())
-        return build({n: v for n, v in self.node.items() if n not in untold}, **extra)
+        return {name: value for name, value in self.node.items() if name not in untold}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

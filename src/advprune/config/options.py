@@ -74,7 +74,7 @@ class Options:
     checkpoint: str | None = None
     layout: str | None = None
     declared_ratio: float | None = None
-    export: Literal["safetensors", "onnx"] | None = None
+    export: Literal["safetensors", "onnx", "hub"] | None = None
     sizes: bool = False
     source: str | None = None
     source_seed: int | None = None

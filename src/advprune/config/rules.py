@@ -35,10 +35,15 @@ def check_together(options: Node) -> None:
             f"debug={as_typed(options['debug'])} is not known: here it is debug=smoke, which runs "
             "every stage of any command in seconds"
         )
-    if options.get("export") not in (None, "safetensors", "onnx"):
+    if options.get("export") not in (None, "safetensors", "onnx", "hub"):
         raise UserError(
-            f"export={as_typed(options['export'])} is not possible: it must be safetensors, onnx "
-            "or null"
+            f"export={as_typed(options['export'])} is not possible: it must be safetensors, onnx, "
+            "hub or null"
+        )
+    if options.get("export") == "hub" and (options.get("quantizer") or {}).get("_target_"):
+        raise UserError(
+            "export=hub writes a network in floating point, and quantizer makes one in 8 bits: "
+            "give quantizer=none, or export=onnx"
         )
     if "ratio" in options and options["ratio"] is None and options.get("compression") is None:
         raise UserError(

@@ -6,20 +6,26 @@ from typing import Any
 from torch import nn
 
 from advprune.config.options import Options
+from advprune.pipeline.model_card import card
 from advprune.quantizers import int8
+from advprune.report.data.row import Row
 from advprune.runtime.safe_files import write_atomically
 from advprune.stages import checkpoint, quantized
 from advprune.store.stage import Plan
 from advprune.store.store import Store
-from advprune.surgery import cost, export, measure
+from advprune.surgery import cost, export, hub_folder, measure, structure
 
 BATCHES = (1, 128)
 
 
-def export_artifacts(plan: Plan, store: Store, output: Path, options: Options) -> dict[str, Any]:
+def export_artifacts(
+    plan: Plan, store: Store, output: Path, options: Options, row: Row
+) -> dict[str, Any]:
     """Return entries for the row: sizes beside the dense parent's, and the exported file."""
     entries: dict[str, Any] = {}
-    if options.export is not None:
+    if options.export == "hub":
+        entries["exported"] = str(_export_hub(plan, store, output / "hub", options, row))
+    elif options.export is not None:
         entries["exported"] = _export(plan, store, output, options.export)
     if options.sizes:
         entries["sizes"] = _sizes(plan, store)
@@ -38,10 +44,33 @@ def _export(plan: Plan, store: Store, output: Path, kind: str) -> str:
         path = export.onnx(net, output / "model.onnx", shape=checkpoint.image_shape(plan.final))
     else:
         path = export.safetensors(net, output / "model.safetensors")
-    structure = store.folder(plan.final) / "structure.json"
-    if structure.exists():
-        write_atomically(output / "structure.json", structure.read_bytes())
+    _copy_structure(plan, store, output)
     return str(path)
+
+
+def _copy_structure(plan: Plan, store: Store, output: Path) -> None:
+    """Put the network's structure beside its weights; take one of an earlier export away."""
+    path = store.folder(plan.final) / structure.FILE
+    if path.exists():
+        write_atomically(output / structure.FILE, path.read_bytes())
+    else:
+        (output / structure.FILE).unlink(missing_ok=True)
+
+
+def _export_hub(plan: Plan, store: Store, folder: Path, options: Options, row: Row) -> Path:
+    """Export the network as a folder that ``advprune.load`` reads, with its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy_structure(plan, store, folder)
+    results = {stage.key: store.result(stage) for stage in plan.stages}
+    net = checkpoint.load_network(plan.final, store.folder(plan.final))
+    shape = checkpoint.image_shape(plan.final)
+    return hub_folder.write(
+        folder,
+        net,
+        network=checkpoint.network_of(plan.final).call,
+        shape=shape,
+        card=card(row | cost.counted(net, shape), plan, options, results),
+    )
 
 
 def _export_int8(plan: Plan, store: Store, output: Path, kind: str) -> Path:

@@ -186,7 +186,7 @@ def _row(
     if delivers:
         from advprune.pipeline.artifacts import export_artifacts
 
-        row |= export_artifacts(plan, store, output, options)
+        row |= export_artifacts(plan, store, output, options, row)
     return row
 
 

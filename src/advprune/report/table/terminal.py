@@ -124,6 +124,8 @@ def _print_summary(console: Console, rows: list[Row], folder: Path) -> None:
     console.print(f"made {made} stages and found {reused} in {took:.1f} s; files:", highlight=False)
     for name in rows[0]["files"] if len(rows) == 1 else []:
         console.print(f"  {name:9} {rows[0]['files'][name]}", highlight=False, soft_wrap=True)
+    if len(rows) == 1 and "exported" in rows[0]:
+        console.print(f"  exported  {rows[0]['exported']}", highlight=False, soft_wrap=True)
     console.print(f"  table     {folder}/table.csv, table.json", highlight=False, soft_wrap=True)
 
 
