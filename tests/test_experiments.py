@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TINY
 from presets import composed, grid
 
 from advprune.config import validate
@@ -229,3 +230,16 @@ def test_every_experiment_says_what_to_expect_and_what_it_costs() -> None:
         text = (ROOT / "conf" / "experiment" / f"{preset}.yaml").read_text()
         assert re.search(r"expect|measured here", text, re.IGNORECASE), preset
         assert re.search(r"cost|minutes on a GPU", text, re.IGNORECASE), preset
+
+
+SMALL_JOB = ("experiment=small_benchmark_digits_weights", "pruner=magnitude", "attack=pgd", *TINY)
+
+
+def test_another_attack_than_the_experiments_needs_none_of_its_options(job: Any) -> None:
+    told = job(*SMALL_JOB)
+    assert "failed" not in told, told["failed"]
+    assert told["row"]["attack"].startswith("pgd")
+
+
+def test_an_option_of_another_attack_that_the_command_gives_is_refused(job: Any) -> None:
+    assert "attack has no option engine" in job(*SMALL_JOB, "attack.engine=fast")["failed"]

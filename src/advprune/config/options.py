@@ -24,7 +24,7 @@ from advprune.config.groups import (
     typed,
 )
 from advprune.config.smoke import shrink
-from advprune.config.validate import check_numbers
+from advprune.config.validate import check_numbers, without_strays
 from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
 from advprune.modules.recipe import Recipe
@@ -131,6 +131,8 @@ def load(cfg: DictConfig) -> Options:
     """
     node = resolve(cfg)
     node["dataset"] = _with_source(node["dataset"])
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    node["attack"] = without_strays(node["attack"], list(words))
     check_numbers(node)
     if node.get("debug") is not None:
         node = shrink(node)

@@ -6,6 +6,7 @@ others in ``schema.py``.
 
 import difflib
 import inspect
+import logging
 import typing
 from typing import Any
 
@@ -14,6 +15,7 @@ from hydra.utils import get_object
 from advprune.config import schema
 from advprune.config.groups import (
     HARNESS,
+    Attack,
     Method,
     Objective,
     Pruner,
@@ -31,6 +33,8 @@ from advprune.errors import UserError
 from advprune.range_errors import as_typed
 from advprune.ranges import members, range_error
 from advprune.store.keys import Node
+
+log = logging.getLogger(__name__)
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
 #: Arguments that the harness gives; an option need not.
@@ -165,6 +169,30 @@ def _objectives_of(pruner: Node) -> list[tuple[str, Node]]:
     return [(path, node["objective"]) for path, node in nodes if node.get("objective") is not None]
 
 
+def without_strays(attack: Node, words: list[str]) -> Node:
+    """Return an attack's options without those that an experiment sets for its own attack.
+
+    ``experiment=E attack=pgd``, and ``from=`` of what an experiment made, choose another attack
+    than E's, which has other options. Those that the command itself gives stay, to be refused.
+
+    Args:
+        attack: the options of the group.
+        words: of the command.
+    """
+    given = {word.partition("=")[0].lstrip("+") for word in words}
+    if not {"attack", "experiment"} <= given:
+        return attack
+    parameters = inspect.signature(import_target("attack", attack["_target_"])).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return attack
+    known = RESERVED | parameters.keys() | {option.name for option in declared_fields(Attack)}
+    strays = [name for name in attack if name not in known and f"attack.{name}" not in given]
+    if strays:
+        names = ", ".join(f"attack.{name}" for name in strays)
+        log.info("the experiment's %s is left out: this attack has no such option", names)
+    return {name: value for name, value in attack.items() if name not in strays}
+
+
 def method_of(group: str, node: Node) -> Method:
     """Return what a group calls, without the options that the harness reads itself.
 
@@ -180,7 +208,7 @@ def _check_attack_eps(options: Node) -> None:
     eps = options["attack"].get("eps")
     if eps is None:
         return
-    norm = _import("threat", options["threat"]["_target_"])
+    norm = import_target("threat", options["threat"]["_target_"])
     message = range_error(
         "attack.eps", eps, typing.get_type_hints(norm.__init__, include_extras=True)["eps"]
     )
@@ -201,7 +229,7 @@ def _check_node(path: str, node: object) -> None:
 
 
 def _check_call(path: str, node: Node) -> None:
-    target = _import(path, node["_target_"])
+    target = import_target(path, node["_target_"])
     parameters = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
@@ -236,7 +264,12 @@ def _check_call(path: str, node: Node) -> None:
                 raise UserError(message)
 
 
-def _import(path: str, dotted: str) -> Any:
+def import_target(path: str, dotted: str) -> Any:
+    """Return what a dotted path names.
+
+    Raises:
+        UserError: naming the option that has the path, ``path._target_``.
+    """
     try:
         return get_object(dotted)
     except (ImportError, ValueError, AttributeError) as error:
