@@ -100,6 +100,10 @@ COMPOSED = [
     ("prune trining.epochs=3", "did you mean training.epochs?"),
     ("train ratio=0.9", "train.py has no option ratio"),
     ("prune ratio=0.9 seed=1 attack.stepz=3", "did you mean attack.steps"),
+    (
+        "prune experiment=small_benchmark_digits_weights trining.epochs=3",
+        "did you mean training.epochs",
+    ),
     ("train pruner=hydra", "train.py has no pruner: prune.py has it"),
     ("prune pruner/criterion=l1", "such as pruner=filters"),
 ]

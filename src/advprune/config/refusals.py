@@ -163,7 +163,7 @@ def _misplaced(override: Override, known: Node, vocabulary: Vocabulary) -> str |
     if override.package is not None and name not in vocabulary.groups:
         return unknown_option(name, known, vocabulary)
     if name in vocabulary.groups:
-        if name.split("/")[0] not in known:
+        if name not in vocabulary.usable_groups:
             return f"{vocabulary.command}.py has no {name}: {_elsewhere(name)}"
         if "/" in name and not override.is_add():
             outer = name.rpartition("/")[0]
