@@ -139,6 +139,11 @@ def _check_unit(pruner: Pruner) -> None:
     """Refuse to remove filters or blocks by a process that knows single weights alone."""
     if pruner.process is None or pruner.unit is None:
         return
+    if "_target_" not in pruner.process:
+        raise UserError(
+            "pruner.process names no method: choose one with pruner=NAME, or give "
+            "pruner.process=null"
+        )
     kind = pruner.process.build().func
     ranks_filters = kind.prunes_filters or kind.scores is not Process.scores
     if pruner.unit != "filters" or not ranks_filters:
