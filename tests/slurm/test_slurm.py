@@ -141,7 +141,8 @@ def test_a_grid_survives(slurm: Server, tmp_path: Path) -> None:
         told.say((tmp_path / "out").read_text())
         told.ask("scontrol", "show", "job", "-o")
     printed = (tmp_path / "out").read_text()
-    assert re.search(rf"job {number}: .*killed by signal 9 \(SIGKILL\)", printed), printed
+    killed = rf"job {number + 1} of 8: .*killed by signal 9 \(SIGKILL\)"  # people count from 1
+    assert re.search(killed, printed), printed
     assert "1 of 8 jobs failed; the same command tries only those again" in printed
     assert len(json.loads((grid / "table.json").read_text())) == 7
 
