@@ -125,6 +125,7 @@ def autoattack(
             facts |= fast_engine.facts
             x_adv, steps = fast_engine.run(tuple(parts))
             if audit is not None:
+                fast_engine.save(steps)  # an audit that is killed does not search again
                 right = steps[-1][1].clone()
                 audited = audit_robust(
                     watched, y, right, x_adv, official=official, images=audit, seed=seed

@@ -59,6 +59,11 @@ def build(node: Node, **extra: Any) -> Any:
         raise
 
 
+def takes_any_option(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Return whether a signature has ``**options``, so that no option is strange to it."""
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
 @dataclass(frozen=True)
 class Method:
     """Hold a function or class that a YAML names, and the keyword arguments that it gives it."""
@@ -302,7 +307,7 @@ class Network(Method):
     def call(self) -> Node:
         """Return the target and the arguments that it is given."""
         parameters = inspect.signature(get_object(self.target)).parameters
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        if takes_any_option(parameters):
             return without(self.node, "source_id")
         untold = {"source_id"} | (OF_IMAGES - parameters.keys())
         return {name: value for name, value in self.node.items() if name not in untold}

@@ -24,6 +24,7 @@ from advprune.config.groups import (
     hints,
     is_required,
     nested,
+    takes_any_option,
     typed,
 )
 from advprune.config.rules import check_ratio, check_together
@@ -183,7 +184,7 @@ def without_strays(attack: Node, words: list[str]) -> Node:
     if not {"attack", "experiment"} <= given:
         return attack
     parameters = inspect.signature(import_target("attack", attack["_target_"])).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    if takes_any_option(parameters):
         return attack
     known = RESERVED | parameters.keys() | {option.name for option in declared_fields(Attack)}
     strays = [name for name in attack if name not in known and f"attack.{name}" not in given]
@@ -231,7 +232,7 @@ def _check_node(path: str, node: object) -> None:
 def _check_call(path: str, node: Node) -> None:
     target = import_target(path, node["_target_"])
     parameters = inspect.signature(target).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    if takes_any_option(parameters):
         return
     positional = {
         name

@@ -92,9 +92,14 @@ def evaluate_network(
     }
 
 
+def _in_eight_bits(stage: Stage[Evaluated]) -> bool:
+    return stage.parent is not None and stage.parent.kind == "quantized"
+
+
 def _network(stage: Stage[Evaluated], parent: Path) -> nn.Module:
     """Return the network to evaluate; of a quantized one the variant that ``runs`` names."""
-    if stage.parent is not None and stage.parent.kind == "quantized":
+    if _in_eight_bits(stage):
+        assert stage.parent is not None
         return quantized.load(stage.parent, parent, runs=stage.options.runs)
     return checkpoint.load_network(stage, parent)
 
@@ -103,13 +108,12 @@ def _lets_through(stage: Stage[Evaluated], net: nn.Module) -> bool:
     """Return whether any weights carry a signal through; True of a network in 8 bits."""
     from advprune.pruners.synflow import lets_through
 
-    quantized = stage.parent is not None and stage.parent.kind == "quantized"
-    return quantized or lets_through(net, checkpoint.image_shape(stage))
+    return _in_eight_bits(stage) or lets_through(net, checkpoint.image_shape(stage))
 
 
 def _counted(stage: Stage[Evaluated], net: nn.Module) -> dict[str, Any]:
     """Return what the network has and what of it is not zero; nothing of one in 8 bits."""
-    if stage.parent is not None and stage.parent.kind == "quantized":
+    if _in_eight_bits(stage):
         return {}
     return {"network": counted(net, checkpoint.image_shape(stage))}
 

@@ -4,21 +4,22 @@ import importlib.util
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from advprune.errors import UserError
 from advprune.frozen import frozen
+from advprune.runtime.safe_files import write_atomically
 
 TOLERANCE = 1e-4
 
 
 def safetensors(model: nn.Module, path: Path) -> Path:
     """Write the state dict; what was pruned is zero or gone."""
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
-        path,
-    )
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
+    }
+    write_atomically(path, save(tensors))
     return path
 
 

@@ -10,12 +10,12 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import nn
 
 from advprune.errors import UserError
 from advprune.runtime.safe_files import read_json, write_atomically
-from advprune.surgery import structure
+from advprune.surgery import export, structure
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 #: Where the functions that build networks lie; a folder of somebody else's calls no other.
@@ -35,11 +35,8 @@ def write(
         shape: (C, H, W) of an image.
         card: the text of ``README.md``.
     """
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / WEIGHTS, save(tensors))
+    export.safetensors(net, folder / WEIGHTS)
     files = [name for name in (WEIGHTS, structure.FILE) if (folder / name).exists()]
     config = {
         "library_name": "advprune",

@@ -83,7 +83,7 @@ class Engine:
     def run(self, parts: tuple[str, ...] = STANDARD) -> tuple[Tensor, list[tuple[str, Tensor]]]:
         """Attack in turn with each part the images that the parts before it left right.
 
-        The state stays on disk until the caller clears the journal.
+        What was saved on the way stays on disk until the caller clears the journal.
 
         Returns:
             x_adv (N, C, H, W), where an image that is still right, or was wrong before, is clean;
@@ -99,7 +99,6 @@ class Engine:
                 self._run_part(part, saved, trail)
             trail.append((part, saved.pop(done, self.results.still_right).clone()))
             self.monitor.finish_part(*trail[-1])
-        self._save(None, trail)
         return self.results.x_adv, trail
 
     def _run_part(
@@ -118,11 +117,11 @@ class Engine:
         def tick() -> None:
             self.monitor.advance_part(part, pool.share)
             if self.journal.due():
-                self._save(pool, trail)
+                self.save(trail, pool)
 
         pool.run(tick)
 
-    def _save(self, pool: Pool | None, trail: list[tuple[str, Tensor]]) -> None:
+    def save(self, trail: list[tuple[str, Tensor]], pool: Pool | None = None) -> None:
         """Write the state of the attack to disk; there is no pool between two parts."""
         state = {f"state.{name}": tensor for name, tensor in pool.state.items()} if pool else {}
         done = {f"after.{part}": flags for part, flags in trail[1:]}

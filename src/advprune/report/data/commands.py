@@ -14,9 +14,19 @@ def command_of(result: dict[str, Any]) -> str | None:
     Args:
         result: a stage's ``result.json``.
     """
+    command = recorded_command(result)
+    return None if command is None else without_places(command)
+
+
+def recorded_command(result: dict[str, Any]) -> str | None:
+    """Return the command that made a stage, word for word; None if unrecorded.
+
+    Args:
+        result: a stage's ``result.json``, which may come from anywhere.
+    """
     provenance = result.get("provenance")
     command = provenance.get("command") if isinstance(provenance, dict) else None
-    return without_places(command) if isinstance(command, str) else None
+    return command if isinstance(command, str) else None
 
 
 def without_places(command: str) -> str:

@@ -8,8 +8,6 @@ from advprune.errors import UserError
 from advprune.report.data.runs import Run
 
 WEIGHTS = "model.safetensors"
-#: Only networks of this package are built: a store may come from somebody else, and name anything.
-OURS = "advprune.models."
 
 
 def counted_network(run: Run) -> dict[str, int]:
@@ -22,9 +20,11 @@ def counted_network(run: Run) -> dict[str, int]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    from advprune.surgery.hub_folder import MODELS
+
     model = json.dumps(run.dense.options.get("model"))
     named = re.findall(r'"_target_": "([^"]*)', model)
-    foreign = not named or not all(name.startswith(OURS) for name in named)
+    foreign = not named or not all(name.startswith(MODELS) for name in named)
     if foreign or run.final.kind == "quantized":
         return {}
     try:

@@ -117,6 +117,11 @@ def method(row: Row) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
+def method_at_ratio(row: Row) -> str:
+    """Return the method with the ratio, as ``hydra 0.99``; one not pruned has none."""
+    return method(row) if row["ratio"] is None else f"{method(row)} {row['ratio']:g}"
+
+
 def main_metric(row: Row) -> str:
     """Return the name of the accuracy that a row is about: certified if it has one, else robust."""
     return "certified_acc" if row.get("certified_acc") is not None else "robust_acc"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from advprune.report.data.attack_names import attack_label
+from advprune.report.data.commands import recorded_command
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run, StoredStage
 from advprune.store.keys import canonical
@@ -57,10 +58,9 @@ def names_from_commands(runs: Iterable[Run]) -> Names:
     """Return what the commands that evaluated these runs called their pruner; the shortest wins."""
     names: Names = {}
     for run in runs:
-        provenance = run.evaluated.result.get("provenance")
-        command = provenance.get("command") if isinstance(provenance, dict) else None
+        command = recorded_command(run.evaluated.result)
         options = group_options(run, "pruner")
-        name = _pruner_in(command) if isinstance(command, str) else None
+        name = None if command is None else _pruner_in(command)
         if name and options is not None:
             at = ("pruner", _canonical_text(options))
             names[at] = min(names.get(at, name), name, key=lambda word: (len(word), word))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from advprune.report.data.attack_names import threat_text
-from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.leaderboard_rows import method_at_ratio
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
 from advprune.report.plots.style import slug
@@ -87,8 +87,7 @@ def _listed(row: Row) -> bool:
 
 
 def _architecture(row: Row) -> str:
-    ratio = "" if row["ratio"] is None else f" {row['ratio']:g}"
-    return f"{row['model']}, {method(row)}{ratio}"
+    return f"{row['model']}, {method_at_ratio(row)}"
 
 
 def _dataset(row: Row) -> str:

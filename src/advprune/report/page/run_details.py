@@ -10,7 +10,7 @@ from typing import Any
 
 from advprune.report.data.commands import command_of
 from advprune.report.data.costs import count
-from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.leaderboard_rows import method_at_ratio
 from advprune.report.data.records import ImageOutcomes
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run, StoredStage
@@ -76,8 +76,7 @@ def _run(run: Run, row: Row | None, outcomes: ImageOutcomes | None) -> dict[str,
 def _title(run: Run, row: Row | None) -> str:
     if row is None:
         return f"run {run.evaluated.key}"
-    ratio = "" if row["ratio"] is None else f" {row['ratio']:g}"
-    return f"{row['model']}, {method(row)}{ratio}, seed {run.seed}"
+    return f"{row['model']}, {method_at_ratio(row)}, seed {run.seed}"
 
 
 def _facts(after: dict[str, Any], costs: dict[str, float]) -> list[list[str]]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from advprune.report.data.attack_names import threat_text
 from advprune.report.data.intervals import interval_notes
-from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.leaderboard_rows import method, method_at_ratio
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
 from advprune.report.plots.style import Looks
@@ -64,11 +64,10 @@ def says_something(rows: Iterable[Row]) -> bool:
 
 def value_text(row: Row, name: str) -> str:
     """Return what a point stands for: ``hydra 0.99: 67.0 % [60.1, 73.2]``."""
-    ratio = "" if row["ratio"] is None else f" {row['ratio']:g}"
     below, above = error_bar(row, name)
     share = 100 * row[name]
     interval = f" [{share - below:.1f}, {share + above:.1f}]" if below or above else ""
-    return f"{method(row)}{ratio}: {share:.1f} %{interval}"
+    return f"{method_at_ratio(row)}: {share:.1f} %{interval}"
 
 
 def attack_text(row: Row) -> str:

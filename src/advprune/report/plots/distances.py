@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.leaderboard_rows import method_at_ratio
 from advprune.report.data.row import Row
 from advprune.report.plots.data import PlotData, bars_note, error_bar, group_rows, setting_text
 from advprune.report.plots.figure import drawing, finish, legend
@@ -70,10 +70,6 @@ def _distances_of(row: Row, data: PlotData) -> np.ndarray:
     return np.concatenate([np.empty(0), *data.readable(read_distances, paths)])
 
 
-def _name(row: Row) -> str:
-    return method(row) + ("" if row["ratio"] is None else f" {row['ratio']:g}")
-
-
 def _points(row: Row, data: PlotData) -> list[Row]:
     """Return the rows of AutoAttack on the same network, seeds and images, in the same norm."""
     same = ("network", "norm", "images")
@@ -93,11 +89,11 @@ def _plot(rows: list[Row], data: PlotData) -> Plot | None:
     points = [point for row, _ in curves for point in _points(row, data)]
     with drawing(7.6, 3.6) as (figure, axes):
         for row, (radii, shares) in curves:
-            look = {**data.looks.of(_name(row)), "marker": ""}
-            axes[0].step(radii, 100 * shares, where="post", label=_name(row), **look)
+            look = {**data.looks.of(method_at_ratio(row)), "marker": ""}
+            axes[0].step(radii, 100 * shares, where="post", label=method_at_ratio(row), **look)
             for point in _points(row, data):
                 ends = [[end] for end in error_bar(point, "robust_acc")]
-                look = {**data.looks.of(_name(row)), "linestyle": ""}
+                look = {**data.looks.of(method_at_ratio(row)), "linestyle": ""}
                 height = 100 * point["robust_acc"]
                 axes[0].errorbar([point["eps"]], [height], ends, capsize=3, markersize=5, **look)
         norm, attack = rows[0]["norm"], rows[0]["attack"].split(" ")[0]

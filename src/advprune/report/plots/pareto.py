@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.leaderboard_rows import method, method_at_ratio
 from advprune.report.data.row import Row
 from advprune.report.plots.data import (
     PlotData,
@@ -117,6 +117,5 @@ def _shares_only(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 def _text(point: Row, x: str, y: str) -> str:
-    ratio = "" if point["ratio"] is None else f" {point['ratio']:g}"
     shares = ", ".join(f"{SHARES[name].split(' ')[0]} {100 * point[name]:.1f} %" for name in (x, y))
-    return f"{method(point)}{ratio}: {shares}"
+    return f"{method_at_ratio(point)}: {shares}"

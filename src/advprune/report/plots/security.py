@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from advprune.report.data.attack_names import threat_text
-from advprune.report.data.leaderboard_rows import main_metric, method
+from advprune.report.data.leaderboard_rows import main_metric, method_at_ratio
 from advprune.report.data.row import Row
 from advprune.report.plots.data import (
     PlotData,
@@ -57,9 +57,7 @@ def _lines(rows: list[Row]) -> list[tuple[str, bool, list[Row]]]:
 
 
 def _name(row: Row) -> str:
-    return f"{row['objective']}: {method(row)}" + (
-        "" if row["ratio"] is None else f" {row['ratio']:g}"
-    )
+    return f"{row['objective']}: {method_at_ratio(row)}"
 
 
 def _without_eps(identity: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from statistics import mean
 
-from advprune.report.data.leaderboard_rows import method
+from advprune.report.data.leaderboard_rows import method_at_ratio
 from advprune.report.data.row import Row
 from advprune.report.plots.data import PlotData, group_rows, setting_text
 from advprune.report.plots.figure import drawing, finish, heat
@@ -28,8 +28,7 @@ def draw(data: PlotData) -> Iterator[Plot]:
 
 
 def _target(row: Row) -> str:
-    name = method(row) if row["ratio"] is None else f"{method(row)} {row['ratio']:g}"
-    return f"{row['model']} {name}"
+    return f"{row['model']} {method_at_ratio(row)}"
 
 
 def _plot(rows: list[Row]) -> Plot:
