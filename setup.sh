@@ -7,7 +7,7 @@ stamp=.venv/.requirements.lock
 if ! cmp -s requirements.lock "$stamp" || ! cmp -s pyproject.toml .venv/.pyproject.toml; then
   "${PYTHON:-python3}" -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.5,<1"
-  .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock
+  .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r requirements.lock
   .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -e .
   cp requirements.lock "$stamp"
   cp pyproject.toml .venv/.pyproject.toml

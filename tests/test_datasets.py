@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from sklearn.datasets import load_digits
 
 from advprune.datasets.base import ImageData
 from advprune.datasets.digits import Digits
@@ -205,6 +206,18 @@ def test_digits_are_the_real_scans():
         (abs(np.bincount(split.labels) - counts * len(split) / 1797) < 1.5).all()
         for split in splits
     )
+
+
+def test_digits_are_those_of_scikit_learn():
+    scans = load_digits()
+    whole, test = Digits(name="digits").load()
+    ours = torch.cat([whole.images, test.images]).flatten(1).int().mul(16).div(255).round()
+    theirs = {
+        (*pixels, label)
+        for pixels, label in zip(scans.data.tolist(), scans.target.tolist(), strict=True)
+    }
+    labels = torch.cat([whole.labels, test.labels]).tolist()
+    assert {(*pixels, label) for pixels, label in zip(ours.tolist(), labels, strict=True)} == theirs
 
 
 @pytest.mark.parametrize("name", sorted({path.stem for path in CONF.glob("*.yaml")} - {"custom"}))

@@ -7,13 +7,16 @@ about the widths that sums fix, which no site touches.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-import torch_pruning
 from torch import nn
 
 from advprune.errors import UserError
 from advprune.sites import FilterSite
+
+if TYPE_CHECKING:  # a second to import, for it brings timm, and only filters need it
+    import torch_pruning
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ def groups(model: nn.Module, sites: list[FilterSite], shape: tuple[int, int, int
         UserError: if a site's width is tied to another convolution's, or a follower is of an
             unknown kind.
     """
+    import torch_pruning
+
     names = {module: name for name, module in model.named_modules()}
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
@@ -75,10 +80,12 @@ def groups(model: nn.Module, sites: list[FilterSite], shape: tuple[int, int, int
 
 def _followers(
     model: nn.Module,
-    graph: torch_pruning.DependencyGraph,
+    graph: "torch_pruning.DependencyGraph",
     site: FilterSite,
     names: dict[nn.Module, str],
 ) -> tuple[Follower, ...]:
+    import torch_pruning
+
     conv = model.get_submodule(site.conv)
     followers: dict[tuple[str, str], Follower] = {}
     for item, indices in graph.get_pruning_group(
