@@ -18,7 +18,8 @@ from advprune.modules.optim import factor
 from advprune.modules.recipe import Recipe, Schedule
 from advprune.pruners import masking, scopes, thresholds
 from advprune.pruners.activation import activation
-from advprune.pruners.eligible import completed, eligible, keep_fraction, ratio_for
+from advprune.pruners.compression import keep_fraction, ratio_for
+from advprune.pruners.eligible import completed, eligible
 from advprune.pruners.gap_authors import gap_authors
 from advprune.pruners.gradient import gradient, scored
 from advprune.pruners.magnitude import magnitude

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from advprune.report.data.commands import without_places
-from advprune.report.data.names import distinguishing_options
+from advprune.report.data.differing_options import distinguishing_options
 from advprune.report.data.records import MOST_CLASSES, count_by_class
 from advprune.report.data.runs import Run, StoredStage
 from advprune.report.data.strongest import mark_weaker

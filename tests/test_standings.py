@@ -30,15 +30,15 @@ def entry(
     layout: str = "layer",
     unit: str = "weights",
     perturb: str | None = None,
-    process: str | None = None,
+    pruned: dict[str, Any] | None = None,
 ) -> Entry:
     """A method that has the first ``right`` of 200 images right, on each of three seeds."""
     recipe = {"epochs": 20, "perturb": {"what": perturb}}
-    options = {"scope": layout, "start": "dense", "process": process and {"_target_": process}}
+    options = {"scope": layout, "start": "dense"}
     command = f"python prune.py pruner={pruner} pruner.scope={layout}"
     network = (
         stage("dense", {"objective": {}, "training": recipe}),
-        stage("pruned", {"pruner": options, "search": {"epochs": 10}}),
+        stage("pruned", {"pruner": options, "search": {"epochs": 10}}, pruned),
         stage("finetuned", {"recipe": recipe}),
     )
     runs = {
@@ -115,17 +115,10 @@ def test_a_claim_is_answered_by_what_is_significant(birds: int, hydras: int, ans
 
 
 @pytest.mark.parametrize(
-    ("process", "shown"),
-    [
-        (None, "layer"),
-        ("advprune.pruners.hydra.Hydra", "layer"),
-        ("advprune.pruners.harp.Harp", "learned"),
-        ("advprune.pruners.harp_channels.HarpChannels", "learned"),
-        ("somebody.else.Process", "layer"),
-    ],
+    ("pruned", "shown"), [({"rounds": [0.9]}, "layer"), ({"keep_rates": {"w": 0.1}}, "learned")]
 )
-def test_a_layout_that_is_learned_is_not_filed_under_what_it_started_from(process, shown) -> None:
-    found = entry("any", 160, process=process)
+def test_a_layout_that_is_learned_is_not_filed_under_what_it_started_from(pruned, shown) -> None:
+    found = entry("any", 160, pruned=pruned)
     assert found.layout == shown
     (table,) = tables([found, entry("any", 150, layout="igq"), entry("hydra", 100)])
     effects = layout_effects(table)
@@ -139,7 +132,7 @@ def test_a_pruner_that_was_not_run_is_said_so() -> None:
 
 
 def test_the_page_says_what_cannot_be_told_apart() -> None:
-    text = page(tables([entry("random", 100), entry("hydra", 160), entry("magnitude", 158)]), [])
+    text = page([entry("random", 100), entry("hydra", 160), entry("magnitude", 158)])
     assert "Cannot be told apart from the best, hydra (layer): magnitude (layer)." in text
     assert "| hydra | layer | 100.0 | 80.0 | – | – | 20 + 10 + 20 | 10 | – | – |" in text
     assert (
@@ -156,8 +149,8 @@ def test_s2ap_is_named_and_its_search_stays_in_the_same_table() -> None:
 
 def test_the_reference_is_named_though_another_hydra_is_first_and_one_method_leads_nobody() -> None:
     best = entry("hydra", 190, layout="igq", perturb="scores")
-    assert "| from hydra |" in page(tables([entry("hydra", 150), best]), [])
-    assert "no other beside it" in page(tables([best]), [])
+    assert "| from hydra |" in page([entry("hydra", 150), best])
+    assert "no other beside it" in page([best])
 
 
 def test_a_pruner_is_called_what_its_command_called_it() -> None:

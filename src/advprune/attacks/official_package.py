@@ -61,7 +61,10 @@ def official_package(
     seed: int,
 ) -> pyautoattack.AutoAttack:
     """Return the package's attack for model and threat; ``attacks`` None takes the version's."""
-    with _quiet():
+    logger = logging.getLogger("auto-attack")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # it would list its own options
+    try:
         return pyautoattack.AutoAttack(
             model,
             attacks=list(attacks) if attacks else None,
@@ -71,16 +74,6 @@ def official_package(
             seed=seed,
             version=version,
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, pass over what the package says of its own options."""
-    logger = logging.getLogger("auto-attack")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
     finally:
         logger.setLevel(level)
 

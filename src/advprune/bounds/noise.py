@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,11 @@ from advprune.logits import NO_CLASS, predict
 DRAW = 2**22
 
 
+@dataclass
 class Sampler:
-    """Counter of the classes of noisy copies; each block of noise has a seed of its own.
+    """Count the classes of noisy copies; each block of noise has a seed of its own.
 
-    Args:
+    Attributes:
         net: pixels -> logits, frozen.
         x: images (N, C, H, W).
         keys: (seed of the run, position in the test set) of each image.
@@ -23,23 +25,15 @@ class Sampler:
         forward_size: noisy images that go through the network at once.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        x: Tensor,
-        keys: list[tuple[int, int]],
-        sigma: float,
-        forward_size: int,
-    ) -> None:
-        self.net, self.x, self.keys, self.sigma, self.forward_size = (
-            net,
-            x,
-            keys,
-            sigma,
-            forward_size,
-        )
-        self.block = max(min(DRAW // x[0].numel(), 1000), 1)
-        self.generator = torch.Generator(x.device)
+    net: nn.Module
+    x: Tensor
+    keys: list[tuple[int, int]]
+    sigma: float
+    forward_size: int
+
+    def __post_init__(self) -> None:
+        self.block = max(min(DRAW // self.x[0].numel(), 1000), 1)
+        self.generator = torch.Generator(self.x.device)
 
     def counts(self, purpose: str, images: range | list[int], start: int, end: int) -> Tensor:
         """Count how often samples ``start`` to ``end`` of some images fall on each class.
@@ -78,14 +72,10 @@ class Sampler:
         owners, filled = [], 0
         for number, (image, at, until) in enumerate(blocks):
             part = buffer[filled : filled + until - at]
-            seed = hashlib.blake2b(
-                f"{purpose}/{self.keys[image]}/{at}".encode(), digest_size=8
-            ).digest()
-            part.normal_(
-                0.0,
-                self.sigma,
-                generator=self.generator.manual_seed(int.from_bytes(seed, "little") >> 1),
-            )
+            name = f"{purpose}/{self.keys[image]}/{at}"
+            digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+            self.generator.manual_seed(int.from_bytes(digest, "little") >> 1)
+            part.normal_(0.0, self.sigma, generator=self.generator)
             part += self.x[image]
             owners.append((image, len(part)))
             filled += len(part)

@@ -14,15 +14,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
 #: What reading bytes that are no such file raises, besides ValueError.
-BROKEN = (
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-    AttributeError,
-    TypeError,
-    NotImplementedError,
-    RuntimeError,
-)
+BROKEN = (EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError, RuntimeError)
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from advprune.datasets.arrays import load_array
 from advprune.datasets.decode import decode
-from advprune.datasets.wait_for_files import PATIENCE, hold_lock
+from advprune.datasets.wait_for_files import hold_lock
 from advprune.errors import UserError
 from advprune.runtime.safe_files import write_atomically
 
@@ -27,9 +27,8 @@ def decode_cached(
 ) -> np.ndarray:
     """Decode images, or read them from the cache folder if it has the same files.
 
-    Of several processes one decodes, the others wait.
-
-    Files are the same if their paths, sizes and times of change are.
+    Files are the same if their paths, sizes and times of change are. Of several processes one
+    decodes, the others wait.
 
     Raises:
         UserError: as ``decode``; or if the cache folder cannot be written.
@@ -42,23 +41,16 @@ def decode_cached(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = stored.with_suffix(".lock")
-        with hold_lock(
-            lock, sign=lambda: None
-        ) as mine:  # decoding once more does no harm, if the other one is stuck
+        with hold_lock(lock, sign=lambda: None) as mine:
             images = _stored(stored, shape)
             if images is None:
-                if not mine:
-                    log.warning(
-                        "another process has %s for %.0f s: the images are decoded here",
-                        lock,
-                        PATIENCE,
-                    )
+                if not mine:  # the other one may be stuck, and decoding twice does no harm
+                    log.warning("%s is held: the images are decoded here, too", lock)
                 images = decode(paths, channels=channels, image_size=image_size, workers=workers)
                 _store(stored, images)
     except OSError as reason:
         raise UserError(
-            f"dataset.cache={cache} cannot be written ({reason}): give another folder, or null for "
-            "none"
+            f"dataset.cache={cache} cannot be written ({reason}): give another folder, or null"
         ) from None
     return images
 

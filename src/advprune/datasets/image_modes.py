@@ -57,15 +57,8 @@ def upright(image: Image.Image) -> Image.Image:
     """Turn a loaded image as its EXIF orientation says; itself if that cannot be read."""
     try:
         way = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    except (
-        SyntaxError,
-        ValueError,
-        TypeError,
-        KeyError,
-        OSError,
-        struct.error,
-    ):  # the pixels may be sound
-        way = None
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        way = None  # the pixels may be sound
     return image if way is None else image.transpose(way)
 
 
@@ -81,9 +74,7 @@ def _largest(image: Image.Image) -> int | None:
 def _scaled(image: Image.Image, largest: int, transparent: object) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     grey = np.rint(values.clip(0, largest) * (255 / largest)).astype(np.uint8)
-    if (
-        _tag(image, PHOTOMETRIC, 1) == 0
-    ):  # white is zero; Pillow turns round such images of 8 bits only
+    if _tag(image, PHOTOMETRIC, 1) == 0:  # white is zero; of 8 bits, Pillow has turned it round
         grey = 255 - grey
     if isinstance(transparent, int):
         grey[values == transparent] = 255

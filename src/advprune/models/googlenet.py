@@ -20,13 +20,7 @@ UNSETTLED = (
 
 
 class ConvBlock(BasicConv2d):
-    """Convolution, normalisation, ReLU; hooks see the ReLU's input, as it is not in place.
-
-    Args:
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel_size, stride, padding: of the convolution.
-    """
+    """Convolution, normalisation, ReLU; hooks see the ReLU's input, as it is not in place."""
 
     def __init__(self, in_channels: int, out_channels: int, **convolution: object) -> None:
         super().__init__(in_channels, out_channels, **convolution)

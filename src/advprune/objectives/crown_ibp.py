@@ -65,11 +65,6 @@ def crown_ibp(
     )
     check_schedule(hold, ramp)
     share = eps_share(progress, hold, ramp)
+    kappa = interpolate(kappa_start, kappa_end, share)
     beta = interpolate(beta_start, beta_end, share)
-    return mix_losses(
-        model,
-        x,
-        y,
-        interpolate(kappa_start, kappa_end, share),
-        lambda: bound(model, x, y, scale=share, beta=beta),
-    )
+    return mix_losses(model, x, y, kappa, lambda: bound(model, x, y, scale=share, beta=beta))

@@ -54,13 +54,8 @@ def ibp(
     refuse_outside(ibp, hold=hold, ramp=ramp, kappa_start=kappa_start, kappa_end=kappa_end)
     check_schedule(hold, ramp)
     share = eps_share(progress, hold, ramp)
-    return mix_losses(
-        model,
-        x,
-        y,
-        interpolate(kappa_start, kappa_end, share),
-        lambda: bound(model, x, y, scale=share),
-    )
+    kappa = interpolate(kappa_start, kappa_end, share)
+    return mix_losses(model, x, y, kappa, lambda: bound(model, x, y, scale=share))
 
 
 def eps_share(progress: float, hold: float, ramp: float) -> float:
@@ -92,7 +87,4 @@ def check_schedule(hold: float, ramp: float) -> None:
         UserError: naming the option.
     """
     if hold + ramp > 1:
-        raise UserError(
-            f"hold={hold:g} and ramp={ramp:g} are shares of training: "
-            "together they must be at most 1"
-        )
+        raise UserError(f"hold={hold:g} and ramp={ramp:g} are shares of training: at most 1 in all")

@@ -54,7 +54,6 @@ class Harp(GrowingPenalty, LearnedScores):
     """
 
     masks_by_scope = False
-    learns_layout = True
 
     def __init__(
         self,

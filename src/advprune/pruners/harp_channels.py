@@ -47,7 +47,6 @@ class HarpChannels(GrowingPenalty):
     """
 
     prunes_filters = True
-    learns_layout = True
 
     def __init__(
         self,

@@ -12,7 +12,8 @@ from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.masks import Masks, Scores, prunable, sparsity
 from advprune.pruners import scopes, scoring, thresholds
-from advprune.pruners.eligible import completed, eligible, ratio_for
+from advprune.pruners.compression import ratio_for
+from advprune.pruners.eligible import completed, eligible
 from advprune.pruners.layouts import columns, n_of_m
 from advprune.pruners.spending import Spending
 from advprune.pruners.task import Spend

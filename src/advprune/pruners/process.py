@@ -183,8 +183,6 @@ class Process(nn.Module):
     masks_by_scope = True
     #: Whether the scope says how many weights each layer keeps; else only the total counts.
     follows_scope = True
-    #: Whether it learns how many weights each layer keeps; the scope says what it starts from.
-    learns_layout = False
     #: Whether ``after_epoch`` wants robust accuracy on as many training images as there are of
     #: validation, which costs as much as a validation.
     measures_training = False

@@ -47,10 +47,8 @@ def gone(net: nn.Module, pruner: Spending, masks: Masks | None, ratio: float) ->
     if masks is None:
         return 0.0
     names = masking.removable(net, pruner)
-    left, total = (
-        sum(int(masks[name].sum()) for name in names),
-        sum(masks[name].numel() for name in names),
-    )
+    left = sum(int(masks[name].sum()) for name in names)
+    total = sum(masks[name].numel() for name in names)
     if keep_count(total, ratio) > left:
         raise UserError(
             f"ratio={ratio:g} is less than what is gone already: {total - left} of {total} weights "
@@ -70,8 +68,7 @@ def check(net: nn.Module, pruner: Spending, ratio: float) -> None:
     if within is None:
         return
     start = gone(net, pruner, within, ratio)
-    names = masking.removable(net, pruner)
-    flat = {name: torch.zeros(weight.shape) for name, weight in names.items()}
+    flat = {name: torch.zeros(w.shape) for name, w in masking.removable(net, pruner).items()}
     for cumulated in cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds, start=start):
         if pruner.select is None:
             masking.spend(pruner)(flat, cumulated, within=within)

@@ -10,7 +10,6 @@ from advprune.report.data.job_tables import measured_sizes, read_table
 from advprune.report.data.leaderboard_rows import entries
 from advprune.report.data.names import names_from_commands, names_from_tables
 from advprune.report.data.published import published, published_for
-from advprune.report.data.runs import Run
 from advprune.report.data.significance import comparisons
 from advprune.report.data.store_reader import Reader
 from advprune.report.data.strongest import mark_weaker
@@ -18,9 +17,8 @@ from advprune.report.page.comparisons import with_cells
 from advprune.report.page.ranking import rank
 from advprune.report.plots import all_plots
 from advprune.report.plots.data import PlotData
-from advprune.report.standings.entry import Entry
-from advprune.report.standings.page import page as standings_page
-from advprune.report.standings.table import tables as standings_tables
+from advprune.report.standings.entry import Entry, Seen
+from advprune.report.standings.page import page
 from advprune.report.summary import ReportSummary
 from advprune.report.write import write_report
 
@@ -46,16 +44,16 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> ReportSummary:
     """
     summary = ReportSummary(out)
     reader = Reader(store)
-    runs, outcomes = _readable(reader, summary)
+    seen = _readable(reader, summary)
+    runs = [run for run, _ in seen]
     summary.problems += reader.problems
     if not runs:
         raise UserError(_nothing_to_report(store, summary.problems))
-    job_tables = [
-        rows for path in tables if (rows := read_table(path, summary.problems)) is not None
-    ]
+    read = [read_table(path, summary.problems) for path in tables]
+    job_tables = [rows for rows in read if rows is not None]
     names = names_from_commands(runs) | names_from_tables(runs, job_tables)
     rows = entries(runs, names, measured_sizes(job_tables))
-    compared = comparisons(zip(runs, outcomes, strict=True))
+    compared = comparisons(seen)
     rank(rows, compared)
     mark_weaker(rows)
     add_published(rows, published())
@@ -64,30 +62,24 @@ def build(store: Path, out: Path, tables: Iterable[Path]) -> ReportSummary:
     plots, undrawn = all_plots.draw(data)
     summary.left_out += undrawn
     summary.problems += list(dict.fromkeys(data.problems))
-    seen = {run.evaluated.key: (run, right) for run, right in zip(runs, outcomes, strict=True)}
-    standings = [Entry(row, {seed: seen[key] for seed, key in row["runs"].items()}) for row in rows]
-    text = standings_page(
-        standings_tables(standings), [entry for entry in standings if entry.row["ratio"] is None]
+    by_key = {run.evaluated.key: (run, outcome) for run, outcome in seen}
+    standings = [Entry(row, {n: by_key[key] for n, key in row["runs"].items()}) for row in rows]
+    outcomes = {run.evaluated.key: outcome for run, outcome in seen}
+    write_report(
+        summary, data, outcomes, with_cells(compared, rows), plots, store, standings=page(standings)
     )
-    by_key = {key: right for key, (_, right) in seen.items()}
-    write_report(summary, data, by_key, with_cells(compared, rows), plots, store, standings=text)
     return summary
 
 
-def _readable(
-    reader: Reader, summary: ReportSummary
-) -> tuple[list[Run], list[records.ImageOutcomes]]:
-    """Return the runs whose per-image records agree with their results, and these records."""
-    runs, outcomes = [], []
+def _readable(reader: Reader, summary: ReportSummary) -> list[Seen]:
+    """Return the runs whose per-image records agree with their results, with these records."""
+    seen = []
     for run in reader.runs():
         try:
-            outcome = records.read_outcomes(run)
+            seen.append((run, records.read_outcomes(run)))
         except ValueError as error:
             summary.problems.append(str(error))
-            continue
-        runs.append(run)
-        outcomes.append(outcome)
-    return runs, outcomes
+    return seen
 
 
 def _nothing_to_report(store: Path, problems: list[str]) -> str:

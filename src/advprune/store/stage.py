@@ -50,11 +50,8 @@ class Stage(Generic[T]):
         given = self.options.node
         record: dict[str, Any] = bound(given)
         if "dataset" in record:  # what the job gives it is in the stage's own options
-            record["dataset"] = {
-                name: value
-                for name, value in record["dataset"].items()
-                if name in given["dataset"] or name not in JOBS
-            }
+            jobs = JOBS - given["dataset"].keys()
+            record["dataset"] = {n: v for n, v in record["dataset"].items() if n not in jobs}
         return record
 
     @cached_property

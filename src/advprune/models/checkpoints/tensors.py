@@ -10,15 +10,9 @@ from advprune.models.checkpoints.name_lists import some
 
 #: Wrappers that add a segment to the names: DataParallel and DDP, torch.compile, FSDP, activation
 #: checkpointing.
-WRAPPERS = frozenset(
-    (
-        "module",
-        "_orig_mod",
-        "_fsdp_wrapped_module",
-        "_checkpoint_wrapped_module",
-        "_forward_module",
-        "_ddp_module",
-    )
+WRAPPERS = (
+    *("module", "_orig_mod", "_fsdp_wrapped_module"),
+    *("_checkpoint_wrapped_module", "_forward_module", "_ddp_module"),
 )
 
 
@@ -34,8 +28,9 @@ def unwrapped(weights: dict[str, Tensor], kept: set[str]) -> dict[str, Tensor]:
     """
     renamed: dict[str, Tensor] = {}
     first: dict[str, str] = {}
+    added = set(WRAPPERS) - kept
     for name, tensor in weights.items():
-        short = ".".join(part for part in name.split(".") if part not in WRAPPERS - kept) or name
+        short = ".".join(part for part in name.split(".") if part not in added) or name
         if short in renamed and not same(renamed[short], tensor):
             raise UserError(
                 f"has {first[short]} and {name} for one layer, and they differ: save one of them "
@@ -74,17 +69,9 @@ def refuse_exotic(weights: dict[str, Tensor]) -> None:
         UserError: naming the kind and the first of them.
     """
     kinds: list[tuple[str, str, Callable[[Tensor], bool]]] = [
-        (
-            "tensors without numbers, on the meta device",
-            "save it after the weights were loaded or made",
-            lambda tensor: tensor.is_meta,
-        ),
-        (
-            "quantized tensors",
-            "give the float weights it was made from",
-            lambda tensor: tensor.is_quantized,
-        ),
-        ("complex numbers", "give a network of real ones", lambda tensor: tensor.is_complex()),
+        ("tensors without numbers", "save it after the weights were loaded", lambda t: t.is_meta),
+        ("quantized tensors", "give the float weights it was made from", lambda t: t.is_quantized),
+        ("complex numbers", "give a network of real ones", torch.is_complex),
         ("tensors larger than what is stored of them", "save tensor.contiguous()", _expanded),
     ]
     for kind, cure, is_kind in kinds:

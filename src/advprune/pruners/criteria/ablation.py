@@ -1,8 +1,7 @@
 """A network's outputs without one unit at a time: many units share one forward pass.
 
-What lies before the unit is computed once.
-
-A filter is silenced where the next layer reads it, a block by a branch of zeros.
+What lies before the unit is computed once. A filter is silenced where the next layer reads it, a
+block by a branch of zeros.
 """
 
 from collections.abc import Iterator
@@ -59,17 +58,14 @@ def _until(model: nn.Module, x: Tensor, place: str) -> tuple[dict[str, Tensor], 
             if name == place:
                 width = out.shape[1]
                 return
-            for inner in [other for other in cached if other.startswith(f"{name}.")]:
-                del cached[inner]
+            for part in [other for other in cached if other.startswith(f"{name}.")]:
+                del cached[part]
             cached[name] = out
 
         return note
 
-    handles = [
-        module.register_forward_hook(finished(name))
-        for name, module in model.named_modules()
-        if name
-    ]
+    inner = [(name, module) for name, module in model.named_modules() if name]
+    handles = [module.register_forward_hook(finished(name)) for name, module in inner]
     try:
         model(x)
     finally:

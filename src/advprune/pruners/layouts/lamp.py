@@ -1,7 +1,5 @@
 """Rank the weights of all tensors together by what the rest of their tensor weighs (LAMP)."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -82,9 +80,9 @@ def lamp_scores(falling: Tensor, squares_above: float = 0.0) -> Tensor:
     return torch.where(values < 0, -1.0, scores)
 
 
-def _dealt(ranked: Sequence[Tensor], total: int) -> list[int]:
+def _dealt(ranked: list[Tensor], total: int) -> list[int]:
     """Count what is among the ``total`` largest; of equal ones the first tensor's are."""
-    threshold = kth_largest(torch.cat(list(ranked)), total)
+    threshold = kth_largest(torch.cat(ranked), total)
     counts = [int((values > threshold).sum()) for values in ranked]
     for i, values in enumerate(ranked):
         counts[i] += min(int((values == threshold).sum()), total - sum(counts))

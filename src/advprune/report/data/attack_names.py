@@ -95,6 +95,12 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
 
 
+def attack_text(row: Row) -> str:
+    """Return the attack, its threat, and the network whose examples it uses, if any."""
+    words = row["attack"] if row["eps"] is None else f"{row['attack']} {threat_text(row)}"
+    return f"{words} on examples of {row['source']}" if row.get("source") else words
+
+
 def threat_text(row: Row) -> str:
     """Return norm and eps as papers write them: ``linf 8/255``, ``l2 0.5``.
 

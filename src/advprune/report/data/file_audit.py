@@ -53,10 +53,9 @@ def audit(net: nn.Module, image_shape: tuple[int, int, int], weights: Weights) -
     tensors = prunable(net)
     counts = sparsity(tensors)
     rows = [tensor.detach().flatten(1).any(1) for tensor in tensors.values()]
-    owner = "" if weights.layout is None else LAYOUTS[weights.layout].owner
     audited = FileAudit(
         layout=weights.layout,
-        owner=owner,
+        owner="" if weights.layout is None else LAYOUTS[weights.layout].owner,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         macs=sum(layer.macs for layer in cost.layers(net, image_shape).values()),
         nonzero_macs=cost.effective_macs(net, image_shape),
@@ -69,17 +68,12 @@ def audit(net: nn.Module, image_shape: tuple[int, int, int], weights: Weights) -
         "sparsity": counts.overall,  # of the weights as they came: nobody else knows it
         "zeros": counts.overall,
         "file": asdict(audited),
-        "doubts": doubts_of(counts, weights),
+        "doubts": _doubts(counts, weights),
     }
 
 
-def doubts_of(counts: Sparsity, weights: Weights) -> list[str]:
-    """Return what speaks against the file's being what the user says.
-
-    Args:
-        counts: of its prunable weights.
-        weights: the file, and what the user says of it.
-    """
+def _doubts(counts: Sparsity, weights: Weights) -> list[str]:
+    """Return what speaks against the file's being what the user says."""
     file, total, kept = Path(weights.path).name, sum(counts.total.values()), counts.kept
     zeros, doubts = total - sum(kept.values()), list[str]()
     if weights.ratio is not None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from advprune.report.data.attack_names import threat_text
+from advprune.report.data.attack_names import attack_text
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
 from advprune.report.data.significance import Comparison
@@ -10,6 +10,8 @@ from advprune.report.page.leaderboard import percent
 
 #: What a cell is sorted by, None where there is nothing, and its text.
 Cell = tuple[Any, str]
+#: The columns of what both methods of a comparison have in common.
+SETTING = ("data set", "model", "with", "attack", "ratio")
 
 
 class ShownComparison(Comparison):
@@ -23,10 +25,8 @@ def with_cells(compared: list[Comparison], rows: list[Row]) -> list[ShownCompari
     by_identity = {row["identity"]: row for row in rows}
     result: list[ShownComparison] = []
     for pair in compared:
-        a, b = (
-            by_identity[next(iter(runs.values())).identity]
-            for runs in (pair["of"], pair["against"])
-        )
+        sides = (pair["of"], pair["against"])
+        a, b = (by_identity[next(iter(runs.values())).identity] for runs in sides)
         if pair["difference"] < 0:  # the better one first
             a, b = b, a
         result.append(ShownComparison(**pair, cells=_cells(pair, a, b)))
@@ -35,14 +35,12 @@ def with_cells(compared: list[Comparison], rows: list[Row]) -> list[ShownCompari
 
 def _cells(pair: Comparison, a: Row, b: Row) -> dict[str, Cell]:
     better, worse = (pair["only_of"], pair["only_against"])[:: -1 if pair["difference"] < 0 else 1]
-    attack = a["attack"] if a["eps"] is None else f"{a['attack']} {threat_text(a)}"
-    attack += f" on {a['source']}" if a["source"] else ""
     other = method(a) if pair["axis"] == "objective" else a["objective"]
     return {
         "data set": _text_cell(a["dataset"]),
         "model": _text_cell(a["model"]),
         "with": _text_cell(other),
-        "attack": _text_cell(attack),
+        "attack": _text_cell(attack_text(a)),
         "ratio": (a["ratio"], "" if a["ratio"] is None else f"{a['ratio']:g}"),
         "differ in": _text_cell(pair["axis"]),
         "better": _text_cell(_side(pair, a)),
@@ -86,11 +84,7 @@ def without_runs(compared: list[ShownComparison]) -> list[dict[str, Any]]:
             name: {seed: run.evaluated.key for seed, run in runs.items()}
             for name, runs in (("of", pair["of"]), ("against", pair["against"]))
         }
-        words = {
-            name: pair["cells"][name][0]
-            for name in ("data set", "model", "with", "attack", "ratio")
-        }
-        result.append(
-            {name: value for name, value in pair.items() if name != "cells"} | sides | words
-        )
+        words = {name: pair["cells"][name][0] for name in SETTING}
+        facts = {name: value for name, value in pair.items() if name != "cells"}
+        result.append(facts | sides | words)
     return result

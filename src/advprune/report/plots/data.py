@@ -5,7 +5,6 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from advprune.report.data.attack_names import threat_text
 from advprune.report.data.intervals import interval_notes
 from advprune.report.data.leaderboard_rows import method, method_at_ratio
 from advprune.report.data.row import Row
@@ -68,12 +67,6 @@ def value_text(row: Row, name: str) -> str:
     share = 100 * row[name]
     interval = f" [{share - below:.1f}, {share + above:.1f}]" if below or above else ""
     return f"{method_at_ratio(row)}: {share:.1f} %{interval}"
-
-
-def attack_text(row: Row) -> str:
-    """Return the attack and its budget in a few words."""
-    words = row["attack"] if row["eps"] is None else f"{row['attack']} {threat_text(row)}"
-    return f"{words} on examples of {row['source']}" if row.get("source") else words
 
 
 def setting_text(row: Row) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
-from advprune.report.plots.data import PlotData, group_rows
+from advprune.report.plots.data import PlotData, group_rows, setting_text
 from advprune.report.plots.figure import drawing, finish, heat
 from advprune.report.plots.style import Plot
 
@@ -73,10 +73,7 @@ def _plot(rows: list[Row], data: PlotData) -> Plot:
     with drawing(1.2 + label + 0.55 * len(names), 1 + label + 0.5 * len(names)) as (figure, axes):
         heat(axes[0], values, names, names)
         ratio = rows[0]["ratio"]
-        title = (
-            ", ".join(str(rows[0][name]) for name in ("dataset", "model", "objective"))
-            + f", ratio {ratio:g}"
-        )
+        title = f"{setting_text(rows[0])}, ratio {ratio:g}"
         by_chance = 100 * (1 - ratio) / (1 + ratio)
         return finish(
             figure,

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from advprune.report.data.attack_names import attack_text
 from advprune.report.data.leaderboard_rows import method, method_at_ratio
 from advprune.report.data.row import Row
 from advprune.report.plots.data import (
     PlotData,
-    attack_text,
     group_rows,
     says_something,
     setting_text,

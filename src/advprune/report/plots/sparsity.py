@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from advprune.report.data.attack_names import attack_text
 from advprune.report.data.leaderboard_rows import main_metric, method
 from advprune.report.data.row import Row
 from advprune.report.plots.data import (
     PlotData,
-    attack_text,
     bars_note,
     error_bar,
     group_rows,

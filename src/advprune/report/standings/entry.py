@@ -1,13 +1,12 @@
 """Hold one method at one ratio: its pooled row, the runs behind it, and what a reader calls it."""
 
 import json
-import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from advprune.report.data.names import PERTURBED
-from advprune.report.data.pairing import epochs_of_phases
+from advprune.report.data.differing_options import PERTURBED
+from advprune.report.data.epochs import epochs_of_phases
 from advprune.report.data.records import ImageOutcomes
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
@@ -29,11 +28,6 @@ class Entry:
     seen: dict[int, Seen]
 
     @property
-    def _options(self) -> dict[str, Any]:
-        pruned = next(iter(self.seen.values()))[0].stage("pruned")
-        return {} if pruned is None else dict(pruned.options["pruner"])
-
-    @property
     def pruner(self) -> str:
         """Return the member of the group ``pruner``, ``dense`` of a network that is not pruned."""
         return str(self.row["pruner"] or "dense").split(" ")[0]
@@ -42,10 +36,13 @@ class Entry:
     def layout(self) -> str:
         """Return how the ratio is spread over the layers; empty of a network that is not pruned.
 
-        A method that learns it says so: what its scope says is where it starts.
+        It is learned where the stage has ``keep_rates``: the scope says where they start.
         """
-        options = self._options
-        return "learned" if _learns_layout(options) else str(options.get("scope", ""))
+        pruned = next(iter(self.seen.values()))[0].stage("pruned")
+        if pruned is None:
+            return ""
+        learned = "keep_rates" in pruned.result
+        return "learned" if learned else str(pruned.options["pruner"]["scope"])
 
     @property
     def perturbed(self) -> tuple[str, ...]:
@@ -84,15 +81,6 @@ class Entry:
         training = next(iter(self.seen.values()))[0].dense.options.get("objective")
         awp = "AWP" in self.perturbed
         return json.dumps([*(self.row[name] for name in of), training, awp])
-
-
-def _learns_layout(pruner: dict[str, Any]) -> bool:
-    """Return whether the process of these options learns its layout; False of one not here."""
-    target = str((pruner.get("process") or {}).get("_target_", ""))
-    try:
-        return bool(getattr(pkgutil.resolve_name(target), "learns_layout", False))
-    except (ImportError, AttributeError, ValueError):  # a method of somebody else's folder
-        return False
 
 
 def _perturbations(options: dict[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from advprune.report.data.escaping import markdown_cell
 from advprune.report.standings.claims import CLAIMS, answers
 from advprune.report.standings.entry import Entry
 from advprune.report.standings.layouts import layout_effects, mean_effect, split_lead
-from advprune.report.standings.table import Standings, is_reference
+from advprune.report.standings.table import Standings, is_reference, tables
 from advprune.report.standings.words import marked, percent, points
 from advprune.report.table.footnotes import doubt_notes
 
@@ -24,19 +24,15 @@ table, q < 0.05). What has no star cannot be told apart by these images and seed
 first."""
 
 
-def page(tables: list[list[Standings]], dense: list[Entry]) -> str:
-    """Return the page.
-
-    Args:
-        tables: each its ratios, see ``table.tables``.
-        dense: the networks that are not pruned.
-    """
-    blocks = ["# Standings", LEGEND]
-    for table in tables:
+def page(entries: list[Entry]) -> str:
+    """Return the page of these methods at their ratios, dense networks among them."""
+    blocks, all_tables = ["# Standings", LEGEND], tables(entries)
+    dense = [entry for entry in entries if entry.row["ratio"] is None]
+    for table in all_tables:
         blocks += [_title(table), *_dense(table, dense)]
         blocks += [block for standings in table for block in _ratio(standings)]
         blocks += [*_doubts(table), *_layouts(table)]
-    blocks += _claims(tables)
+    blocks += _claims(all_tables)
     return "\n\n".join(blocks) + "\n"
 
 
