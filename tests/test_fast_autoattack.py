@@ -25,9 +25,10 @@ from advprune.attacks.fast.batching import Pool
 from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
 from advprune.attacks.fast.l2_windows import L2Windows
-from advprune.attacks.fast.network import ChainSearcher, Searcher, searcher
+from advprune.attacks.fast.network import searcher
 from advprune.attacks.fast.projections import to_hyperplane
 from advprune.attacks.fast.results import BatchResults
+from advprune.attacks.fast.searcher import ChainSearcher, Searcher
 from advprune.attacks.fast.windows import LinfWindows
 from advprune.errors import UserError
 from advprune.masks import prunable, top_k

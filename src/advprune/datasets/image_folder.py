@@ -18,8 +18,9 @@ from advprune.datasets.base import ImageData
 from advprune.datasets.decode import count_frames, open_image
 from advprune.datasets.decode_cache import decode_cached
 from advprune.datasets.files import FileEvalLoader, Files, FileTrainLoader
+from advprune.datasets.folders import SUFFIXES
 from advprune.datasets.images import Split
-from advprune.datasets.listing import SUFFIXES, list_split, test_folder
+from advprune.datasets.listing import list_split, test_folder
 from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.ranges import Side, refuse_outside

@@ -6,18 +6,12 @@ Only the standard library is imported, so that a stage's key can be made of a tr
 torch.
 """
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from advprune.datasets.folders import LAYOUT, SUFFIXES, identity, subfolders, walk
 from advprune.datasets.manifest import Checksums, combined
 from advprune.errors import UserError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-LAYOUT = (
-    "lay it out as <root>/train/<class>/<image> and <root>/test/<class>/<image> (or val/), "
-    "and give dataset.root="
-)
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ def class_names(root: str | Path) -> list[str]:
         UserError: if there are fewer than two.
     """
     folder = Path(root).expanduser() / "train"
-    names, _ = _folders(folder)
+    names, _ = subfolders(folder)
     if len(names) < 2:
         raise UserError(
             f"{folder} has one class folder only, {names[0]}, and a classifier needs at least two: "
@@ -79,13 +73,13 @@ def list_split(root: str | Path, split: str) -> Listing:
             folder cannot be read, or lies in itself.
     """
     folder, classes = Path(root).expanduser() / split, class_names(root)
-    names, beside = _folders(folder)
+    names, beside = subfolders(folder)
     _check_same(folder, classes, names)
     listing = Listing(left_out=beside)
     for label, name in enumerate(classes):
         before = len(listing.left_out)
         images: list[str] = []
-        _walk(folder / name, f"{name}/", images, listing.left_out, {_identity(folder)})
+        walk(folder / name, f"{name}/", images, listing.left_out, {identity(folder)})
         if not images:
             others = listing.left_out[before:]
             what = f"only other files, such as {others[0]}" if others else "no file"
@@ -142,67 +136,3 @@ def arrays_fingerprint(root: str | Path, sums: Checksums) -> str:
             f"{root} has no .npy files; give attack.root=FOLDER, the one with labels.npy in it"
         )
     return combined(names, sums.of(folder, names))
-
-
-def _folders(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the folders in ``folder``, sorted, and of the files, but hidden ones."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not there: {LAYOUT}")
-    entries = [entry for entry in _entries(folder) if not entry.name.startswith(".")]
-    names = sorted(entry.name for entry in entries if _is_folder(entry))
-    if not names:
-        raise UserError(f"{folder} has no class folders: {LAYOUT}")
-    return names, sorted({entry.name for entry in entries} - set(names))
-
-
-def _walk(
-    folder: Path | str,
-    prefix: str,
-    images: list[str],
-    others: list[str],
-    above: set[tuple[int, int]],
-) -> None:
-    """Collect images and other files of a folder and its subfolders.
-
-    ``above`` are the folders that it lies in.
-    """
-    here = _identity(folder)
-    if here in above:
-        raise UserError(f"{folder} is a link to a folder that it lies in itself: remove the link")
-    for entry in _entries(folder):
-        if entry.name.startswith("."):
-            continue
-        if _is_folder(entry):
-            _walk(entry.path, f"{prefix}{entry.name}/", images, others, above | {here})
-        elif entry.name.lower().endswith(SUFFIXES) and (
-            entry.is_file() or not Path(entry.path).exists()
-        ):
-            images.append(
-                prefix + entry.name
-            )  # a link that leads nowhere, too: it is named when it is decoded
-        else:
-            others.append(
-                prefix + entry.name
-            )  # also a pipe or a device, whatever its name: opening it may never end
-
-
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise UserError(
-            f"the folder {folder} cannot be read ({error.strerror}): change that, or remove it"
-        ) from None
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as error:
-        raise UserError(f"{entry.path} cannot be followed ({error.strerror}): remove it") from None
-
-
-def _identity(folder: Path | str) -> tuple[int, int]:
-    status = os.stat(folder)  # noqa: PTH116  a Path for each costs more than the call
-    return status.st_dev, status.st_ino

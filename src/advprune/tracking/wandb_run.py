@@ -12,18 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from advprune.tracking import wandb_login
 from advprune.tracking.logger import Finished, Job, Logger, Row, numbers
+from advprune.tracking.wandb_begin import begin_run
 from advprune.tracking.wandb_folder import Folder
 from advprune.tracking.wandb_parts import add, flat, lasting
 
 log = logging.getLogger(__name__)
-#: Seconds to wait for W&B: to begin a run, and at its end for what is not sent yet (it stays on
-#: disk).
-BEGIN, END = 20.0, 30.0
-#: Seconds between writes to disk: what a kill can cost, and how long until a run can be sent at
-#: all.
-FLUSH = 2.0
 
 
 class WandbRun(Logger):
@@ -136,13 +130,8 @@ class WandbRun(Logger):
 
         cells = [flat(row) for row in rows]
         names: list[str | int] = list(dict.fromkeys(name for row in cells for name in row))
-        self.run.log(
-            {
-                "table": wandb.Table(
-                    columns=names, data=[[row.get(str(name)) for name in names] for row in cells]
-                )
-            }
-        )
+        data = [[row.get(str(name)) for name in names] for row in cells]
+        self.run.log({"table": wandb.Table(columns=names, data=data)})
         artifact = wandb.Artifact(f"table-{self.job.id}", "table")
         for file in files:
             artifact.add_file(str(file), policy="immutable")
@@ -171,15 +160,8 @@ class WandbRun(Logger):
 
         (final,) = [stage for stage in stages if stage.stage == self.job.config["final"]]
         artifact = wandb.Artifact(f"network-{self.job.id}", "model")
-        add(
-            artifact,
-            final,
-            "model.safetensors",
-            "masks.safetensors",
-            "structure.json",
-            "int8.safetensors",
-        )
-        add(artifact, final, "config.yaml", "result.json")
+        add(artifact, final, "model.safetensors", "masks.safetensors", "int8.safetensors")
+        add(artifact, final, "structure.json", "config.yaml", "result.json")
         self.run.log_artifact(artifact)
 
     def _begun(self) -> bool:
@@ -187,57 +169,12 @@ class WandbRun(Logger):
         if self.folder is None:
             return False
         if self.run is None:
-            self.run = self._begin(self.folder)
+            self.run = begin_run(
+                self.folder,
+                self.job,
+                project=self.project,
+                entity=self.entity,
+                mode=self.mode,
+                group=self._group,
+            )
         return True
-
-    def _begin(self, folder: Folder) -> Any:
-        os.environ.setdefault("WANDB_SILENT", "true")  # before the import, which reads it
-        # what artifacts wait in
-        os.environ.setdefault("WANDB_DATA_DIR", str(folder.root.absolute() / "data"))
-        folder.set_aside()
-        import wandb
-
-        mode, reason = wandb_login.mode(self.mode, wandb.setup().settings.base_url)
-        try:
-            run = self._init(folder, mode)
-        except wandb.Error as error:
-            if mode == "offline":
-                raise
-            wandb.teardown()  # what is left of the failed run would hold its id
-            mode, reason = "offline", f"W&B refuses: {str(error).splitlines()[0].rstrip('.')}"
-            run = self._init(folder, mode)
-        if reason is not None:
-            log.warning("%s: logging offline; `wandb sync %s` sends it later", reason, folder.root)
-        for stage in self.job.stages:
-            run.define_metric(f"{stage}/epoch", hidden=True)
-            run.define_metric(f"{stage}/step", hidden=True)
-            run.define_metric(f"{stage}/*", step_metric=f"{stage}/epoch")
-        return run
-
-    def _init(self, folder: Folder, mode: Any) -> Any:
-        import wandb
-
-        settings = wandb.Settings(
-            init_timeout=BEGIN,
-            login_timeout=BEGIN,
-            finish_timeout=END,
-            x_transaction_log_flush_interval=FLUSH,
-            mode=mode,
-            console="off",
-            silent=True,
-            save_code=False,
-        )
-        job = self.job
-        return wandb.init(
-            project=self.project,
-            entity=self.entity,
-            dir=str(folder.parent),
-            id=job.id,
-            name=job.name,
-            group=self._group,
-            job_type=job.kind,
-            tags=job.tags,
-            config=job.config,
-            settings=settings,
-            reinit="create_new",
-        )

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from advprune.attacks.fast import noise
 from advprune.attacks.fast.candidates import fresh, propose
-from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.row_ops import pick, put, unit, wide
+from advprune.attacks.fast.searcher import Searcher
 from advprune.threat import Threat
 
 STEPS = 100

@@ -17,8 +17,9 @@ from advprune.attacks.fast.apgd import APGD, cross_entropy, dlr, dlr_targeted
 from advprune.attacks.fast.batching import Pool, Search
 from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
-from advprune.attacks.fast.network import Precision, searcher
+from advprune.attacks.fast.network import searcher
 from advprune.attacks.fast.results import BatchResults
+from advprune.attacks.fast.searcher import Precision
 from advprune.attacks.fast.square import Square
 from advprune.attacks.monitor import AttackMonitor
 from advprune.threat import Threat

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from advprune.attacks.fast.candidates import fresh, propose
-from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.projections import to_hyperplane
 from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.row_ops import length, pick, wide
+from advprune.attacks.fast.searcher import Searcher
 from advprune.logits import is_right
 
 STEPS = 100

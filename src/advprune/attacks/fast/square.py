@@ -16,8 +16,8 @@ from torch import Tensor
 from advprune.attacks.fast import noise
 from advprune.attacks.fast.candidates import fresh, propose
 from advprune.attacks.fast.l2_windows import L2Windows
-from advprune.attacks.fast.network import Searcher
 from advprune.attacks.fast.results import BatchResults
+from advprune.attacks.fast.searcher import Searcher
 from advprune.attacks.fast.windows import LinfWindows, Windows
 from advprune.logits import lead
 
