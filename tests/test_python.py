@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import advprune
 from advprune.api.network import device_of, refuse_spent
-from advprune.datasets.given import GivenLoader, collect, images_and_labels
+from advprune.datasets.batch_checks import collect, images_and_labels
+from advprune.datasets.given import GivenLoader
 
 BALL = advprune.Linf(8 / 255)
 PAGE = ROOT / "docs" / "python.md"

@@ -16,9 +16,10 @@ from advprune.report.data.store_reader import Reader
 from advprune.report.plots import sparsity
 from advprune.report.plots.data import PlotData
 from advprune.report.plots.layers import layer_sparsity
+from advprune.report.plots.looks import Looks
 from advprune.report.plots.overlap import overlap, packed_mask
 from advprune.report.plots.pareto import front
-from advprune.report.plots.style import Looks, Plot, slug
+from advprune.report.plots.style import Plot, slug
 from benchmarks.report import Synthetic, options_of
 
 SHAPES = {"conv1.weight": (4, 1, 3, 3), "linear.weight": (10, 16)}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from advprune.api import job
 from advprune.api.network import check_arguments, count_classes
 from advprune.config.given import options_for
-from advprune.datasets.given import Batches, collect, images_and_labels
+from advprune.datasets.batch_checks import Batches, collect, images_and_labels
 from advprune.pipeline.steps import dense, evaluated
 from advprune.store.stage import Plan
 from advprune.threat import Threat

@@ -12,7 +12,7 @@ from advprune.api import job
 from advprune.api.network import check_arguments, count_classes, device_of, refuse_spent
 from advprune.config.given import options_for
 from advprune.config.options import Options
-from advprune.datasets.given import Batches, images_and_labels
+from advprune.datasets.batch_checks import Batches, images_and_labels
 from advprune.errors import UserError
 from advprune.masks import Masks
 from advprune.modules.weights_io import load_masks

@@ -115,11 +115,9 @@ class Elementwise(Op):
         """Scale and shift; a ball stays one."""
         (box,) = inputs
         scale, shift = self.read(box.lower)
-        ball = (
-            None
-            if box.ball is None
-            else (_scaled(box.ball[0], scale, shift), _scaled(box.ball[1], abs(scale), 0.0))
-        )
+        ball = box.ball
+        if ball is not None:
+            ball = _scaled(ball[0], scale, shift), _scaled(ball[1], abs(scale), 0.0)
         radius = _scaled(box.radius, abs(scale), 0.0)
         return Interval(_scaled(box.centre, scale, shift), radius, ball)
 
@@ -149,11 +147,9 @@ class NonNegative(Op):
     def interval(self, *inputs: Interval) -> Interval:
         """Apply the map to the centre and, as no weight is negative, to the radius."""
         (box,) = inputs
-        ball = (
-            (self.function(box.ball[0]), self.function(box.ball[1]))
-            if box.ball and self.moves
-            else None
-        )
+        ball = box.ball if self.moves else None
+        if ball is not None:
+            ball = self.function(ball[0]), self.function(ball[1])
         return Interval(self.function(box.centre), self.function(box.radius), ball)
 
     def backward(self, coef: Tensor, inputs: tuple[Interval, ...], slope: Slope) -> Back:

@@ -70,7 +70,7 @@ def recorded(words: Sequence[str]) -> list[str]:
     store = Path(_value(words, "store") or STORE).expanduser()
     given = {_name(word) for word in words}
     (network,) = matching(key, store)
-    made = [word for word in command_of(network)[2:] if _is_of_network(word)]
+    made = [word for word in words_that_made(network)[2:] if _is_of_network(word)]
     return [*(word for word in made if _name(word) not in given), *words]
 
 
@@ -95,7 +95,7 @@ def matching(place: str, store: Path) -> list[Path]:
     )
 
 
-def command_of(network: Path) -> list[str]:
+def words_that_made(network: Path) -> list[str]:
     """Return the words of the command that made a network, ``python`` and the script first.
 
     Raises:
@@ -138,7 +138,7 @@ def _listed(networks: Sequence[Path]) -> str:
 
 
 def _described(network: Path) -> str:
-    words = shlex.join(filter(_is_of_network, command_of(network)[2:]))
+    words = shlex.join(filter(_is_of_network, words_that_made(network)[2:]))
     return f"{network.parent.name} {network.name} ({words or 'the defaults'})"
 
 

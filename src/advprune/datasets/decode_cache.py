@@ -17,8 +17,7 @@ from advprune.runtime.safe_files import write_atomically
 log = logging.getLogger(__name__)
 #: What the file with the checksum of a cached one is called.
 SUM = ".sha256"
-#: Of what ``eight_bits`` makes of an image: raised whenever that changes, so that no older cache is
-#: taken for it.
+#: Raised whenever what ``eight_bits`` makes of an image changes: no older cache is taken for it.
 READING = 2
 
 
@@ -27,8 +26,7 @@ def decode_cached(
 ) -> np.ndarray:
     """Decode images, or read them from the cache folder if it has the same files.
 
-    Files are the same if their paths, sizes and times of change are. Of several processes one
-    decodes, the others wait.
+    The same are those of equal path, size and times. Of several processes one decodes.
 
     Raises:
         UserError: as ``decode``; or if the cache folder cannot be written.

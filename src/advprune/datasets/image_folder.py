@@ -89,12 +89,9 @@ class ImageFolder(ImageData):
         if self.image_size > SMALL:
             first = open_image(pool.paths[0], self.channels)
             if max(first.size) <= SMALL:
-                problem = (
-                    f"dataset.image_size={self.image_size} is far above what {pool.paths[0]} has"
-                )
                 raise UserError(
-                    f"{problem}, {first.width}x{first.height}: give "
-                    f"dataset.image_size={max(first.size)}"
+                    f"dataset.image_size={self.image_size} is far above what {pool.paths[0]} has, "
+                    f"{first.width}x{first.height}: give dataset.image_size={max(first.size)}"
                 )
             return pool, test
         images = decode_cached(
@@ -176,8 +173,7 @@ def _tell_frames(paths: list[str]) -> None:
     several = [path for path in asked if count_frames(path) > 1]
     if several:
         log.warning(
-            "%s holds several pictures, as %d of %d such files do: the first picture of each is "
-            "used",
+            "%s holds several pictures, as %d of %d such files do: the first of each is used",
             several[0],
             len(several),
             len(asked),

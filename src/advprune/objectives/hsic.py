@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advprune.frozen import hooked
+
 EPS = 1e-5
 
 
@@ -63,9 +65,5 @@ def stage_outputs(model: nn.Module) -> Iterator[dict[tuple[int, ...], Tensor]]:
         if isinstance(output, Tensor) and output.dim() == 4:
             maps[tuple(output.shape[2:])] = output
 
-    hooks = [module.register_forward_hook(see) for module in model.modules()]
-    try:
+    with hooked([module.register_forward_hook(see) for module in model.modules()]):
         yield maps
-    finally:
-        for hook in hooks:
-            hook.remove()

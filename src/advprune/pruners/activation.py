@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from advprune.frozen import frozen
+from advprune.frozen import frozen, hooked
 from advprune.masks import Scores, prunable
 from advprune.pruners.batches import Batches, first
 from advprune.pruners.eligible import Eligible
@@ -53,14 +53,10 @@ def activation(
         layer.register_forward_pre_hook(partial(_watch, sums, name))
         for name, layer in watched.items()
     ]
-    try:
-        with frozen(model), torch.no_grad():
-            for x, _ in first(batches, count):
-                model(x)
-                images += len(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), frozen(model), torch.no_grad():
+        for x, _ in first(batches, count):
+            model(x)
+            images += len(x)
     scores = {name: weight.detach().abs() for name, weight in weights.items()}
     for name, total in sums.items():
         scores[name] = scores[name] * _spread(watched[name], total / images)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advprune.frozen import frozen
+from advprune.frozen import frozen, hooked
 from advprune.masks import Scores, prunable
 from advprune.pruners.batches import Batches, first
 from advprune.pruners.eligible import Eligible
@@ -59,12 +59,8 @@ def norms_behind(model: nn.Module, x: Tensor) -> dict[str, _BatchNorm]:
             )
         elif isinstance(module, _BatchNorm):
             hooks.append(module.register_forward_pre_hook(read))
-    try:
-        with frozen(model), torch.no_grad():
-            model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), frozen(model), torch.no_grad():
+        model(x)
     return pairs
 
 

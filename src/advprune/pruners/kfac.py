@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from advprune.frozen import frozen
+from advprune.frozen import frozen, hooked
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -37,8 +37,7 @@ def factors(
     Args:
         model: the network; in eval mode meanwhile.
         weights: by parameter name, used in place of the network's own.
-        x: images (B, C, H, W).
-        y: labels (B,).
+        x, y: images (B, C, H, W), and labels (B,).
         layers: by name; each is called once in a forward pass.
     """
     seen: dict[str, tuple[Tensor, Tensor]] = {}
@@ -46,14 +45,10 @@ def factors(
         layer.register_forward_hook(lambda m, i, out, n=name: seen.update({n: (i[0], out)}))
         for name, layer in layers.items()
     ]
-    try:
-        with frozen(model), torch.enable_grad():
-            logits = functional_call(model, weights, (x.detach().requires_grad_(),))
-            loss = F.cross_entropy(logits, y, reduction="sum")
-            slopes = torch.autograd.grad(loss, [seen[name][1] for name in layers])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with hooked(hooks), frozen(model), torch.enable_grad():
+        logits = functional_call(model, weights, (x.detach().requires_grad_(),))
+        loss = F.cross_entropy(logits, y, reduction="sum")
+        slopes = torch.autograd.grad(loss, [seen[name][1] for name in layers])
     return {
         name: layer_factors(layer, seen[name][0].detach(), slope)
         for (name, layer), slope in zip(layers.items(), slopes, strict=True)
@@ -88,11 +83,7 @@ def damage(change: Tensor, curvature: Factors) -> Tensor:
     """Return each weight's share of the loss's growth when ``change`` is taken off a layer.
 
     S_ij = 1/2 G_ii dW_ij (dW A)_ij: their sum over j is 1/2 G_ii dW_i^T A dW_i. A share can be
-    negative.
-
-    Args:
-        change: dW, (O, I), the bias's in the last column if the layer has one.
-        curvature: of the layer.
+    negative. ``change`` is dW (O, I), that of a bias in the last column.
     """
     groups, width = curvature.inputs.shape[:2]
     spread = (change.view(groups, -1, width) @ curvature.inputs).view_as(change)

@@ -78,11 +78,8 @@ def _check(net: fx.GraphModule) -> None:
         if node.op in ("placeholder", "output") or makes_value(net, node) or keeps_value(net, node):
             continue
         what = of(net, node)
-        kind = (
-            type(what).__name__
-            if isinstance(what, nn.Module)
-            else getattr(what, "__name__", str(what))
-        )
+        named = type(what) if isinstance(what, nn.Module) else what
+        kind = getattr(named, "__name__", named)
         known = ", ".join(sorted(module.__name__ for module in (*MAKES, *KEEPS)))
         layer = node.target if node.op == "call_module" else node.name
         raise UserError(
@@ -177,8 +174,5 @@ def calibrate(net: nn.Module, batches: Iterable[Tensor]) -> int:
         module.observing = False
     dead = sum(bool(module.low == module.high) for module in observers)
     if not quantizers or (observers and dead == len(observers)):
-        raise UserError(
-            "quantizer: the calibration images reached no quantizer; give quantizer.images of at "
-            "least 1"
-        )
+        raise UserError("quantizer: the calibration images reached no quantizer; give more images")
     return len(quantizers)

@@ -89,11 +89,8 @@ def hold(folder: Path, *, waiting: Callable[[float], object]) -> Iterator[Held]:
             waiting(waited)
             watch.look()
     try:
-        write_atomically(
-            folder / HOLDER,
-            json.dumps({**_this_process(), "since": time.strftime("%Y-%m-%dT%H:%M:%S")}),
-            durable=False,
-        )
+        record = _this_process() | {"since": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        write_atomically(folder / HOLDER, json.dumps(record), durable=False)
         held = Held(folder, (folder / LOCK).stat().st_ino)
         try:
             with _giving_signs(folder / HOLDER):
@@ -147,11 +144,8 @@ class _Watch:
         if sign != self.last_sign:
             self.last_sign, self.since = sign, time.monotonic()
         elif sign and time.monotonic() - self.since > PATIENCE:
-            log.warning(
-                "%s gave no sign of life for %.0f s: it is replaced",
-                describe_holder(holder(self.folder)),
-                PATIENCE,
-            )
+            who = describe_holder(holder(self.folder))
+            log.warning("%s gave no sign of life for %.0f s: it is replaced", who, PATIENCE)
             (self.folder / LOCK).unlink(missing_ok=True)
 
 

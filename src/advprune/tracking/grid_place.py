@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune.runtime.safe_files import read_json
+from advprune.tracking.duration import duration
 
 #: What a job writes into its folder: that it has begun, and later its row or its failure.
 RECORD = "job.json"
@@ -16,19 +17,6 @@ JOBS = "jobs.json"
 ENDED = frozenset({"row", "failed", "given_up"})
 #: Seconds for which what was read of a grid is not read again.
 FRESH = 5.0
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a person would say it: ``46 s``, ``6 min``, ``2 h 10 min``, ``3 days``."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    return f"{round(hours / 24)} days"
 
 
 @dataclass

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from advprune.tracking.grid_place import GridPlace, duration
+from advprune.tracking.duration import duration
+from advprune.tracking.grid_place import GridPlace
 
 #: What each stage does, by the name that loggers have for it.
 PHASES = {

@@ -61,7 +61,7 @@ def begin_run(
 
 
 def _init(
-    folder: Folder, job: Job, project: str, entity: str | None, mode: Mode, group: str | None
+    folder: Folder, job: Job, project: str, entity: str | None, mode: Any, group: str | None
 ) -> Any:
     import wandb
 

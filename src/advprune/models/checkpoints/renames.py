@@ -1,5 +1,8 @@
 """Find a network's tensors under other names in a file, where only one choice is possible."""
 
+import re
+
+import torch
 from torch import Tensor
 
 from advprune.models.checkpoints.name_lists import some
@@ -28,10 +31,9 @@ def elsewhere(
     free = [name for name in rest if name not in matched.values()]
     renamed = _renamed(still, free, network, file, prefix)
     if renamed:
-        pairs = dict.fromkeys(
-            f"{t.rpartition('.')[0]} as {o.rpartition('.')[0]}" for o, t in renamed.items()
-        )
-        notes.append(f"read the layers {some(list(pairs), 6)}: the only ones of their shapes there")
+        layers = {t.rpartition(".")[0]: o.rpartition(".")[0] for o, t in renamed.items()}
+        pairs = [f"{theirs} as {ours}" for theirs, ours in layers.items()]
+        notes.append(f"read the layers {some(pairs, 6)}: the only ones of their shapes there")
     return matched | renamed
 
 
@@ -42,28 +44,15 @@ def _renamed(
     file: dict[str, Tensor],
     prefix: str,
 ) -> dict[str, str]:
-    """Match whole layers to other names in the same block, where shapes leave one choice.
-
-    All or none are matched.
-    """
+    """Match all layers to others in their blocks, or none if shapes leave more than one choice."""
     ours, theirs = _layers(missing, network, ""), _layers(rest, file, prefix)
     matched: dict[str, str] = {}
     taken: set[str] = set()
     for layer, tensors in ours.items():
-        shapes = {leaf: network[name].shape for leaf, name in tensors.items()}
-        fits = [
-            other
-            for other, leaves in theirs.items()
-            if {leaf: file[name].shape for leaf, name in leaves.items() if leaf != OPTIONAL}
-            == shapes
-            and _same_place(layer, other)
-        ]
-        alike = [
-            name
-            for name, leaves in ours.items()
-            if {leaf: network[n].shape for leaf, n in leaves.items()} == shapes
-            and _same_place(name, layer)
-        ]
+        shapes = _shapes(tensors, network)
+        alike = [other for other, leaves in ours.items() if _shapes(leaves, network) == shapes]
+        fits = [other for other, leaves in theirs.items() if _shapes(leaves, file) == shapes]
+        alike, fits = ([n for n in names if _same_place(layer, n)] for names in (alike, fits))
         if len(fits) != 1 or len(alike) != 1 or fits[0] in taken:
             return {}
         taken.add(fits[0])
@@ -82,6 +71,11 @@ def _layers(names: list[str], tensors: dict[str, Tensor], prefix: str) -> dict[s
     return layers
 
 
+def _shapes(leaves: dict[str, str], tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Return the shapes of a layer's tensors by the last part of their names."""
+    return {leaf: tensors[name].shape for leaf, name in leaves.items() if leaf != OPTIONAL}
+
+
 def _same_place(a: str, b: str) -> bool:
     """Return whether two layers lie in one block, or one in a part of it such as ``head``."""
     short, long = sorted((_block(a), _block(b)), key=len)
@@ -92,7 +86,4 @@ def _same_place(a: str, b: str) -> bool:
 
 
 def _block(layer: str) -> str:
-    parts = layer.split(".")
-    while len(parts) > 1 and parts[-1].isdigit():
-        parts.pop()
-    return ".".join(parts[:-1])
+    return re.sub(r"(\.\d+)+$", "", layer).rpartition(".")[0]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from advprune.frozen import hooked
 from advprune.sites import BlockSite, FilterSite
 
 
@@ -36,12 +37,9 @@ def ablated_outputs(
             return out
 
         many = len(chosen)
-        handle = model.get_submodule(place).register_forward_hook(silence)
-        try:
-            with _replayed(model, cached, many):
-                after = model(x.repeat(many, 1, 1, 1))
-        finally:
-            handle.remove()
+        hook = model.get_submodule(place).register_forward_hook(silence)
+        with hooked([hook]), _replayed(model, cached, many):
+            after = model(x.repeat(many, 1, 1, 1))
         yield after.unflatten(0, (many, len(x)))
 
 
@@ -65,12 +63,8 @@ def _until(model: nn.Module, x: Tensor, place: str) -> tuple[dict[str, Tensor], 
         return note
 
     inner = [(name, module) for name, module in model.named_modules() if name]
-    handles = [module.register_forward_hook(finished(name)) for name, module in inner]
-    try:
+    with hooked([module.register_forward_hook(finished(name)) for name, module in inner]):
         model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return cached, width
 
 

@@ -9,7 +9,7 @@ from advprune.report.data.intervals import interval_notes
 from advprune.report.data.leaderboard_rows import method, method_at_ratio
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
-from advprune.report.plots.style import Looks
+from advprune.report.plots.looks import Looks
 
 T = TypeVar("T")
 

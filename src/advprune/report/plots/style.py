@@ -6,16 +6,13 @@ page, so that one drawing serves light and dark.
 
 import re
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 #: Stand-in -> (CSS variable, colour on paper). No plot uses the stand-ins for themselves.
 INK, MUTED, GRID, SURFACE = "#010203", "#040506", "#070809", "#0a0b0c"
 #: Eight hues that colour-blind readers can tell apart (after Okabe and Ito); page.css has their
 #: partners for the dark.
 HUES = ("#0072b2", "#c8500a", "#008060", "#a8458f", "#8a6d00", "#5b5bd6", "#b3273c", "#4d6670")
-MARKERS = "osD^vPX*"
 STAND_INS = {
     INK: ("ink", "#1a1d21"),
     MUTED: ("muted", "#5a626b"),
@@ -23,7 +20,6 @@ STAND_INS = {
     SURFACE: ("surface", "#ffffff"),
     **{f"#0d0e{i:02x}": (f"series-{i}", hue) for i, hue in enumerate(HUES)},
 }
-LINES = ("-", "--", ":")
 
 
 @dataclass(frozen=True)
@@ -79,25 +75,6 @@ def _replaced(svg: str, colours: dict[str, str]) -> str:
 
 def _attribute(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-
-
-class Looks:
-    """Gives each name one colour, marker and line in all plots, in the order of first use."""
-
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._order: dict[str, int] = {}
-        for name in names:
-            self.of(name)
-
-    def of(self, name: str) -> dict[str, Any]:
-        """Return what matplotlib is to draw this name with."""
-        index = self._order.setdefault(name, len(self._order))
-        hue, turn = index % len(HUES), index // len(HUES)
-        return {
-            "color": f"#0d0e{hue:02x}",
-            "marker": MARKERS[(hue + turn) % len(MARKERS)],
-            "linestyle": LINES[turn % 3],
-        }
 
 
 def slug(name: str) -> str:

@@ -16,6 +16,8 @@ from advprune.store.store import Store
 
 #: The cells of a transfer attack.
 TRANSFER = ("target_acc", "both_correct", "transfer_rate")
+#: What a certifier tells, and what AutoAttack does.
+OF_SOME_ATTACKS = ("abstained", "smoothed", "after_each", "audited", "audited_held")
 #: Of networks that are smaller, not only sparser.
 SIZES = ("params", "dense_params", "macs", "dense_macs")
 #: The parts of AutoAttack's standard version; an evaluation tells which parts it ran.
@@ -71,11 +73,7 @@ def row_of(
         "clean_acc": evaluated["clean_acc"],
         "clean_acc_interval": evaluated["clean_acc_interval"],
         **_shares("", evaluated, ("robust_acc", "certified_acc")),
-        "abstained": evaluated.get("abstained"),
-        "smoothed": evaluated.get("smoothed"),
-        "after_each": evaluated.get("after_each"),
-        "audited": evaluated.get("audited"),
-        "audited_held": evaluated.get("audited_held"),
+        **{name: evaluated.get(name) for name in OF_SOME_ATTACKS},
         "source": _source(plan, options, names.get("source_model"))
         if "target_acc" in evaluated
         else None,
@@ -90,9 +88,7 @@ def row_of(
         "foreign": dense.get("foreign"),
         "file": final.get("file"),
         "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line),
-        "ranks": final.get("ranks"),
-        "batch_norm": final.get("batch_norm"),
-        "precision": final.get("precision"),
+        **{name: final.get(name) for name in ("ranks", "batch_norm", "precision")},
         "code": sorted(
             {
                 results[stage.key].get("provenance", {}).get("code", "unknown")

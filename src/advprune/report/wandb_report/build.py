@@ -19,7 +19,8 @@ from advprune.tracking import wandb_login
 
 FILE = "wandb_report.json"
 TITLE = "Adversarial pruning: what robustness costs"
-PINNED = ("pruner", "ratio", "model", "objective", "attack", "norm", "eps", "seed")
+OPTIONS = ("pruner", "ratio", "model", "objective", "attack", "norm", "eps", "seed")
+RESULTS = ("robust_acc", "strength", "doubts")
 
 
 class WandbReport(Protocol):
@@ -38,13 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Send the report, or write it if W&B cannot be reached, and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        for sentence in publish(
-            options.entity, options.project, options.out, send=not options.offline
-        ):
-            print(sentence)  # noqa: T201
+        lines = publish(options.entity, options.project, options.out, send=not options.offline)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    print("\n".join(lines))  # noqa: T201
     return 0
 
 
@@ -73,9 +72,8 @@ def publish(entity: str, project: str, folder: Path, *, send: bool) -> list[str]
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(state | {"spec": specification(document)}, indent=1))
     except OSError as error:
-        raise UserError(
-            f"{path} could not be written ({error.strerror}); give another --out FOLDER"
-        ) from None
+        reason = f"{path} could not be written ({error.strerror}); give another --out FOLDER"
+        raise UserError(reason) from None
     return lines
 
 
@@ -91,10 +89,8 @@ def report(entity: str, project: str) -> WandbReport:
         filters="JobType in ['prune', 'train', 'attack']",
         pinned_columns=[
             "run:displayName",
-            *(f"config:{name}.value" for name in PINNED),
-            "summary:robust_acc",
-            "summary:strength",
-            "summary:doubts",
+            *(f"config:{name}.value" for name in OPTIONS),
+            *(f"summary:{name}" for name in RESULTS),
         ],
     )
     pooled = wr.Runset(name="seeds pooled", groupby=["config.pruner", "config.ratio"])
