@@ -13,8 +13,9 @@ from PIL import Image
 from advprune.datasets import decode
 from advprune.datasets.image_folder import ImageFolder
 from advprune.datasets.images import CropFlip
-from advprune.datasets.listing import class_names, fingerprint, list_images
+from advprune.datasets.listing import class_names, list_images
 from advprune.datasets.manifest import Checksums
+from advprune.datasets.tree_hash import fingerprint
 from advprune.errors import UserError
 
 

@@ -4,20 +4,15 @@ A trace is kept as long as its network and reused while the network has the same
 constants are read when bounds are computed, so they may train, be masked or move to a device.
 """
 
-import operator
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
+from advprune.bounds.functions import of_call
 from advprune.bounds.layers import of_module, refuse_training
-from advprune.bounds.nonlinear_ops import Relu
-from advprune.bounds.ops import Add, Elementwise, NonNegative, Op
+from advprune.bounds.ops import Op
 from advprune.errors import UserError
 
 
@@ -103,7 +98,7 @@ class _Reader:
             module = self.model.get_submodule(str(node.target))
             ops, name = of_module(module), type(module).__name__
         else:
-            ops = self._of_call(node, sources)
+            ops = of_call(node, sources, self.model, self.at)
             name = (
                 node.target
                 if isinstance(node.target, str)
@@ -113,55 +108,9 @@ class _Reader:
             raise UserError(
                 f"bounds do not know the operation {name} ({node.name} in "
                 f"{type(self.model).__name__}); write it in src/advprune/bounds/ops.py and name it "
-                "in layers.py or graph.py, or use another network, such as model=cnn_small"
+                "in layers.py or functions.py, or use another network, such as model=cnn_small"
             )
         return ops
-
-    def _of_call(self, node: fx.Node, sources: int) -> list[Op] | None:
-        """Return the operations of a function or method call; None if bounds do not know it."""
-        target: Any = _METHODS.get(str(node.target), node.target)
-        if sources == 2:
-            return (
-                [Add()]
-                if target in (operator.add, operator.iadd, torch.add) and not node.kwargs
-                else None
-            )
-        if sources != 1 or not isinstance(node.args[0], fx.Node):
-            return None
-        if target in _ARITHMETIC and len(node.args) == 2 and not node.kwargs:
-            return self._arithmetic(target, node)
-        if target in (torch.relu, F.relu):
-            return [Relu()]
-        if target in (
-            torch.flatten,
-            torch.mean,
-            F.pad,
-            operator.getitem,
-            F.avg_pool2d,
-            F.adaptive_avg_pool2d,
-        ):
-            return _non_negative(target, node.args[1:], node.kwargs)
-        return None
-
-    def _arithmetic(self, target: object, node: fx.Node) -> list[Op] | None:
-        """Return arithmetic with a number or a buffer of the network; None for other kinds."""
-        other: Any = node.args[1]
-        if node.args[0] not in self.at:
-            return None  # a constant minus a value, or divided by one
-        if isinstance(other, fx.Node):
-            path, _, key = str(other.target).rpartition(".")
-            return [
-                Elementwise(
-                    partial(
-                        _ARITHMETIC[target], partial(getattr, self.model.get_submodule(path), key)
-                    )
-                )
-            ]
-        return (
-            [Elementwise(partial(_ARITHMETIC[target], lambda: other))]
-            if isinstance(other, int | float)
-            else None
-        )
 
 
 def _needed_nodes(graph: fx.Graph) -> list[fx.Node]:
@@ -171,56 +120,3 @@ def _needed_nodes(graph: fx.Graph) -> list[fx.Node]:
         if node.op in ("output", "placeholder") or node in needed:
             needed |= {node, *node.all_input_nodes}
     return [node for node in graph.nodes if node in needed]
-
-
-_METHODS: dict[str, Any] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "flatten": torch.flatten,
-    "mean": torch.mean,
-    "relu": torch.relu,
-}
-_ARITHMETIC: dict[Any, Callable[..., tuple[Any, Any]]] = {
-    operator.add: lambda read, like: (1.0, _as(read(), like)),
-    operator.sub: lambda read, like: (1.0, -_as(read(), like)),
-    operator.mul: lambda read, like: (_as(read(), like), 0.0),
-    operator.truediv: lambda read, like: (1 / _as(read(), like), 0.0),
-}
-
-
-def _as(value: object, like: Tensor) -> Any:
-    return value.to(like.dtype) if isinstance(value, Tensor) else value
-
-
-def _non_negative(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Op] | None:
-    """Return a linear map with weights >= 0 that treats each example by itself.
-
-    Other uses of the same functions are None: a mean over examples, a pad with other values than
-    zero, and the like.
-    """
-    index = args[0] if args else None
-    if target is torch.flatten and (args, kwargs) not in (((1,), {}), ((), {"start_dim": 1})):
-        return None
-    if target is F.pad and (
-        args[1:] not in ((), ("constant",), ("constant", 0))
-        or kwargs.get("value")
-        or kwargs.get("mode", "constant") != "constant"
-        or min(args[0]) < 0
-    ):
-        return None
-    if target is operator.getitem and not (
-        isinstance(index, tuple) and index and index[0] == slice(None)
-    ):
-        return None
-    dims = args[0] if args else kwargs.get("dim")
-    if target is torch.mean and (
-        dims is None or 0 in ((dims,) if isinstance(dims, int) else tuple(dims))
-    ):
-        return None
-    return [
-        NonNegative(
-            lambda x: target(x, *args, **kwargs), moves=target in (torch.flatten, operator.getitem)
-        )
-    ]

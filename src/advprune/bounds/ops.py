@@ -1,6 +1,6 @@
 """The operations that bounds know: intervals pass them forward, linear functions backward.
 
-A new operation is a class here and a line in ``layers.py`` (a layer) or ``graph.py`` (a function).
+A new operation is a class here and a line in ``layers.py`` (a layer) or ``functions.py`` (a call).
 ``interval`` must contain every value the operation takes on its inputs' regions; ``backward`` must
 turn a linear function of the output into one of the inputs that is nowhere larger on them.
 """

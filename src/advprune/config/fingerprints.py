@@ -11,9 +11,10 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from advprune.datasets.listing import arrays_fingerprint, class_names, fingerprint, test_folder
+from advprune.datasets.listing import class_names, test_folder
 from advprune.datasets.manifest import Checksums, checksum
 from advprune.datasets.published_checksums import changed_files
+from advprune.datasets.tree_hash import arrays_fingerprint, fingerprint
 from advprune.errors import UserError
 from advprune.store.keys import Node
 

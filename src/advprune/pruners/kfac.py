@@ -37,7 +37,8 @@ def factors(
     Args:
         model: the network; in eval mode meanwhile.
         weights: by parameter name, used in place of the network's own.
-        x, y: images (B, C, H, W), and labels (B,).
+        x: images (B, C, H, W).
+        y: labels (B,).
         layers: by name; each is called once in a forward pass.
     """
     seen: dict[str, tuple[Tensor, Tensor]] = {}

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from advprune import masks as mask_values
+import advprune.masks as mask_values
 from advprune.config.stage_options import Finetuned, Pruned, Training
 from advprune.models.find_sites import block_sites, filter_sites
 from advprune.modules.weights_io import load_masks, load_weights, save_masks

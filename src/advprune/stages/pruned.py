@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from advprune import masks as mask_values
+import advprune.masks as mask_values
 from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
 from advprune.distributed.sharding import seed_step
