@@ -13,7 +13,7 @@ from conftest import ROOT
 import attack
 import prune
 import train
-from advprune.config import refusals
+from advprune.config import refusals, unknown_options
 from advprune.config.command_line import in_order, read, understand
 from advprune.config.peers import nearest
 from advprune.config.schema import Vocabulary
@@ -137,7 +137,7 @@ def test_words_that_the_options_have_no_place_for(line: str, cure: str) -> None:
     vocabulary = Vocabulary((ROOT / "conf",), command)
     overrides = read(words, vocabulary, multirun=False)
     try:
-        refusals.check_added(overrides, vocabulary)
+        unknown_options.check_added(overrides, vocabulary)
         said = refusals.wrong_word(words, vocabulary)
     except UserError as error:
         said = str(error)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from advprune.config import command_line, refusals
+from advprune.config import command_line, unknown_options
 from advprune.config.peer_sentences import SENTENCES, sentence_on
 from advprune.config.peers import PEERS
 from advprune.config.schema import Vocabulary
@@ -38,7 +38,7 @@ PRUNE = Vocabulary((ROOT / "conf",), "prune")
 )
 def test_a_peers_word_gets_a_sentence_with_ours(name: str, ours: str) -> None:
     known: Any = dict.fromkeys([*PEERS.values(), "trainer.accelerator", "model.widths"])
-    message = refusals.unknown_option(name, known, PRUNE)
+    message = unknown_options.unknown_option(name, known, PRUNE)
     assert message.startswith(f"prune.py has no option {name}: ")
     assert ours in message
 

@@ -1,7 +1,6 @@
 """Run ``advprune train|prune|attack|report``: the scripts of the checkout, also without a checkout.
 
-A wheel carries ``train.py``, ``prune.py``, ``attack.py`` and ``conf/`` beside each other, as the
-checkout does, so that both run the same files.
+A wheel carries the scripts and ``conf/`` beside each other, as the checkout does.
 """
 
 import difflib
@@ -32,7 +31,6 @@ command's options with their defaults; where a page says `python prune.py`, writ
 In Python, `import advprune` has prune and evaluate. TAB completes options in bash after
 eval "$(advprune completion bash)".
 """
-
 #: A shell's function: Hydra knows the words, once the line begins with the command.
 BASH = """\
 _advprune() {
@@ -60,7 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
-        print(_help(), end="")  # noqa: T201
+        lines = "\n".join(f"  {name:<8}{text}" for name, text in COMMANDS.items())
+        print(HELP.format(commands=lines), end="")  # noqa: T201
         return 0 if words else 2
     command, *options = words
     if command in ("-V", "--version"):
@@ -82,18 +81,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _help() -> str:
-    return HELP.format(commands="\n".join(f"  {name:<8}{text}" for name, text in COMMANDS.items()))
-
-
 def _unknown(word: str) -> str:
     """Say what is wrong with a first word that is no command."""
     names = ", ".join(COMMANDS)
     if "=" in word or word.startswith("-"):
         return f"{word} comes before the command: write advprune prune {word} (or {names})"
     near = difflib.get_close_matches(word, COMMANDS, n=1)
-    return (
-        f"there is no command {word}: "
-        + (f"did you mean {near[0]}? " if near else "")
-        + f"it must be one of {names}"
-    )
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"there is no command {word}: {meant}it must be one of {names}"

@@ -6,6 +6,7 @@ levels are ``8/255``.
 """
 
 import inspect
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeAlias
@@ -19,10 +20,6 @@ from advprune.ranges import PIXEL_UNITS, Quotient, fraction
 
 #: How random numbers are drawn: (random function, like) -> numbers of the shape of ``like``.
 Draw: TypeAlias = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
-
-
-def _draw(random: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
-    return random(like)
 
 
 def _radius(eps: float | str, largest: float) -> float:
@@ -58,7 +55,7 @@ class Linf:
     def __init__(self, eps: Annotated[float, Gt(0), Le(1), PIXEL_UNITS] | Quotient):
         object.__setattr__(self, "eps", _radius(eps, 1))
 
-    def sample(self, x: Tensor, draw: Draw = _draw) -> Tensor:
+    def sample(self, x: Tensor, draw: Draw = operator.call) -> Tensor:
         """Draw points uniformly in the ball around ``x`` (N, C, H, W), clipped to [0, 1]."""
         return (x + self.eps * (2 * draw(torch.rand_like, x) - 1)).clamp(0, 1)
 
@@ -108,7 +105,7 @@ class L2:
     def __init__(self, eps: Annotated[float, Gt(0), Le(10), PIXEL_UNITS] | Quotient):
         object.__setattr__(self, "eps", _radius(eps, 10))
 
-    def sample(self, x: Tensor, draw: Draw = _draw) -> Tensor:
+    def sample(self, x: Tensor, draw: Draw = operator.call) -> Tensor:
         """Draw points uniformly in the ball around ``x`` (N, C, H, W), clipped to [0, 1]."""
         dimensions = x[0].numel() if len(x) else 1
         uniform = draw(lambda batch: torch.rand(len(batch), device=x.device, dtype=x.dtype), x)

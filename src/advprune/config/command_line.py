@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from hydra.types import TaskFunction
 
-from advprune.config import from_store, refusals, word_refusals
+from advprune.config import from_store, refusals, unknown_options, word_refusals
 from advprune.config.schema import Vocabulary
 from advprune.distributed import environment
 from advprune.errors import UserError, system_sentence
@@ -51,7 +51,7 @@ def understand(arguments: list[str], main: TaskFunction) -> tuple[list[str], lis
             words = from_store.expand(words, multirun=multirun)
         overrides = read(words, vocabulary, multirun=multirun)
         if any(override.is_add() or override.is_force_add() for override in overrides):
-            refusals.check_added(overrides, vocabulary)
+            unknown_options.check_added(overrides, vocabulary)
     except UserError as error:
         _end(str(error))
     first_rank = environment.launched_world()[0] == 0  # the others would say it again

@@ -93,10 +93,6 @@ def broken(line: str) -> str:
     return "\n".join(part.rstrip() for part in lines)
 
 
-def _cells(column: Column, rows: list[Row], failed: list[JobRecord]) -> list[str]:
-    return [*map(column.cell, rows), *map(column.failed, failed)]
-
-
 def _width(column: Column, rows: list[Row], failed: list[JobRecord]) -> int:
-    texts = [column.heading, *_cells(column, rows, failed)]
+    texts = [column.heading, *map(column.cell, rows), *map(column.failed, failed)]
     return FRAME + max(len(line) for text in texts for line in text.split("\n"))
