@@ -10,7 +10,6 @@ from importlib.metadata import version
 
 from advprune.runtime.installation import scripts
 
-#: The commands, and what each is for.
 COMMANDS = {
     "train": "train a dense robust network, and attack it",
     "prune": "train, prune, fine-tune and attack a network: the main command",
