@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hydra.core.hydra_config import HydraConfig
 
-from advprune.config.job_names import names, typed
+from advprune.config.job_names import names, unescaped
 from advprune.config.overrides import defer_group_overrides
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ def test_words_of_a_swept_group_wait_for_their_jobs(words: str) -> None:
         inside = given.lstrip("+").startswith(("pruner.", "pruner/"))
         name, _, value = given.partition("=")
         assert word == (f"{name}=choice({value})" if inside else given)
-    assert [typed(word) for word in found] == words.split()
+    assert [unescaped(word) for word in found] == words.split()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_other_words_are_left_as_they_are(words: str) -> None:
     ],
 )
 def test_a_word_is_shown_as_it_was_typed(swept: str, word: str) -> None:
-    assert typed(swept) == word
+    assert unescaped(swept) == word
 
 
 def test_a_grid_asks_each_member_for_its_own_option(tmp_path: Path) -> None:

@@ -209,3 +209,8 @@ def checksum(masks: Masks) -> str:
         digest.update(f"{name} {tuple(masks[name].shape)}\n".encode())
         digest.update(masks[name].contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def buffer_name(name: str) -> str:
+    """Return a parameter's name as the name of a buffer or parameter, which has no dots."""
+    return name.replace(".", ":")

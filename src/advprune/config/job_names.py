@@ -34,7 +34,7 @@ LABEL_OF = {
 GROUPS = ("threat", "dataset", "model", "objective", "pruner", "quantizer", "attack")
 
 
-def typed(word: str) -> str:
+def unescaped(word: str) -> str:
     """Return a word as it was typed: no ``choice()`` of one value, ``${…}`` without escapes."""
     plain = re.sub(r"=choice\((.*)\)$", r"=\1", word)
     return re.sub(r"\$\\{(.*?)\\}", lambda found: f"${{{found[1].replace(chr(92), '')}}}", plain)
@@ -46,11 +46,11 @@ def command() -> str:
     Outside of a job of Hydra's, as in the process of a rank, it is this process's own.
     """
     if not HydraConfig.initialized():
-        return shlex.join(map(typed, sys.argv))
+        return shlex.join(map(unescaped, sys.argv))
     hydra = HydraConfig.get()
     name = str(hydra.job.name)
     program = ["advprune", name] if IN_WHEEL.is_dir() else ["python", f"{name}.py"]
-    return shlex.join([*program, *map(typed, hydra.overrides.task)])
+    return shlex.join([*program, *map(unescaped, hydra.overrides.task)])
 
 
 def command_name() -> str:
@@ -99,9 +99,8 @@ def _words(path: Path) -> tuple[str, ...]:
 def _read_words(path: Path, _: int) -> tuple[str, ...]:
     """Read the words once a grid and not once a job: the file has every option there is."""
     try:
-        return tuple(
-            typed(str(word)) for word in parse_yaml(read_text(path))["hydra"]["overrides"]["task"]
-        )
+        words = parse_yaml(read_text(path))["hydra"]["overrides"]["task"]
+        return tuple(unescaped(str(word)) for word in words)
     except (OSError, ValueError, LookupError, TypeError):  # not the file that Hydra writes
         return ()
 
@@ -136,7 +135,7 @@ def names(output: Path) -> dict[str, str]:
         if option and group in chosen and option not in keys.WHERE:  # a path names nothing
             chosen[group] += f" {option}={value}"
         label = LABEL_OF.get(group)
-        if label in chosen and words and typed(override) not in words:
+        if label in chosen and words and unescaped(override) not in words:
             chosen[label] += f" {name}={value}"
     return chosen
 

@@ -218,7 +218,7 @@ def resolve(cfg: DictConfig) -> Node:
     except OmegaConfBaseException as error:
         raise UserError(f"the options do not fit together: {str(error).splitlines()[0]}") from None
     assert isinstance(plain, dict)
-    options = _where_typed({str(key): spelled(value) for key, value in plain.items()})
+    options = _with_resolved_paths({str(key): spelled(value) for key, value in plain.items()})
     return _with_attack_eps(_one_budget(options))
 
 
@@ -231,21 +231,21 @@ def spelled(value: object) -> Any:
     return number(value) if isinstance(value, float) else value
 
 
-def _where_typed(options: Node) -> Node:
+def _with_resolved_paths(options: Node) -> Node:
     """Return the options with paths as they were meant where the command was typed."""
-    return {
-        name: typed_path(value)
-        if name in PATHS and (name, value) != ("source", "self")
-        else {
-            key: typed_path(inner) if key in INNER_PATHS else inner for key, inner in value.items()
-        }
-        if isinstance(value, dict)
-        else value
-        for name, value in options.items()
-    }
+
+    def resolved(name: str, value: object) -> Any:
+        if name in PATHS and (name, value) != ("source", "self"):
+            return resolved_path(value)
+        if not isinstance(value, dict):
+            return value
+        inside = ((key, inner, key in INNER_PATHS) for key, inner in value.items())
+        return {key: resolved_path(inner) if path else inner for key, inner, path in inside}
+
+    return {name: resolved(name, value) for name, value in options.items()}
 
 
-def typed_path(path: object) -> Any:
+def resolved_path(path: object) -> Any:
     """Return a path without ``~``, absolute where Hydra has changed the working folder.
 
     What is no text is returned unchanged.
@@ -286,23 +286,23 @@ def _one_budget(options: Node) -> Node:
     """
     if options.get("compression") is None:
         return options
-    typed_options = _typed_options()
-    if {"ratio", "compression"} <= typed_options and options["ratio"] is not None:
+    given = _given_options()
+    if {"ratio", "compression"} <= given and options["ratio"] is not None:
         raise UserError(
             f"ratio={options['ratio']:g} and compression={options['compression']:g} are two "
             "answers to one question: give the share removed, or how many times smaller the "
             "network becomes"
         )
-    return options | {"compression" if "ratio" in typed_options else "ratio": None}
+    return options | {"compression" if "ratio" in given else "ratio": None}
 
 
 def _declared_ratio(options: Node) -> float | None:
     """Return the share that a file's network lacks, if the user says it: no default does."""
-    declared = options.get("checkpoint") is not None and "ratio" in _typed_options()
+    declared = options.get("checkpoint") is not None and "ratio" in _given_options()
     return options.get("ratio") if declared else None
 
 
-def _typed_options() -> set[str]:
+def _given_options() -> set[str]:
     """Return the names of the options on the command line."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return {override.lstrip("+").partition("=")[0] for override in overrides}

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from advprune.config import validate
 from advprune.config.job_names import GROUPS, grid_name, names
-from advprune.config.options import Options, load, spelled, typed_path
+from advprune.config.options import Options, load, resolved_path, spelled
 from advprune.distributed import environment
 from advprune.errors import TrialPruned, UserError, system_sentence
 from advprune.pipeline.executor import ensure_stages, missing
@@ -81,7 +81,7 @@ def run(cfg: DictConfig, plan_of: Callable[[Options], Plan], *, value: str = "va
         record |= {
             "ratio": None if cfg.get("checkpoint") else spelled(cfg.get("ratio")),
             "seed": cfg.seed,
-            "store": typed_path(cfg.store),
+            "store": resolved_path(cfg.store),
             "group": grid_name(output),
         }
         record["row"] = _find_or_make(cfg, plan_of, output, record)

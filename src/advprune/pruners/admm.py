@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.pruners.process import Batches, Moment, key
+from advprune.masks import buffer_name
+from advprune.pruners.process import Batches, Moment
 from advprune.pruners.reparametrised import Reparametrised
 from advprune.pruners.task import Task
 from advprune.ranges import Count, Positive, Weight
@@ -64,8 +65,8 @@ class Admm(Reparametrised):
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self._copies, self._duals = nn.Module(), nn.Module()
         for name, weight in self.weights.items():
-            self._copies.register_buffer(key(name), torch.zeros_like(weight))
-            self._duals.register_buffer(key(name), torch.zeros_like(weight))
+            self._copies.register_buffer(buffer_name(name), torch.zeros_like(weight))
+            self._duals.register_buffer(buffer_name(name), torch.zeros_like(weight))
 
     def check(self, epochs: int, optimizer: torch.optim.Optimizer) -> None:
         """Refuse an interval that leaves no update."""
@@ -83,11 +84,11 @@ class Admm(Reparametrised):
 
     def copy_of(self, name: str) -> Tensor:
         """Return Z of one weight."""
-        return self._copies.get_buffer(key(name))
+        return self._copies.get_buffer(buffer_name(name))
 
     def dual(self, name: str) -> Tensor:
         """Return U of one weight."""
-        return self._duals.get_buffer(key(name))
+        return self._duals.get_buffer(buffer_name(name))
 
     def schedule_step(self, now: Moment) -> int:
         """Return the step of the learning-rate schedule, which an update may begin anew."""

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advprune.pruners.process import Batches, Moment, Process, key
+from advprune.masks import buffer_name
+from advprune.pruners.process import Batches, Moment, Process
 from advprune.pruners.task import Task
 from advprune.ranges import Share, Weight
 
@@ -54,11 +55,11 @@ class Bcs(Process):
         self._allowed = {name: self.mask(name).clone() for name in self.weights}
         self._signs = nn.Module()
         for name, weight in self.weights.items():
-            self._signs.register_buffer(key(name), torch.ones_like(weight))
+            self._signs.register_buffer(buffer_name(name), torch.ones_like(weight))
 
     def sign(self, name: str) -> Tensor:
         """Return the fixed signs of one weight, +1 or -1."""
-        return self._signs.get_buffer(key(name))
+        return self._signs.get_buffer(buffer_name(name))
 
     def start(self, net: nn.Module, batches: Batches) -> None:
         """Draw signs, sizes and the first masks."""
@@ -82,7 +83,7 @@ class Bcs(Process):
         if self.noise:
             self._shake(self.noise * float(optimizer.param_groups[0]["lr"]), drawn)
         self._rewire(drawn)
-        self.bury(optimizer)
+        self.zero_dead(optimizer)
 
     def result(self) -> dict[str, Any]:
         """Return the ratio."""

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from advprune.distributed import collectives
-from advprune.masks import Scores
-from advprune.pruners.process import key
+from advprune.masks import Scores, buffer_name
 
 #: Of the running sum; that of the recipes' SGD.
 MOMENTUM = 0.9
@@ -25,7 +24,7 @@ class DenseGradients(nn.Module):
         super().__init__()
         self.sums, self.keeps_sums = nn.Module(), momentum
         for name, weight in weights.items() if momentum else ():
-            self.sums.register_buffer(key(name), torch.zeros_like(weight))
+            self.sums.register_buffer(buffer_name(name), torch.zeros_like(weight))
         self.watching = momentum
         self.latest: Scores = {}
 
@@ -49,4 +48,4 @@ class DenseGradients(nn.Module):
 
     def sum(self, name: str) -> Tensor:
         """Return the running sum of a weight's gradients."""
-        return self.sums.get_buffer(key(name))
+        return self.sums.get_buffer(buffer_name(name))

@@ -95,7 +95,7 @@ class FlyingBird(Process):
         """Choose the first masks; other weights become zero."""
         sizes = self.magnitudes() if self.init == "magnitude" else self._random("start", 0)
         self.set_masks(self.task.masks(sizes))
-        self.bury()
+        self.zero_dead()
         self.asked.copy_(torch.tensor(self._living()))
 
     def before_step(self, now: Moment) -> None:
@@ -114,7 +114,7 @@ class FlyingBird(Process):
         """Drop and grow, if an interval is over."""
         if self._due(now):
             self.set_masks(self._updated(now))
-            self.bury(optimizer)
+            self.zero_dead(optimizer)
             self.latest.fill_(now.step + 1)
             self.made += 1
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.masks import top_k
+from advprune.masks import buffer_name, top_k
 from advprune.pruners.filter_spend import FilterSpend
 from advprune.pruners.growing_penalty import GrowingPenalty, by_channel, with_rate
 from advprune.pruners.learned_scores import NORMS
-from advprune.pruners.process import Batches, Group, Moment, key
+from advprune.pruners.process import Batches, Group, Moment
 from advprune.pruners.task import Task
 from advprune.ranges import ShareBelowOne, Weight
 
@@ -67,14 +67,14 @@ class HarpChannels(GrowingPenalty):
         start = torch.logit(torch.tensor(inner).clamp(*INNER))
         self.rates = nn.Parameter(torch.full((len(self.sites),), float(start)))
         self._scores = nn.ParameterDict(
-            {key(site): nn.Parameter(self._initial_score(site)) for site in self.sites}
+            {buffer_name(site): nn.Parameter(self._initial_score(site)) for site in self.sites}
         )
         self.register_buffer("growth", torch.ones(()))
         self.register_buffer("met", torch.zeros((), dtype=torch.bool))
 
     def score(self, site: str) -> nn.Parameter:
         """Return the scores of a site's filters, (F,), signed."""
-        return self._scores[key(site)]
+        return self._scores[buffer_name(site)]
 
     def check(self, epochs: int, optimizer: torch.optim.Optimizer) -> None:
         """Refuse a ratio that leaves less than the narrowest network costs."""

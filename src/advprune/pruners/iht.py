@@ -32,4 +32,4 @@ class Iht(Process):
 
     def _project(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         self.keep_largest()
-        self.bury(optimizer)
+        self.zero_dead(optimizer)

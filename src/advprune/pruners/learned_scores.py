@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.masks import Scores
-from advprune.pruners.process import Group, Process, key
+from advprune.masks import Scores, buffer_name
+from advprune.pruners.process import Group, Process
 from advprune.pruners.task import Task
 
 Init = Literal["scaled", "kaiming", "magnitude"]
@@ -113,12 +113,12 @@ class LearnedScores(Process):
         self.bn = bn
         scores = initial_scores(self.weights, init=init, seed=task.seed)
         self._scores = nn.ParameterDict(
-            {key(name): nn.Parameter(score.clone()) for name, score in scores.items()}
+            {buffer_name(name): nn.Parameter(score.clone()) for name, score in scores.items()}
         )
 
     def score(self, name: str) -> nn.Parameter:
         """Return the score of one weight, signed; its absolute value is the importance."""
-        return self._scores[key(name)]
+        return self._scores[buffer_name(name)]
 
     def scores(self) -> Scores:
         """Return a copy of the scores; filters are ranked by their sums."""

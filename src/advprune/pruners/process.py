@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from advprune.distributed import collectives
 from advprune.errors import UserError
-from advprune.masks import Masks, Scores
+from advprune.masks import Masks, Scores, buffer_name
 from advprune.pruners.task import Task
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -92,7 +92,7 @@ class Process(nn.Module):
             kept = torch.ones_like(weight, dtype=torch.bool)
             if task.within is not None:
                 kept &= task.within[name].to(kept.device)
-            self._masks.register_buffer(key(name), kept)
+            self._masks.register_buffer(buffer_name(name), kept)
 
     def check(self, epochs: int, optimizer: torch.optim.Optimizer) -> None:
         """Refuse a phase that the method cannot make anything of.
@@ -162,7 +162,7 @@ class Process(nn.Module):
         """Read or change gradients before the optimizer steps; ranks have averaged them."""
 
     def after_step(self, now: Moment, optimizer: torch.optim.Optimizer) -> None:
-        """Regrow, rewire or project after the optimizer has stepped; see ``bury``."""
+        """Regrow, rewire or project after the optimizer has stepped; see ``zero_dead``."""
 
     def after_epoch(self, now: Moment, measured: Mapping[str, float]) -> None:
         """React to an epoch's end: multipliers, triggers.
@@ -226,7 +226,7 @@ class Process(nn.Module):
 
     def mask(self, name: str) -> Tensor:
         """Return the mask of one weight, which is changed in place by ``set_masks`` alone."""
-        return self._masks.get_buffer(key(name))
+        return self._masks.get_buffer(buffer_name(name))
 
     def set_masks(self, masks: Masks) -> None:
         """Replace masks of removable weights, on every rank by those of rank 0."""
@@ -235,13 +235,13 @@ class Process(nn.Module):
             for name, mask in collectives.broadcast_masks(chosen).items():
                 self.mask(name).copy_(mask)
 
-    def bury(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+    def zero_dead(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Set dead weights, and the optimizer's state under them, to zero."""
         for name, weight in self.weights.items():
-            self._bury(weight, ~self.mask(name), optimizer)
+            self._zero(weight, ~self.mask(name), optimizer)
 
     @staticmethod
-    def _bury(
+    def _zero(
         parameter: nn.Parameter, dead: Tensor, optimizer: torch.optim.Optimizer | None
     ) -> None:
         state = {} if optimizer is None else optimizer.state.get(parameter, {})
@@ -249,8 +249,3 @@ class Process(nn.Module):
             for value in (parameter, *state.values()):
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     value.masked_fill_(dead, 0)
-
-
-def key(name: str) -> str:
-    """Return a parameter's name as the name of a buffer or parameter, which has no dots."""
-    return name.replace(".", ":")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.masks import Scores
+from advprune.masks import Scores, buffer_name
 from advprune.pruners.factors import COMPOSE, Init, neutral, redraw
-from advprune.pruners.process import Batches, Group, Process, key
+from advprune.pruners.process import Batches, Group, Process
 from advprune.pruners.task import Task
 
 
@@ -42,11 +42,11 @@ class Reparametrised(Process):
         self._factors = nn.ParameterDict()
         if task.through is not None:
             for name, weight in self.weights.items():
-                self._factors[key(name)] = nn.Parameter(neutral(task.through, weight))
+                self._factors[buffer_name(name)] = nn.Parameter(neutral(task.through, weight))
 
     def factor(self, name: str) -> nn.Parameter:
         """Return U (of the weight's shape) or A (O, O) of one weight."""
-        return self._factors[key(name)]
+        return self._factors[buffer_name(name)]
 
     def compose(self, name: str, weight: Tensor) -> Tensor:
         """Return what a weight's factors make, before masks; without factors the weight itself."""
@@ -110,11 +110,11 @@ class Reparametrised(Process):
         """Return the composed weights."""
         return self.composed()
 
-    def bury(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+    def zero_dead(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Set dead entries of both factors of a product to zero; a mix has no entry of its own."""
         if self.task.through == "channel":
             return
-        super().bury(optimizer)
+        super().zero_dead(optimizer)
         if self.task.through == "product":
             for name in self.weights:
-                self._bury(self.factor(name), ~self.mask(name), optimizer)
+                self._zero(self.factor(name), ~self.mask(name), optimizer)

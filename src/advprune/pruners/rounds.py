@@ -49,7 +49,7 @@ class Rounds(Reparametrised):
     def after_step(self, now: Moment, optimizer: torch.optim.Optimizer) -> None:
         """Forget the momentum of what the step's round removed."""
         if self._removed:
-            self.bury(optimizer)
+            self.zero_dead(optimizer)
             self._removed = False
 
     def finish(self, net: nn.Module) -> None:
@@ -66,7 +66,7 @@ class Rounds(Reparametrised):
         with self.folded():
             masks = self.decide(net, self.task.ratios[int(self.made)], self.masks())
         self.set_masks(masks)
-        self.bury()
+        self.zero_dead()
         self._removed = True
         self.kept[int(self.made)] = sum(int(mask.sum()) for mask in self.masks().values())
         self.made += 1

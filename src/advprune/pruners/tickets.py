@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from advprune.errors import UserError
-from advprune.pruners.process import Group, Moment, key
+from advprune.masks import buffer_name
+from advprune.pruners.process import Group, Moment
 from advprune.pruners.reparametrised import Reparametrised
 from advprune.pruners.task import Task, round_of
 from advprune.ranges import Positive, Weight
@@ -47,7 +48,7 @@ class Tickets(Reparametrised):
         self._state = dict(net.named_parameters()) | dict(net.named_buffers())
         self._beginning = nn.Module()
         for name, value in self._state.items():
-            self._beginning.register_buffer(key(name), value.detach().clone())
+            self._beginning.register_buffer(buffer_name(name), value.detach().clone())
         self.register_buffer("made", torch.zeros((), dtype=torch.long))
 
     def check(self, epochs: int, optimizer: torch.optim.Optimizer) -> None:
@@ -67,7 +68,7 @@ class Tickets(Reparametrised):
 
     def beginning(self, name: str) -> Tensor:
         """Return a parameter or buffer of the network as it was at the start."""
-        return self._beginning.get_buffer(key(name))
+        return self._beginning.get_buffer(buffer_name(name))
 
     def schedule_step(self, now: Moment) -> int:
         """Let each round go through the whole schedule."""
@@ -102,5 +103,5 @@ class Tickets(Reparametrised):
         for name, value in self._state.items():
             value.copy_(self.beginning(name))
         self.start_factors()
-        self.bury()
+        self.zero_dead()
         self.made += 1

@@ -52,7 +52,7 @@ class TwinRep(Reparametrised):
     def after_step(self, now: Moment, optimizer: torch.optim.Optimizer) -> None:
         """Forget the momentum of what the step's pruning removed."""
         if self._due:
-            self.bury(optimizer)
+            self.zero_dead(optimizer)
             self._due = False
 
     def finish(self, net: nn.Module) -> None:
@@ -70,5 +70,5 @@ class TwinRep(Reparametrised):
 
     def _prune(self) -> None:
         self.keep_largest()
-        self.bury()
+        self.zero_dead()
         self.pruned.fill_(True)

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from advprune.masks import Masks, matched, prunable
+from advprune.masks import Masks, buffer_name, matched, prunable
 from advprune.surgery.masked_weights import Effective, Process
 
 
@@ -53,7 +53,7 @@ class Subnet(nn.Module):
         self._mask_buffers = nn.Module()
         for name, (_, mask) in matched(net, given).items():
             if not self._moves(name):
-                self._mask_buffers.register_buffer(_key(name), mask.clone())
+                self._mask_buffers.register_buffer(buffer_name(name), mask.clone())
         self._effective: Effective | None = None
         self._replaced = False
         if process is None:
@@ -136,7 +136,7 @@ class Subnet(nn.Module):
     def _mask(self, name: str) -> Tensor:
         if self.process is not None and self._moves(name):
             return self.process.mask(name)
-        return self._mask_buffers.get_buffer(_key(name))
+        return self._mask_buffers.get_buffer(buffer_name(name))
 
     def _weight(self, name: str) -> nn.Parameter:
         module, key = self._holders[name][0]
@@ -169,7 +169,3 @@ def _holders(net: nn.Module, parameter: nn.Parameter) -> list[tuple[nn.Module, s
     return [
         (m, key) for m in net.modules() for key, held in m._parameters.items() if held is parameter
     ]
-
-
-def _key(name: str) -> str:
-    return name.replace(".", ":")
