@@ -76,6 +76,20 @@ class Process(nn.Module):
         UserError: if the task has rounds, and the method none.
     """
 
+    #: Whether several ratios of ``task`` share the phase; else there is one.
+    takes_rounds = False
+    #: Whether masks of whole filters, by a scope of filters, serve as well as those of weights.
+    prunes_filters = False
+    #: Whether it trains weights through two factors where ``task.through`` says so.
+    reparametrises = False
+    #: Whether masks are what the scope makes of scores; else single weights come and go.
+    masks_by_scope = True
+    #: Whether the scope says how many weights each layer keeps; else only the total counts.
+    follows_scope = True
+    #: Whether ``after_epoch`` wants robust accuracy on as many training images as there are of
+    #: validation, which costs as much as a validation.
+    measures_training = False
+
     def __init__(self, net: nn.Module, task: Task) -> None:
         super().__init__()
         if len(task.ratios) > 1 and not self.takes_rounds:
@@ -172,20 +186,6 @@ class Process(nn.Module):
             measured: ``clean_acc``, ``robust_acc`` and ``loss`` on validation images, attacked;
                 ``train_robust_acc`` if ``measures_training``.
         """
-
-    #: Whether several ratios of ``task`` share the phase; else there is one.
-    takes_rounds = False
-    #: Whether masks of whole filters, by a scope of filters, serve as well as those of weights.
-    prunes_filters = False
-    #: Whether it trains weights through two factors where ``task.through`` says so.
-    reparametrises = False
-    #: Whether masks are what the scope makes of scores; else single weights come and go.
-    masks_by_scope = True
-    #: Whether the scope says how many weights each layer keeps; else only the total counts.
-    follows_scope = True
-    #: Whether ``after_epoch`` wants robust accuracy on as many training images as there are of
-    #: validation, which costs as much as a validation.
-    measures_training = False
 
     def done(self) -> bool:
         """Return whether the phase ends now, before its last epoch."""
