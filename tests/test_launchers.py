@@ -15,7 +15,7 @@ from conftest import ROOT, TINY
 from omegaconf import OmegaConf
 
 from advprune.errors import UserError
-from advprune.launch import attempt, grid, local, memory, slurm, slurm_queue
+from advprune.launch import attempt, grid, local, processes, serial, slurm, slurm_queue
 from advprune.launch.jobs import Job, announce, job_of, quoted, titled
 from advprune.pipeline.job import lookup_only
 from advprune.runtime.provenance import affinity
@@ -46,8 +46,13 @@ time.sleep(0.3)
 """
 
 
+#: One core, or two, of which the machine need not have more than the first.
+ONE, TWO = [processes.Share((affinity()[0],))], [processes.Share((affinity()[0],))] * 2
+
+
 @pytest.fixture
-def jobs(tmp_path: Path) -> Any:
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(processes, "PRELOADED", ())  # these jobs need no torch
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
 
@@ -69,7 +74,7 @@ def test_a_killed_job_takes_no_other_with_it(
 ) -> None:
     made = jobs("ends", "killed", "preempted", "ends", "ends")
     announce(made, tmp_path)
-    local.Runner(local.shares(2, [], 1, [0])).run(made)
+    local.Runner(TWO).run(made)
     records = grid.records(tmp_path)
     assert ["row" in record for record in records] == [True, False, True, True, True]
     assert records[1]["failed"].startswith(
@@ -84,40 +89,97 @@ def test_a_killed_job_takes_no_other_with_it(
 def test_each_job_has_its_share(jobs: Any, tmp_path: Path) -> None:
     cores = affinity()
     made = jobs("ends", "ends")
-    local.Runner(local.shares(2, ["4", "7"], 1, cores)).run(made)
+    local.Runner(local.shares(2, ["4", "7"], 1, cores, len(cores))).run(made)
     found = [json.loads((job.folder / "share.json").read_text()) for job in made]
     assert sorted(gpu for _, gpu, _ in found) == ["4", "7"]
     if len(cores) > 1:
         assert not set(found[0][0]) & set(found[1][0])
-    assert all(int(threads) == len(own) == max(len(cores) // 2, 1) for own, _, threads in found)
+    half = max(len(cores) // 2, 1)
+    assert all(int(threads) == len(own) == half for own, _, threads in found)
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ((None, [], 1, [0, 1, 2, 3]), [([0], []), ([1], []), ([2], []), ([3], [])]),
-        ((2, [], 1, [0, 1, 2, 3]), [([0, 1], []), ([2, 3], [])]),
-        ((None, ["0", "1"], 1, [0, 1, 2, 3]), [([0, 1], ["0"]), ([2, 3], ["1"])]),
-        ((None, ["0", "1", "2", "3"], 2, [0, 1]), [([0], ["0", "1"]), ([1], ["2", "3"])]),
-        ((3, [], 1, [5, 6]), [([5], []), ([6], []), ([5], [])]),
-        ((2, ["0"], 0, [0, 1]), [([0], []), ([1], [])]),
+        ((4, [], 1, [0, 1, 2, 3], 4), [((0,), 1), ((1,), 1), ((2,), 1), ((3,), 1)]),
+        ((2, [], 1, [0, 1, 2, 3], 4), [((0, 1), 2), ((2, 3), 2)]),
+        ((2, [], 1, [0, 1, 2, 3], 2), [((0, 1), 1), ((2, 3), 1)]),  # a container's share of time
+        ((2, ["0", "1"], 1, [0, 1, 2, 3], 4), [((0, 1), 2, ("0",)), ((2, 3), 2, ("1",))]),
+        ((2, ["0", "1", "2", "3"], 2, [0, 1], 2), [((0,), 1, ("0", "1")), ((1,), 1, ("2", "3"))]),
+        ((1, ["0", "1"], None, [0, 1], 2), [((0, 1), 2, ("0", "1"))]),
+        ((3, [], 1, [5, 6], 2), [((5,), 1), ((6,), 1), ((5,), 1)]),
+        ((2, ["0"], 0, [0, 1], 2), [((0,), 1), ((1,), 1)]),
     ],
 )
 def test_shares(given: Any, expected: Any) -> None:
-    assert local.shares(*given) == expected
+    assert local.shares(*given) == [processes.Share(*share) for share in expected]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "each", "processors", "expected"),
+    [(None, [], 1, 4, 4), (None, [], 2, 5, 2), (None, [], None, 4, 4), (None, ["0"], 1, 16, 1),
+     (None, ["0", "1", "2"], 1, 2, 3), (None, ["0", "1", "2"], None, 2, 1),
+     (None, ["0"], 0, 6, 6), (5, [], 1, 2, 5), (None, [], 4, 2, 1)],
+)  # fmt: skip
+def test_how_many_at_a_time(
+    jobs: int | None, gpus: list[str], each: int | None, processors: int, expected: int
+) -> None:
+    assert local.at_once({"jobs": jobs, "gpus_per_job": each}, gpus, processors) == expected
 
 
 def test_more_jobs_than_gpus_is_a_sentence() -> None:
     with pytest.raises(
         UserError, match=r"hydra.launcher.jobs=3 with 1 GPUs each is not possible, with 2 here"
     ):
-        local.shares(3, ["0", "1"], 1, [0])
+        local.at_once({"jobs": 3, "gpus_per_job": 1}, ["0", "1"], 1)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "options", "processors", "expected"),
+    [(9, {}, 2, False), (9, {}, 1, True), (1, {}, 8, True), (9, {"jobs": 1}, 1, False),
+     (9, {"gpus_per_job": 2}, 2, True), (9, {"gpus_per_job": 2}, 4, False)],
+)  # fmt: skip
+def test_one_core_or_one_job_stays_in_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+    jobs: int,
+    options: dict[str, Any],
+    processors: int,
+    expected: bool,
+) -> None:
+    monkeypatch.setattr(serial, "usable_processors", lambda: processors)
+    monkeypatch.setattr(serial, "debugging", lambda: False)
+    known = {"jobs": None, "gpus": None, "gpus_per_job": 1, "accelerator": "cpu"}
+    assert serial.stays_here(jobs, known | options) is expected
+
+
+def test_a_debugger_stays_in_this_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"jobs": None, "gpus": [], "gpus_per_job": 1, "accelerator": "cpu"}
+    monkeypatch.setattr(serial, "usable_processors", lambda: 8)
+    monkeypatch.setattr(sys, "gettrace", lambda: None)  # coverage traces, too
+    monkeypatch.setattr(sys, "modules", {name: sys.modules[name] for name in sys.modules
+                                         if name not in ("debugpy", "pydevd")})  # fmt: skip
+    assert not serial.stays_here(4, options)
+    monkeypatch.setitem(sys.modules, "debugpy", os)
+    assert serial.stays_here(4, options)
+    assert "a debugger is attached" in capsys.readouterr().out
+    monkeypatch.delitem(sys.modules, "debugpy")
+    monkeypatch.setattr(sys, "gettrace", lambda: print)
+    assert serial.stays_here(4, options)
+
+
+def test_each_of_several_ranks_runs_the_grid_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(serial, "usable_processors", lambda: 8)
+    assert serial.stays_here(4, {"jobs": None})
 
 
 def test_asked_to_stop_the_jobs_save(jobs: Any, tmp_path: Path) -> None:
     """The exception of a Ctrl-C or a SIGTERM comes to the main thread while it waits."""
     made = jobs("waits", "waits")
-    runner = local.Runner(local.shares(1, [], 1, [0]))
+    runner = local.Runner(ONE)
 
     def interrupt() -> None:
         while not (made[0].folder / "waiting").exists():
@@ -136,6 +198,38 @@ def test_asked_to_stop_the_jobs_save(jobs: Any, tmp_path: Path) -> None:
     assert (made[0].folder / "saved").exists()
     assert not made[1].folder.exists() or not (made[1].folder / "waiting").exists()
     assert not any(job.ended for job in made)  # neither failed: the same command goes on
+
+
+#: A parent that runs the two commands it is given, two at a time.
+PARENT = """
+import json, pathlib, sys
+from advprune.launch import local, processes
+from advprune.launch.jobs import Job
+processes.PRELOADED = ()
+jobs = [Job(n, [], pathlib.Path(folder), command) for n, (folder, command) in enumerate(json.loads(sys.argv[1]))]
+local.Runner([processes.Share((int(sys.argv[2]),))] * 2).run(jobs)
+"""
+
+
+def test_jobs_whose_grid_is_killed_save_and_end(jobs: Any) -> None:
+    """No orphan goes on computing silently."""
+    made = jobs("waits", "waits")
+    given = json.dumps([(str(job.folder), job.command) for job in made])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, given, str(affinity()[0])],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )
+    wait_for(lambda: all((job.folder / "waiting").exists() for job in made))
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: all((job.folder / "saved").exists() for job in made))
+
+
+def wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_how_a_process_ended() -> None:
@@ -287,20 +381,3 @@ def test_a_grid_on_this_machine(tmp_path: Path) -> None:
             tmp_path / name / "launched.json"
         ).exists() == launched  # what is in the store is not launched
         assert ("job 2 of 2: pruner=random; done" in done.stdout) == launched
-
-
-def test_as_many_jobs_at_a_time_as_memory_holds(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    meminfo = tmp_path / "meminfo"
-    assert memory.free_memory(meminfo) is None  # not Linux
-    meminfo.write_text("MemTotal:       16000000 kB\nMemAvailable:    4194304 kB\n")
-    assert memory.free_memory(meminfo) == 4 * 2**30
-    assert [memory.fitting(jobs, 4 * 2**30) for jobs in (1, 2, 8)] == [1, 2, 2]
-    assert memory.fitting(8, None) == 8
-    assert memory.fitting(8, 0) == 1
-    each = local.shares(4, [], 1, [0, 1, 2, 3])
-    assert local._as_many_as_fit(each, 4 * 2**30) == each[:2]
-    said = capsys.readouterr()
-    assert "4.0 GiB of memory are free, enough for 2 at a time and not for 4" in said.out + said.err
-    assert local._as_many_as_fit(each, 2**40) == each

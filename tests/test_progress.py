@@ -34,6 +34,7 @@ from advprune.tracking.duration import duration
 from advprune.tracking.grid_place import GridPlace
 from advprune.tracking.progress import PHASES, JobTitle, PhaseProgress, phase_of
 from advprune.tracking.show_progress import ShowProgress
+from advprune.tracking.stage_times import write_stages
 from advprune.tracking.terminal_line import Foot
 
 
@@ -48,16 +49,40 @@ class Clock:
 
 @pytest.fixture
 def grid(tmp_path: Path) -> GridPlace:
-    """The third of twelve jobs: two ended (60 and 120 s), and this one has run for 30 s."""
-    (tmp_path / "jobs.json").write_text(
-        json.dumps([["pruner=hydra", f"seed={n}"] for n in range(12)])
-    )
-    for number, record in enumerate(({"row": {"made": 5, "this_command": 60}},
-                                     {"row": {"made": 5, "this_command": 120}}, {"pid": 1})):  # fmt: skip
-        (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "job.json").write_text(json.dumps(record))
-    begun = (tmp_path / "2" / "job.json").stat().st_mtime
-    return GridPlace(tmp_path, 12, 2, lambda: begun + 30)
+    """The third of twelve jobs, of three stages each. Two ended, and this one has run for 30 s.
+
+    The dense network took 100 s and is shared; two prunings took 20 and 40 s, their evaluations 60.
+    """
+    store, jobs = tmp_path / "store", [["pruner=hydra", f"seed={n}"] for n in range(12)]
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    write_stages(tmp_path, {tuple(job): [store / "dense" / "d", *own_stages(store, number)]
+                            for number, job in enumerate(jobs)})  # fmt: skip
+    finish(store / "dense" / "d", 100)
+    for number, seconds in enumerate((20, 40)):
+        finish(own_stages(store, number)[0], seconds)
+        finish(own_stages(store, number)[1], 60)
+    for number, record in enumerate(({"row": {"made": 3}}, {"row": {"made": 2}}, {"pid": 1})):
+        record_job(tmp_path, number, record)
+    pruning = own_stages(store, 2)[0]
+    pruning.mkdir(parents=True)
+    (pruning / "config.yaml").touch()
+    begun = (pruning / "config.yaml").stat().st_mtime
+    return GridPlace(tmp_path, 12, 2, lambda: begun + 10)
+
+
+def own_stages(store: Path, number: int) -> list[Path]:
+    return [store / "pruned" / f"p{number}", store / "evaluated" / f"e{number}"]
+
+
+def finish(stage: Path, seconds: float) -> None:
+    stage.mkdir(parents=True, exist_ok=True)
+    (stage / "result.json").write_text(json.dumps({"seconds": seconds}))
+
+
+def record_job(folder: Path, number: int, record: dict[str, Any]) -> None:
+    (folder / str(number)).mkdir(exist_ok=True)
+    words = {"overrides": ["pruner=hydra", f"seed={number}"]}
+    (folder / str(number) / "job.json").write_text(json.dumps(words | record))
 
 
 @pytest.mark.parametrize(
@@ -82,38 +107,50 @@ def test_the_line_of_a_job_in_a_grid(grid: GridPlace) -> None:
     phase.begin(0)
     assert phase.line().startswith("job 3 of 12: hydra 0.9, seed 1 · fine-tuning 1/20 · grid ")
     clock.now, phase.done = 1046.0, 10  # ten epochs in 46 s: ten more take as long
-    # the grid: ten jobs are left, 90 s each, and this one has run for 30: 870 s
-    expected = "job 3 of 12: hydra 0.9, seed 1 · fine-tuning 10/20 · 46 s left · grid 14 min left"
+    # the grid: ten prunings of 30 s, one of them 10 s under way, and ten evaluations of 60 s
+    expected = "job 3 of 12: hydra 0.9, seed 1 · fine-tuning 10/20 · 46 s left · grid 15 min left"
     assert phase.line() == expected
 
 
 def test_jobs_that_run_together_share_the_time(grid: GridPlace) -> None:
-    (grid.folder / "3").mkdir()
-    (grid.folder / "3" / "job.json").write_text('{"pid": 2}')
-    assert grid.seconds_left() == pytest.approx((10 * 90 - 2 * 30) / 2, abs=2)
-    (grid.folder / "3" / "job.json").write_text('{"pid": 2, "failed": "it did"}')
+    assert grid.seconds_left() == pytest.approx(10 * (30 + 60) - 10)
+    record_job(grid.folder, 3, {"pid": 2})
     again = GridPlace(grid.folder, 12, 2, grid.clock)
-    assert again.seconds_left() == pytest.approx(9 * 90 - 30, abs=2)
-    assert again.summary() == "3 of 12 jobs done · 1 failed · 1 under way · grid 13 min left"
+    assert again.seconds_left() == pytest.approx((10 * (30 + 60) - 10) / 2)
+    record_job(grid.folder, 3, {"pid": 2, "failed": "it did"})  # it makes nothing any more
+    last = GridPlace(grid.folder, 12, 2, grid.clock)
+    assert last.seconds_left() == pytest.approx(9 * (30 + 60) - 10)
+    assert last.summary() == "3 of 12 jobs done · 1 failed · 1 under way · grid 13 min left"
 
 
-def test_nothing_is_promised_once_all_jobs_take_longer_or_have_ended(tmp_path: Path) -> None:
-    for job in range(2):
-        (tmp_path / str(job)).mkdir()
-        row = {"row": {"made": 1, "this_command": 10.0}}
-        (tmp_path / str(job) / "job.json").write_text(json.dumps(row if job == 0 else {"pid": 1}))
-    late = (tmp_path / "1" / "job.json").stat().st_mtime + 60
-    assert GridPlace(tmp_path, 2, 1, lambda: late).summary() == "1 of 2 jobs done · 1 under way"
-    (tmp_path / "1" / "job.json").write_text(json.dumps(row))
-    assert GridPlace(tmp_path, 2, 1, lambda: late).summary() == "2 of 2 jobs done"
+def test_a_stage_that_several_jobs_need_is_counted_once(grid: GridPlace) -> None:
+    """A mean over jobs would take each for as long as the one that trained the dense network."""
+    (grid.folder / "store" / "dense" / "d" / "result.json").unlink()
+    assert grid.seconds_left() is None  # nothing tells how long a dense network takes
+    finish(grid.folder / "store" / "dense" / "other", 100)
+    stages = json.loads((grid.folder / "stages.json").read_text())
+    stages[0][1].append(str(grid.folder / "store" / "dense" / "other"))
+    (grid.folder / "stages.json").write_text(json.dumps(stages))
+    again = GridPlace(grid.folder, 12, 2, grid.clock)
+    assert again.seconds_left() == pytest.approx(100 + 10 * (30 + 60) - 10)
 
 
-def test_nothing_is_promised_before_a_job_was_made(tmp_path: Path) -> None:
-    (tmp_path / "0").mkdir()
-    found = {
-        "row": {"made": 0, "this_command": 0.1}
-    }  # read from the store: says nothing of the rest
-    (tmp_path / "0" / "job.json").write_text(json.dumps(found))
+def test_nothing_is_promised_once_all_stages_take_longer_or_are_made(grid: GridPlace) -> None:
+    for number in range(3, 12):
+        record_job(grid.folder, number, {"row": {}})
+    finish(own_stages(grid.folder / "store", 2)[0], 30)
+    evaluation = own_stages(grid.folder / "store", 2)[1]
+    evaluation.mkdir(parents=True)
+    (evaluation / "config.yaml").touch()
+    late = (evaluation / "config.yaml").stat().st_mtime + 61
+    last = GridPlace(grid.folder, 12, 2, lambda: late)
+    assert last.summary() == "11 of 12 jobs done · 1 under way"
+    record_job(grid.folder, 2, {"row": {}})
+    assert GridPlace(grid.folder, 12, 2, lambda: late).summary() == "12 of 12 jobs done"
+
+
+def test_nothing_is_promised_where_nothing_is_known(tmp_path: Path) -> None:
+    record_job(tmp_path, 0, {"row": {"made": 0}})
     assert GridPlace(tmp_path, 3).seconds_left() is None
     assert GridPlace(tmp_path, 3).summary() == "1 of 3 jobs done"
 

@@ -28,13 +28,11 @@ from advprune.report.data.failures import cause
 from advprune.report.table.terminal import show
 from advprune.runtime import preemption
 from advprune.runtime.safe_files import read_json
-from advprune.tracking.grid_place import JOBS, RECORD
+from advprune.tracking.grid_place import JOBS, LAUNCHED, RECORD
 
 log = logging.getLogger(__name__)
 #: Hydra calls ``Grid`` and drops what it returns, so the process's exit code is kept here.
 EXIT = {"code": 0}
-#: What a launcher writes beside the jobs: one record each, before they run.
-LAUNCHED = "launched.json"
 
 
 class Grid(Callback):

@@ -4,18 +4,18 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from advprune.config.job_names import GROUPS
-from advprune.launch.grid import LAUNCHED
+from advprune.launch.work import Work
 from advprune.ranges import number
 from advprune.runtime import safe_files
 from advprune.runtime.safe_files import read_json
-from advprune.tracking.grid_place import RECORD
+from advprune.tracking.grid_place import LAUNCHED, RECORD
 
 #: Hydra's own words that are of the grid, and not of one job.
 OF_THE_GRID = (
@@ -40,6 +40,7 @@ class Job:
         folder: its own.
         command: the script and words that run it alone.
         title: for messages.
+        work: what it has to make.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Job:
     folder: Path
     command: list[str]
     title: str = ""
+    work: Work = field(default_factory=Work)
 
     def record(self) -> dict[str, Any]:
         """Return what the job wrote; before that, what is known without it."""

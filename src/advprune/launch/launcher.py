@@ -6,9 +6,11 @@ Hydra finds a launcher in the namespace ``hydra_plugins`` only: see
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
@@ -17,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from advprune.errors import UserError
 from advprune.launch.jobs import Job, announce, job_of, titled
+from advprune.launch.work import Work
 from advprune.runtime.safe_files import read_json
 from advprune.tracking.grid_place import JOBS, RECORD, GridPlace
 
@@ -28,12 +31,22 @@ class CommandLauncher(Launcher):
         self.options: dict[str, Any] = OmegaConf.to_container(
             OmegaConf.create(options), resolve=True
         )  # type: ignore[assignment]
+        #: What each job has to make, by its words, if somebody has looked.
+        self.work: dict[tuple[str, ...], Work] = {}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Take what Hydra hands over before a grid; each command finds its own task."""
-        self.loader, self.config = hydra_context.config_loader, config
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch_here(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs one after the other in this process, as ``hydra/launcher=basic`` does."""
+        basic = BasicLauncher()
+        basic.setup(hydra_context=self.context, task_function=self.task, config=self.config)
+        return basic.launch(job_overrides, initial_job_idx)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -68,12 +81,13 @@ class CommandLauncher(Launcher):
 
     def _composed(self, number: int, overrides: list[str]) -> Job:
         """Compose the job, and remove the record that an earlier grid left in its folder."""
-        config = self.loader.load_sweep_config(self.config, overrides)
+        config = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.num, config.hydra.job.id = number, str(number)
         folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
         (folder / RECORD).unlink(missing_ok=True)
-        return job_of(self.config, number, overrides, folder)
+        work = self.work.get(tuple(overrides), Work())
+        return replace(job_of(self.config, number, overrides, folder), work=work)
 
 
 def _returned(job: Job) -> JobReturn:

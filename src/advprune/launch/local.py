@@ -1,67 +1,86 @@
-"""Run jobs as processes of this machine, some at a time, each with its share of cores and GPUs.
-
-The standard library's thread pool hands the jobs out, one thread waiting for each process. A
-process that dies takes nobody with it: joblib's and ``concurrent.futures``'s pools of processes end
-all jobs when one is killed.
-"""
+"""Run jobs as processes of this machine, some at a time, each with its share of cores and GPUs."""
 
 import os
 import subprocess
-import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from queue import SimpleQueue
 from signal import SIGUSR1, SIGUSR2, Signals
 from typing import Any
 
 from advprune.errors import UserError
+from advprune.launch import processes
 from advprune.launch.grid_display import GridDisplay, say
 from advprune.launch.jobs import Job
-from advprune.launch.memory import fitting, free_memory
+from advprune.launch.memory import Room
+from advprune.launch.order import Queue
+from advprune.launch.processes import Share
 from advprune.runtime.provenance import affinity, usable_processors
 from advprune.tracking.grid_place import GridPlace
 
 #: What a job ends with when it was asked to make room, and is to go on later.
 GOES_ON = {128 + SIGUSR1, 128 + SIGUSR2}
-Share = tuple[list[int], list[str]]
+#: Seconds between two looks at the store and the memory.
+LOOK = 0.5
+#: Seconds that a job with larger images than the default gets alone, to show what memory it takes.
+ALONE = 60.0
 
 
-def shares(
-    at_once: int | None,
-    gpus: list[str],
-    gpus_per_job: int,
-    cores: list[int],
-    processors: int | None = None,
-) -> list[Share]:
-    """Divide the machine: return the cores and GPUs of each job that runs at the same time.
+def at_once(options: dict[str, Any], gpus: Sequence[str], processors: int) -> int:
+    """Return how many jobs the machine runs at the same time, as far as memory reaches.
+
+    It is one a GPU, or one a processor where there is none; fewer if a job is spread over several.
 
     Args:
-        at_once: how many; None: one a GPU (or ``gpus_per_job`` GPUs), or one a core where there is
-            no GPU.
-        gpus: that may be used, as ``CUDA_VISIBLE_DEVICES`` names them.
-        gpus_per_job: how many each job gets.
-        cores: that may be used.
-        processors: how many of them this process may keep busy at once, if fewer.
+        options: of the launcher.
+        gpus: that may be used.
+        processors: that may be kept busy.
 
     Raises:
         UserError: if there are not enough GPUs.
     """
-    most = len(gpus) // gpus_per_job if gpus and gpus_per_job else processors or len(cores)
-    if gpus and gpus_per_job and (most < 1 or (at_once or 0) > most):
+    jobs, each = options["jobs"], options["gpus_per_job"]
+    most = carried(options, gpus, processors)
+    if gpus and each != 0 and (most < 1 or (jobs or 0) > most):
         raise UserError(
-            f"hydra.launcher.jobs={at_once or 1} with {gpus_per_job} GPUs each is not possible, "
+            f"hydra.launcher.jobs={jobs or 1} with {each or len(gpus)} GPUs each is not possible, "
             f"with {len(gpus)} here: give hydra.launcher.jobs={max(most, 1)}, or "
             "hydra.launcher.gpus_per_job=0 for jobs that need none"
         )
-    count = at_once or most
-    each = max(len(cores) // count, 1)
-    core_shares = [
-        [cores[(place * each + step) % len(cores)] for step in range(each)]
-        for place in range(count)
-    ]
+    return jobs or max(most, 1)
+
+
+def carried(options: dict[str, Any], gpus: Sequence[str], processors: int) -> int:
+    """Return for how many jobs there are GPUs or, where there is none to use, processors."""
+    each = options["gpus_per_job"]
+    if not gpus or each == 0:
+        return processors // (each or 1)
+    return len(gpus) // (each or len(gpus))
+
+
+def shares(
+    count: int, gpus: Sequence[str], gpus_per_job: int | None, cores: Sequence[int], processors: int
+) -> list[Share]:
+    """Divide the machine: return the share of each job that runs at the same time.
+
+    Args:
+        count: how many.
+        gpus: that may be used.
+        gpus_per_job: how many each job gets; None: all.
+        cores: that may be used.
+        processors: how many of them may be kept busy at once, if fewer.
+    """
+    each, threads = max(len(cores) // count, 1), max(processors // count, 1)
+    own = len(gpus) if gpus_per_job is None else gpus_per_job
     return [
-        (core_shares[place], gpus[place * gpus_per_job : (place + 1) * gpus_per_job])
+        Share(
+            tuple(cores[(place * each + step) % len(cores)] for step in range(each)),
+            threads,
+            tuple(gpus[place * own : (place + 1) * own]),
+        )
         for place in range(count)
     ]
 
@@ -81,81 +100,102 @@ def visible_gpus(names: list[Any] | None) -> list[str]:
     return [str(place) for place in range(len(answer.stdout.splitlines()))]
 
 
+@dataclass
+class Running:
+    """Hold a job that runs: its process, its share, and when it began, by the monotonic clock."""
+
+    job: Job
+    process: BaseProcess
+    share: Share
+    begun: float
+
+
 class Runner:
     """Run jobs, each in a free share of the machine.
 
     Args:
         shares: of the machine, one for each job that runs at the same time.
         display: that hears of jobs.
+        room: memory that is looked at before a job starts; None: as many run as there are shares.
     """
 
-    def __init__(self, shares: list[Share], display: GridDisplay | None = None) -> None:
-        self.display = display or GridDisplay()
-        self.free: SimpleQueue[Share] = SimpleQueue()
-        for share in shares:
-            self.free.put(share)
-        self.pool = ThreadPoolExecutor(len(shares))
-        self.alive: set[subprocess.Popen[bytes]] = set()
-        self.stopping = False
+    def __init__(
+        self, shares: list[Share], display: GridDisplay | None = None, room: Room | None = None
+    ) -> None:
+        self.free, self.display, self.room = list(shares), display or GridDisplay(), room
+        self.running: list[Running] = []
+        self.told = False
 
     def run(self, jobs: list[Job]) -> None:
         """Run all jobs; when asked to stop, let those under way save what they have."""
+        queue = Queue(jobs)
         try:
-            under_way: set[Future[Any]] = {self.pool.submit(self._run_job, job) for job in jobs}
-            done, _ = wait(under_way)
-            for future in done:
-                future.result()  # a defect of ours is not to be silent
+            while queue.waiting or self.running:
+                while self.free and (job := queue.take()) is not None:
+                    if not self._fits():
+                        queue.put_back(job)
+                        break
+                    self._start(job, self.free.pop(0), time.monotonic())
+                self._look(queue)
         finally:
-            self.stopping = True
-            for process in list(self.alive):
-                process.terminate()
-            self.pool.shutdown(cancel_futures=True)
+            self._stop()
 
-    def _run_job(self, job: Job) -> None:
-        share = self.free.get()
-        try:
-            begun = time.monotonic()
-            self.display.begun(job.title, log_of(job))
-            code = self._run_process(job, *share)
-            while code in GOES_ON and not self.stopping:
-                say(f"{job.title}; asked to make room, and goes on")
-                code = self._run_process(job, *share)
-        finally:
-            self.free.put(share)
-        if self.stopping:
-            return
+    def _fits(self) -> bool:
+        """Return whether memory holds one more job, and say it once if not."""
+        if self.room is None or not self.running:
+            return True
+        youngest = self.running[-1]
+        if time.monotonic() - youngest.begun < (0 if youngest.job.work.small else ALONE):
+            return False
+        fits = self.room.for_more([each.process.pid or 0 for each in self.running]) >= 1
+        if not fits and not self.told:
+            self.told = True
+            count = len(self.running)
+            say(self.room.sentence(count, count + len(self.free)))
+        return fits
+
+    def _start(self, job: Job, share: Share, begun: float) -> None:
+        self.display.begun(job.title, log_of(job))
+        process = processes.start(job.command, log_of(job), share)
+        self.running.append(Running(job, process, share, begun))
+
+    def _look(self, queue: Queue) -> None:
+        """Wait until a process ends, or for a moment, and see to those that have ended."""
+        wait([each.process.sentinel for each in self.running], LOOK)
+        for each in [each for each in self.running if each.process.exitcode is not None]:
+            self.running.remove(each)
+            if each.process.exitcode in GOES_ON:
+                say(f"{each.job.title}; asked to make room, and goes on")
+                self._start(each.job, each.share, each.begun)
+                continue
+            self.free.insert(0, each.share)
+            queue.ended(each.job)
+            self._ended(each)
+
+    def _ended(self, ended: Running) -> None:
+        """Record a death, and say how the job ended."""
+        job, code = ended.job, ended.process.exitcode
         if not job.ended:
-            job.died(f"{ending(code)}; {log_of(job)} has its last words")
+            job.died(f"{ending(code or 0)}; {log_of(job)} has its last words")
         record = job.record()
         how = f"failed, {brief(record['failed'])}" if "failed" in record else "done"
-        self.display.ended(job.title, f"{how} ({time.monotonic() - begun:.0f} s)")
+        self.display.ended(job.title, f"{how} ({time.monotonic() - ended.begun:.0f} s)")
 
-    def _run_process(self, job: Job, cores: list[int], gpus: list[str]) -> int:
-        environment = os.environ | {
-            "OMP_NUM_THREADS": str(min(len(cores), usable_processors())),
-            "CUDA_VISIBLE_DEVICES": ",".join(gpus),
-        }
-        job.folder.mkdir(parents=True, exist_ok=True)
-        with log_of(job).open("ab") as log:
-            # a session of its own: Ctrl-C reaches this process only, which asks the job to save
-            # before it ends
-            process = subprocess.Popen(
-                [sys.executable, *job.command],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(process.pid, cores)
-        self.alive.add(process)
-        if self.stopping:  # since the pool handed this job out
-            process.terminate()
+    def _stop(self) -> None:
+        """Ask all processes to save and end, and wait for them; asked again, end them."""
+        if not self.running:
+            return
+        jobs = "1 job" if len(self.running) == 1 else f"{len(self.running)} jobs"
+        say(f"stopping {jobs}, which save what they have; Ctrl-C again ends them at once")
+        for each in self.running:
+            each.process.terminate()
         try:
-            return process.wait()
-        finally:
-            self.alive.discard(process)
+            for each in self.running:
+                each.process.join()
+        except BaseException:
+            for each in self.running:
+                each.process.kill()
+            raise
 
 
 def ending(code: int) -> str:
@@ -178,24 +218,20 @@ def log_of(job: Job) -> Path:
     return job.folder / "output.log"
 
 
-def _as_many_as_fit(each: list[Share], free: int | None) -> list[Share]:
-    """Return the shares of as many jobs as memory holds, and say if they are fewer."""
-    count = fitting(len(each), free)
-    if free is not None and count < len(each):
-        say(
-            f"{free / 2**30:.1f} GiB of memory are free, enough for {count} at a time and not for "
-            f"{len(each)}; hydra.launcher.jobs={len(each)} runs them all the same"
-        )
-    return each[:count]
+def usable_gpus(options: dict[str, Any]) -> list[str]:
+    """Return the GPUs that the launcher's options let jobs use."""
+    return [] if options["accelerator"] == "cpu" else visible_gpus(options["gpus"])
 
 
 def run(jobs: list[Job], grid: GridPlace, options: dict[str, Any]) -> None:
     """Run the jobs of a grid as ``conf/hydra/launcher/local.yaml`` says."""
-    gpus = [] if options["accelerator"] == "cpu" else visible_gpus(options["gpus"])
-    each = shares(options["jobs"], gpus, options["gpus_per_job"], affinity(), usable_processors())
-    each = each[: len(jobs)]
-    if options["jobs"] is None:
-        each = _as_many_as_fit(each, free_memory())
-    say(f"{len(jobs)} jobs, {len(each)} at a time; what each prints is in its folder, output.log")
+    gpus, processors = usable_gpus(options), usable_processors()
+    count = min(at_once(options, gpus, processors), len(jobs))
+    room = Room() if options["jobs"] is None else None
+    if room is not None and (fitting := max(room.for_more([]), 1)) < count:
+        say(room.sentence(int(fitting), count))
+        count = int(fitting)
+    each = shares(count, gpus, options["gpus_per_job"], affinity(), processors)
+    say(f"{len(jobs)} jobs, {count} at a time; what each prints is in its folder, output.log")
     with GridDisplay.here(grid) as display:
-        Runner(each, display).run(jobs)
+        Runner(each, display, room).run(jobs)

@@ -20,9 +20,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from advprune.config.compose import Composer
 from advprune.config.fingerprints import fingerprint_cache
 from advprune.errors import UserError
+from advprune.launch.launcher import CommandLauncher
+from advprune.launch.work import Work, work_of
 from advprune.pipeline.job import lookup_only
 from advprune.runtime.safe_files import read_json, write_atomically
 from advprune.tracking.grid_place import JOBS, RECORD
+from advprune.tracking.stage_times import write_stages
 
 #: The only numbering of job folders that is understood here; with another one, all jobs are
 #: launched.
@@ -39,6 +42,7 @@ class SkipFinishedLauncher(Launcher):
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
         self.jobs: list[list[str]] = []
+        self.work: dict[tuple[str, ...], Work] = {}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -71,11 +75,21 @@ class SkipFinishedLauncher(Launcher):
                     returns[place] = result
         rest = [place for place in range(len(job_overrides)) if place not in returns]
         if rest:
+            self._hand_over(folder)
             launched = self.launcher.launch(
                 [job_overrides[place] for place in rest], initial_job_idx + len(returns)
             )
             returns |= zip(rest, launched, strict=True)
         return [returns[place] for place in sorted(returns)]
+
+    def _hand_over(self, folder: Path) -> None:
+        """Tell the launcher, and the jobs that say how long the grid may take, what is missing."""
+        if isinstance(self.launcher, CommandLauncher):
+            self.launcher.work = self.work
+        write_stages(
+            folder,
+            {words: [each.folder for each in work.missing] for words, work in self.work.items()},
+        )
 
     def _write_jobs(self, folder: Path, job_overrides: Sequence[Sequence[str]]) -> None:
         self.jobs += [list(overrides) for overrides in job_overrides]
@@ -119,11 +133,12 @@ class SkipFinishedLauncher(Launcher):
             whole.hydra.runtime.output_dir = str(output)
         HydraConfig.instance().cfg = whole  # type: ignore[assignment]
         try:
-            with lookup_only():
+            with lookup_only() as lookup:
                 value = self.task(options)
         finally:
             HydraConfig.instance().cfg = before
         if not (output / RECORD).exists():
+            self.work[tuple(overrides)] = work_of(lookup, options)
             return None
         return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
 

@@ -44,7 +44,12 @@ def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
 
     stage_names, origins = names(plan), _origins(plan, store)
     count = 0
-    for stage in plan.stages:
+    stages, left = {stage.key: stage for stage in plan.stages}, list(plan.stages)
+    while left:
+        # rank 0 alone asks the store
+        key = _next(left, store).key if collectives.is_rank_zero() else ""
+        stage = stages[collectives.broadcast_object(key)]
+        left.remove(stage)
         context = replace(where, stage=stage_names[stage.key], folder=store.folder(stage))
         if not collectives.is_rank_zero():
             _follow_leader(stage, store, context)
@@ -55,6 +60,24 @@ def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
             replay(finished(stage, plan, store), where.logger)
     collectives.all_gather_object(None)  # nobody reads what rank 0 is still writing
     return count
+
+
+def _next(left: list[Stage[Any]], store: Store) -> Stage[Any]:
+    """Return the first stage that can be made now, and that no other process is making.
+
+    Args:
+        left: the stages of the plan that were not seen to, in its order.
+        store: that knows who makes what.
+    """
+    keys = {stage.key for stage in left}
+    return next(
+        (
+            stage
+            for stage in left
+            if not keys & {each.key for each in stage.line[:-1]} and not store.is_claimed(stage)
+        ),
+        left[0],
+    )
 
 
 def _make_as_leader(stage: Stage[Any], store: Store, where: "RunContext", *, read: bool) -> bool:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,35 @@ from advprune.pipeline.job_log import (
 from advprune.report.table.job_row import row_of
 from advprune.runtime.safe_files import write_atomically
 from advprune.store.keys import Node
-from advprune.store.stage import Plan
+from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 from advprune.tracking.grid_place import RECORD
 from advprune.tracking.logger import Logger
 from advprune.tracking.progress import JobTitle
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Lookup:
+    """Hold what a job that was only looked up lacks.
+
+    Attributes:
+        missing: its stages that are not in the store, in the order in which they are made.
+        store: that was asked.
+    """
+
+    missing: list[Stage[Any]] = field(default_factory=list)
+    store: Store | None = None
+
+    def folder(self, stage: Stage[Any]) -> Path:
+        """Return where a stage will be."""
+        assert self.store is not None
+        return self.store.folder(stage).absolute()
+
+
 #: Hydra calls the script's ``main`` in between, which has no argument for it.
-_LOOKING = ContextVar("looking", default=False)
+_LOOKING = ContextVar[Lookup | None]("looking", default=None)
 
 
 class NotFoundError(Exception):
@@ -49,11 +70,16 @@ class NotFoundError(Exception):
 
 
 @contextmanager
-def lookup_only() -> Iterator[None]:
-    """Inside, a finished job writes its row; one that is not leaves no trace."""
-    token = _LOOKING.set(True)
+def lookup_only() -> Iterator[Lookup]:
+    """Inside, a finished job writes its row; one that is not leaves no trace.
+
+    Yields:
+        What it lacks, once it was called.
+    """
+    lookup = Lookup()
+    token = _LOOKING.set(lookup)
     try:
-        yield
+        yield lookup
     finally:
         _LOOKING.reset(token)
 
@@ -119,7 +145,8 @@ def _find_or_make(
     store = Store(options.store)
     delivers = bool(options.sizes or options.export)
     todo = missing(plan, store)
-    if _LOOKING.get() and (todo or delivers):
+    if (lookup := _LOOKING.get()) is not None and (todo or delivers):
+        lookup.missing, lookup.store = todo, store
         raise NotFoundError
     # ranks that others started ask the store together
     making = bool(todo) or environment.launched_world()[1] > 1

@@ -61,12 +61,12 @@ def cgroup_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float |
         root: where the cgroup filesystem is mounted.
         membership: the file that lists this process's groups.
     """
-    limits = [_v2(folder) for folder in _groups(root, membership, "")]
-    limits += [_v1(folder) for folder in _groups(root / "cpu", membership, "cpu")]
+    limits = [_v2(folder) for folder in cgroup_folders(root, membership, "")]
+    limits += [_v1(folder) for folder in cgroup_folders(root / "cpu", membership, "cpu")]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _groups(root: Path, membership: Path, controller: str) -> list[Path]:
+def cgroup_folders(root: Path, membership: Path, controller: str) -> list[Path]:
     """Return the folders of this process's group and its ancestors; the root alone if not known."""
     for line in _read(membership).splitlines():
         _, names, path = line.split(":", 2)

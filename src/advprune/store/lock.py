@@ -102,6 +102,19 @@ def hold(folder: Path, *, waiting: Callable[[float], object]) -> Iterator[Held]:
         lock.release()
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether another process holds the folder's lock; it need not exist."""
+    if not (folder / HOLDER).exists():  # which a holder takes away when it ends
+        return False
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def holder(folder: Path) -> dict[str, Any]:
     """Return who wrote its name beside the lock (``host``, ``pid``, ``since``); empty if nobody."""
     try:

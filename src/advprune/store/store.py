@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from advprune.errors import UserError
 from advprune.runtime.safe_files import fenced, read_json, write_atomically
 from advprune.store.checksums import MARK, find_damage, write_manifest
-from advprune.store.lock import Held, hold
+from advprune.store.lock import Held, hold, is_held
 
 if TYPE_CHECKING:
     from advprune.store.stage import Stage
@@ -123,6 +123,10 @@ class Store:
         line |= {"pid": os.getpid(), "host": socket.gethostname(), **facts}
         with (self.root / "journal.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def is_claimed(self, stage: "Stage[Any]") -> bool:
+        """Return whether another process is making the stage right now."""
+        return is_held(self.folder(stage))
 
     @contextmanager
     def claim(self, stage: "Stage[Any]", *, waiting: Callable[[float], object]) -> Iterator[Path]:

@@ -8,11 +8,14 @@ from typing import Any
 
 from advprune.runtime.safe_files import read_json
 from advprune.tracking.duration import duration
+from advprune.tracking.stage_times import StageTimes
 
 #: What a job writes into its folder: that it has begun, and later its row or its failure.
 RECORD = "job.json"
 #: In a grid's folder: the words of each of its jobs, in the order of its table.
 JOBS = "jobs.json"
+#: There, too: what a launcher writes before the jobs run, a record of each.
+LAUNCHED = "launched.json"
 #: What a record has of a job that has ended.
 ENDED = frozenset({"row", "failed", "given_up"})
 #: Seconds for which what was read of a grid is not read again.
@@ -36,6 +39,11 @@ class GridPlace:
     clock: Callable[[], float] = time.time
     _ended: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False)
     _left: tuple[float, float | None] = (-FRESH, None)
+    _times: StageTimes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Know where the grid says which stages it makes."""
+        self._times = StageTimes(self.folder)
 
     def __str__(self) -> str:
         """Return ``job 3 of 12``."""
@@ -44,8 +52,8 @@ class GridPlace:
     def seconds_left(self) -> float | None:
         """Return how long the jobs that have not ended may take; None where nothing tells.
 
-        It is the mean time of the jobs that were made, by as many as run at the same time. So
-        nothing tells before one was made, nor once each that is under way has taken longer.
+        It is what their stages take, by as many jobs as run at the same time. So nothing tells
+        before one stage of each kind was made, nor once those under way have all taken longer.
         """
         now = self.clock()
         if now - self._left[0] >= FRESH:
@@ -81,11 +89,6 @@ class GridPlace:
 
     def _estimate(self, now: float) -> float | None:
         under_way = self._read()
-        rows = [record["row"] for record in self._ended.values() if "row" in record]
-        took = [row["this_command"] for row in rows if row.get("made")]
-        if not took:
-            return None
-        each = sum(took) / len(took)
-        spent = sum(min(now - path.stat().st_mtime, each) for path in under_way if path.exists())
-        work = each * (self.total - len(self._ended)) - spent
-        return work / max(len(under_way), 1) if work > 0 else None
+        ended = {tuple(record.get("overrides", ())) for record in self._ended.values()}
+        work = self._times.work(ended, now)
+        return work / max(len(under_way), 1) if work else None
