@@ -352,11 +352,19 @@ def test_a_grid_elsewhere_shows_what_its_jobs_say(
     console.print(display.drawn(60))
     assert console.file.getvalue().splitlines() == [
         "job 3 of 12: hydra, seed 2 · pruning 1/2 · 5 s left",
-        "2 of 12 jobs done · 1 under way · grid 14 min left",
+        "2 of 12 jobs done · 1 under way · grid 15 min left",
+    ]
+    display.begun("job 4 of 12: seed=3", grid.folder / "none")
+    display.hold(2)
+    console = terminal(60)
+    console.print(display.drawn(60))
+    assert console.file.getvalue().splitlines()[1:3] == [
+        "1 job has not begun yet",
+        "2 jobs wait for a stage that is being made",
     ]
     display.ended("job 3 of 12: seed=2", "done (31 s)")
     assert capsys.readouterr().out == (
-        "job 3 of 12: seed=2; done (31 s) · 2 of 12 jobs done · 1 under way · grid 14 min left\n"
+        "job 3 of 12: seed=2; done (31 s) · 2 of 12 jobs done · 1 under way · grid 15 min left\n"
     )
 
 

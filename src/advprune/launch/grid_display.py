@@ -30,7 +30,7 @@ class GridDisplay:
     """
 
     def __init__(self, grid: GridPlace | None = None, console: Console | None = None) -> None:
-        self.grid, self.logs = grid, dict[str, Path]()
+        self.grid, self.logs, self.held = grid, dict[str, Path](), 0
         self.foot = None if console is None or grid is None else Foot(self.drawn, console)
 
     @classmethod
@@ -63,12 +63,21 @@ class GridDisplay:
         self.logs.pop(title, None)
         say(" · ".join([f"{title}; {how}", *([] if self.grid is None else [self.grid.summary()])]))
 
+    def hold(self, jobs: int) -> None:
+        """Show how many jobs have room, and wait for a stage that a job under way makes."""
+        self.held = jobs
+
     def drawn(self, width: int) -> RenderableType:
         """Return the last line of each job under way, and the grid's; none is wrapped."""
         logs = list(self.logs.values())
         lines = [line for log in logs[:SHOWN] if (line := last_line(log))]
-        if len(logs) > SHOWN:
-            lines.append(f"and {len(logs) - SHOWN} more")
+        silent, more = min(len(logs), SHOWN) - len(lines), max(len(logs) - SHOWN, 0)
+        lines += [f"{silent} {'job has' if silent == 1 else 'jobs have'} not begun yet"] * bool(
+            silent
+        )
+        lines += [f"and {more} more"] * bool(more)
+        waits = "job waits" if self.held == 1 else "jobs wait"
+        lines += [f"{self.held} {waits} for a stage that is being made"] * bool(self.held)
         lines += [] if self.grid is None else [self.grid.summary()]
         return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 

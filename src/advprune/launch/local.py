@@ -131,14 +131,19 @@ class Runner:
         queue = Queue(jobs)
         try:
             while queue.waiting or self.running:
-                while self.free and (job := queue.take()) is not None:
-                    if not self._fits():
-                        queue.put_back(job)
-                        break
-                    self._start(job, self.free.pop(0), time.monotonic())
+                self._fill(queue)
                 self._look(queue)
         finally:
             self._stop()
+
+    def _fill(self, queue: Queue) -> None:
+        """Start as many jobs as there are free shares, memory, and jobs that need not wait."""
+        while self.free and (job := queue.take()) is not None:
+            if not self._fits():
+                queue.put_back(job)
+                return
+            self._start(job, self.free.pop(0), time.monotonic())
+        self.display.hold(len(queue.waiting) if self.free else 0)
 
     def _fits(self) -> bool:
         """Return whether memory holds one more job, and say it once if not."""
