@@ -46,7 +46,7 @@ def _command(words: list[str], log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.chdir(ROOT)
-    sys.argv = ["prune.py", "-m", *words]
+    sys.argv = ["prune.py", "-m", "hydra/launcher=basic", *words]
     runpy.run_path("prune.py", run_name="__main__")
 
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 GRID = (
     "prune.py",
     "-m",
+    "hydra/launcher=basic",  # the process that is killed is the one that trains
     "pruner=magnitude",
     "ratio=0.5,0.9",
     *TINY,

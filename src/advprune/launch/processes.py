@@ -16,7 +16,7 @@ from pathlib import Path
 
 from advprune.launch.attempt import run_script
 
-#: What most jobs import: commands, stages, libraries that these load late, and the default data's.
+#: What most jobs import: commands, stages, and libraries that these load late.
 #: One that is not installed is passed over.
 PRELOADED = (
     "advprune.launch.processes",
@@ -32,7 +32,6 @@ PRELOADED = (
     "advprune.stages.examples",
     "filelock",
     "pandas",
-    "sklearn.datasets",
 )
 
 
