@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advprune.quantizers.prepare import calibrate, quantize
+from advprune.quantizers.calibrate import calibrate
+from advprune.quantizers.prepare import quantize
 from advprune.quantizers.variants import Quantized
 from advprune.threat import L2, Linf
 from benchmarks import _digits

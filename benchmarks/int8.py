@@ -18,9 +18,10 @@ from safetensors.torch import save
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.pruners import scopes
 from advprune.pruners.magnitude import magnitude
+from advprune.quantizers.calibrate import calibrate
 from advprune.quantizers.int8 import Int8, session
-from advprune.quantizers.onnx_graph import written
-from advprune.quantizers.prepare import calibrate, quantize
+from advprune.quantizers.onnx_graph import serialize
+from advprune.quantizers.prepare import quantize
 from advprune.surgery.masked_weights import apply
 
 
@@ -42,7 +43,7 @@ def contestants(
     torch.manual_seed(0)
     pixels = {"image_size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     net = CifarResNet(num_classes=10, in_channels=3, depth=20, **pixels).eval()
-    dense = written(quantize(net), quantized=False)
+    dense = serialize(quantize(net), quantized=False)
     dense_session = session(dense, threads=threads)
     networks: dict[str, tuple[Callable[[torch.Tensor], object], int]] = {
         "dense float, torch": (torch.no_grad()(net), len(save(net.state_dict()))),
@@ -57,7 +58,7 @@ def contestants(
         fake = quantize(pruned, ranges=ranges)
         calibrate(fake, [torch.rand(128, 3, 32, 32)])
         name = f"pruned int8 {ranges}, onnxruntime"
-        networks[name] = torch.no_grad()(Int8(fake.eval())), len(written(fake))
+        networks[name] = torch.no_grad()(Int8(fake.eval())), len(serialize(fake))
     return networks
 
 

@@ -11,7 +11,8 @@ from test_keys import OPTIONS
 from torch import nn
 
 from advprune.config.options import options_of
-from advprune.datasets.files import Files, FileTrainLoader
+from advprune.datasets.file_loaders import FileTrainLoader
+from advprune.datasets.files import Files
 from advprune.datasets.image_folder import ImageFolder
 from advprune.datasets.images import Split
 from advprune.datasets.listing import class_names, list_images, list_split

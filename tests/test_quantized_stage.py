@@ -15,7 +15,8 @@ from advprune.errors import UserError
 from advprune.models.small_cnn import small_cnn
 from advprune.pipeline.plan import plan_pruned
 from advprune.quantizers import int8, onnx_graph
-from advprune.quantizers.prepare import calibrate, quantize
+from advprune.quantizers.calibrate import calibrate
+from advprune.quantizers.prepare import quantize
 from advprune.report.table.footnotes import notes
 from advprune.stages import quantized
 

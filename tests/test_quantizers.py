@@ -21,6 +21,7 @@ from advprune.models.mobilenet import MobileNetV2
 from advprune.models.preact_resnet import PreActResNet
 from advprune.models.small_cnn import small_cnn
 from advprune.models.vgg import VGG16BN, VGGBNDrop
+from advprune.quantizers.calibrate import calibrate
 from advprune.quantizers.fake_quant import (
     ActivationQuant,
     affine,
@@ -29,7 +30,7 @@ from advprune.quantizers.fake_quant import (
     weight_scales,
 )
 from advprune.quantizers.int8 import integers
-from advprune.quantizers.prepare import calibrate, quantize
+from advprune.quantizers.prepare import quantize
 from advprune.quantizers.variants import Quantized
 from advprune.threat import Linf
 

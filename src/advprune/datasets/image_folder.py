@@ -17,7 +17,8 @@ from torch import Tensor
 from advprune.datasets.base import ImageData
 from advprune.datasets.decode import count_frames, open_image
 from advprune.datasets.decode_cache import decode_cached
-from advprune.datasets.files import FileEvalLoader, Files, FileTrainLoader
+from advprune.datasets.file_loaders import FileEvalLoader, FileTrainLoader
+from advprune.datasets.files import Files
 from advprune.datasets.folders import SUFFIXES
 from advprune.datasets.images import Split
 from advprune.datasets.listing import list_split, test_folder

@@ -1,4 +1,4 @@
-"""From a float network to its fake-quantized twin: fold, insert quantizers, calibrate.
+"""From a float network to its fake-quantized twin: fold, and insert quantizers.
 
 Post-training static and dynamic quantization, and the network that quantization-aware training
 starts from (Jacob et al. 2018, https://arxiv.org/abs/1712.05877; Krishnamoorthi 2018,
@@ -7,13 +7,11 @@ image's own, not the batch's, so that a prediction belongs to its image.
 """
 
 import copy
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
-import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Le
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from advprune.errors import UserError
@@ -152,27 +150,3 @@ def _put(
     else:
         node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
     return call
-
-
-@torch.no_grad()
-def calibrate(net: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Measure the static ranges on images (N, C, H, W).
-
-    Returns:
-        How many quantizers there are.
-
-    Raises:
-        UserError: if no quantizer saw anything but zeros, so that nothing would be quantized.
-    """
-    quantizers = [m for m in net.modules() if isinstance(m, ActivationQuant)]
-    observers = [m for m in quantizers if m.ranges == "static"]
-    for module in observers:
-        module.observing = True
-    for x in batches if observers else ():
-        net(x)
-    for module in observers:
-        module.observing = False
-    dead = sum(bool(module.low == module.high) for module in observers)
-    if not quantizers or (observers and dead == len(observers)):
-        raise UserError("quantizer: the calibration images reached no quantizer; give more images")
-    return len(quantizers)

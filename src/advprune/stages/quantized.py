@@ -11,8 +11,8 @@ from advprune.config import stage_options
 from advprune.distributed import collectives
 from advprune.masks import prunable, sparsity
 from advprune.modules.weights_io import load_weights, plain_weights, save_weights
+from advprune.quantizers.calibrate import calibrate
 from advprune.quantizers.int8 import Int8, integers
-from advprune.quantizers.prepare import calibrate
 from advprune.quantizers.variants import Quantized
 from advprune.stages import checkpoint
 from advprune.stages.checkpoint import taught
