@@ -34,10 +34,11 @@ def test_what_does_not_fit_is_named(data: Path) -> None:
             load_test(str(path), **(SET | changed))
         return str(error.value)
 
-    assert "v6_data.npy holds uint8 (6, 4, 4, 3): it must be uint8 (N, 8, 8, 3)" in complaint(
-        image_size=8
-    )
-    assert "v6_labels.npy has labels from 0 to 5, not 0 to 4" in complaint(num_classes=5)
+    wrong = complaint(image_size=8)
+    assert "v6_data.npy holds images of shape (6, 4, 4, 3) and type uint8" in wrong
+    assert "they must be uint8, 3 x 8 x 8" in wrong
+    wrong = complaint(num_classes=5)
+    assert "v6_labels.npy holds labels from 0 to 5: they must be 0 to 4" in wrong
     assert "must be named …data.npy" in complaint(labels)
     whole = labels.read_bytes()
     labels.write_bytes(whole[:-3])

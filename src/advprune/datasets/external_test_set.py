@@ -6,9 +6,9 @@ https://arxiv.org/abs/1806.00451
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from advprune.datasets.array_split import split_of
 from advprune.datasets.arrays import load_array
 from advprune.datasets.images import Split
 from advprune.errors import UserError
@@ -32,28 +32,15 @@ def load_test(path: str, *, num_classes: int, channels: int, image_size: int) ->
     labels_path = images_path.with_name(images_path.name.replace("data", "labels"))
     if labels_path == images_path:
         raise UserError(f"dataset.test={path} must be named …data.npy: give {LAYOUT}")
-    images, labels = _load(images_path), _load(labels_path)
-    if (
-        images.dtype != np.uint8
-        or images.shape[1:] != (image_size, image_size, channels)
-        or not len(images)
-    ):
-        raise UserError(
-            f"{images_path} holds {images.dtype} {images.shape}: it must be uint8 "
-            f"(N, {image_size}, {image_size}, {channels}), as the set's own test images are"
-        )
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            f"{labels_path} holds {labels.dtype} {labels.shape} for {len(images)} images: give "
-            f"{LAYOUT}"
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise UserError(
-            f"{labels_path} has labels from {labels.min()} to {labels.max()}, not 0 to "
-            f"{num_classes - 1}"
-        )
-    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    return Split(pixels, torch.from_numpy(labels.astype(np.int64)))
+    return split_of(
+        _load(images_path),
+        _load(labels_path),
+        images_from=str(images_path),
+        labels_from=str(labels_path),
+        num_classes=num_classes,
+        channels=channels,
+        image_size=image_size,
+    )
 
 
 def _load(path: Path) -> NDArray[np.generic]:

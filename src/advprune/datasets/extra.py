@@ -5,9 +5,7 @@ As in robust self-training, https://arxiv.org/abs/1905.13736.
 
 from pathlib import Path
 
-import numpy as np
-import torch
-
+from advprune.datasets.array_split import split_of
 from advprune.datasets.arrays import load_arrays
 from advprune.datasets.images import Split
 from advprune.errors import UserError
@@ -42,27 +40,12 @@ def load_extra(path: str, *, num_classes: int, channels: int, image_size: int) -
         raise UserError(
             f"dataset.extra={path} cannot be read ({reason}): give an .npz with {LAYOUT}"
         ) from None
-    if images.shape[1:] == (image_size, image_size, channels):
-        images = images.transpose(0, 3, 1, 2)
-    if (
-        images.dtype != np.uint8
-        or images.shape[1:] != (channels, image_size, image_size)
-        or not len(images)
-    ):
-        raise UserError(
-            f"dataset.extra={path} holds images of shape {images.shape} and type {images.dtype}: "
-            f"they must be uint8, {channels} x {image_size} x {image_size} as the set's own are"
-        )
-    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            f"dataset.extra={path} holds labels of shape {labels.shape} and type {labels.dtype}: "
-            f"give {LAYOUT}"
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise UserError(
-            f"dataset.extra={path} holds labels from {labels.min()} to {labels.max()}: "
-            f"they must be 0 to {num_classes - 1}"
-        )
-    return Split(
-        torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64))
+    return split_of(
+        images,
+        labels,
+        images_from=f"dataset.extra={path}",
+        labels_from=f"dataset.extra={path}",
+        num_classes=num_classes,
+        channels=channels,
+        image_size=image_size,
     )
