@@ -82,10 +82,10 @@ def matching(place: str, store: Path) -> list[Path]:
     """
     folder = Path(place).expanduser()
     if folder.is_dir():
-        found = [folder] if (folder / MARK).exists() else list(_of_jobs(folder))
+        stages = [folder] if (folder / MARK).exists() else list(_of_jobs(folder))
     else:
-        found = list(_of_key(place, store))
-    networks = list(dict.fromkeys(map(_network, found)))
+        stages = list(_of_key(place, store))
+    networks = list(dict.fromkeys(map(_network, stages)))
     if networks:
         return networks
     there = [path.parent for kind in NETWORKS for path in sorted((store / kind).glob(f"*/{MARK}"))]

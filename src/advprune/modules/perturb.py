@@ -90,8 +90,8 @@ class Perturbation:
     def _climb(self, loss: Tensor, targets: Mapping[str, Target]) -> None:
         """Move the targets up the loss's gradient: its mean over the ranks."""
         parameters = [target.parameter for target in targets.values()]
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        slopes = {n: slope for n, slope in zip(targets, found, strict=True) if slope is not None}
+        grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+        slopes = {n: slope for n, slope in zip(targets, grads, strict=True) if slope is not None}
         with torch.no_grad():
             for name, slope in collectives.averaged(slopes).items():
                 target = targets[name]

@@ -71,10 +71,10 @@ class Subnet(nn.Module):
         To be called at the start of each training step; all forwards until the next optimizer step
         share the result.
         """
-        made = {name: self._effective_weight(name) for name in self._names}
+        weights = {name: self._effective_weight(name) for name in self._names}
         # what is its own effective weight stays in its place
-        made = {name: value for name, value in made.items() if value is not self._weight(name)}
-        self._effective = Effective(made, self._sources())
+        weights = {n: value for n, value in weights.items() if value is not self._weight(n)}
+        self._effective = Effective(weights, self._sources())
 
     @contextmanager
     def pruned(self) -> Iterator[nn.Module]:

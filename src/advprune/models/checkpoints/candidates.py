@@ -40,9 +40,9 @@ def candidates(path: Path) -> list[Nest]:
         UserError: if the file cannot be read, or holds none.
     """
     content = payload(path)
-    found = nests(content)
-    if found:
-        return found
+    mappings = nests(content)
+    if mappings:
+        return mappings
     names = (
         some([str(name) for name in content], 5)
         if isinstance(content, dict)

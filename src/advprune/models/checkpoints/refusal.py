@@ -23,8 +23,8 @@ def misfit(fit: Match, theirs: dict[str, Tensor], model: nn.Module) -> str:
         _shapes(fit),
         fit.ambiguous,
     ]
-    found = "; ".join(filter(None, complaints))
-    return f"({found}): {_cure(fit, theirs, model)}"
+    differences = "; ".join(filter(None, complaints))
+    return f"({differences}): {_cure(fit, theirs, model)}"
 
 
 def _shapes(fit: Match) -> str:

@@ -100,14 +100,14 @@ def _facts(after: dict[str, Any], costs: dict[str, float]) -> list[list[str]]:
 
 def _described(stage: StoredStage, out: Path) -> dict[str, Any]:
     provenance = stage.result.get("provenance") or {}
-    made = [
+    facts = [
         f"{stage.result['seconds']:.1f} s",
         *(provenance.get(name) for name in ("code", "host", "finished")),
     ]
     return {
         "kind": stage.kind,
         "folder": Path(os.path.relpath(stage.folder.resolve(), out.resolve())).as_posix(),
-        "made": ", ".join(str(fact) for fact in made if fact),
+        "made": ", ".join(str(fact) for fact in facts if fact),
         "config": _used_options(stage),
         "command": command_of(stage.result) or "",
         "curves": read_curves(stage.folder / "curves.json"),

@@ -31,9 +31,9 @@ class Split:
 
 def layout_effects(table: list[Standings]) -> list[tuple[float, Entry, Comparison]]:
     """Return (ratio, method, igq minus layer) of each method that has both, corrected together."""
-    found = [(at.ratio, *pair) for at in table for pair in _pairs(at)]
-    done = corrected([compared for _, _, compared in found])
-    return [(ratio, entry, new) for (ratio, entry, _), new in zip(found, done, strict=True)]
+    effects = [(at.ratio, *pair) for at in table for pair in _pairs(at)]
+    done = corrected([compared for _, _, compared in effects])
+    return [(ratio, entry, new) for (ratio, entry, _), new in zip(effects, done, strict=True)]
 
 
 def mean_effect(effects: list[tuple[float, Entry, Comparison]], ratio: float) -> float | None:

@@ -144,10 +144,10 @@ def _layouts(table: list[Standings]) -> list[str]:
 def _claims(tables: list[list[Standings]]) -> list[str]:
     lines = []
     for claim in CLAIMS:
-        said = [
+        answered = [
             f"  * {_where(table)}, {text}" for table in tables for text in answers(claim, table)
         ]
-        lines += [f"* {claim.text}", *(said or ["  * not looked at: nothing of it was run"])]
+        lines += [f"* {claim.text}", *(answered or ["  * not looked at: nothing of it was run"])]
     return ["## Three claims, looked at here", "\n".join(lines)]
 
 
