@@ -63,18 +63,18 @@ def fmn(
     given = {"steps": steps, "targets": targets, "restarts": restarts, "seed": seed}
     refuse_outside(fmn, **given, step_length=step_length, gamma=gamma)
     x, pixels = x.detach(), x[0].numel() if len(x) else 0
-    best = Nearest(x, y, threat)
+    found = Nearest(x, y, threat)
     with frozen(model), torch.enable_grad():
         chosen = _targets(model, x, y, targets)
         draws = uniform("fmn", seed, places(positions, len(x)), restarts * len(chosen), pixels)
         still, random = torch.zeros_like(x), (2 * draws - 1).to(x)
         starts = [still] * len(chosen) + [draw.view_as(x) for draw in random]
         for start, target in zip(starts, chosen * (1 + restarts), strict=True):
-            _search(model, best, start, target, steps, step_length, gamma)
-        best.refine(model)
+            _search(model, found, start, target, steps, step_length, gamma)
+        found.refine(model)
     if nearest is not None:
-        nearest.append(best.points)
-    return best.in_ball()
+        nearest.append(found.points)
+    return found.in_ball()
 
 
 def _targets(model: nn.Module, x: Tensor, y: Tensor, count: int) -> list[Tensor | None]:
