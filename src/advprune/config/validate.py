@@ -15,6 +15,7 @@ from hydra.utils import get_object
 from advprune.config import schema
 from advprune.config.groups import (
     HARNESS,
+    OF_IMAGES,
     Attack,
     Method,
     Objective,
@@ -38,34 +39,16 @@ from advprune.store.keys import Node
 log = logging.getLogger(__name__)
 
 RESERVED = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
-#: Arguments that the harness gives; an option need not.
-INJECTED_ARGS = frozenset(
-    {
-        "progress",
-        "num_classes",
-        "in_channels",
-        "image_size",
-        "mean",
-        "std",
-        "channels",
-        "seed",
-        "trail",
-        "verdicts",
-        "nearest",
-        "positions",
-        "work",
-        "facts",
-        "marks",
-        "monitor",
-        "val_images",
-        "repeats",
-        "batch_size",
-        "name",
-        "eligible",
-        "source",
-        "sites",
-        "teacher",
-    }
+#: Arguments that the harness gives, to data sets, objectives, attacks and criteria as well as to
+#: networks; an option need not.
+INJECTED_ARGS = OF_IMAGES | frozenset(
+    (
+        *("name", "channels", "seed", "batch_size", "val_images", "repeats"),
+        *("progress", "teacher"),
+        *("positions", "source", "work", "monitor", "trail", "verdicts", "nearest"),
+        *("facts", "marks"),
+        *("eligible", "sites"),
+    )
 )
 
 
