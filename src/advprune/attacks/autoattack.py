@@ -7,9 +7,8 @@ of them fooled which image. ``engine=fast`` runs the same parts in our own code.
 
 import importlib.metadata
 import logging
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pyautoattack
 import torch
@@ -17,22 +16,20 @@ from pyautoattack.checks import check_square_sr
 from torch import Tensor, nn
 
 from advprune.attacks.audit import audit as audit_robust
-from advprune.attacks.fast.engine import PARTS, Engine
-from advprune.attacks.fast.network import PRECISIONS
+from advprune.attacks.autoattack_options import (
+    Part,
+    check_classes,
+    check_engine,
+    check_options,
+)
+from advprune.attacks.fast.engine import Engine
 from advprune.attacks.monitor import AttackMonitor
 from advprune.attacks.official_package import official_package, preserve_tracer, run_package
 from advprune.attacks.per_image_rng import places
 from advprune.attacks.watched import Watched
-from advprune.errors import UserError
 from advprune.frozen import frozen, preserve_rng
 from advprune.ranges import Count, Seed, refuse_outside
 from advprune.threat import Threat
-
-VERSIONS = ("standard", "plus", "rand", "custom")
-Part = Literal["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
-ATTACKS: tuple[str, ...] = get_args(Part)
-#: The DLR losses use the third and the fourth logit.
-LEAST_CLASSES = {"apgd-dlr": 3, "apgd-t": 4}
 
 
 def autoattack(
@@ -93,9 +90,9 @@ def autoattack(
         UserError: for an unknown version, part, engine or precision, parts without ``custom``, a
             version that the fast engine lacks, input that is not float32, or too few classes.
     """
-    _check_options(version, attacks, x)
+    check_options(version, attacks, x)
     refuse_outside(autoattack, audit=audit)
-    _check_engine(engine, precision, version, attacks, audit)
+    check_engine(engine, precision, version, attacks, audit)
     x, facts = x.detach(), facts if facts is not None else {}
     with frozen(model), preserve_rng(), preserve_tracer():
         with torch.no_grad():
@@ -104,7 +101,7 @@ def autoattack(
 
         def official(network: Watched) -> pyautoattack.AutoAttack:
             package = official_package(network, x.device, threat, version, attacks, seed)
-            _check_classes(package, package.attacks_to_run, classes)
+            check_classes(package, package.attacks_to_run, classes)
             return package
 
         package = official(watched)
@@ -144,63 +141,3 @@ def autoattack(
     if trail is not None:
         trail += steps
     return x_adv
-
-
-def _check_options(version: str, attacks: Sequence[str] | None, x: Tensor) -> None:
-    if version not in VERSIONS:
-        raise UserError(f"autoattack: version={version!r} is not one of {', '.join(VERSIONS)}")
-    if (version == "custom") != bool(attacks):
-        raise UserError(
-            f"autoattack: version={version} with attacks={attacks}; "
-            "the list goes with version=custom and only with it"
-        )
-    unknown = [name for name in attacks or [] if name not in ATTACKS]
-    if unknown:
-        raise UserError(f"autoattack: {', '.join(unknown)} is not one of {', '.join(ATTACKS)}")
-    if x.dtype != torch.float32:
-        raise UserError(
-            f"autoattack takes float32 images, not {x.dtype}; "
-            "convert model and images with .float()"
-        )
-
-
-def _check_engine(
-    engine: str | None,
-    precision: str | None,
-    version: str,
-    attacks: Sequence[str] | None,
-    audit: int | None,
-) -> None:
-    if engine not in (None, "fast"):
-        raise UserError(f"autoattack: engine={engine!r} is not fast, or null for pyautoattack")
-    if engine is None and precision is not None:
-        raise UserError(
-            f"autoattack: precision={precision} is an option of engine=fast; pyautoattack has none"
-        )
-    if engine is None and audit is not None:
-        raise UserError(
-            f"autoattack: audit={audit} is an option of engine=fast; without it every image goes "
-            "through pyautoattack"
-        )
-    if precision not in (None, *PRECISIONS):
-        raise UserError(
-            f"autoattack: precision={precision!r} is not one of {', '.join(PRECISIONS)}, or null"
-        )
-    missing = [name for name in attacks or [] if name not in PARTS]
-    if engine == "fast" and (missing or version in ("plus", "rand")):
-        raise UserError(
-            f"autoattack: engine=fast has no {', '.join(missing) or f'version={version}'}; it has "
-            f"standard, and custom with {', '.join(PARTS)}; leave engine=null for the rest"
-        )
-
-
-def _check_classes(package: pyautoattack.AutoAttack, parts: list[str], classes: int) -> None:
-    """Refuse too few classes, and target no more wrong classes than there are."""
-    least = max(LEAST_CLASSES.get(part, 2) for part in parts)
-    if classes < least:
-        raise UserError(
-            f"autoattack with {', '.join(parts)} needs at least {least} classes, the model has "
-            f"{classes}; use attack.version=custom attack.attacks=[apgd-ce,fab-t,square]"
-        )
-    for targeted in (package.apgd_targeted, package.fab):
-        targeted.n_target_classes = min(targeted.n_target_classes, classes - 1)

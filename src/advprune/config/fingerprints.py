@@ -3,8 +3,6 @@
 It imports no torch.
 """
 
-import importlib.util
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -54,38 +52,14 @@ def weights_identity(path: str) -> tuple[str, str | None]:
     Raises:
         UserError: if it cannot be read.
     """
-    structure_file = Path(path).with_name("structure.json")
-    structure = (
-        _cached(("file", str(structure_file)), checksum, structure_file)
-        if structure_file.is_file()
-        else None
-    )
+    beside, structure = Path(path).with_name("structure.json"), None
+    if beside.is_file():
+        structure = _cached(("file", str(beside)), checksum, beside)
     if not Path(path).is_file():
         raise UserError(
             f"weights cannot be read from {path}: there is no such file; give the path of a file"
         )
     return _cached(("file", path), checksum, Path(path)), structure
-
-
-def source_checksum(target: str) -> str | None:
-    """Return the checksum of the file that defines a class or function of the user's.
-
-    So a network that was changed does not find the results of what it was. Of an installed package
-    it is None: its version is in the provenance.
-
-    Args:
-        target: dotted path.
-    """
-    try:
-        spec = importlib.util.find_spec(target.rpartition(".")[0])
-    except (ImportError, ValueError):  # a path that names nothing is refused with its signature
-        return None
-    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
-        return None
-    installed = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")}
-    if any(Path(spec.origin).is_relative_to(folder) for folder in installed):
-        return None
-    return checksum(Path(spec.origin))
 
 
 def with_fingerprints(options: Node) -> dict[str, Any]:
@@ -120,10 +94,8 @@ def refuse_changed(options: Node, store: Path) -> None:
             f"dataset.{name}": value for name, value in _data(dataset, folder, whole=False).items()
         }
     if "attack" in options:
-        then["attack.content_id"], now["attack.content_id"] = (
-            options["attack"],
-            _attack(options["attack"], folder),
-        )
+        then["attack.content_id"] = options["attack"]
+        now["attack.content_id"] = _attack(options["attack"], folder)
     if "weights" in options:
         names = ("sha256", "structure_sha256")
         then |= {name: options.get(name) for name in names}

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from advprune.config.fingerprints import source_checksum, with_fingerprints
+from advprune.config.fingerprints import with_fingerprints
 from advprune.config.groups import (
     Attack,
     Dataset,
@@ -24,6 +24,7 @@ from advprune.config.groups import (
     typed,
 )
 from advprune.config.smoke import shrink
+from advprune.config.user_code import source_checksum
 from advprune.config.validate import check_numbers, without_strays
 from advprune.distributed.environment import Trainer
 from advprune.errors import UserError
