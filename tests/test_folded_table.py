@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from advprune.report.table import terminal
-from advprune.report.table.folding import LINE, broken
+from advprune.report.table.line_breaks import LINE, broken
 
 SHARES = {
     f"{whose}{name}{end}": value

@@ -1,22 +1,13 @@
 """Fold a table that is wider than the terminal into parts, each begun by the names of its rows."""
 
-import re
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TypeVar
-
 from advprune.report.data.row import JobRecord, Row
 from advprune.report.table.columns import Column
+from advprune.report.table.line_breaks import with_breaks
 
-Shown = TypeVar("Shown", Row, JobRecord)
 #: Columns that tell rows apart; every part of a table repeats those that do.
 NAMES = frozenset({"model", "weights from", "pruner", "ratio", "quantizer", "attack", "source"})
 #: What a reader looks for first stands in the first part.
 FIRST = ("clean", "robust", "certified")
-#: Where a line of words may be broken: after these characters.
-BREAKS = re.compile(r"(?<=[ _./=,-])")
-#: Characters of a line of words, at most, unless one part of a name is longer.
-LINE = 22
 #: What a column's frame takes: a line and two spaces.
 FRAME = 3
 
@@ -36,8 +27,8 @@ def fold(
         room: characters of a line.
     """
     same = [c for c in columns if c.heading in NAMES and _is_same(c, rows, failed)]
-    above = ", ".join(_said(column, rows[0]) for column in same)
-    kept = [_with_breaks(column) for column in columns if column not in same]
+    above = ", ".join(_sentence(column, rows[0]) for column in same)
+    kept = [with_breaks(column) for column in columns if column not in same]
     kept.sort(key=lambda column: column.heading not in FIRST)
     widths = {column.heading: _width(column, rows, failed) for column in kept}
     return above, _parts(kept, widths, room)
@@ -52,7 +43,7 @@ def _is_same(column: Column, rows: list[Row], failed: list[JobRecord]) -> bool:
     )
 
 
-def _said(column: Column, row: Row) -> str:
+def _sentence(column: Column, row: Row) -> str:
     text = " ".join(column.cell(row).split("\n"))
     return text if column.words else f"{column.heading} {text}"
 
@@ -71,26 +62,6 @@ def _parts(columns: list[Column], widths: dict[str, int], room: int) -> list[lis
         parts[-1].append(column)
         used += widths[column.heading]
     return parts or [names]
-
-
-def _with_breaks(column: Column) -> Column:
-    if not column.words:
-        return column
-    return replace(column, cell=_breaking(column.cell), failed=_breaking(column.failed))
-
-
-def _breaking(cell: Callable[[Shown], str]) -> Callable[[Shown], str]:
-    return lambda row: "\n".join(map(broken, cell(row).split("\n")))
-
-
-def broken(line: str) -> str:
-    """Return a line of words with breaks where it would be too long, between parts of a name."""
-    lines = [""]
-    for piece in BREAKS.split(line):
-        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > LINE:
-            lines.append("")
-        lines[-1] += piece
-    return "\n".join(part.rstrip() for part in lines)
 
 
 def _width(column: Column, rows: list[Row], failed: list[JobRecord]) -> int:
