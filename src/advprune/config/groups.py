@@ -30,6 +30,7 @@ from advprune.ranges import (
     members,
 )
 from advprune.store.keys import Node, without
+from advprune.store.signatures import defaults
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -151,6 +152,17 @@ class Pruner(Group, Spending):
         """Return whether the network is fine-tuned between rounds of pruning."""
         rounds = self.schedule != "one_shot" and self.process is None
         return rounds and self.epochs_per_round > 0
+
+    @property
+    def shares_scores(self) -> bool:
+        """Return whether the first scores are kept, for all ratios and scopes: they took images.
+
+        A criterion says so by an option: how many images, or batches (``count``), it looks at.
+        Where weights are pruned in rounds with training between, each round scores by itself.
+        """
+        if self.criterion is None or (self.unit is None and self.trains_between):
+            return False
+        return bool({"images", "count"} & defaults(self.criterion.node.get("_target_", "")).keys())
 
 
 @dataclass(frozen=True, kw_only=True)

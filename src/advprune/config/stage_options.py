@@ -129,6 +129,27 @@ class Dense:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Decide the scores of a network before anything is removed; at whatever ratio that will be."""
+
+    training: Training
+    pruner: Pruner
+
+    @property
+    def node(self) -> Node:
+        """Return the options as plain values: the images, and what scores which network.
+
+        How a ratio is spent on the scores is no part of them.
+        """
+        read = ("criterion", "start", "unit", "biases", "classifier")
+        return {
+            "dataset": self.training.dataset.node,
+            "seed": self.training.seed,
+            "pruner": {name: self.pruner.node[name] for name in read if name in self.pruner.node},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pruned:
     """Decide a pruned network: the pruner, how much goes, and the training of one that trains."""
 

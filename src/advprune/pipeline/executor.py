@@ -26,8 +26,13 @@ log = logging.getLogger(__name__)
 
 
 def missing(plan: Plan, store: Store) -> list[Stage[Any]]:
-    """Return the plan's stages that nobody has finished yet."""
-    return [stage for stage in plan.stages if not store.done(stage)]
+    """Return the plan's stages that nobody has finished yet, each after what it is made from."""
+    todo = [stage for stage in plan.stages if not store.done(stage)]
+    return [part for stage in todo for part in (*_missing_scores(stage, store), stage)]
+
+
+def _missing_scores(stage: Stage[Any], store: Store) -> list[Stage[Any]]:
+    return [] if stage.scores is None or store.done(stage.scores) else [stage.scores]
 
 
 def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
@@ -51,6 +56,8 @@ def ensure_stages(plan: Plan, store: Store, where: "RunContext") -> int:
         stage = stages[collectives.broadcast_object(key)]
         left.remove(stage)
         context = replace(where, stage=stage_names[stage.key], folder=store.folder(stage))
+        if stage.scores is not None:
+            _ensure_scores(stage, stage.scores, store, where)
         if not collectives.is_rank_zero():
             _follow_leader(stage, store, context)
         elif _make_as_leader(stage, store, context, read=stage.key in origins):
@@ -78,6 +85,21 @@ def _next(left: list[Stage[Any]], store: Store) -> Stage[Any]:
         ),
         left[0],
     )
+
+
+def _ensure_scores(
+    pruned: Stage[Any], scores: Stage[Any], store: Store, where: "RunContext"
+) -> None:
+    """Finish the scores that a missing stage is made from; one that is there needs them no more."""
+    from advprune.distributed import collectives
+
+    context = replace(where, stage=scores.kind, folder=store.folder(scores))
+    if not collectives.is_rank_zero():
+        _follow_leader(scores, store, context)
+    elif store.done(pruned):
+        collectives.broadcast_object(False)
+    else:
+        _make_as_leader(scores, store, context, read=True)
 
 
 def _make_as_leader(stage: Stage[Any], store: Store, where: "RunContext", *, read: bool) -> bool:
@@ -120,10 +142,11 @@ def stage_makers() -> "dict[str, StageMaker]":
 
     They are imported only where there is something to make: a second command needs no torch.
     """
-    from advprune.stages import dense, evaluated, examples, finetuned, pruned, quantized
+    from advprune.stages import dense, evaluated, examples, finetuned, pruned, quantized, scores
 
     return {
         "dense": dense.make,
+        "scores": scores.make,
         "pruned": pruned.make,
         "finetuned": finetuned.make,
         "quantized": quantized.make,
@@ -164,7 +187,7 @@ def _make(stage: Stage[Any], store: Store, folder: Path, where: "RunContext") ->
     begun = time.monotonic()
     result = stage_makers()[stage.kind](stage, folder, _parent(stage, store), where)
     _refuse_changed_files(stage, store)
-    seconds = time.monotonic() - begun
+    seconds = here = time.monotonic() - begun
     facts = {
         "stage": stage.kind,
         "key": stage.key,
@@ -173,9 +196,12 @@ def _make(stage: Stage[Any], store: Store, folder: Path, where: "RunContext") ->
     }
     if stage.examples is not None:
         facts["examples"] = stage.examples.key
+    if stage.scores is not None:  # what the stage would take alone
+        facts["scores"] = stage.scores.key
+        seconds += store.result(stage.scores)["seconds"]
     store.finish(stage, result | facts | {"seconds": seconds, "provenance": provenance(command())})
-    store.note(stage, "made", seconds=round(seconds, 2))
-    log.info("%s", where.title.line(f"{phase} took {seconds:.1f} s: {place}"))
+    store.note(stage, "made", seconds=round(here, 2))
+    log.info("%s", where.title.line(f"{phase} took {here:.1f} s: {place}"))
 
 
 def _refuse_changed_files(stage: Stage[Any], store: Store) -> None:

@@ -74,7 +74,7 @@ def pruned(options: Options, parent: Stage[Any]) -> Stage[stage_options.Pruned]:
         ratio=options.ratio,
         compression=options.compression,
     )
-    return Stage("pruned", chosen, parent)
+    return Stage("pruned", chosen, parent, scores=_scores(chosen, parent))
 
 
 @Step
@@ -116,6 +116,14 @@ def evaluated(options: Options, parent: Stage[Any]) -> Stage[stage_options.Evalu
         source, seed = _source(options, parent)
         examples = _attacked("examples", source_attack, options, source, seed)
     return _attacked("evaluated", options.attack, options, parent, options.seed, examples)
+
+
+def _scores(pruned: stage_options.Pruned, parent: Stage[Any]) -> Stage[stage_options.Scored] | None:
+    """Return the pass over the images that all ratios and scopes share, if there is one."""
+    if not pruned.pruner.shares_scores:
+        return None
+    options = stage_options.Scored(training=pruned.training, pruner=pruned.pruner)
+    return Stage("scores", options, parent)
 
 
 def _pruning(options: Options, pruner: Pruner) -> Training:

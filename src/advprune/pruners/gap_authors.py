@@ -11,6 +11,7 @@ full one. Written from the description of the code, not from the code.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -48,6 +49,7 @@ def gap_authors(
     steps: Count = 10,
     random_start: bool = True,
     leak: bool = True,
+    count: Count | None = None,
     eligible: Eligible = prunable,
 ) -> Scores:
     """Score each parameter by the gradient accumulated along the attack.
@@ -55,7 +57,7 @@ def gap_authors(
     Args:
         model: starts with ``normalize``; its BatchNorm statistics are moved, all else is left as
             found.
-        batches: training batches (x, y), the whole set.
+        batches: training batches (x, y).
         scope: where ``score`` is None: ``global`` scores by g, ``layer`` by |g|.
         score: see ``gradient``.
         eps: radius of the ball, in units of normalised images.
@@ -63,6 +65,7 @@ def gap_authors(
         steps: of PGD.
         random_start: uniform in the ball.
         leak: whether the steps' weight gradients are added too.
+        count: of batches looked at; None: the whole set, as theirs.
         eligible: model -> the parameters scored.
 
     Returns:
@@ -91,7 +94,7 @@ def gap_authors(
         for weight in weights.values():
             weight.requires_grad_(True)
         model.normalize = nn.Identity()
-        for x, y in batches:
+        for x, y in islice(batches, count):
             total = total or {name: torch.zeros_like(weight) for name, weight in weights.items()}
             _accumulate(total, model, weights, normalize(x), y, walk)
     finally:

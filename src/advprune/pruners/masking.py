@@ -42,6 +42,12 @@ def removable(net: nn.Module, pruner: Spending) -> dict[str, nn.Parameter]:
     return prunable(net)
 
 
+def everything(net: nn.Module, pruner: Spending) -> Masks:
+    """Return masks that keep all that is prunable, and all that may be removed."""
+    parameters = prunable(net) | removable(net, pruner)
+    return {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()}
+
+
 def spend(pruner: Spending) -> Spend:
     """Return how this pruner spends a ratio: by its scope."""
     return partial(scopes.spend, scope=pruner.scope, n=pruner.n, m=pruner.m)

@@ -19,6 +19,17 @@ from advprune.pruners.task import Task, round_of
 Decide: TypeAlias = Callable[[nn.Module, float, Masks], Masks]
 
 
+def describe_rounds(ratios: list[float], kept: list[int], epochs: list[int]) -> dict[str, Any]:
+    """Describe the rounds that were made, for the result.
+
+    Args:
+        ratios: decided, one a round.
+        kept: weights left of those that may be removed.
+        epochs: passes trained afterwards.
+    """
+    return {"rounds": ratios, "rounds_kept": kept, "rounds_epochs": epochs}
+
+
 class Rounds(Reparametrised):
     """Decide masks at the start of each part of the phase, on the network as it is then.
 
@@ -59,8 +70,7 @@ class Rounds(Reparametrised):
     def result(self) -> dict[str, Any]:
         """Return the ratio of each round, what it left, and for how long that was trained."""
         epochs = [*[self.passes] * (len(self.task.ratios) - 1), 0]
-        kept = [int(count) for count in self.kept]
-        return {"rounds": list(self.task.ratios), "rounds_kept": kept, "rounds_epochs": epochs}
+        return describe_rounds(list(self.task.ratios), self.kept.tolist(), epochs)
 
     def _prune(self, net: nn.Module) -> None:
         with self.folded():

@@ -1,34 +1,24 @@
 """Make the stage ``pruned``: decide masks by a criterion or a process, count them, apply them."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import advprune.masks as mask_values
 from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
-from advprune.distributed.sharding import seed_step
-from advprune.errors import UserError
-from advprune.frozen import preserve_rng
-from advprune.masks import Masks, prunable
-from advprune.modules.pruner_training import ScoringBatches
+from advprune.masks import Masks
+from advprune.modules.scoring_pass import Decide, deciding
 from advprune.modules.weights_io import plain_weights, save_masks, save_weights
 from advprune.pruners import masking, sparse_parent
 from advprune.pruners.process import Process
-from advprune.pruners.rounds import Rounds
+from advprune.pruners.rounds import Rounds, describe_rounds
 from advprune.pruners.task import cumulative
-from advprune.stages import pruned_structured, pruning_phases
-from advprune.stages.pruning_phases import describe_rounds
-from advprune.stages.training_phase import RunContext, trainer
+from advprune.stages import pruned_structured, pruning_phases, scores
+from advprune.stages.training_phase import RunContext, device_of
 from advprune.store.stage import Stage
-from advprune.surgery import structure
 from advprune.surgery.masked_weights import apply
-
-#: (network, ratio, masks so far) -> masks
-Decide = Callable[[nn.Module, float, Masks | None], Masks]
 
 
 def make(
@@ -43,12 +33,6 @@ def make(
     facts = where.facts(training=True)
     if pruner.unit is not None:
         return pruned_structured.make(stage, folder, parent, where)
-    if (parent / structure.FILE).exists():
-        raise UserError(
-            "the dense network of this job has lost filters or blocks, and single weights of such "
-            "a network are not pruned here: choose pruner=filters or pruner=blocks, or another "
-            "dense network"
-        )
     net = pruning_phases.start(stage, folder, parent)
     ratio = masking.target_ratio(net, options)
     parent_zeros, within = sparse_parent.zeros_of(net), sparse_parent.masks_of(net, pruner)
@@ -73,7 +57,7 @@ def _train(
     where: RunContext,
 ) -> tuple[Masks, dict[str, Any]]:
     """Train with the pruner's process, or with the rounds of its criterion."""
-    process, passes = _process(stage, net, ratios, within)
+    process, passes = _process(stage, net, ratios, within, folder)
     return pruning_phases.learn(stage, net, process, folder, where, within=within, passes=passes)
 
 
@@ -82,6 +66,7 @@ def _process(
     net: nn.Module,
     ratios: list[float],
     within: Masks | None,
+    folder: Path,
 ) -> tuple[Process, int]:
     """Return what prunes while training runs, and the passes over the images."""
     options, pruner = stage.options, stage.options.pruner
@@ -89,7 +74,7 @@ def _process(
     if pruner.process is not None:
         return pruner.process.build()(net, task), pruning_phases.passes_of_process(options)
     passes = pruning_phases.passes_between_rounds(options)
-    decide, everything = _criterion(stage), _everything(net, options) | (within or {})
+    decide, everything = _decide(stage, folder), masking.everything(net, pruner) | (within or {})
 
     def decide_within(model: nn.Module, ratio: float, masks: Masks) -> Masks:
         device = next(model.parameters()).device
@@ -107,8 +92,8 @@ def _score(
     where: RunContext,
 ) -> tuple[Masks, dict[str, Any]]:
     """Score by a criterion, once or in rounds, and train nothing between them."""
-    decide, names = _criterion(stage), list(masking.removable(net, stage.options.pruner))
-    net.to(trainer(where, [], enable_checkpointing=False).strategy.root_device)
+    decide, names = _decide(stage, folder), list(masking.removable(net, stage.options.pruner))
+    net.to(device_of(where))
     kept = []
     for ratio in ratios:
         within = decide(apply(net, within) if within else net, ratio, within)
@@ -119,23 +104,8 @@ def _score(
     return masks, describe_rounds(ratios, kept, [0] * len(ratios))
 
 
-def _criterion(stage: Stage[Pruned]) -> Decide:
-    """Return a function that scores a network by the criterion and spends a ratio on it."""
-    pruner, training = stage.options.pruner, stage.options.training
-    assert pruner.criterion is not None
-    criterion = pruner.criterion.build()
-    datamodule = training.data(batch_size=128)
-
-    def decide(model: nn.Module, ratio: float, within: Masks | None) -> Masks:
-        batches = ScoringBatches(datamodule, model)
-        with preserve_rng():
-            seed_step(training.seed, "criterion", 0)
-            return masking.compute_masks(criterion, model, batches, pruner, ratio, within)
-
-    return decide
-
-
-def _everything(net: nn.Module, options: Pruned) -> Masks:
-    """Return masks that keep all that is prunable, and all that may be removed."""
-    parameters = prunable(net) | masking.removable(net, options.pruner)
-    return {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()}
+def _decide(stage: Stage[Pruned], folder: Path) -> Decide:
+    """Return what decides the masks of each round."""
+    training = stage.options.training
+    data, seed = training.data(batch_size=128), training.seed
+    return deciding(scores.criteria(stage, folder), stage.options.pruner, data, seed=seed)

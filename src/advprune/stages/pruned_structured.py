@@ -7,26 +7,25 @@ from torch import nn
 
 from advprune.config.stage_options import Pruned
 from advprune.distributed import collectives
-from advprune.masks import Scores
 from advprune.modules.filter_masks import kept_filters
-from advprune.modules.pruner_training import ScoringBatches
+from advprune.modules.scoring_pass import of_units
 from advprune.modules.shrinking import Shrinking
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import plain_weights, save_weights
 from advprune.pruners import filters as filter_choice
-from advprune.pruners import masking, scoring, sparse_parent
+from advprune.pruners import masking, sparse_parent
+from advprune.pruners.rounds import describe_rounds
 from advprune.pruners.task import cumulative
-from advprune.stages import checkpoint, pruning_phases
+from advprune.stages import checkpoint, pruning_phases, scores
 from advprune.stages.checkpoint import taught
 from advprune.stages.pruning_phases import (
-    describe_rounds,
     learn,
     passes_between_rounds,
     passes_of_process,
     process_of,
     train,
 )
-from advprune.stages.training_phase import RunContext, trainer
+from advprune.stages.training_phase import RunContext, device_of
 from advprune.store.stage import Stage
 from advprune.surgery import structure
 
@@ -46,15 +45,16 @@ def make(stage: Stage[Pruned], folder: Path, parent: Path, where: RunContext) ->
         if process.prunes_filters:
             shrinking.keep(kept_filters(masks, shrinking.kept))
         else:
-            scores = filter_choice.of_weight_scores(process.scores(), list(shrinking.kept))
-            shrinking.cut(scores, ratio_in_all)
+            learned = filter_choice.of_weight_scores(process.scores(), list(shrinking.kept))
+            shrinking.cut(learned, ratio_in_all)
     else:
-        passes = passes_between_rounds(options)
+        passes, data = passes_between_rounds(options), options.training.data(batch_size=128)
+        criteria = scores.criteria(stage, folder)
         for number, ratio in enumerate(ratios):
             if number and passes:
                 work = folder / "work" / f"round_{number}"
                 shrinking.net = _between(stage, net, work, where, passes)
-            shrinking.cut(_score(stage, shrinking, where), ratio)
+            shrinking.cut(of_units(next(criteria), shrinking, data, device_of(where)), ratio)
             kept.append(shrinking.parameters_left())
         rounds = describe_rounds(ratios, kept, [*[passes] * (len(ratios) - 1), 0])
     gone = (shrinking.kept, shrinking.blocks)
@@ -67,28 +67,6 @@ def make(stage: Stage[Pruned], folder: Path, parent: Path, where: RunContext) ->
     save_weights(folder / "model.safetensors", plain_weights(shrinking.net))
     counts = shrinking.counts(ratio_in_all) | rounds | {"ratio": ratio_in_all}
     return facts | counts | sparse_parent.parent_facts(parent_zeros, unit=pruner.unit)
-
-
-def _score(stage: Stage[Pruned], shrinking: Shrinking, where: RunContext) -> Scores:
-    """Score what is left, on the device that trains."""
-    criterion, net, sites = stage.options.pruner.criterion, shrinking.net, shrinking.sites()
-    assert criterion is not None
-    if not sites:
-        return {}
-    device = trainer(where, [], enable_checkpointing=False).strategy.root_device
-    images = ScoringBatches(stage.options.training.data(batch_size=128), net)
-    # each rank scores on the same images; what differs by rounding is averaged
-    with collectives.without_communication():
-        scores = scoring.checked_scores(
-            criterion.build(),
-            net.to(device),
-            images,
-            shapes=shrinking.score_shapes(),
-            sites=sites,
-        )
-    scores = collectives.averaged(scores)
-    net.cpu()
-    return {name: score.cpu() for name, score in scores.items()}
 
 
 def _between(

@@ -9,12 +9,14 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
-from advprune.config.stage_options import Pruned
+from advprune.config.stage_options import Pruned, Scored
 from advprune.distributed import collectives
+from advprune.errors import UserError
 from advprune.masks import Masks
 from advprune.modules.filter_masks import SpendOnFilters
-from advprune.modules.pruner_training import PrunerTraining, ScoringBatches
+from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.remembered_attack import Objective
+from advprune.modules.scoring_pass import ScoringBatches
 from advprune.modules.shrinking import Shrinking
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import (
@@ -31,18 +33,28 @@ from advprune.stages import checkpoint
 from advprune.stages.checkpoint import taught
 from advprune.stages.training_phase import RunContext, fit
 from advprune.store.stage import Stage
+from advprune.surgery import structure
 from advprune.surgery.masked_weights import apply
 
 
-def start(stage: Stage[Pruned], folder: Path, parent: Path) -> nn.Module:
+def start(stage: Stage[Pruned] | Stage[Scored], folder: Path, parent: Path) -> nn.Module:
     """Return the network that is pruned: the dense one, its early weights, or an untrained one.
 
     Args:
-        stage: that prunes it.
+        stage: that prunes it, or scores it.
         folder: of the stage.
         parent: folder of the dense network.
+
+    Raises:
+        UserError: if single weights are to go from a network that has lost filters or blocks.
     """
     pruner, seed = stage.options.pruner, stage.options.training.seed
+    if pruner.unit is None and (parent / structure.FILE).exists():
+        raise UserError(
+            "the dense network of this job has lost filters or blocks, and single weights of such "
+            "a network are not pruned here: choose pruner=filters or pruner=blocks, or another "
+            "dense network"
+        )
     if pruner.start == "dense":
         return checkpoint.load_network(stage, parent, seed=seed)
     net = checkpoint.network(checkpoint.network_of(stage), seed=seed)
@@ -200,14 +212,3 @@ def passes_of_process(options: Pruned) -> int:
     """Return the passes over the images of a process."""
     assert options.training.recipe is not None
     return max(passes(options.training.recipe.epochs, options.training.objective.build()), 1)
-
-
-def describe_rounds(ratios: list[float], kept: list[int], epochs: list[int]) -> dict[str, Any]:
-    """Describe the rounds that were made, for the result.
-
-    Args:
-        ratios: decided, one a round.
-        kept: weights left of those that may be removed.
-        epochs: passes trained afterwards.
-    """
-    return {"rounds": ratios, "rounds_kept": kept, "rounds_epochs": epochs}

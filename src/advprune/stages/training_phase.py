@@ -85,6 +85,11 @@ class RunContext:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
+def device_of(where: RunContext) -> torch.device:
+    """Return the device that trains."""
+    return trainer(where, [], enable_checkpointing=False).strategy.root_device
+
+
 def trainer(where: RunContext, callbacks: list[Callback], **options: Any) -> pl.Trainer:
     """Return a Lightning Trainer for one phase."""
     several = collectives.size() > 1

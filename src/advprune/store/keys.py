@@ -17,7 +17,15 @@ from typing import Any, TypeAlias
 
 from advprune.ranges import fraction, number
 
-RECIPES = {"dense": 1, "pruned": 3, "finetuned": 1, "quantized": 2, "evaluated": 2, "examples": 2}
+RECIPES = {
+    "dense": 1,
+    "scores": 1,
+    "pruned": 3,
+    "finetuned": 1,
+    "quantized": 2,
+    "evaluated": 2,
+    "examples": 2,
+}
 #: Options of a data set that say where it lies and how it is read; ``content_id`` and its like say
 #: what it is.
 WHERE = frozenset(

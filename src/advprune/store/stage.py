@@ -30,16 +30,21 @@ class Stage(Generic[T]):
     """Describe one cacheable step of a job.
 
     Attributes:
-        kind: ``dense``, ``pruned``, ``finetuned``, ``quantized``, ``evaluated`` or ``examples``.
+        kind: ``dense``, ``scores``, ``pruned``, ``finetuned``, ``quantized``, ``evaluated`` or
+            ``examples``.
         options: that decide the result.
         parent: the stage that it is made from; None at the root.
         examples: of a transfer attack, the stage whose examples are evaluated.
+        scores: of a network pruned by a criterion that looks at images, the stage that holds the
+            scores for any ratio. Only while this stage is made: it is neither in the key nor in
+            the line, for the options here say all that is there.
     """
 
     kind: str
     options: T
     parent: "Stage[Any] | None" = None
     examples: "Stage[Any] | None" = None
+    scores: "Stage[Any] | None" = None
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from advprune.tracking.grid_place import GridPlace
 #: What each stage does, by the name that loggers have for it.
 PHASES = {
     "dense": "dense training",
+    "scores": "scoring",
     "pruned": "pruning",
     "finetuned": "fine-tuning",
     "quantized": "quantizing",
