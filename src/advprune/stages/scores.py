@@ -23,9 +23,9 @@ def make(
 ) -> dict[str, Any]:
     """Score the network that is to be pruned; write ``scores.safetensors``."""
     assert parent is not None
-    assert stage.options.pruner.criterion is not None
     collectives.rank_zero_continues()
     pruner, training = stage.options.pruner, stage.options.training
+    assert pruner.criterion is not None
     net = pruning_phases.start(stage, folder, parent)
     device = device_of(where)
     criterion, data = pruner.criterion.build(), training.data(batch_size=128)
