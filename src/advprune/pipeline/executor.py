@@ -81,7 +81,8 @@ def _next(left: list[Stage[Any]], store: Store) -> Stage[Any]:
         (
             stage
             for stage in left
-            if not keys & {each.key for each in stage.line[:-1]} and not store.is_claimed(stage)
+            if not keys & {each.key for each in stage.line[:-1]}
+            and not any(map(store.is_claimed, filter(None, (stage.scores, stage))))
         ),
         left[0],
     )
