@@ -189,4 +189,9 @@ def seed_step(seed: int, purpose: str, index: int) -> None:
         purpose: of the step, such as ``train`` or ``attack``.
         index: of the step among those of its purpose.
     """
-    torch.manual_seed(mixed_seed(seed, purpose, index))
+    number = mixed_seed(seed, purpose, index)
+    if torch.accelerator.is_available():
+        torch.manual_seed(number)
+    else:
+        # torch.manual_seed notes the call stack for each kind of device that may yet appear: 1 ms
+        torch.default_generator.manual_seed(number)
