@@ -17,6 +17,12 @@ BEFORE, LEFT = pytest.StashKey[dict[str, str]](), pytest.StashKey[list[str]]()
 # one another's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+# Where Python writes no bytecode beside its sources, each of the hundreds of processes that the tests
+# start would compile torch's and all other files again: seconds each.
+if sys.dont_write_bytecode or "PYTHONDONTWRITEBYTECODE" in os.environ:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(ROOT / ".pytest_cache" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 #: The default job made small: seconds, and every stage is still there.
 TINY = (
     "model.widths=[4,4,4]",
@@ -90,7 +96,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """List folders in an order that no file system has."""
+    """List folders in an order that no file system has, and wait for no disk: tests kill, they pull no plug."""
+    waits = os.fsync
+    os.fsync = lambda _: None
+    config.add_cleanup(lambda: setattr(os, "fsync", waits))
     seed = config.getoption("listings")
     config.add_cleanup(
         listings.shuffle(config.getoption("randomly_seed", 0) if seed is None else seed)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, TINY
-from test_configs import options
+from presets import options
 
 NAMES = [path.stem for path in sorted((ROOT / "conf" / "pruner").glob("*_authors.yaml"))]
 #: Two steps an epoch; intervals and images of the authors' long runs, where a preset has them.

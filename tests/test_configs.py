@@ -10,25 +10,18 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
-from omegaconf import open_dict
 from PIL import Image
+from presets import CONF, options
 
-import attack
-import prune
-import train
 from advprune.config import validate
 from advprune.config.fingerprints import with_fingerprints
 from advprune.config.job_names import GROUPS
-from advprune.config.options import options_of, resolve
+from advprune.config.options import options_of
 from advprune.errors import UserError
 from advprune.pipeline.dry_run import dry_run
 
-assert all((attack, prune, train))  # their import registers the schemas
-CONF = ROOT / "conf"
 #: What the others of its group start from; no member itself.
 PARTIAL = {("attack", "frame"), ("pruner", "base")}
 #: What a member needs besides: files of the user, and the default network has no blocks, nor can it
@@ -96,16 +89,6 @@ COMMANDS = sorted(
         if not words.strip().startswith("from=")  # is read before Hydra: tests/test_from_store.py
     }
 )
-
-
-def options(command: str, *overrides: str) -> dict[str, Any]:
-    """The resolved options of a command line."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(command, list(overrides))
-        with open_dict(cfg):
-            cfg.pop("hydra", None)
-    return resolve(cfg)
 
 
 def admit(given: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_configs import options
+from presets import options
 
 from advprune.config.groups import Network
 from advprune.config.options import options_of

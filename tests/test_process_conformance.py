@@ -5,6 +5,8 @@ Exact counts, resumed runs, one mask a step, nothing left under dead weights, th
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +74,55 @@ def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
     return [name for name in one if not torch.equal(one[name], other[name])]
 
 
+def revived(module: PrunerTraining) -> list[str]:
+    """The weights of which the optimizer remembers something where the mask is zero."""
+    optimizer, process = module.trainer.optimizers[0], module.process
+    return [
+        weight
+        for weight, parameter in process.weights.items()
+        # but for masks that are not in force: there, dead weights train
+        if not process.effective(weight, parameter)[~process.mask(weight)].any()
+        and any(
+            value[~process.mask(weight)].any()
+            for value in optimizer.state.get(parameter, {}).values()
+            if isinstance(value, Tensor) and value.shape == parameter.shape
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training, and what was seen of it meanwhile."""
+
+    net: nn.Module
+    own: dict[str, nn.Parameter]
+    module: PrunerTraining
+    seen: dict[int, list[dict[str, Tensor]]]
+    revived: list[str]
+    masks: dict[str, Tensor]
+
+
+@cache
+def trained(name: str) -> Trained:
+    """Train once for all tests that only look."""
+    net = convnet()
+    own, module = dict(net.named_parameters()), module_for(name, net)
+    seen: dict[int, list[dict[str, Tensor]]] = {}
+
+    def note(net: nn.Module, _: Any) -> None:
+        if module.trainer.training:
+            seen.setdefault(module.global_step, []).append(module.net.masks)
+
+    hook = module.net.register_forward_pre_hook(note)
+    fit(module)
+    hook.remove()
+    return Trained(net, own, module, seen, revived(module), module.eval().finish())
+
+
 @EVERY
 def test_n1_n7_the_count_is_exact_and_the_network_is_given_back(name: str) -> None:
-    net = convnet()
-    own = dict(net.named_parameters())
-    module = module_for(name, net)
-    fit(module)
-    masks = module.eval().finish()
+    one = trained(name)
+    net, own, module, masks = one.net, one.own, one.module, one.masks
     kept = sum(int(mask.sum()) for mask in masks.values())
     size = sum(mask.numel() for mask in masks.values())
     whole = merged_pruner(name).scope == "columns"  # each layer rounds, to whole columns of that
@@ -163,16 +207,8 @@ def test_n4_at_ratio_zero_everything_stays_and_training_is_plain(name: str) -> N
 
 @EVERY
 def test_n5_all_forward_passes_of_a_step_see_one_mask(name: str) -> None:
-    module = module_for(name, convnet())
-    seen: dict[int, list[dict[str, Tensor]]] = {}
-
-    def note(net: nn.Module, _: Any) -> None:
-        if module.trainer.training:
-            seen.setdefault(module.global_step, []).append(module.net.masks)
-
-    module.net.register_forward_pre_hook(note)
-    fit(module)
-    assert len(seen) >= 18 or module.process.done()
+    seen = trained(name).seen
+    assert len(seen) >= 18 or trained(name).module.process.done()
     for masks in seen.values():
         assert len(masks) >= 1
         assert all(not differing(masks[0], other) for other in masks[1:])
@@ -180,15 +216,7 @@ def test_n5_all_forward_passes_of_a_step_see_one_mask(name: str) -> None:
 
 @EVERY
 def test_n6_dead_weights_leave_nothing_in_the_optimizer(name: str) -> None:
-    module = module_for(name, convnet())
-    fit(module)
-    optimizer, process = module.trainer.optimizers[0], module.process
-    for weight, parameter in process.weights.items():
-        if process.effective(weight, parameter)[~process.mask(weight)].any():
-            continue  # masks that are not in force: dead weights train
-        for value in optimizer.state.get(parameter, {}).values():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                assert not value[~process.mask(weight)].any()
+    assert trained(name).revived == []
 
 
 @EVERY

@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from processes import convnet, fit, module_of, recipe
-from test_process_conformance import EVERY, differing, made, module_for
+from test_process_conformance import EVERY, differing, made, module_for, revived
 from torch import Tensor
 
 from advprune.modules.pruner_training import PrunerTraining
@@ -29,14 +29,7 @@ def test_no_optimizer_revives_what_is_dead(name: str, phase: Recipe) -> None:
     net = convnet()
     module = module_of(made(name, net), net, phase)
     fit(module)
-    optimizer, process = module.trainer.optimizers[0], module.process
-    for weight, parameter in process.weights.items():
-        dead = ~process.mask(weight)
-        if process.effective(weight, parameter)[dead].any():
-            continue  # masks that are not in force: dead weights train
-        for value in optimizer.state.get(parameter, {}).values():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                assert not value[dead].any(), weight
+    assert revived(module) == []
     module.finish()
     state, masks = module.net.export()
     assert all(not state[weight][~mask].any() for weight, mask in masks.items())

@@ -70,6 +70,8 @@ def fmn(
         still, random = torch.zeros_like(x), (2 * draws - 1).to(x)
         starts = [still] * len(chosen) + [draw.view_as(x) for draw in random]
         for start, target in zip(starts, chosen * (1 + restarts), strict=True):
+            if not found.distance.any():  # no point is nearer than an image that is itself wrong
+                break
             _search(model, found, start, target, steps, step_length, gamma)
         found.refine(model)
     if nearest is not None:

@@ -5,6 +5,7 @@ official split: 359 images (20 %), stratified by class, are the test set; 144 of
 validate by default and 1,294 train.
 """
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,16 +23,20 @@ class Digits(ImageData):
 
     def load(self) -> tuple[Split, Split]:
         """Return the 1,438 images for training and validation, and the 359 test images."""
-        rows = np.loadtxt(_scans(), delimiter=",", dtype=np.int64)
-        grey = np.rint(rows[:, :-1] * (255 / 16)).astype(np.uint8)
-        whole = Split(
-            torch.from_numpy(grey.reshape(-1, 1, 8, 8)), torch.from_numpy(rows[:, -1].copy())
-        )
+        whole = _scans()
         rest, test = hold_out(whole.labels, TEST_SHARE)
         return whole.take(rest), whole.take(test)
 
 
-def _scans() -> Path:
+@cache
+def _scans() -> Split:
+    """Read all scans, once in a process: every stage asks, and parsing the text takes a while."""
+    rows = np.loadtxt(_file(), delimiter=",", dtype=np.int64)
+    grey = np.rint(rows[:, :-1] * (255 / 16)).astype(np.uint8)
+    return Split(torch.from_numpy(grey.reshape(-1, 1, 8, 8)), torch.from_numpy(rows[:, -1].copy()))
+
+
+def _file() -> Path:
     """Return the file of scikit-learn's ``load_digits``, which takes two seconds to import."""
     package = find_spec("sklearn")
     if package is None or package.origin is None:

@@ -4,6 +4,7 @@ What takes images is called on two random ones. ``dry_run_pruner.py`` spends the
 the untrained network.
 """
 
+import copy
 import inspect
 from functools import partial
 from typing import Any
@@ -24,6 +25,9 @@ from advprune.threat import Certificate, Threat, proves
 
 #: A batch of the smallest size that is one.
 IMAGES = 2
+#: The linear stand-in sees images averaged to this many cells a side: of ImageNet's pixels it would
+#: have 150 million weights.
+CELLS = 8
 
 
 def dry_run(options: Options) -> None:
@@ -45,7 +49,7 @@ def dry_run(options: Options) -> None:
     _try_network(options, net)
     if options.export == "onnx":
         export.check_packages()
-    _try_bounds(options)
+    _try_bounds(options, net)
     _try_certifier(attack, options)
     _try_quantizer(options)
     if options.pruner is not None:
@@ -178,13 +182,13 @@ def _try_network(options: Options, net: nn.Module) -> None:
     check(logits, images=IMAGES, classes=int(options.model.node["num_classes"]))
 
 
-def _try_bounds(options: Options) -> None:
+def _try_bounds(options: Options, untrained: nn.Module) -> None:
     """Bound no image, and take the loss of two, in every phase with bounds or noise."""
     for phase in options.phases:
         chosen = options.objective.in_phase(phase)
         if "bound" not in chosen.method and "sigma" not in chosen.method:
             return
-        objective, net = chosen.build(), checkpoint.network(options.model, seed=0).train()
+        objective, net = chosen.build(), copy.deepcopy(untrained).train()
         x, y = torch.rand(IMAGES, *options.model.image_shape), torch.zeros(IMAGES).long()
         if "bound" in chosen.method:  # reading the network may fail; bounding images takes minutes
             classes = objective.keywords["bound"](net, x[:0], y[:0]).shape[1]
@@ -225,5 +229,6 @@ def _random_batch(options: Options) -> tuple[Tensor, Tensor]:
 def _linear_network(options: Options) -> nn.Module:
     torch.manual_seed(0)
     channels, side, _ = options.model.image_shape
-    classes = int(options.model.node["num_classes"])
-    return nn.Sequential(nn.Flatten(), nn.Linear(channels * side * side, classes)).eval()
+    cells, classes = min(side, CELLS), int(options.model.node["num_classes"])
+    linear = nn.Linear(channels * cells * cells, classes)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(cells), nn.Flatten(), linear).eval()

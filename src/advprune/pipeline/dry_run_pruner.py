@@ -1,5 +1,6 @@
 """Spend a pruner's ratio on the untrained network and score it once, for the dry run."""
 
+import copy
 import inspect
 from functools import partial
 from pathlib import Path
@@ -62,9 +63,9 @@ def check(options: Options, pruner: Pruner, net: nn.Module, batch: tuple[Tensor,
     if pruner.process is None or pruner.start == "init":
         _refuse_unread_perturbation(options)
     if pruner.process is not None:
-        _try_process(options, chosen, ratios)
+        _try_process(options, chosen, ratios, copy.deepcopy(net))
     if pruner.unit is not None:
-        dry_run_structured.try_choice(options, pruner, ratio)
+        dry_run_structured.try_choice(options, pruner, ratio, net)
 
 
 def _check_recovery(options: Options, pruner: Pruner) -> None:
@@ -154,11 +155,11 @@ def _check_unit(pruner: Pruner) -> None:
         )
 
 
-def _try_process(options: Options, chosen: Pruned, ratios: list[float]) -> None:
+def _try_process(options: Options, chosen: Pruned, ratios: list[float], net: nn.Module) -> None:
     """Make the process and its training, spend the first and the last ratio, and ask it."""
     pruner, recipe = chosen.pruner, chosen.training.recipe
     assert recipe is not None
-    net, shape = checkpoint.network(options.model, seed=0), options.model.image_shape
+    shape = options.model.image_shape
     shrinking = Shrinking(net, pruner, shape) if pruner.unit == "filters" else None
     process = pruning_phases.process_of(net, chosen, ratios, shrinking)
     sizes = {name: torch.zeros_like(weight) for name, weight in process.weights.items()}

@@ -3,19 +3,18 @@
 from typing import cast
 
 import torch
+from torch import nn
 
 from advprune.config.groups import Pruner
 from advprune.config.options import Options
 from advprune.errors import UserError
 from advprune.models.find_sites import block_sites, filter_sites
 from advprune.pruners import blocks, filters
-from advprune.stages import checkpoint
 from advprune.surgery.budget import Dense, dense
 
 
-def try_choice(options: Options, pruner: Pruner, ratio: float) -> None:
+def try_choice(options: Options, pruner: Pruner, ratio: float, net: nn.Module) -> None:
     """Choose filters or blocks by flat scores: a ratio that the network cannot reach is refused."""
-    net = checkpoint.network(options.model, seed=0)
     whole = dense(net, filter_sites(net), block_sites(net), options.model.image_shape)
     if pruner.unit == "blocks":
         _choose_blocks(whole, pruner, ratio)
