@@ -50,6 +50,8 @@ def attacks_in_a_ball() -> list[str]:
 
 NAMES = attacks_in_a_ball()
 FRAME = ("images", "batch_size", "eps")
+#: Enough of what is long by default.
+FEW = {"n_queries": 200, "restarts": 1}
 CASES = [
     (name, threat, grad)
     for name in NAMES
@@ -74,8 +76,7 @@ def build(name: str, threat: str = "linf"):
         config = OmegaConf.to_container(compose(None, overrides=overrides), resolve=True)["attack"]
     assert all(key in config for key in FRAME)
     for part in (config, *config.get("attacks", {}).values()) if name != "autoattack" else ():
-        if "n_queries" in part:
-            part["n_queries"] = 200
+        part |= {option: few for option, few in FEW.items() if option in part}
     return instantiate({key: value for key, value in config.items() if key not in FRAME})
 
 
