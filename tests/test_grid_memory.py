@@ -42,6 +42,8 @@ def test_a_containers_limit_counts_and_read_files_do_not(
     assert machine() == 2 * GIB
     limit(tmp_path / "slice", 4 * GIB, 3 * GIB)  # a limit of the group around it
     assert machine() == GIB
+    (tmp_path / "slice" / "memory.high").write_text(f"{7 * GIB // 2}\n")  # above it, it is slow
+    assert machine() == GIB // 2
     limit(tmp_path / "slice", GIB, 3 * GIB)  # lowered below what is used
     assert machine() == 0
 

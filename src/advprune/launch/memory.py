@@ -29,6 +29,7 @@ def free_memory(
     rooms = [_available(meminfo)]
     for root, controller, files in (
         (cgroups, "", ("memory.max", "memory.current", "inactive_file")),
+        (cgroups, "", ("memory.high", "memory.current", "inactive_file")),
         (
             cgroups / "memory",
             "memory",
