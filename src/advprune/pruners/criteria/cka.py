@@ -39,6 +39,7 @@ def cka(
         UserError: if the model has no linear layer, whose inputs are its features.
     """
     x = torch.cat([part for part, _ in limited(batches, images)])
+    x = x.contiguous(memory_format=torch.channels_last)
     readers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not readers:
         raise UserError(
@@ -49,21 +50,19 @@ def cka(
     handle = readers[-1].register_forward_pre_hook(
         lambda module, args: read.append(args[0].flatten(1))
     )
+
+    def features(part: Tensor) -> Tensor:
+        model(part)
+        return read.pop()
+
     scores: Scores = {}
     try:
         with frozen(model), torch.no_grad():
-            model(x)
-            whole = read.pop()
+            whole = features(x)
             for site in sites:
-                distances = []
-                for after in ablated_outputs(model, x, site, max(at_once // len(x), 1)):
-                    distances += [
-                        1 - linear_cka(whole, part) for part in read.pop().chunk(len(after))
-                    ]
-                    read.clear()
-                scores[site.name] = (
-                    torch.stack(distances) if isinstance(site, FilterSite) else distances[0]
-                )
+                after = ablated_outputs(model, x, site, whole, at_once=at_once, forward=features)
+                distances = torch.stack([1 - linear_cka(whole, part) for part in after])
+                scores[site.name] = distances if isinstance(site, FilterSite) else distances[0]
     finally:
         handle.remove()
     return scores

@@ -38,13 +38,12 @@ def kl(
     count = 0
     for x, _ in limited(batches, images):
         count += len(x)
+        x = x.contiguous(memory_format=torch.channels_last)
         with frozen(model), torch.no_grad():
-            before = model(x).log_softmax(1)
+            logits = model(x)
             for site in sites:
-                copies = max(at_once // len(x), 1)
-                moved = torch.cat(
-                    [_moved(after, before) for after in ablated_outputs(model, x, site, copies)]
-                )
+                after = ablated_outputs(model, x, site, logits, at_once=at_once)
+                moved = _moved(after, logits.log_softmax(1))
                 sums[site.name] = sums.get(site.name, torch.zeros_like(moved)) + moved
     return {
         name: (value if value.numel() > 1 or isinstance(sites[0], FilterSite) else value.squeeze())
