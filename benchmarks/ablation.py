@@ -7,6 +7,7 @@ each stage and 64 images, and told for all 27 layers and 256 images: a layer sta
 
 import statistics
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +40,12 @@ def ours(net: nn.Module, x: Tensor, site: FilterSite) -> Tensor:
         return ablated_outputs(net, x, site, net(x), at_once=AT_ONCE)
 
 
-def before(net: nn.Module, x: Tensor, site: FilterSite) -> Tensor:
+def before(net: Any, x: Tensor, site: FilterSite) -> Tensor:
     """Return the same, many units at once through the blocks that follow."""
-    stages = nn.Sequential(*net.layer1, *net.layer2, *net.layer3)  # type: ignore[misc]
+    stages = nn.Sequential(*net.layer1, *net.layer2, *net.layer3)
     block = next(b for n, b in net.named_modules() if n == site.gate.rpartition(".")[0])
     at = next(number for number, other in enumerate(stages) if other is block)
-    units = net.get_submodule(site.conv).out_channels
+    units: int = net.get_submodule(site.conv).out_channels
     copies, parts = AT_ONCE // len(x), []
     with frozen(net), torch.no_grad():
         inputs = stages[:at](net.bn1(net.conv1(net.normalize(x))).relu())

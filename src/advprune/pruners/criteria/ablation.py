@@ -69,10 +69,12 @@ def ablated_outputs(
         at_once: images in one pass at most, one image without different units counted each.
         forward: images -> outputs, which calls the model; None: the model itself.
     """
-    parts = zip(
-        *(tensor.split(len(x) if x.is_cuda else IMAGES) for tensor in (x, whole)), strict=True
-    )
-    return torch.cat([_of_part(model, forward or model, *part, site, at_once) for part in parts], 1)
+    size = len(x) if x.is_cuda else IMAGES
+    parts = [
+        _of_part(model, forward or model, part, known, site, at_once)
+        for part, known in zip(x.split(size), whole.split(size), strict=True)
+    ]
+    return torch.cat(parts, 1)
 
 
 def _of_part(
