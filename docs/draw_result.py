@@ -18,7 +18,7 @@ from typing import Any
 import matplotlib as mpl
 
 from advprune.report.data.attack_names import threat_text
-from advprune.report.data.pooling import pool
+from advprune.report.data.intervals import pool
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart; a marker each for those who
 #: print in grey.

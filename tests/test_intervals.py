@@ -12,8 +12,8 @@ from advprune.report.data.intervals import (
     of_unpaired,
     over_images,
     over_seeds,
+    pool,
 )
-from advprune.report.data.pooling import pool
 from benchmarks.coverage import BAR, difference_is_inside, share_is_inside
 
 ROW = {"seconds": 1.0, "doubts": [], "dataset": "d", "images": 50}

@@ -14,7 +14,7 @@ from advprune.attacks.fmn import fmn
 from advprune.errors import UserError
 from advprune.modules.minimum_distance import minimum_distance
 from advprune.report.data.evaluation_summary import quartiles
-from advprune.report.data.pooling import pool
+from advprune.report.data.intervals import pool
 from advprune.report.plots.data import PlotData
 from advprune.report.plots.distances import _points, read_distances, security_curve
 from advprune.threat import L2, Linf

@@ -23,8 +23,8 @@ from advprune.attacks.worst_of import worst_of
 from advprune.config.smoke import DOUBT, shrink
 from advprune.launch.grid_display import GridDisplay, last_line
 from advprune.pipeline.job_log import title_of
+from advprune.report.data.intervals import pool
 from advprune.report.data.names import Names
-from advprune.report.data.pooling import pool
 from advprune.report.data.run_row import run_row
 from advprune.report.data.store_reader import Reader
 from advprune.report.table.footnotes import notes

@@ -17,7 +17,7 @@ from conftest import TINY, run_job
 from plain_options import PlainOptions
 
 from advprune.errors import UserError
-from advprune.report.data.pooling import pool
+from advprune.report.data.intervals import pool
 from advprune.report.table.footnotes import notes
 from advprune.store import keys, lock
 from advprune.store.stage import Stage

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import TINY, run_job
 
-from advprune.report.data.pooling import pool
+from advprune.report.data.intervals import pool
 from advprune.report.table.columns import COLUMNS
 from advprune.report.table.footnotes import notes
 

@@ -11,8 +11,8 @@ from typing import Any
 from advprune.report.data.commands import command_of
 from advprune.report.data.counting import counted_network
 from advprune.report.data.differing_options import distinguishing_options
+from advprune.report.data.intervals import pool
 from advprune.report.data.names import Names
-from advprune.report.data.pooling import pool
 from advprune.report.data.row import Row
 from advprune.report.data.run_row import MEASURED, run_row
 from advprune.report.data.runs import Run

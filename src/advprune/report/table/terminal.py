@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from advprune.report.data.failures import cause
-from advprune.report.data.pooling import pool
+from advprune.report.data.intervals import pool
 from advprune.report.data.row import JobRecord, Row
 from advprune.report.table.columns import COLUMNS, Column, several_files
 from advprune.report.table.footnotes import notes
