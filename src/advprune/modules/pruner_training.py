@@ -25,6 +25,21 @@ NOTHING_VALIDATES = (
 )
 
 
+class ScoringBatches:
+    """Yield training batches on a network's device, loaded only if somebody looks at them."""
+
+    def __init__(self, datamodule: Any, net: nn.Module) -> None:
+        self.datamodule, self.nets = datamodule, (net,)
+
+    def __iter__(self) -> Any:
+        self.datamodule.setup("fit")
+        self.datamodule.to(next(self.nets[0].parameters()).device)
+        return iter(self.datamodule.train_dataloader())
+
+    def __deepcopy__(self, _: Any) -> "ScoringBatches":
+        return self  # an average of the weights needs no images of its own
+
+
 class PrunerTraining(RobustTraining):
     """Minimise an objective over what a process trains, with its masks.
 

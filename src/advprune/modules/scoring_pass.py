@@ -10,6 +10,7 @@ from advprune.distributed import collectives
 from advprune.distributed.sharding import seed_step
 from advprune.frozen import preserve_rng
 from advprune.masks import Masks, Scores
+from advprune.modules.pruner_training import ScoringBatches
 from advprune.modules.shrinking import Shrinking
 from advprune.pruners import masking, scoring
 from advprune.pruners.scoring import Criterion
@@ -17,21 +18,6 @@ from advprune.pruners.spending import Spending
 
 #: (network, ratio, masks so far) -> masks
 Decide: TypeAlias = Callable[[nn.Module, float, Masks | None], Masks]
-
-
-class ScoringBatches:
-    """Yield training batches on a network's device, loaded only if somebody looks at them."""
-
-    def __init__(self, datamodule: Any, net: nn.Module) -> None:
-        self.datamodule, self.nets = datamodule, (net,)
-
-    def __iter__(self) -> Any:
-        self.datamodule.setup("fit")
-        self.datamodule.to(next(self.nets[0].parameters()).device)
-        return iter(self.datamodule.train_dataloader())
-
-    def __deepcopy__(self, _: Any) -> "ScoringBatches":
-        return self  # an average of the weights needs no images of its own
 
 
 def of_weights(

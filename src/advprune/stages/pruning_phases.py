@@ -14,9 +14,8 @@ from advprune.distributed import collectives
 from advprune.errors import UserError
 from advprune.masks import Masks
 from advprune.modules.filter_masks import SpendOnFilters
-from advprune.modules.pruner_training import PrunerTraining
+from advprune.modules.pruner_training import PrunerTraining, ScoringBatches
 from advprune.modules.remembered_attack import Objective
-from advprune.modules.scoring_pass import ScoringBatches
 from advprune.modules.shrinking import Shrinking
 from advprune.modules.training import RobustTraining
 from advprune.modules.weights_io import (
