@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from omegaconf import OmegaConf
 from advprune.errors import UserError
 from advprune.launch import attempt, grid, local, processes, serial, slurm, slurm_queue
 from advprune.launch.jobs import Job, announce, job_of, quoted, titled
+from advprune.launch.memory import GIB, Room
+from advprune.launch.work import Work
 from advprune.pipeline.job import lookup_only
 from advprune.runtime.provenance import affinity
 from advprune.tracking.grid_place import RECORD
@@ -209,6 +213,28 @@ processes.PRELOADED = ()
 jobs = [Job(n, [], pathlib.Path(folder), command) for n, (folder, command) in enumerate(json.loads(sys.argv[1]))]
 local.Runner([processes.Share((int(sys.argv[2]),))] * 2).run(jobs)
 """
+
+
+def test_the_first_job_with_larger_images_shows_what_memory_it_takes(
+    jobs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    taken = {1: 3 * GIB, 2: 0}
+    runner = local.Runner(TWO, room=Room(GIB, lambda: 8 * GIB, taken.__getitem__))
+    runner.begun = 100.0
+    for number, small in ((1, True), (2, False)):
+        job = replace(jobs("ends")[0], work=Work(small=small))
+        assert runner._fits()
+        process = SimpleNamespace(pid=number)
+        runner.running.append(local.Running(job, process, TWO[0], now[0]))  # type: ignore[arg-type]
+    assert not runner._fits()
+    now[0] += local.ALONE
+    assert runner._fits()  # 8 GiB, less the 3 that the second may still take: one more
+    taken[2] = 5 * GIB
+    assert runner._fits()  # each may take 5 GiB now, the first 2 more: 6 are left for one
+    taken[2] = 7 * GIB
+    assert not runner._fits()
 
 
 def test_jobs_whose_grid_is_killed_save_and_end(jobs: Any) -> None:

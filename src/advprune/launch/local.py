@@ -25,7 +25,8 @@ from advprune.tracking.grid_place import GridPlace
 GOES_ON = {128 + SIGUSR1, 128 + SIGUSR2}
 #: Seconds between two looks at the store and the memory.
 LOOK = 0.5
-#: Seconds that a job with larger images than the default gets alone, to show what memory it takes.
+#: Seconds that the first job with images larger than the default's runs alone, to show what memory
+#: it takes.
 ALONE = 60.0
 
 
@@ -124,11 +125,11 @@ class Runner:
     ) -> None:
         self.free, self.display, self.room = list(shares), display or GridDisplay(), room
         self.running: list[Running] = []
-        self.told = False
+        self.told, self.begun = False, 0.0
 
     def run(self, jobs: list[Job]) -> None:
         """Run all jobs; when asked to stop, let those under way save what they have."""
-        queue = Queue(jobs)
+        queue, self.begun = Queue(jobs), time.monotonic()
         try:
             while queue.waiting or self.running:
                 self._fill(queue)
@@ -149,8 +150,8 @@ class Runner:
         """Return whether memory holds one more job, and say it once if not."""
         if self.room is None or not self.running:
             return True
-        youngest = self.running[-1]
-        if time.monotonic() - youngest.begun < (0 if youngest.job.work.small else ALONE):
+        small = all(each.job.work.small for each in self.running)
+        if not small and time.monotonic() - self.begun < ALONE:
             return False
         fits = self.room.for_more([each.process.pid or 0 for each in self.running]) >= 1
         if not fits and not self.told:
