@@ -96,7 +96,7 @@ def _of_part(
     for pairs in alive.split(_fitting(maps, at_once)):
         unit, image = pairs.unbind(1)
         silent = _rows(maps, image)
-        silent[torch.arange(len(image)), unit if filters else slice(None)] = 0
+        silent[torch.arange(len(image), device=x.device), unit if filters else slice(None)] = 0
         with _replayed(model, cached, image, {place: silent}):
             outputs[unit, image] = forward(_rows(x, image))
     return outputs
