@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advprune.config.groups import Objective
 from advprune.config.options import Options
 from advprune.datasets.images import subset
 from advprune.errors import UserError
@@ -147,8 +148,7 @@ def _try_attack(attack: partial[Any], options: Options) -> None:
 
 def _try_objectives(options: Options) -> None:
     """Take the loss of two images in every phase of the job, but for objectives with bounds."""
-    for phase in options.phases:
-        objective = options.objective.in_phase(phase)
+    for phase, objective in _objectives(options):
         goal = objective.build()
         if "bound" in objective.method:
             return
@@ -159,6 +159,13 @@ def _try_objectives(options: Options) -> None:
             net = _linear_network(options)
             goal = partial(goal, teacher=net) if checkpoint.wants_teacher(goal) else goal
             goal(net, x, y, progress=0.0)
+
+
+def _objectives(options: Options) -> list[tuple[str | None, Objective]]:
+    """Return each phase with its objective; of phases with the same one, the first alone."""
+    each = [(phase, options.objective.in_phase(phase)) for phase in options.phases]
+    nodes = [objective.node for _, objective in each]
+    return [pair for place, pair in enumerate(each) if nodes[place] not in nodes[:place]]
 
 
 def _count_images(options: Options, count: int) -> None:
@@ -184,8 +191,7 @@ def _try_network(options: Options, net: nn.Module) -> None:
 
 def _try_bounds(options: Options, untrained: nn.Module) -> None:
     """Bound no image, and take the loss of two, in every phase with bounds or noise."""
-    for phase in options.phases:
-        chosen = options.objective.in_phase(phase)
+    for _, chosen in _objectives(options):
         if "bound" not in chosen.method and "sigma" not in chosen.method:
             return
         objective, net = chosen.build(), copy.deepcopy(untrained).train()
