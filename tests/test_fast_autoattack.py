@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from advprune.attacks import autoattack as adapter
 from advprune.attacks.autoattack import autoattack
-from advprune.attacks.fast import apgd, square
+from advprune.attacks.fast import apgd, network, square
 from advprune.attacks.fast.batching import Pool
 from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
@@ -532,10 +532,24 @@ def test_a_network_that_cannot_be_copied_searches_itself(contested) -> None:  # 
     assert torch.equal(trail[-1][1], expected[-1][1])
 
 
-def test_bf16_is_left_where_it_would_move_the_boundary(contested) -> None:  # type: ignore[no-untyped-def]
+def test_bf16_is_left_where_it_would_move_the_boundary(contested, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     model, x, y = contested
+    monkeypatch.setattr(network, "multiplies_bf16", lambda device: True)
     assert searcher(model, x, y, model(x), Linf(0.9), "bf16").precision == "bf16"
     assert searcher(model, x, y, model(x), Linf(1e-4), "bf16").precision == "fp32"
+
+
+def test_a_processor_without_bf16_searches_in_fp32_and_says_so_once(
+    contested, monkeypatch, caplog
+) -> None:  # type: ignore[no-untyped-def]
+    model, x, y = contested
+    monkeypatch.setattr(network, "multiplies_bf16", lambda device: False)
+    network._say_fp32.cache_clear()
+    for _ in range(2):
+        assert searcher(model, x, y, model(x), Linf(0.9), "bf16").precision == "fp32"
+    assert [record.message for record in caplog.records].count(
+        "attack.precision=bf16: this device does not multiply in bf16; it searches in fp32"
+    ) == 1
 
 
 @pytest.mark.parametrize(

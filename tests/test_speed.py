@@ -171,6 +171,16 @@ def test_robust_accuracy_of_a_finished_run_is_within_the_plain_ones_interval(job
     assert low <= fast["robust_acc"] <= high
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_bf16_is_said_to_be_emulated_where_it_is(
+    able: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able}, raising=False)
+    for precision in ("fp32", "bf16"):
+        speed.warn_of_emulation(precision, torch.device("cpu"))  # type: ignore[arg-type]
+    assert ["fp32 is faster" in record.message for record in caplog.records] == [True] * (not able)
+
+
 def test_logits_are_fp32_and_the_layers_bf16_but_where_exactness_is_asked_for() -> None:
     net, x = a_net().eval(), torch.rand(16, 1, 8, 8)
     seen: list[torch.dtype] = []

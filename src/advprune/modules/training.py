@@ -18,7 +18,7 @@ from advprune.modules.perturb import Perturbation, targets_of
 from advprune.modules.recipe import Recipe
 from advprune.modules.remembered_attack import Objective
 from advprune.modules.stopping import NonFiniteGuard, check_weights
-from advprune.runtime.speed import Precision, autocast
+from advprune.runtime.speed import Precision, autocast, warn_of_emulation
 from advprune.surgery.subnet import Subnet
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -81,6 +81,7 @@ class RobustTraining(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Switch to training mode: a loaded network is in eval mode, and Lightning leaves it so."""
         self.train()
+        warn_of_emulation(self.precision, self.device)
 
     def before_step(self) -> None:
         """Update what changes only between optimizer steps."""

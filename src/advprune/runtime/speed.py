@@ -6,6 +6,7 @@ no slope and the first attack step is lost. docs/performance.md has what that do
 """
 
 import ctypes
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from advprune.frozen import effective_network
 
 Precision = Literal["fp32", "bf16"]
+log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 #: Free bytes at the end of the heap from which on they are given back. A C int: 2 GiB are the most.
 KEPT = 1 << 30
@@ -119,6 +121,23 @@ class Mixed(nn.Module):
         """Inside, use the network whose layers hold the effective weights; see ``Subnet``."""
         with effective_network(self.net) as net:
             yield net
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Return whether the device multiplies in bf16; elsewhere torch converts to fp32 and back."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def warn_of_emulation(precision: Precision, device: torch.device) -> None:
+    """Say that bf16 is computed by conversions, where the device does not multiply in it."""
+    if precision == "bf16" and not multiplies_bf16(device):
+        log.warning(
+            "trainer.precision=bf16: this device does not multiply in bf16, so each product is "
+            "converted and fp32 is faster; the numbers are those of bf16 all the same"
+        )
 
 
 def autocast(net: nn.Module, precision: Precision) -> nn.Module:

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from typing import Any
+from functools import cache
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,6 +13,7 @@ from advprune.attacks.fast.row_ops import spread
 from advprune.attacks.fast.searcher import ChainSearcher, Precision, Searcher
 from advprune.frozen import effective_network
 from advprune.logits import margin
+from advprune.runtime.speed import multiplies_bf16
 from advprune.threat import Threat
 
 PRECISIONS = ("fp32", "bf16")
@@ -55,6 +56,9 @@ def searcher(
     if not _agrees(copied, x, expected):
         log.info("the search uses the network itself in fp32: its folded copy gives other logits")
         return plain
+    if precision == "bf16" and not multiplies_bf16(x.device):
+        _say_fp32()
+        precision = "fp32"
     half = _in_bf16(folded) if (precision or fastest(folded, x.device)) == "bf16" else None
     if half is None:
         chain = chain_of(folded, x)
@@ -67,17 +71,20 @@ def searcher(
     )
 
 
+@cache
+def _say_fp32() -> None:
+    """Say once that bf16 is not used, not for each batch."""
+    log.warning("attack.precision=bf16: this device does not multiply in bf16; it searches in fp32")
+
+
 def fastest(net: nn.Module, device: torch.device) -> Precision:
     """Return bf16 where the processor multiplies in it and the network is wide, else fp32.
 
     docs/decisions.md has the measurements.
     """
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     channels = [module.out_channels for module in net.modules() if isinstance(module, nn.Conv2d)]
-    wide = bool(channels) and sum(channels) >= WIDE * len(channels)
-    return "bf16" if wide and (able.get("avx512_bf16") or able.get("amx_bf16")) else "fp32"
+    wide = device.type == "cuda" or (bool(channels) and sum(channels) >= WIDE * len(channels))
+    return "bf16" if wide and multiplies_bf16(device) else "fp32"
 
 
 def moved(rounded: Searcher, exact: Searcher, x: Tensor, y: Tensor, threat: Threat) -> float:
