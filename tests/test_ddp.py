@@ -97,6 +97,16 @@ def test_the_door(options: dict[str, Any], sentence: str) -> None:
         environment.check(Trainer(**options))
 
 
+def test_a_rank_without_images_keeps_nobody_waiting(job: Any, tmp_path: Path) -> None:
+    few = (*TINY, "attack.images=16", "attack.batch_size=16", "select.images=8")
+    alone, together = (
+        job(*few, *words, command="train", store=tmp_path / name)
+        for name, words in (("one", ()), ("two", TWO))
+    )
+    assert "failed" not in together
+    assert together["row"]["images"] == alone["row"]["images"] == 16
+
+
 def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -86,12 +86,17 @@ def without_communication() -> Iterator[None]:
         _State.apart = before
 
 
-def rank_zero_continues() -> None:
+def rank_zero_continues(*, after_all: bool = False) -> None:
     """Let rank 0 alone go on, from here to the end of the stage.
 
+    Args:
+        after_all: first wait until every rank is here.
+
     Raises:
-        Over: on all other ranks.
+        RankFinished: on all other ranks.
     """
+    if after_all:
+        all_gather_object(None)
     if size() > 1 and not is_rank_zero():
         raise RankFinished
     _State.apart = True

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from advprune.attacks.monitor import AttackMonitor
-from advprune.distributed import collectives
 from advprune.distributed.sharding import Shard, seed_step
 from advprune.frozen import frozen
 from advprune.logits import NO_CLASS, predict
@@ -96,10 +95,6 @@ class RobustEvaluation(pl.LightningModule):
         write_atomically(path, json.dumps(rows))
         held = "certified" if self.certifies else "robust"
         return {held: sum(rows[f"{held}_ok"]), "images": len(y)}
-
-    def on_test_end(self) -> None:
-        """Wait for the ranks whose images take longer."""
-        collectives.all_gather_object(None)
 
     def _records(self, x: Tensor, y: Tensor, positions: Tensor, part: Path) -> dict[str, list[Any]]:
         """Attack and check the answer; return columns with one row an image."""

@@ -75,7 +75,7 @@ def evaluate_network(
     loader = datamodule.test_dataloader(indices, size)
     collectives.check_same_work(datamodule)
     interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
-    collectives.rank_zero_continues()
+    collectives.rank_zero_continues(after_all=True)  # not in a hook: a rank without images has none
     columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))
     result = summary(columns)
     return columns, facts | result | module.facts() | _counted(stage, net) | {
