@@ -11,6 +11,7 @@ from plain_options import pruner
 from torch import nn
 
 from advprune.attacks.pgd import pgd
+from advprune.config import options as config_options
 from advprune.errors import UserError
 from advprune.masks import keep_count, prunable, top_k
 from advprune.models.cifar_resnet import CifarResNet
@@ -113,6 +114,14 @@ def test_fact_1_keep_fractions_and_largest_compressions(name):
     assert keep_fraction(total, removable, largest - 0.01) > 0
     with pytest.raises(UserError, match="give compression below"):
         keep_fraction(total, removable, largest + 0.1)
+
+
+def test_ratio_null_beside_compression_is_compression_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(config_options, "_given_options", lambda: {"ratio", "compression"})
+    alone = {"ratio": None, "compression": 2.0}
+    assert config_options._one_budget(alone) == alone
 
 
 def test_fact_1_mobilenet_cannot_become_64_times_smaller():

@@ -285,10 +285,10 @@ def _one_budget(options: Node) -> Node:
     Raises:
         UserError: if the command line gives both.
     """
-    if options.get("compression") is None:
+    if options.get("compression") is None or options["ratio"] is None:
         return options
     given = _given_options()
-    if {"ratio", "compression"} <= given and options["ratio"] is not None:
+    if {"ratio", "compression"} <= given:
         raise UserError(
             f"ratio={options['ratio']:g} and compression={options['compression']:g} are two "
             "answers to one question: give the share removed, or how many times smaller the "
