@@ -73,6 +73,16 @@ def test_updates_leave_an_interval_to_train() -> None:
     assert made == [(15, False), (30, False), (45, True)]
 
 
+def test_an_update_that_waits_comes_after_its_epoch_is_validated() -> None:
+    updates = Updates(first=0.3, last=0.3, every=1, every_late=1, until=1.0, wait=True)
+    latest, made = 0, []
+    for step in range(100):
+        if updates.due(at(step), latest):
+            latest = step + 1
+            made.append(step)
+    assert made == [10, 20, 30, 40, 50, 60, 70, 80, 90]  # the first steps of epochs of 10
+
+
 def test_an_interval_in_which_nothing_grows_is_refused() -> None:
     net = convnet()
     process = FlyingBird(net, task(net, 0.9), every=2.0)

@@ -48,6 +48,8 @@ class FlyingBird(Process):
         every: epochs between two updates.
         every_late: the same in the second half of training; null: as ``every``.
         until: share of training after which nothing is dropped any more.
+        wait: ``validation``: an update due at the end of an epoch comes after it is validated, in
+            the next epoch's first step; null: before.
         init: the first masks are ``random``, or the largest weights by ``magnitude``.
         steer: what changes the total meanwhile (Flying Bird+); null: it stays.
     """
@@ -70,12 +72,13 @@ class FlyingBird(Process):
         every: Positive = 2.56,
         every_late: Positive | None = None,
         until: Share = 1.0,
+        wait: Literal["validation"] | None = None,
         init: Literal["random", "magnitude"] = "random",
         steer: Steering | None = None,
     ) -> None:
         super().__init__(net, task)
         self.grow, self.over, self.init = grow, over, init
-        self.updates = Updates(first, last, every, every_late or every, until)
+        self.updates = Updates(first, last, every, every_late or every, until, wait == "validation")
         self.gradients = DenseGradients(self.weights, momentum="momentum" in (grow, over))
         self.steer, self.measures_training = steer, steer is not None
         self.register_buffer("asked", torch.zeros(len(self.weights), dtype=torch.long))

@@ -17,6 +17,9 @@ class Updates:
         every: epochs between two updates.
         every_late: the same in the second half of training.
         until: share of training after which nothing is dropped any more.
+        wait: whether an update due at the end of an epoch waits until the epoch is validated: else
+            the network that is validated, and kept if it is the best, has weights that have just
+            grown, and have not been trained.
     """
 
     first: float
@@ -24,6 +27,7 @@ class Updates:
     every: float
     every_late: float
     until: float
+    wait: bool = False
 
     def share(self, now: Moment) -> float:
         """Return the share of living weights that an update drops."""
@@ -38,7 +42,9 @@ class Updates:
             latest: steps that were done when the masks were updated last, or 0.
         """
         interval, done = self._interval(now), now.step + 1
-        ends = min(self.until * now.steps, now.steps - interval)
+        if self.wait and done % now.steps_of(1) == 0:
+            return False
+        ends = min(self.until * now.steps, now.steps - interval + self.wait)
         return done - latest >= interval and done <= ends
 
     def is_last(self, now: Moment) -> bool:
