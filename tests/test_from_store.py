@@ -141,7 +141,5 @@ def test_a_grid_is_attacked_by_its_folder(tmp_path: Path) -> None:
         ("random search.epochs=2 finetune.epochs=2", "fgsm"),
     ]
     assert [row["found"] + row["made"] for row in rows] == [5, 5]
-    assert [row["made"] for row in rows] == [
-        2,
-        1,
-    ]  # the attacks alone; the dense network's is shared
+    # the attacks alone; the dense network's is shared, and either job may make it
+    assert sorted(row["made"] for row in rows) == [1, 2]

@@ -42,6 +42,9 @@ def start(folder: Path, *words: str, grid: tuple[str, ...] = GRID) -> subprocess
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a suite that was started in the background ignores it
     )
 
 

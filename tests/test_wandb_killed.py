@@ -86,4 +86,4 @@ def wait_for_a_checkpoint(folder: Path, process: subprocess.Popen[bytes]) -> Non
 
 def grid_words() -> list[str]:
     """The command's words but for those that say where it runs."""
-    return [word for word in GRID[2:] if not word.startswith(("trainer", "logger"))]
+    return [word for word in GRID[2:] if not word.startswith(("hydra/", "trainer", "logger"))]
