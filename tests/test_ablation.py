@@ -10,14 +10,7 @@ from advprune.models.cifar_resnet import CifarResNet
 from advprune.models.find_sites import block_sites, filter_sites
 from advprune.pruners.criteria.ablation import ablated_outputs
 from advprune.sites import FilterSite
-
-PIXELS: dict[str, Any] = {
-    "num_classes": 10,
-    "in_channels": 1,
-    "image_size": 8,
-    "mean": [0.5],
-    "std": [0.5],
-}
+from benchmarks._digits import PIXELS
 
 
 @pytest.fixture

@@ -28,15 +28,9 @@ from advprune.stages.training_phase import RunContext
 from advprune.store.stage import Plan
 from advprune.store.store import Store
 from advprune.tracking.logger import Logger
+from benchmarks._digits import PIXELS
 
 CONF = ROOT / "conf" / "pruner"
-PIXELS: dict[str, Any] = {
-    "num_classes": 10,
-    "in_channels": 1,
-    "image_size": 8,
-    "mean": [0.5],
-    "std": [0.5],
-}
 #: A network that is trained already: nothing is trained here.
 DENSE = (
     *TINY,
