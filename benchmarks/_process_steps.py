@@ -13,7 +13,6 @@ from advprune.attacks.pgd import pgd
 from advprune.distributed.environment import Trainer
 from advprune.logits import kl
 from advprune.masks import prunable
-from advprune.modules.memory_layout import layout
 from advprune.modules.perturb import Perturbation, targets_of
 from advprune.modules.recipe import Perturbed
 from advprune.objectives.adversarial import adversarial
@@ -25,6 +24,7 @@ from advprune.pruners.hydra import Hydra
 from advprune.pruners.iht import Iht
 from advprune.pruners.process import Moment, Process
 from advprune.pruners.task import Task
+from advprune.stages.training_phase import layout
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 from benchmarks._turns import DEVICE

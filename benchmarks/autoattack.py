@@ -37,7 +37,7 @@ from advprune.models import foreign
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.models.resnet import ResNet
 from advprune.pruners.layouts.ranked import global_
-from advprune.surgery.masked_weights import apply
+from advprune.surgery.subnet import apply
 from advprune.threat import Linf, Threat
 from benchmarks._turns import DEVICE, clock, place
 

@@ -20,8 +20,7 @@ from advprune.masks import prunable
 from advprune.models.small_cnn import small_cnn
 from advprune.objectives.trades import trades
 from advprune.pruners.layouts.ranked import global_
-from advprune.surgery.masked_weights import apply
-from advprune.surgery.subnet import Subnet
+from advprune.surgery.subnet import Subnet, apply
 from advprune.threat import L2, Linf, Threat
 from benchmarks._digits import PIXELS, digits, fitted, images
 from benchmarks._turns import place

@@ -85,7 +85,7 @@ def timed(work: Callable[[], Any]) -> float:
 def measure(folder: str) -> dict[str, list[float]]:
     """Time, on each rank, rounds of one rank alone and of both together, in turns."""
     environment.join_ranks(PLACE.trainer)
-    PLACE.settle(8)
+    environment.settle(PLACE.trainer, 8)
 
     def alone(work: Callable[[], Any]) -> float:
         def first() -> None:

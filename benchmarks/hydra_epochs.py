@@ -20,10 +20,9 @@ from torch import nn
 
 from advprune.datasets.images import CropFlip, Split
 from advprune.datasets.loader import TrainLoader
-from advprune.distributed.environment import Trainer
+from advprune.distributed.environment import Trainer, settle
 from advprune.masks import prunable
 from advprune.models.resnet import ResNet
-from advprune.modules.memory_layout import optimized_layout
 from advprune.modules.pruner_training import PrunerTraining
 from advprune.modules.recipe import Recipe
 from advprune.modules.training import RobustTraining
@@ -31,7 +30,7 @@ from advprune.objectives.trades import trades
 from advprune.pruners.hydra import Hydra
 from advprune.pruners.scopes import spend as spend_ratio
 from advprune.pruners.task import Task
-from advprune.stages.training_phase import RunContext, trainer
+from advprune.stages.training_phase import RunContext, optimized_layout, trainer
 from advprune.surgery.subnet import Subnet
 from benchmarks._turns import CIFAR, DEVICE
 from benchmarks.training_step import ATTACK
@@ -76,7 +75,7 @@ def epoch(phase: str) -> float:
     module, clock, folder = module_of(phase, ResNet(**CIFAR)), Clock(), Path(tempfile.gettempdir())
     module.precision = "bf16"
     where = RunContext(Trainer(accelerator="cuda" if ON_GPU else "cpu"), None, folder)  # type: ignore[arg-type]
-    where.settle(32)
+    settle(where.trainer, 32)
     run = trainer(where, [clock], max_epochs=EPOCHS, enable_checkpointing=False)
     images = Split(
         torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (IMAGES,))

@@ -22,7 +22,7 @@ from advprune.quantizers.calibrate import calibrate
 from advprune.quantizers.int8 import Int8, session
 from advprune.quantizers.onnx_graph import serialize
 from advprune.quantizers.prepare import quantize
-from advprune.surgery.masked_weights import apply
+from advprune.surgery.subnet import apply
 
 
 def milliseconds(call: Callable[[], object], *, seconds: float) -> float:

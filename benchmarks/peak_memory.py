@@ -28,8 +28,8 @@ def resident(name: str) -> int:
 def measure(way: str) -> int:
     """Return the bytes at the peak of two steps; ``way`` is theirs, fp32 or bf16."""
     from advprune.distributed.environment import Trainer
-    from advprune.modules.memory_layout import optimized_layout
     from advprune.runtime import speed
+    from advprune.stages.training_phase import optimized_layout
     from benchmarks.training_step import ours, resnet18, theirs
 
     torch.set_num_threads(1)

@@ -16,6 +16,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from advprune.config.options import Options
+from advprune.distributed.environment import settle
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.pipeline.executor import ensure_stages
 from advprune.pipeline.steps import dense, pruned
@@ -55,7 +56,7 @@ def grid(chosen: Options, ratios: Sequence[float], folder: Path) -> None:
     """Prune at each ratio, in one store."""
     store = Store(folder)
     where = RunContext(chosen.trainer, Logger(), folder)
-    where.settle(chosen.dataset.image_size)
+    settle(chosen.trainer, chosen.dataset.image_size)
     for ratio in ratios:
         job = replace(chosen, ratio=ratio)
         parent = dense.stage(job)

@@ -27,7 +27,6 @@ from advprune.distributed.environment import Trainer
 from advprune.logits import kl
 from advprune.masks import prunable
 from advprune.models.resnet import ResNet
-from advprune.modules.memory_layout import optimized_layout
 from advprune.objectives.trades import trades
 from advprune.pruners.hydra import Hydra
 from advprune.pruners.learned_scores import initial_scores
@@ -35,6 +34,7 @@ from advprune.pruners.process import Moment
 from advprune.pruners.task import Task
 from advprune.runtime import speed
 from advprune.runtime.speed import autocast
+from advprune.stages.training_phase import optimized_layout
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 from benchmarks._turns import CIFAR, DEVICE, in_turns, place, seconds

@@ -118,7 +118,7 @@ def trained(
         Precise(), goal, recipe, attack=partial(pgd, threat=BALL, steps=2), seed=7
     )
     data = Noise(repeats=getattr(goal, "replays", 1))
-    place.settle(6)
+    environment.settle(place.trainer, 6)
     fit(place, module, data, folder / "work", epochs=epochs, callbacks=[])
     return dict(module.state_dict()) | {
         "validated": torch.tensor(list(module.validated().values()))

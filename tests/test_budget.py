@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 import prune
 from advprune.config.options import Options, options_of
 from advprune.pipeline.plan import plan_pruned
-from advprune.report.data.costs import budget_note, epochs_of
+from advprune.report.table.footnotes import budget_note
+from advprune.report.table.job_row import epochs_of
 from advprune.store.stage import Plan
 
 LENGTHS = ("training.epochs=20", "search.epochs=10", "finetune.epochs=15")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from advprune.report.data.costs import count, ratio_of
-from advprune.report.table.columns import COLUMNS
+from advprune.report.table.columns import COLUMNS, count
+from advprune.report.table.job_row import ratio_of
 from advprune.surgery.cost import counted
 
 

@@ -26,8 +26,7 @@ from advprune.pruners.gradient import gradient, scored
 from advprune.pruners.magnitude import magnitude
 from advprune.pruners.random import random
 from advprune.report.data.evaluation_summary import summary
-from advprune.surgery.masked_weights import apply
-from advprune.surgery.subnet import Subnet
+from advprune.surgery.subnet import Subnet, apply
 from advprune.threat import Linf
 
 # T, P and the keep fractions at compression 2, 4, 8, 16, 32: gap.md 1.4.

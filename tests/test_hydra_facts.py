@@ -13,8 +13,7 @@ from advprune.masks import authors_count, keep_count, prunable, sparsity
 from advprune.pruners import scopes
 from advprune.pruners.learned_scores import initial_scores
 from advprune.pruners.magnitude import magnitude
-from advprune.surgery.masked_weights import apply
-from advprune.surgery.subnet import Subnet
+from advprune.surgery.subnet import Subnet, apply
 
 W = [0.1, -0.5, 0.3, -0.2]
 X = torch.tensor([[1.0, 2.0, 3.0, 4.0]])

@@ -18,8 +18,7 @@ from wandb_server import KEY, WandbServer
 
 from advprune.errors import UserError
 from advprune.tracking import wandb_login
-from advprune.tracking.guarded import Guarded
-from advprune.tracking.logger import CsvFile, Finished, Job, Logger, numbers
+from advprune.tracking.logger import CsvFile, Finished, Job, Logger, Loggers, numbers
 from advprune.tracking.tensorboard_events import TensorBoardEvents
 from advprune.tracking.wandb_run import WandbRun
 
@@ -341,7 +340,7 @@ def test_a_failing_logger_does_not_fail_the_job(
 
     broken = Broken()
     with caplog.at_level(logging.WARNING):
-        tell(Guarded(broken), tmp_path)
+        tell(Loggers([broken]), tmp_path)
     assert broken.calls == 1
     (record,) = caplog.records
     assert "No space left on device" in record.getMessage()
@@ -353,7 +352,7 @@ def test_a_logger_that_is_not_installed_is_one_sentence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=r"pip install"):
-        Guarded(TensorBoardEvents()).open(a_job(tmp_path))
+        Loggers([TensorBoardEvents()]).open(a_job(tmp_path))
 
 
 def test_intervals_are_two_numbers() -> None:

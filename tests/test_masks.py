@@ -22,7 +22,7 @@ from advprune.masks import (
     top_k,
 )
 from advprune.modules.weights_io import load_masks, save_masks
-from advprune.surgery.masked_weights import apply
+from advprune.surgery.subnet import apply
 
 
 def net() -> nn.Sequential:

@@ -11,8 +11,7 @@ from advprune.config.peer_sentences import SENTENCES, sentence_on
 from advprune.config.peers import PEERS
 from advprune.config.schema import Vocabulary
 from advprune.errors import UserError
-from advprune.tracking.logger import Job, Logger
-from advprune.tracking.several import Several
+from advprune.tracking.logger import Job, Logger, Loggers
 
 PRUNE = Vocabulary((ROOT / "conf",), "prune")
 
@@ -80,10 +79,10 @@ class Broken(Logger):
 
 def test_of_several_loggers_one_that_fails_leaves_the_others(tmp_path: Path) -> None:
     first, last = Kept(), Kept()
-    several = Several([first, Broken(), last])
-    several.open(Job("id", "a", None, "prune", {}, ["paper"], tmp_path, tmp_path, []))
+    loggers = Loggers([first, Broken(), last])
+    loggers.open(Job("id", "a", None, "prune", {}, ["paper"], tmp_path, tmp_path, []))
     for epoch in range(3):
-        several.point("dense", {"epoch": float(epoch), "step": 1.0})
-    several.close(failed=False)
+        loggers.point("dense", {"epoch": float(epoch), "step": 1.0})
+    loggers.close(failed=False)
     assert first.heard == last.heard == ["dense"] * 3
-    assert not several.knows({})
+    assert not loggers.knows({})

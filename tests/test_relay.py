@@ -3,8 +3,8 @@
 import multiprocessing
 import pickle
 
-from advprune.tracking.guarded import Guarded
 from advprune.tracking.logger import Logger
+from advprune.tracking.relay import for_ranks
 
 
 class Remembers(Logger):
@@ -24,15 +24,14 @@ def _elsewhere(content: bytes) -> None:
 def test_a_logger_hears_the_processes_of_its_job() -> None:
     """What a rank gets calls back; no word is lost and their order is kept. Closed, it leaves the rank alone."""
     inner = Remembers()
-    logger = Guarded(inner)
-    content = pickle.dumps(logger.for_ranks())
-    process = multiprocessing.get_context("spawn").Process(
-        target=_elsewhere, args=(content,), daemon=True
-    )
-    process.start()
-    process.join(600)
-    assert process.exitcode == 0
-    assert inner.told == [("dense", epoch) for epoch in range(50)]
-    logger.close(failed=False)
+    with for_ranks(inner) as logger:
+        content = pickle.dumps(logger)
+        process = multiprocessing.get_context("spawn").Process(
+            target=_elsewhere, args=(content,), daemon=True
+        )
+        process.start()
+        process.join(600)
+        assert process.exitcode == 0
+        assert inner.told == [("dense", epoch) for epoch in range(50)]
     _elsewhere(content)
     assert len(inner.told) == 50

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from advprune.config.groups import Method, Pruner
 from advprune.config.options import Options, load, options_of
+from advprune.distributed.environment import settle
 from advprune.models.cifar_resnet import CifarResNet
 from advprune.modules.kept_scores import KeptScores, kept
 from advprune.pipeline.executor import ensure_stages, missing
@@ -58,7 +59,7 @@ def plan_of(chosen: Options) -> Plan:
 def made(plan: Plan, chosen: Options, store: Store) -> dict[str, bytes]:
     """Make the plan's stages; give back the files of what was pruned."""
     where = RunContext(chosen.trainer, Logger(), store.root.parent)
-    where.settle(8)
+    settle(chosen.trainer, 8)
     ensure_stages(plan, store, where)
     names = ("model.safetensors", "masks.safetensors", "structure.json")
     folder = store.folder(plan.final)

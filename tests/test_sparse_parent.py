@@ -103,4 +103,4 @@ def test_filters_say_that_zeros_may_fill_again(job: Any, half: Path) -> None:
 
 def test_a_dense_parent_is_not_doubted() -> None:
     net = network("small_cnn", widths=[4, 4, 4], image_size=8)
-    assert sparse_parent.parent_facts(sparse_parent.zeros_of(net), unit=None) == {}
+    assert sparse_parent.parent_facts(net, unit=None) == {}

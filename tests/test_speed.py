@@ -21,10 +21,10 @@ from advprune.distributed.environment import Trainer
 from advprune.distributed.sharding import seed_step
 from advprune.logits import kl
 from advprune.masks import prunable
-from advprune.modules.memory_layout import optimized_layout
 from advprune.objectives.trades import trades
 from advprune.runtime import speed
 from advprune.runtime.speed import Mixed, autocast, compiling
+from advprune.stages.training_phase import optimized_layout
 from advprune.surgery.subnet import Subnet
 from advprune.threat import Linf
 

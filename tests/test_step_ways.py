@@ -18,7 +18,6 @@ from torch._dynamo.testing import CompileCounter
 from advprune.bounds.linear import crown_ibp as linear_bound
 from advprune.distributed.environment import Trainer
 from advprune.distributed.sharding import seed_step
-from advprune.modules.memory_layout import optimized_layout
 from advprune.modules.perturb import Perturbation, targets_of
 from advprune.modules.recipe import Perturbed
 from advprune.objectives.crown_ibp import crown_ibp
@@ -27,6 +26,7 @@ from advprune.objectives.mixtrain import mixtrain
 from advprune.objectives.pwoa import pwoa
 from advprune.objectives.smoothing import smoothing
 from advprune.runtime.speed import Precision, autocast
+from advprune.stages.training_phase import optimized_layout
 from advprune.surgery.subnet import Subnet
 
 BOUND = partial(linear_bound, threat=BALL)

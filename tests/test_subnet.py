@@ -13,8 +13,7 @@ from torch import nn
 from advprune.errors import UserError
 from advprune.masks import check
 from advprune.pruners.iht import Iht
-from advprune.surgery.masked_weights import apply
-from advprune.surgery.subnet import Subnet
+from advprune.surgery.subnet import Subnet, apply
 
 
 def convnet(seed: int = 0) -> nn.Sequential:

@@ -10,6 +10,7 @@ from torch import nn
 
 from advprune.api.network import device_of
 from advprune.config.options import Options
+from advprune.distributed.environment import settle
 from advprune.frozen import preserve_rng
 from advprune.modules.weights_io import plain_weights, save_weights
 from advprune.pipeline.dry_run import dry_run
@@ -60,6 +61,6 @@ def make(options: Options, plan: Plan) -> Store:
     dry_run(options)
     store = Store(options.store)
     where = RunContext(options.trainer, Logger(), options.store.parent)
-    where.settle(options.dataset.image_size)
+    settle(options.trainer, options.dataset.image_size)
     ensure_stages(plan, store, where)
     return store

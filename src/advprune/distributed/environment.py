@@ -1,9 +1,11 @@
-"""Read which ranks and devices a job asks for, whether they are there, and connect a rank.
+"""Read which ranks and devices a job asks for, whether they are there; set up and connect a rank.
 
 Only functions that look at a device import torch, so that a command with a typo fails at once.
 """
 
+import logging
 import os
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +21,9 @@ Precision = Literal["fp32", "bf16"]
 Several = Annotated[int, Ge(1), Le(4096)]
 #: Of ``trainer.batch_norm``; the first changes no result.
 SYNCHRONISED = "synchronised"
+#: Side in pixels up to which threads do not help, and the layout makes no difference that was
+#: measured; see docs/performance.md.
+TINY_IMAGE = 16
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,31 @@ def join_ranks(trainer: Trainer) -> None:
     )
 
 
-def threads(trainer: Trainer) -> int | None:
-    """Return how many processor threads each rank of this machine gets; None leaves it to torch."""
-    devices = trainer.devices or 1
-    return max(usable_processors() // devices, 1) if devices > 1 else None
+def settle(trainer: Trainer, image_size: int) -> None:
+    """Apply what holds for the whole process, and silence notices that are not for the user.
+
+    On images as small as the digits, two threads wait for each other more than they help: on two
+    busy cores a TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
+
+    Args:
+        trainer: its options ``allocator`` and ``threads``; several ranks of a machine share its
+            processors.
+        image_size: side of the images in pixels.
+    """
+    import torch
+
+    from advprune.runtime.speed import keep_freed_memory
+
+    if trainer.allocator == "keep":
+        keep_freed_memory()
+    ranks = trainer.devices or 1
+    shared = max(usable_processors() // ranks, 1) if ranks > 1 else None
+    threads = trainer.threads or (1 if image_size <= TINY_IMAGE else shared)
+    if threads:
+        torch.set_num_threads(threads)
+    for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric", "auto-attack"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings(
+        "ignore", module="pytorch_lightning|lightning_fabric|lightning_utilities"
+    )
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune.config.groups import build
-from advprune.tracking.logger import Job
-from advprune.tracking.several import Several
+from advprune.tracking.logger import Job, Loggers
 
 FILES = ("table.csv", "table.json")
 
@@ -31,7 +30,7 @@ def log_grid(
     loggers = [logger for each in node.values() if (logger := build(each)).takes_grids]
     if not loggers:
         return
-    logger = Several(loggers)
+    logger = Loggers(loggers)
     grid = Job(
         id=identity,
         name=f"table: {first['group']}",
@@ -46,5 +45,5 @@ def log_grid(
     logger.open(grid)
     logger.grid(rows, [folder / name for name in FILES if (folder / name).exists()])
     logger.close(failed=False)
-    if not logger.has_failed:
+    if logger.working:
         print(f"logged {len(rows)} runs, one a job, and one more of type grid with their table")  # noqa: T201

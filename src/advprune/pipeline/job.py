@@ -187,7 +187,7 @@ def _make(
     trainer = environment.with_device_count(options.trainer)
     environment.check(trainer)
     where = RunContext(trainer, logger, output, reported=plan.final.key, title=title)
-    where.settle(options.dataset.image_size)
+    environment.settle(trainer, options.dataset.image_size)
     logger.begin()
     if environment.launched_world()[1] > 1:
         environment.join_ranks(trainer)

@@ -24,10 +24,8 @@ from advprune.store.keys import SUGGESTED, WHERE, Node
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
 from advprune.tracking.grid_place import JOBS, GridPlace
-from advprune.tracking.guarded import Guarded
-from advprune.tracking.logger import CURVES, Finished, Job, Logger
+from advprune.tracking.logger import CURVES, Finished, Job, Logger, Loggers
 from advprune.tracking.progress import JobTitle
-from advprune.tracking.several import Several
 
 log = logging.getLogger(__name__)
 #: The longest name of a run; W&B takes 128 characters.
@@ -55,8 +53,7 @@ def job_logger(
     Raises:
         UserError: if it needs a package that is not installed.
     """
-    loggers = [logger.build() for logger in options.loggers if is_rank_zero()]
-    logger = Guarded(loggers[0] if len(loggers) == 1 else Several(loggers))
+    logger = Loggers(logger.build() for logger in options.loggers if is_rank_zero())
     failed = True
     try:
         logger.open(_job(options, plan, output, shown))

@@ -6,8 +6,8 @@ from typing import Any
 from advprune.config.options import Options
 from advprune.report.data.attack_names import threat_text
 from advprune.report.data.commands import command_of
-from advprune.report.data.costs import count
 from advprune.report.data.row import Row
+from advprune.report.table.columns import count
 from advprune.store.stage import Plan
 
 #: A row's accuracies, and what a card calls them.

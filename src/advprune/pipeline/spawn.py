@@ -26,6 +26,7 @@ from advprune.stages.training_phase import RunContext
 from advprune.store.keys import Node
 from advprune.store.stage import Plan
 from advprune.store.store import Store
+from advprune.tracking.relay import for_ranks
 
 log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -59,18 +60,18 @@ def make_on_ranks(plan: Plan, store: Store, where: RunContext, image_size: int, 
     Raises:
         UserError: what a rank raised; or that one died, again after all retries.
     """
-    retries, where = where.trainer.retries, replace(where, logger=where.logger.for_ranks())
+    with for_ranks(where.logger) as logger:
+        return _with_retries(plan, store, replace(where, logger=logger), image_size, logs)
+
+
+def _with_retries(plan: Plan, store: Store, where: RunContext, image_size: int, logs: Node) -> int:
+    """Work on all ranks, and again if one of them dies; see ``make_on_ranks``."""
+    retries, size = where.trainer.retries, where.trainer.devices or 1
+    gpu, arguments = environment.on_gpu(where.trainer), (where, image_size, logs)
     for attempt in range(retries + 1):
         try:
-            arguments = (plan, store.root.absolute(), where, image_size, logs)
-            return int(
-                on_ranks(
-                    where.trainer.devices or 1,
-                    worker.work,
-                    *arguments,
-                    gpu=environment.on_gpu(where.trainer),
-                )[0]
-            )
+            made = on_ranks(size, worker.work, plan, store.root.absolute(), *arguments, gpu=gpu)
+            return int(made[0])
         except RankDiedError as death:
             if attempt == retries:
                 raise UserError(

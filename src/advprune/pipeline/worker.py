@@ -56,7 +56,7 @@ def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: Node)
     if os.environ["RANK"] == "0":
         where.output.mkdir(parents=True, exist_ok=True)  # the log is there
         logging.config.dictConfig(logs)
-    where.settle(image_size)
+    environment.settle(where.trainer, image_size)
     environment.join_ranks(where.trainer)
     try:
         count = ensure_stages(plan, Store(root), where)

@@ -36,7 +36,7 @@ class Target(Protocol):
 
 
 def removable(net: nn.Module, pruner: Spending) -> dict[str, nn.Parameter]:
-    """Return the parameters that this pruner may remove: the prunable weights, if not said else."""
+    """Return the parameters that this pruner may remove, as its options say."""
     if pruner.biases or pruner.classifier is False:
         return eligible(net, biases=bool(pruner.biases), classifier=pruner.classifier is not False)
     return prunable(net)
@@ -151,10 +151,8 @@ def measure_sparsity(
     """
     measured, over = sparsity(masks), sparsity({name: masks[name] for name in prunable(net)})
     names = removable(net, pruner)
-    kept, total = (
-        sum(measured.kept[name] for name in names),
-        sum(measured.total[name] for name in names),
-    )
+    kept = sum(measured.kept[name] for name in names)
+    total = sum(measured.total[name] for name in names)
     asked = _asked(names, ratio, pruner) if pruner.select is None else kept
     if abs(kept - asked) > len(names):
         raise UserError(

@@ -74,8 +74,14 @@ def check(net: nn.Module, pruner: Spending, ratio: float) -> None:
             masking.spend(pruner)(flat, cumulated, within=within)
 
 
-def parent_facts(share: float, *, unit: str | None) -> dict[str, Any]:
-    """Return a sparse parent's zeros, and a sentence on them, for the result; {} of a dense one."""
+def parent_facts(net: nn.Module, *, unit: str | None) -> dict[str, Any]:
+    """Return the zeros of a network that is still to be pruned, and a sentence on them.
+
+    Args:
+        net: the network; of a dense one it is nothing.
+        unit: what is removed from it; None: single weights.
+    """
+    share = zeros_of(net)
     if not share:
         return {}
     after = (

@@ -40,26 +40,32 @@ def dense_stage(stage: Stage[Any]) -> Stage[Dense]:
     return stage
 
 
+def dense_folder(stage: Stage[Any], folder: Path) -> Path:
+    """Return the folder of the dense network of a stage's line, by the folder of the stage."""
+    dense = dense_stage(stage)
+    return folder.parents[1] / dense.kind / dense.key
+
+
+def is_foreign(stage: Stage[Any]) -> bool:
+    """Return whether the dense network of a stage's line was read from a file."""
+    return dense_stage(stage).options.weights is not None
+
+
 def network_of(stage: Stage[Any]) -> Network:
     """Return the call that builds the network of a stage's line."""
     return dense_stage(stage).options.model
 
 
-def early_weights(stage: Stage[Any], folder: Path) -> Path:
-    """Return the file of the dense network's early weights.
-
-    Args:
-        stage: of the network's line.
-        folder: of the stage.
+def early_weights(stage: Stage[Any], folder: Path) -> dict[str, Tensor]:
+    """Return the dense network's early weights; ``folder`` is the stage's.
 
     Raises:
-        UserError: if the dense network has none, because it came from a file.
+        UserError: if there are none, because the dense network came from a file.
     """
-    dense = dense_stage(stage)
-    path = folder.parents[1] / dense.kind / dense.key / "early.safetensors"
+    path = dense_folder(stage, folder) / "early.safetensors"
     if not path.exists():
         raise UserError(NO_EARLY_WEIGHTS)
-    return path
+    return load_weights(path)
 
 
 def image_shape(stage: Stage[Any]) -> tuple[int, int, int]:
@@ -77,14 +83,11 @@ def load_network(
         folder: of the stage that left it.
         weights: the file of the folder to load.
         seed: what torch's global generator is left at.
-
-    Raises:
-        UserError: if filters or blocks are missing from the weights and no structure says which.
     """
-    net = network(network_of(stage), seed=seed)
-    tensors = load_weights(folder / weights)
-    structure.cut(net, tensors, folder)
-    net.load_state_dict(tensors)
+    net, smaller = network(network_of(stage), seed=seed), folder / structure.FILE
+    if smaller.exists():  # filters or blocks were removed
+        structure.rebuild(net, structure.load(smaller))
+    net.load_state_dict(load_weights(folder / weights))
     return net.eval()
 
 
@@ -119,9 +122,7 @@ def taught(objective: Objective, stage: Stage[Any], folder: Path) -> Objective:
     """
     if not wants_teacher(objective):
         return objective
-    dense = dense_stage(stage)
-    net = load_network(dense, folder.parents[1] / dense.kind / dense.key)
-    return partial(objective, teacher=Teacher(net))
+    return partial(objective, teacher=Teacher(load_network(stage, dense_folder(stage, folder))))
 
 
 def refuse_without_teacher(objective: Objective) -> None:

@@ -11,7 +11,7 @@ from advprune.models.find_sites import block_sites, filter_sites
 from advprune.modules.weights_io import load_masks, load_weights, save_masks
 from advprune.pruners import masking
 from advprune.stages import checkpoint, pruning_phases
-from advprune.stages.checkpoint import dense_stage, network_of, taught
+from advprune.stages.checkpoint import network_of, taught
 from advprune.stages.dense import early_pass, train
 from advprune.stages.training_phase import RunContext
 from advprune.store.stage import Stage
@@ -37,7 +37,7 @@ def make(
     if recovery in ("finetune", "retrain"):
         net.load_state_dict(load_weights(parent / "model.safetensors"))
     elif recovery == "rewind":
-        net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
+        net.load_state_dict(checkpoint.early_weights(stage, folder))
         start = _rewound(training)
     goal = taught(training.objective.build(), stage, folder)
     result = train(Subnet(net, masks), training, folder, where, start=start, goal=goal)
@@ -63,7 +63,7 @@ def _smaller(
     else:
         net = checkpoint.network(network_of(stage), seed=training.seed)
         if recovery == "rewind":
-            net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
+            net.load_state_dict(checkpoint.early_weights(stage, folder))
             start = _rewound(training)
         whole = dense(net, filter_sites(net), block_sites(net), checkpoint.image_shape(stage))
         structure.shrink(net, removed, groups=whole.groups, sites=whole.blocks)
@@ -84,7 +84,8 @@ def counts(stage: Stage[Any], folder: Path) -> dict[str, Any]:
     """Count parameters and MACs, beside those of the dense network."""
     shape = checkpoint.image_shape(stage)
     after = total(layers(checkpoint.load_network(stage, folder), shape))
-    before = total(layers(checkpoint.load_network(stage, _dense(stage, folder)), shape))
+    dense_folder = checkpoint.dense_folder(stage, folder)
+    before = total(layers(checkpoint.load_network(stage, dense_folder), shape))
     return {
         "params": after[0],
         "macs": after[1],
@@ -103,9 +104,3 @@ def _rewound(training: Training) -> float:
 def zeros(net: nn.Module) -> float:
     """Return the counted share of exact zeros among the prunable weights."""
     return mask_values.sparsity(mask_values.prunable(net)).overall
-
-
-def _dense(stage: Stage[Any], folder: Path) -> Path:
-    """Return the folder of the dense ancestor."""
-    ancestor = dense_stage(stage)
-    return folder.parents[1] / ancestor.kind / ancestor.key

@@ -15,10 +15,10 @@ from advprune.pruners import masking, sparse_parent
 from advprune.pruners.process import Process
 from advprune.pruners.rounds import Rounds, describe_rounds
 from advprune.pruners.task import cumulative
-from advprune.stages import pruned_structured, pruning_phases, scores
+from advprune.stages import checkpoint, pruned_structured, pruning_phases, scores
 from advprune.stages.training_phase import RunContext, device_of
 from advprune.store.stage import Stage
-from advprune.surgery.masked_weights import apply
+from advprune.surgery.subnet import apply
 
 
 def make(
@@ -34,9 +34,11 @@ def make(
     if pruner.unit is not None:
         return pruned_structured.make(stage, folder, parent, where)
     net = pruning_phases.start(stage, folder, parent)
-    ratio = masking.target_ratio(net, options)
-    parent_zeros, within = sparse_parent.zeros_of(net), sparse_parent.masks_of(net, pruner)
-    start = sparse_parent.gone(net, pruner, within, ratio)
+    ratio, within, start = masking.target_ratio(net, options), None, 0.0
+    if checkpoint.is_foreign(stage):  # then it may have been sparse before
+        within = sparse_parent.masks_of(net, pruner)
+        start = sparse_parent.gone(net, pruner, within, ratio)
+        facts |= sparse_parent.parent_facts(net, unit=None)
     ratios = cumulative(ratio, schedule=pruner.schedule, rounds=pruner.rounds, start=start)
     decide = _train if trains else _score
     masks, details = decide(stage, net, ratios, within, folder, where)
@@ -44,7 +46,6 @@ def make(
     save_weights(folder / "model.safetensors", plain_weights(net))
     save_masks(masks, folder / "masks.safetensors")
     result = masking.measure_sparsity(net, masks, ratio, pruner)
-    result |= sparse_parent.parent_facts(parent_zeros, unit=None)
     return facts | result | {"checksum": mask_values.checksum(masks)} | details
 
 

@@ -18,13 +18,6 @@ from advprune.pruners.rounds import describe_rounds
 from advprune.pruners.task import cumulative
 from advprune.stages import checkpoint, pruning_phases, scores
 from advprune.stages.checkpoint import taught
-from advprune.stages.pruning_phases import (
-    learn,
-    passes_between_rounds,
-    passes_of_process,
-    process_of,
-    train,
-)
 from advprune.stages.training_phase import RunContext, device_of
 from advprune.store.stage import Stage
 from advprune.surgery import structure
@@ -37,19 +30,21 @@ def make(stage: Stage[Pruned], folder: Path, parent: Path, where: RunContext) ->
     shrinking = Shrinking(net, pruner, checkpoint.image_shape(stage))
     ratio_in_all = masking.target_ratio(net, options)
     ratios = cumulative(ratio_in_all, schedule=pruner.schedule, rounds=pruner.rounds)
-    parent_zeros, kept, rounds = sparse_parent.zeros_of(net), list[int](), {"rounds": ratios}
+    kept, rounds = list[int](), {"rounds": ratios}
+    if checkpoint.is_foreign(stage):  # then it may have been sparse before
+        facts |= sparse_parent.parent_facts(net, unit=pruner.unit)
     if pruner.process is not None:
-        process = process_of(net, options, ratios, shrinking)
-        passes = passes_of_process(options)
-        masks, rounds = learn(stage, net, process, folder, where, passes=passes)
+        process = pruning_phases.process_of(net, options, ratios, shrinking)
+        passes = pruning_phases.passes_of_process(options)
+        masks, rounds = pruning_phases.learn(stage, net, process, folder, where, passes=passes)
         if process.prunes_filters:
             shrinking.keep(kept_filters(masks, shrinking.kept))
         else:
             learned = filter_choice.of_weight_scores(process.scores(), list(shrinking.kept))
             shrinking.cut(learned, ratio_in_all)
     else:
-        passes, data = passes_between_rounds(options), options.training.data(batch_size=128)
-        criteria = scores.criteria(stage, folder)
+        passes = pruning_phases.passes_between_rounds(options)
+        criteria, data = scores.criteria(stage, folder), options.training.data(batch_size=128)
         for number, ratio in enumerate(ratios):
             if number and passes:
                 work = folder / "work" / f"round_{number}"
@@ -65,8 +60,7 @@ def make(stage: Stage[Pruned], folder: Path, parent: Path, where: RunContext) ->
         removed = structure.load(earlier).then(removed)
     removed.save(folder / structure.FILE)
     save_weights(folder / "model.safetensors", plain_weights(shrinking.net))
-    counts = shrinking.counts(ratio_in_all) | rounds | {"ratio": ratio_in_all}
-    return facts | counts | sparse_parent.parent_facts(parent_zeros, unit=pruner.unit)
+    return facts | shrinking.counts(ratio_in_all) | rounds | {"ratio": ratio_in_all}
 
 
 def _between(
@@ -83,5 +77,5 @@ def _between(
         seed=training.seed,
         attack=training.validation_attack(),
     )
-    train(stage, module, work, where, passes=passes)
+    pruning_phases.train(stage, module, work, where, passes=passes)
     return module.net.cpu().eval()

@@ -33,7 +33,7 @@ from advprune.stages.checkpoint import taught
 from advprune.stages.training_phase import RunContext, fit
 from advprune.store.stage import Stage
 from advprune.surgery import structure
-from advprune.surgery.masked_weights import apply
+from advprune.surgery.subnet import apply
 
 
 def start(stage: Stage[Pruned] | Stage[Scored], folder: Path, parent: Path) -> nn.Module:
@@ -58,7 +58,7 @@ def start(stage: Stage[Pruned] | Stage[Scored], folder: Path, parent: Path) -> n
         return checkpoint.load_network(stage, parent, seed=seed)
     net = checkpoint.network(checkpoint.network_of(stage), seed=seed)
     if pruner.start == "early":
-        net.load_state_dict(load_weights(checkpoint.early_weights(stage, folder)))
+        net.load_state_dict(checkpoint.early_weights(stage, folder))
     return net
 
 

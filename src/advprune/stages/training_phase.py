@@ -1,9 +1,8 @@
 """Run one training phase, which checkpoints every epoch and goes on where a killed one was."""
 
-import logging
 import os
-import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,16 +12,18 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
 
 from advprune.distributed import collectives, environment
-from advprune.distributed.environment import Trainer
+from advprune.distributed.environment import TINY_IMAGE, Trainer
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.curves import Curves
-from advprune.modules.memory_layout import TINY_IMAGE, optimized_layout
 from advprune.modules.stopping import StopWhenAsked, interruptible
 from advprune.modules.trial_callback import ReportEpochs
 from advprune.modules.weights_io import AtomicCheckpoint, is_whole_checkpoint
-from advprune.runtime import preemption, speed
+from advprune.runtime import preemption
+from advprune.runtime.speed import compiling
+from advprune.surgery.subnet import Subnet
 from advprune.tracking.logger import CURVES, Logger
 from advprune.tracking.optuna_trial import VARIABLE as TRIAL_VARIABLE
 from advprune.tracking.optuna_trial import Trial
@@ -56,33 +57,10 @@ class RunContext:
         """Return, for the result, the number of ranks and a precision other than fp32."""
         precision = self.trainer.precision
         facts: dict[str, Any] = {"precision": precision} if training and precision != "fp32" else {}
-        if collectives.size() == 1:
-            return facts
-        return (
-            facts
-            | {"ranks": collectives.size()}
-            | ({"batch_norm": self.trainer.batch_norm} if training else {})
-        )
-
-    def settle(self, image_size: int) -> None:
-        """Apply what holds for the whole process, and silence notices that are not for the user.
-
-        On images as small as the digits, two threads wait for each other more than they help: on
-        two busy cores a TRADES-7 step took 33 ms with one thread and 210 to 660 ms with two.
-        """
-        if self.trainer.allocator == "keep":
-            speed.keep_freed_memory()
-        threads = self.trainer.threads or (
-            1 if image_size <= TINY_IMAGE else environment.threads(self.trainer)
-        )
-        if threads:
-            torch.set_num_threads(int(threads))
-        for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric", "auto-attack"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        warnings.filterwarnings(
-            "ignore", module="pytorch_lightning|lightning_fabric|lightning_utilities"
-        )
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        if collectives.size() > 1:
+            facts["ranks"] = collectives.size()
+            facts |= {"batch_norm": self.trainer.batch_norm} if training else {}
+        return facts
 
 
 def device_of(where: RunContext) -> torch.device:
@@ -162,6 +140,36 @@ def fit(
         interruptible(run, lambda: run.fit(module, datamodule=datamodule, ckpt_path=goes_on))
     if collectives.is_rank_zero():
         curves.save()
+
+
+@contextmanager
+def optimized_layout(net: nn.Module, trainer: Trainer, image_size: int) -> Iterator[None]:
+    """Inside, the network is laid out and compiled as the trainer says; only rounding may differ.
+
+    Images need no change: a convolution gives what it gives in the layout of its weights.
+
+    Args:
+        net: a network, or one seen through masks: then its plain network is compiled.
+        trainer: its options ``memory_format`` and ``compile``.
+        image_size: side of the images in pixels.
+    """
+    inner, mode = net.net if isinstance(net, Subnet) else net, trainer.compile
+    net.to(memory_format=layout(trainer, image_size))
+    if mode is not None:
+        inner.compile(mode=mode)
+    try:
+        with compiling(mode):
+            yield
+    finally:
+        inner._compiled_call_impl = None
+        net.to(memory_format=torch.contiguous_format)
+
+
+def layout(trainer: Trainer, image_size: int) -> torch.memory_format:
+    """Return the memory format of weights: the one asked for, or the one measured faster."""
+    small = image_size <= TINY_IMAGE
+    chosen = trainer.memory_format or ("contiguous" if small else "channels_last")
+    return torch.channels_last if chosen == "channels_last" else torch.contiguous_format
 
 
 def _reports(where: RunContext, folder: Path) -> list[Callback]:

@@ -2,16 +2,20 @@
 
 Names: ``<stage>/<curve>`` over ``<stage>/epoch``, with the curves of ``modules/curves.py``;
 ``<stage>/<number>`` of a finished evaluation; ``sparsity/<stage>/<tensor>``; ``examples/<stage>``;
-and, bare, the columns of the table. A logger may fail without the job failing (``guarded.py``).
-``CsvFile`` is the default one.
+and, bare, the columns of the table. ``Loggers`` are all of a job's: one may fail without the job
+failing. ``CsvFile`` is the default one.
 """
 
 import csv
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from advprune.errors import UserError
+
+log = logging.getLogger(__name__)
 Row = dict[str, float]
 #: What ``CsvFile`` writes, in the job's folder.
 FILE = "metrics.csv"
@@ -82,10 +86,6 @@ class Logger:
 
     takes_grids: bool = False
 
-    def for_ranks(self) -> "Logger":
-        """Return what the processes of the job's ranks log to: itself, if it can be pickled."""
-        return self
-
     def open(self, job: Job) -> None:
         """Begin; called once, before the others."""
 
@@ -118,6 +118,81 @@ class Logger:
 
     def close(self, *, failed: bool) -> None:
         """End; always called."""
+
+
+class Loggers(Logger):
+    """Pass everything on to each logger of a job, until it first fails: no job is lost with one.
+
+    Args:
+        loggers: in the order in which they are called.
+
+    Attributes:
+        working: those that have not failed.
+
+    Raises:
+        UserError: of ``open`` alone: a logger that cannot be had is reported before anything is
+            made.
+    """
+
+    def __init__(self, loggers: Iterable[Logger]) -> None:
+        self.working = list(loggers)
+        self._logs = bool(self.working)
+
+    def open(self, job: Job) -> None:
+        """Begin all; see ``Logger.open``."""
+        self._call("open", job)
+
+    def begin(self) -> None:
+        """Announce that stages will be made; see ``Logger.begin``."""
+        self._call("begin")
+
+    def point(self, stage: str, row: Row) -> None:
+        """Log one point of a curve; see ``Logger.point``."""
+        self._call("point", stage, row)
+
+    def knows(self, row: Mapping[str, object]) -> bool:
+        """Return whether all that still work know this result; see ``Logger.knows``."""
+        return self._logs and all(self._call("knows", row))
+
+    def finished(self, done: Finished) -> None:
+        """Log a finished stage; see ``Logger.finished``."""
+        self._call("finished", done)
+
+    def result(self, row: Mapping[str, object], stages: list[Finished]) -> None:
+        """Log the job's row; see ``Logger.result``."""
+        self._call("result", row, stages)
+
+    def grid(self, rows: list[dict[str, Any]], files: list[Path]) -> None:
+        """Log a grid's table; see ``Logger.grid``."""
+        self._call("grid", rows, files)
+
+    def close(self, *, failed: bool) -> None:
+        """End all; see ``Logger.close``."""
+        self._call("close", failed=failed)
+
+    def _call(self, event: str, *args: object, **options: object) -> list[object]:
+        """Return what each logger answers; None of one that fails, which is not called again."""
+        return [self._answer(logger, event, args, options) for logger in list(self.working)]
+
+    def _answer(
+        self, logger: Logger, event: str, args: tuple[object, ...], options: dict[str, object]
+    ) -> object:
+        try:
+            return getattr(logger, event)(*args, **options)
+        except Exception as error:  # whatever a library, a disk or a network does
+            if event == "open" and isinstance(error, UserError):
+                raise
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            log.warning(
+                "logger %s failed (%s: %s); the job goes on without it, and the same command logs "
+                "it whole",
+                type(logger).__name__,
+                event,
+                reason[0],
+            )
+            log.debug("logger %s", type(logger).__name__, exc_info=True)
+            self.working = [other for other in self.working if other is not logger]
+            return None
 
 
 def numbers(row: Mapping[str, object], prefix: str = "") -> dict[str, float]:

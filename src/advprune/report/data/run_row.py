@@ -2,11 +2,10 @@
 
 import json
 
-from advprune.report.data.costs import ratio_of
 from advprune.report.data.names import Names, run_labels
 from advprune.report.data.row import Row
 from advprune.report.data.runs import Run
-from advprune.report.table.job_row import SIZES, TRANSFER, doubts_of
+from advprune.report.table.job_row import SIZES, TRANSFER, doubts_of, ratio_of
 
 #: Accuracies; the last one that a row has is ranked by.
 MEASURED = ("clean_acc", "certified_acc", "robust_acc")

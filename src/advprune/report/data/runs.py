@@ -27,7 +27,7 @@ class StoredStage:
         if "examples" in self.result:
             options["examples"] = self.result["examples"]
         elif "target_acc" in self.result:
-            # of before a transfer's result named its examples: its key cannot be computed here
+            # older results of transfer attacks do not name their examples, which are in the key
             return True
         return self.key == keys.key(self.kind, options, self.result["parent"])
 

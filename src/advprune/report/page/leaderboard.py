@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from advprune.report.data.attack_names import threat_text
-from advprune.report.data.costs import count
 from advprune.report.data.leaderboard_rows import method
 from advprune.report.data.row import Row
+from advprune.report.table.columns import count
 from advprune.report.table.job_row import strength
 
 

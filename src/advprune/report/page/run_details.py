@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from advprune.report.data.commands import command_of
-from advprune.report.data.costs import count
 from advprune.report.data.leaderboard_rows import method_at_ratio
 from advprune.report.data.records import ImageOutcomes
 from advprune.report.data.row import Row
@@ -17,6 +16,7 @@ from advprune.report.data.runs import Run, StoredStage
 from advprune.report.data.training_curves import read_curves
 from advprune.report.page.leaderboard import percent
 from advprune.report.page.pictures import pictures
+from advprune.report.table.columns import count
 from advprune.store.keys import SUGGESTED
 
 #: A stage's data set in its ``config.yaml``, and what the data set suggests to other nodes.

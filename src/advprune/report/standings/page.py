@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from advprune.report.data.attack_names import threat_text
-from advprune.report.data.costs import count
 from advprune.report.data.escaping import markdown_cell
 from advprune.report.standings.claims import CLAIMS, answers
 from advprune.report.standings.entry import Entry
 from advprune.report.standings.layouts import layout_effects, mean_effect, split_lead
 from advprune.report.standings.table import Standings, is_reference, tables
 from advprune.report.standings.words import marked, percent, points
+from advprune.report.table.columns import count
 from advprune.report.table.footnotes import doubt_notes
 
 HEAD = ("method", "layout", "clean %", "robust %", "parameters", "MACs", "epochs", "seconds")

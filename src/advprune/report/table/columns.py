@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from advprune.report.data.attack_names import threat_text
-from advprune.report.data.costs import count
 from advprune.report.data.row import JobRecord, Row
 from advprune.report.table.job_row import TRANSFER
 
@@ -100,6 +99,16 @@ def _counts(row: Row, between: str = "\n") -> str:
     """Return how many parameters and MACs are not zero; empty where they were not counted."""
     numbers = [row.get(name) for name in ("nonzero_parameters", "nonzero_macs")]
     return "" if None in numbers else between.join(map(count, numbers))
+
+
+def count(number: float | None) -> str:
+    """Return a count in three digits: ``1.23 M``, ``45.6 k``; a dash if it was not counted."""
+    if number is None:
+        return "–"
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"  # a mean over seeds is not whole
 
 
 def _any_counted(rows: list[Row]) -> bool:

@@ -1,9 +1,8 @@
 """Write the sentences under the job table: what its numbers are, and what to doubt."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from advprune.report.data.attack_names import threat_text
-from advprune.report.data.costs import budget_note
 from advprune.report.data.intervals import interval_notes
 from advprune.report.data.row import Row
 from advprune.report.table.columns import any_structured, any_transfer
@@ -13,57 +12,78 @@ from advprune.report.table.job_row import doubts_of
 
 def notes(rows: list[Row]) -> list[str]:
     """Return what a reader of these pooled rows must know, a sentence each."""
-    seeds = {row["seeds"] for row in rows}
+    about_numbers = [*_about_counts(rows), *_about_networks(rows), *_about_attacks(rows)]
+    return [*about_numbers, *_about_training(rows), *doubt_notes(rows, _with_attack)]
+
+
+def _about_counts(rows: list[Row]) -> Iterator[str]:
+    """Yield what the intervals, the ratios and the counts of weights mean."""
+    yield from (f"[…]: {sentence}" for sentence in interval_notes({row["seeds"] for row in rows}))
     kept = " and ".join(sorted({row["checkpoint"] for row in rows if row["checkpoint"]}))
     counted = "sparsity: zeros counted among prunable ones"
-    sentences = [
-        *((True, f"[…]: {sentence}") for sentence in interval_notes(seeds)),
-        (True, f"weights kept: {kept} on validation images; {counted}" if kept else counted),
-        (bool(budget_note(rows)), budget_note(rows)),
-        (bool(_ratios(rows)), _ratios(rows)),
-        (
-            any_structured(rows),
+    yield f"weights kept: {kept} on validation images; {counted}" if kept else counted
+    yield from filter(None, (budget_note(rows), _ratios(rows)))
+    if any_structured(rows):
+        yield (
             "params, MACs: what is left of the dense network, which got smaller "
-            "(a lone number: zeros)",
-        ),
-        (
-            any(row.get("nonzero_parameters") is not None for row in rows),
-            "params, MACs as numbers: parameters, and multiplications for one image, not zero",
-        ),
-        (
-            any(row.get("zeros") and "macs" not in row for row in rows),
+            "(a lone number: zeros)"
+        )
+    if any(row.get("nonzero_parameters") is not None for row in rows):
+        yield "params, MACs as numbers: parameters, and multiplications for one image, not zero"
+    if any(row.get("zeros") and "macs" not in row for row in rows):
+        yield (
             "zeros alone do not make a network faster: they save disk; "
-            "filters and blocks removed save time",
-        ),
-        *((True, sentence) for row in rows if row.get("file") for sentence in file_notes(row)),
-        *((True, _sizes(row)) for row in rows if "sizes" in row),
-        *((True, _audited(row)) for row in rows if row.get("audited") is not None),
-        *((True, _mean(row)) for row in rows if row.get("mean_acc") is not None),
-        *((True, _distances(row)) for row in rows if row.get("distance_quartiles")),
-        (
-            any(row.get("smoothed") for row in rows),
+            "filters and blocks removed save time"
+        )
+
+
+def _about_networks(rows: list[Row]) -> Iterator[str]:
+    """Yield what was measured of a single network and has no column."""
+    yield from (sentence for row in rows if row.get("file") for sentence in file_notes(row))
+    yield from (_sizes(row) for row in rows if "sizes" in row)
+    yield from (_audited(row) for row in rows if row.get("audited") is not None)
+    yield from (_mean(row) for row in rows if row.get("mean_acc") is not None)
+    yield from (_distances(row) for row in rows if row.get("distance_quartiles"))
+
+
+def _about_attacks(rows: list[Row]) -> Iterator[str]:
+    """Yield what the columns of a certifier and of a transfer attack mean."""
+    if any(row.get("smoothed") for row in rows):
+        yield (
             "certified: the prediction under noise is right and its radius reaches eps, "
             "abstentions are wrong; clean: without noise; at every radius: "
-            "python -m advprune.report.curves.radius OUT TABLE.json",
-        ),
-        (
-            any(row.get("precision") for row in rows),
-            "some networks were trained in bf16; all are measured in fp32",
-        ),
-        (
-            any_transfer(rows),
+            "python -m advprune.report.curves.radius OUT TABLE.json"
+        )
+    if any_transfer(rows):
+        yield (
             "target right: on the source's examples; both right: source too; "
             "transfer rate: target wrong, of the images both have right "
-            "and on which the source is fooled",
-        ),
-    ]
+            "and on which the source is fooled"
+        )
+
+
+def _about_training(rows: list[Row]) -> Iterator[str]:
+    """Yield with what precision, and by which versions of the code, the networks were made."""
+    if any(row.get("precision") for row in rows):
+        yield "some networks were trained in bf16; all are measured in fp32"
     versions = sorted({version for row in rows for version in row.get("code", [])})
     if len(versions) > 1:
         which = f"{len(versions)} versions of the code ({', '.join(versions)})"
-        sentences.append(
-            (True, f"made by {which}; one that changes results does not find older ones")
-        )
-    return [sentence for holds, sentence in sentences if holds] + doubt_notes(rows, _with_attack)
+        yield f"made by {which}; one that changes results does not find older ones"
+
+
+def budget_note(rows: list[Row]) -> str:
+    """Return the epochs of each pruner in these rows, as a sentence; empty if nothing is pruned."""
+    by_epochs: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("pruner") and row.get("epochs"):
+            names = by_epochs.setdefault(" + ".join(map(str, row["epochs"])), [])
+            names.append(str(row["pruner"]))
+    parts = [
+        epochs if len(by_epochs) == 1 else f"{', '.join(dict.fromkeys(names))} {epochs}"
+        for epochs, names in by_epochs.items()
+    ]
+    return f"epochs, dense + pruning + recovery: {'; '.join(parts)}" if parts else ""
 
 
 def _ratios(rows: list[Row]) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune.config.options import Options
-from advprune.config.stage_options import Dense
-from advprune.report.data.costs import epochs_of, ratio_of
+from advprune.config.stage_options import Dense, Finetuned, Pruned
 from advprune.report.data.row import Row
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
@@ -22,6 +21,8 @@ OF_SOME_ATTACKS = ("abstained", "smoothed", "after_each", "audited", "audited_he
 SIZES = ("params", "dense_params", "macs", "dense_macs")
 #: The parts of AutoAttack's standard version; an evaluation tells which parts it ran.
 AUTOATTACK = frozenset({"apgd-ce", "apgd-t", "fab-t", "square"})
+#: What a ratio is a share of, by ``pruner.budget``.
+BUDGETS = {"macs": "MACs", "parameters": "parameters", "blocks": "blocks"}
 OVERSTATES = "PGD and its like overstate robustness: publish numbers made with attack=autoattack"
 
 
@@ -41,14 +42,41 @@ def row_of(
         names: the chosen members of the groups.
         options: the job's.
     """
-    final, dense = results[plan.final.key], results[plan.dense.key]
-    evaluated = results[plan.evaluated.key]
-    evaluated_dense = (
-        {} if plan.final.key == plan.dense.key else results[plan.evaluated_dense.key]
-    )  # a lone network has no parent
-    metric = options.select.metric
+    final, evaluated = results[plan.final.key], results[plan.evaluated.key]
+    # a lone network has no parent
+    parent = {} if plan.final.key == plan.dense.key else results[plan.evaluated_dense.key]
     row: Row = {
         **names,
+        **_network(final, names, options),
+        **_counted("", evaluated),
+        **_counted("dense_", parent),
+        **_measured(evaluated, parent, _source(plan, options, names.get("source_model"))),
+        "epochs": epochs_of(plan),
+        "kept": final.get("kept"),
+        "checkpoint": final.get("kept"),
+        "validation": final.get("validation", {}).get(options.select.metric),
+        "float_bytes": final.get("float_bytes"),
+        "int8_bytes": final.get("int8_bytes"),
+        "foreign": results[plan.dense.key].get("foreign"),
+        "file": final.get("file"),
+        "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line),
+        **{name: final.get(name) for name in ("ranks", "batch_norm", "precision")},
+        "code": _versions(plan, results),
+        "doubts": [*doubts_of_stages(plan.final.line, results), *evaluated["doubts"]],
+        "files": {
+            stage.kind: str(store.folder(stage))
+            for stage in (plan.dense, plan.final, plan.evaluated)
+        },
+        "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
+    }
+    return row | {"doubts": doubts_of(row), "strength": strength(row)}
+
+
+def _network(
+    final: Mapping[str, Any], names: Mapping[str, str], options: Options
+) -> dict[str, Any]:
+    """Return what the network is, and how sparse: its members, ratio, seed and counts."""
+    return {
         "objective": names.get("objective"),
         "pruner": names.get("pruner"),
         "ratio": final.get("ratio"),
@@ -58,14 +86,20 @@ def row_of(
         "zeros": final.get("zeros", final.get("sparsity")),
         **{name: final[name] for name in SIZES if name in final},
         "ratio_of": None if options.pruner is None else ratio_of(options.pruner.node),
-        **_counted("", evaluated),
-        **_counted("dense_", evaluated_dense),
+    }
+
+
+def _measured(
+    evaluated: Mapping[str, Any], parent: Mapping[str, Any], source: str | None
+) -> dict[str, Any]:
+    """Return what the attack measured, and within which ball; ``parent`` is the dense network's."""
+    return {
         "eps": evaluated["threat"]["eps"],
         "norm": evaluated["threat"]["norm"],
         "perturbation": evaluated.get("perturbation"),
         "alone": evaluated.get("alone"),
         "mean_acc": evaluated.get("mean_acc"),
-        "dense_mean_acc": evaluated_dense.get("mean_acc"),
+        "dense_mean_acc": parent.get("mean_acc"),
         "distance_quartiles": evaluated.get("distance_quartiles"),
         "not_found": evaluated.get("not_found"),
         "images": evaluated["images"],
@@ -74,35 +108,16 @@ def row_of(
         "clean_acc_interval": evaluated["clean_acc_interval"],
         **_shares("", evaluated, ("robust_acc", "certified_acc")),
         **{name: evaluated.get(name) for name in OF_SOME_ATTACKS},
-        "source": _source(plan, options, names.get("source_model"))
-        if "target_acc" in evaluated
-        else None,
+        "source": source,
         **{name: evaluated[name] for name in evaluated if name.startswith(TRANSFER)},
-        **_shares("dense_", evaluated_dense, ("clean_acc", "robust_acc", "certified_acc")),
-        "epochs": epochs_of(plan),
-        "kept": final.get("kept"),
-        "checkpoint": final.get("kept"),
-        "validation": final.get("validation", {}).get(metric),
-        "float_bytes": final.get("float_bytes"),
-        "int8_bytes": final.get("int8_bytes"),
-        "foreign": dense.get("foreign"),
-        "file": final.get("file"),
-        "seconds": sum(results[stage.key]["seconds"] for stage in plan.evaluated.line),
-        **{name: final.get(name) for name in ("ranks", "batch_norm", "precision")},
-        "code": sorted(
-            {
-                results[stage.key].get("provenance", {}).get("code", "unknown")
-                for stage in plan.stages
-            }
-        ),
-        "doubts": [*doubts_of_stages(plan.final.line, results), *evaluated["doubts"]],
-        "files": {
-            stage.kind: str(store.folder(stage))
-            for stage in (plan.dense, plan.final, plan.evaluated)
-        },
-        "dense_records": str(store.folder(plan.evaluated_dense) / "records.parquet"),
+        **_shares("dense_", parent, ("clean_acc", "robust_acc", "certified_acc")),
     }
-    return row | {"doubts": doubts_of(row), "strength": strength(row)}
+
+
+def _versions(plan: Plan, results: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Return the versions of the code that made the stages."""
+    made_by = (results[stage.key].get("provenance", {}) for stage in plan.stages)
+    return sorted({provenance.get("code", "unknown") for provenance in made_by})
 
 
 def doubts_of_stages(
@@ -130,11 +145,12 @@ def _counted(prefix: str, result: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{prefix}{name}": network.get(name) for name in names}
 
 
-def _source(plan: Plan, options: Options, model: str | None) -> str:
+def _source(plan: Plan, options: Options, model: str | None) -> str | None:
     """Return whose examples a transfer attack used: a file's, a model's, the dense parent's."""
     examples = plan.evaluated.examples
-    assert examples is not None  # a transfer attack has examples, and they have a network
-    assert examples.parent is not None
+    if examples is None:
+        return None
+    assert examples.parent is not None  # examples are made on a network
     root = examples.parent.options
     if options.source == "self":
         words = ["self"]
@@ -145,6 +161,48 @@ def _source(plan: Plan, options: Options, model: str | None) -> str:
     words += [model] if model else []
     seed = options.source_seed
     return " ".join(words if seed is None else [*words, f"seed {seed}"])
+
+
+def ratio_of(pruner: Mapping[str, object]) -> str:
+    """Return what the ratio of a pruner is a share of: papers mean different things by it.
+
+    Args:
+        pruner: its options ``unit``, ``budget`` and ``scope``.
+
+    Returns:
+        ``weights`` of single ones; of filters and blocks the budget, and of a number of filters
+        also the scope, for ``layer`` takes the share of each layer and ``global`` of all together.
+    """
+    if pruner.get("unit") is None:
+        return "weights"
+    budget = str(pruner.get("budget"))
+    return BUDGETS.get(budget, f"{budget}, scope={pruner.get('scope')}")
+
+
+def epochs_of(plan: Plan) -> list[int]:
+    """Return the epochs of dense training, of pruning while training, and of recovery.
+
+    Methods are compared by them. A dense network that a pruner does not start from is not in them.
+    """
+    dense = pruning = recovery = 0
+    for stage in plan.final.line:
+        options: Any = stage.options
+        if isinstance(options, Dense) and options.training and options.training.recipe:
+            dense = options.training.recipe.epochs
+        elif isinstance(options, Pruned):
+            pruning = _of_pruning(options)
+            dense = 0 if options.pruner.start == "init" else dense
+        elif isinstance(options, Finetuned) and options.training.recipe:
+            recovery = options.training.recipe.epochs
+    return [dense, pruning, recovery]
+
+
+def _of_pruning(options: Pruned) -> int:
+    """Return the epochs of a process, or of the training between rounds."""
+    if options.pruner.process is not None and options.training.recipe is not None:
+        return options.training.recipe.epochs
+    rounds = options.pruner.rounds - 1 if options.pruner.trains_between else 0
+    return rounds * options.pruner.epochs_per_round
 
 
 def doubts_of(row: Row) -> list[str]:
