@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from presets import options
 from test_fast_autoattack import Killed, contested_images
 from torch import Tensor
 
@@ -59,6 +60,53 @@ def test_an_audit_larger_than_what_stands_takes_all_of_it() -> None:
     assert torch.equal(audited, right)
 
 
+@pytest.mark.parametrize(("images", "whole", "size"), [(32, 359, 256), (5, 100, 7), (32, 10, 3)])
+def test_the_shares_of_all_batches_add_up_to_the_audit(images: int, whole: int, size: int) -> None:
+    spans = [(first, min(first + size, whole), whole) for first in range(0, whole, size)]
+    shares = [adapter.audits.share(images, span) for span in spans]
+    assert sum(shares) == images
+    assert all(
+        images * (b - a) // whole <= n <= images * (b - a) // whole + 1
+        for n, (a, b, _) in zip(shares, spans, strict=True)
+    )
+
+
+def test_an_evaluation_of_several_batches_audits_as_many_as_of_one(tmp_path: Path) -> None:
+    """32 images in batches of 12: an audit of 9 has 3 + 3 + 3 of them."""
+    model, x, y = contested_images()
+
+    def attack(net, x, y, *, trail, marks, span):  # type: ignore[no-untyped-def]
+        return autoattack(net, x, y, audit=9, trail=trail, marks=marks, span=span, **GIVEN)
+
+    module = RobustEvaluation(
+        model,
+        attack,
+        name="autoattack",
+        threat=Linf(0.02),
+        parts=tmp_path,
+        seed=0,
+        images=32,
+        batch_size=12,
+    )
+    for index, first in enumerate(range(0, 32, 12)):
+        rows = slice(first, first + 12)
+        module.test_step((x[rows], y[rows], torch.arange(32)[rows]), index)
+    audited = module.records()["audited"]
+    assert [sum(audited[first : first + 12]) for first in (0, 12, 24)] == [3, 3, 3]
+
+
+def test_the_fast_engine_audits_32_images_unless_told_otherwise() -> None:
+    asked = {
+        "": None,
+        "attack.engine=fast": 32,
+        "attack.engine=fast attack.audit=null": None,
+        "experiment=small_benchmark_mnist_weights": None,
+    }
+    for words, audit in asked.items():
+        cfg = options("prune", "attack=autoattack", *words.split())
+        assert cfg["attack"]["audit"] == audit
+
+
 def test_an_image_that_the_audit_breaks_is_not_robust_and_a_doubt(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -78,7 +126,7 @@ def test_an_image_that_the_audit_breaks_is_not_robust_and_a_doubt(
         model, attack, name="autoattack", threat=Linf(0.02), parts=parts, seed=0
     )
     module.test_step((x, y, torch.arange(32)), 0)
-    columns = module.records(1)
+    columns = module.records()
     assert columns["robust_ok"] == columns["robust_ok.audit"] == expected.tolist()
     result = summary(columns)
     broken = int((y == model(x).argmax(1)).sum() - expected.sum())
@@ -97,7 +145,7 @@ def test_an_attack_killed_in_its_audit_does_not_search_again(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(adapter, "audit_robust", die)
+        patch.setattr(adapter.audits, "audit", die)
         with pytest.raises(Killed):
             attacked(4, work=work)
     assert work.exists()

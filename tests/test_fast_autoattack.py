@@ -601,7 +601,7 @@ def test_an_evaluation_says_which_engine_it_had_and_leaves_no_state(
         module.test_step((x, y, torch.arange(32)), 0)
         assert module.facts()["engine"] == said
         assert sorted(path.name for path in parts.iterdir()) == ["batch_000000.json", "facts.json"]
-        rows = module.records(1)
+        rows = module.records()
         assert rows["robust_ok"] == rows["robust_ok.apgd-ce"]
         assert 0 < sum(rows["robust_ok"]) < 31
 

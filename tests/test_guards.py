@@ -92,7 +92,7 @@ def test_an_image_that_is_wrong_on_x_is_not_robust_though_it_is_right_on_x_adv(
 
     module = RobustEvaluation(Over(), attack, name="a", threat=Linf(0.3), parts=tmp_path, seed=0)
     module.test_step((x, y, torch.arange(4)), 0)
-    rows = module.records(1)
+    rows = module.records()
     assert rows["clean_ok"] == [False, True, True, False]
     assert rows["adv_pred"] == [1, 0, 1, 0]
     assert rows["robust_ok"] == [False] * 4
@@ -101,7 +101,7 @@ def test_an_image_that_is_wrong_on_x_is_not_robust_though_it_is_right_on_x_adv(
         Over(), lambda net, x, y: x, name="a", threat=Linf(0.3), parts=tmp_path / "b", seed=0
     )
     still.test_step((x, y, torch.arange(4)), 0)
-    assert still.records(1)["robust_ok"] == [False, True, True, False]
+    assert still.records()["robust_ok"] == [False, True, True, False]
 
 
 def test_each_step_of_each_purpose_and_run_draws_its_own_numbers() -> None:

@@ -77,7 +77,7 @@ def evaluated(
     threat = None if node.get("perturbation") else NORMS.get(name, Linf)(0.1)
     module = RobustEvaluation(net.eval(), attack, name=name, threat=threat, parts=folder, seed=0)
     module.test_step((x, y, torch.arange(len(x))), 0)
-    return module.records(1)
+    return module.records()
 
 
 def linear(classes: int = 4) -> nn.Sequential:

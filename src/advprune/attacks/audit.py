@@ -47,6 +47,19 @@ def audit(
     return audited
 
 
+def share(images: int, span: tuple[int, int, int] | None) -> int:
+    """Return how many of ``images`` a batch of an evaluation audits; all batches' add up to them.
+
+    Args:
+        images: that are audited in the whole evaluation.
+        span: which of its images the batch has, as ``autoattack`` says; None if it has all.
+    """
+    if span is None:
+        return images
+    first, end, whole = span
+    return images * end // whole - images * first // whole
+
+
 def _drawn(right: Tensor, images: int, seed: int) -> Tensor:
     """Draw at most ``images`` rows that are right, int64 in ascending order."""
     rows = right.nonzero().squeeze(1)

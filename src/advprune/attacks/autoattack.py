@@ -15,7 +15,7 @@ import torch
 from pyautoattack.checks import check_square_sr
 from torch import Tensor, nn
 
-from advprune.attacks.audit import audit as audit_robust
+from advprune.attacks import audit as audits
 from advprune.attacks.autoattack_options import (
     Part,
     check_classes,
@@ -46,6 +46,7 @@ def autoattack(
     audit: Count | None = None,
     trail: list[tuple[str, Tensor]] | None = None,
     positions: Tensor | None = None,
+    span: tuple[int, int, int] | None = None,
     work: Path | None = None,
     facts: dict[str, Any] | None = None,
     marks: dict[str, Tensor] | None = None,
@@ -69,14 +70,16 @@ def autoattack(
             image.
         precision: precision of the fast engine's search, None for the fastest on the device. The
             model itself always decides in float32 which images are fooled.
-        audit: so many of the images of a batch that the fast engine leaves right, drawn by the
-            seed, go through pyautoattack afterwards; None for none, all of them if there are fewer.
-            One that falls is not robust.
+        audit: so many of the images of an evaluation that the fast engine leaves right, drawn by
+            the seed and spread evenly over its batches, go through pyautoattack afterwards; of a
+            batch all, if fewer are right; None for none. One that falls is not robust.
         trail: a list to which ("clean", flags) and then (part, flags) are appended in the order in
             which they ran; flags (N,) bool say which images are still right. The mean of flags is
             the robust accuracy.
         positions: places of the images in their test set (N,), which decide the fast engine's
             random numbers.
+        span: which images of the evaluation these are: the first, the one after the last, and how
+            many there are in all. It decides how many of the audit's are theirs; None: all.
         work: file in which the fast engine saves its state while it runs, and from which it
             resumes if the file exists.
         facts: a dict to which ``engine``, with its version, is added, and the search's precision.
@@ -124,8 +127,14 @@ def autoattack(
             if audit is not None:
                 fast_engine.save(steps)  # an audit that is killed does not search again
                 right = steps[-1][1].clone()
-                audited = audit_robust(
-                    watched, y, right, x_adv, official=official, images=audit, seed=seed
+                audited = audits.audit(
+                    watched,
+                    y,
+                    right,
+                    x_adv,
+                    official=official,
+                    images=audits.share(audit, span),
+                    seed=seed,
                 )
                 steps = [*steps, ("audit", right)]
                 if marks is not None:

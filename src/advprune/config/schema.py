@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le, Lt
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from advprune.config.groups import hints
 from advprune.modules.recipe import Recipe
@@ -98,7 +99,10 @@ def annotation_of(command: str, name: str) -> Any:
 
 
 def register() -> None:
-    """Register the schemas with Hydra; the scripts call it before they compose."""
+    """Register the schemas and ``${if:…}`` with Hydra; scripts call it before they compose."""
+    OmegaConf.register_new_resolver(
+        "if", lambda given, value: value if given else None, replace=True
+    )
     for command, schema in COMMANDS.items():
         ConfigStore.instance().store(name=f"{command}_schema", node=schema)
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,11 @@ class RobustEvaluation(pl.LightningModule):
         net: pixels -> logits.
         attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are
             recorded too; so are the independent verdicts of one that takes a ``verdicts`` dict;
-            with ``positions`` it gets each image's; with ``nearest`` the distances of the points it
-            appends there are recorded. One with ``work`` keeps its state in that file,
-            and goes on from it; one with ``facts`` says what it is. One that returns a
-            ``Certificate`` is a certifier. One with ``monitor`` says there how far it is.
+            with ``positions`` it gets each image's, and with ``span`` which of all images a batch
+            has; with ``nearest`` the distances of the points it appends there are recorded. One
+            with ``work`` keeps its state in that file, and goes on from it; one with ``facts`` says
+            what it is. One that returns a ``Certificate`` is a certifier. One with ``monitor`` says
+            there how far it is.
         name: of the attack, for the records.
         threat: the ball every x_adv must be in; None if the attack has a perturbation set of its
             own.
@@ -50,6 +52,8 @@ class RobustEvaluation(pl.LightningModule):
         monitor: that follows the attack.
         gallery: the PNG in which images of the first batch are shown as they were attacked; None
             for none.
+        images: how many are evaluated in all; None: those of one batch.
+        batch_size: how many a batch has, but for the last.
     """
 
     share = Shard()
@@ -67,6 +71,8 @@ class RobustEvaluation(pl.LightningModule):
         examples: Examples | None = None,
         gallery: Path | None = None,
         monitor: AttackMonitor | None = None,
+        images: int | None = None,
+        batch_size: int = 0,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -74,6 +80,7 @@ class RobustEvaluation(pl.LightningModule):
         self.threat, self.parts, self.run_seed = threat, parts, seed
         self.keep, self.examples, self.gallery = keep, examples, gallery
         self.monitor = monitor or AttackMonitor()
+        self.images, self.batch_size = images, batch_size
         self.doubts: list[str] = []
 
     def test_step(self, batch: tuple[Tensor, Tensor, Tensor], index: int) -> dict[str, int] | None:
@@ -91,12 +98,16 @@ class RobustEvaluation(pl.LightningModule):
         if path.exists():
             return None
         seed_step(self.run_seed, "attack", index)
-        rows = self._records(x, y, positions, path.with_suffix(".safetensors"))
+        first = index * self.batch_size
+        span = (first, first + len(y), self.images or len(y))
+        rows = self._records(x, y, positions, span, path.with_suffix(".safetensors"))
         write_atomically(path, json.dumps(rows))
         held = "certified" if self.certifies else "robust"
         return {held: sum(rows[f"{held}_ok"]), "images": len(y)}
 
-    def _records(self, x: Tensor, y: Tensor, positions: Tensor, part: Path) -> dict[str, list[Any]]:
+    def _records(
+        self, x: Tensor, y: Tensor, positions: Tensor, span: tuple[int, int, int], part: Path
+    ) -> dict[str, list[Any]]:
         """Attack and check the answer; return columns with one row an image."""
         if self.certifies:
             return self._certified(x, y, positions)
@@ -111,6 +122,7 @@ class RobustEvaluation(pl.LightningModule):
                 "verdicts": answers,
                 "nearest": nearest,
                 "positions": positions,
+                "span": span,
                 "facts": facts,
                 "marks": marks,
                 "monitor": self.monitor,
@@ -184,9 +196,10 @@ class RobustEvaluation(pl.LightningModule):
         path = self.parts / "facts.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
-    def records(self, batches: int) -> dict[str, list[Any]]:
+    def records(self) -> dict[str, list[Any]]:
         """Return the columns of all batches, in the order of the test set."""
         rows: dict[str, list[Any]] = {}
+        batches = math.ceil(self.images / self.batch_size) if self.images else 1
         for index in range(batches):
             for name, column in json.loads(
                 (self.parts / f"batch_{index:06d}.json").read_text()

@@ -1,6 +1,5 @@
 """Make the stage ``evaluated``: attack every test image once, record each, and sum up."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +53,11 @@ def evaluate_network(
     size, perturbation = attack.batch_size, attack.perturbation
     ball: Threat | None = None if perturbation else options.threat.build()
     shown, net = shown_progress(where.title, where.stage), _network(stage, parent)
+    datamodule = options.dataset.build(seed=options.seed, batch_size=size)
+    whole = datamodule.sizes["test"]
+    indices = (
+        None if attack.images is None else subset(whole, attack.images, option="attack.images")
+    )
     module = RobustEvaluation(
         net,
         attack.build(),
@@ -62,21 +66,18 @@ def evaluate_network(
         parts=folder / "work",
         seed=options.seed,
         monitor=shown,
+        images=whole if indices is None else len(indices),
+        batch_size=size,
         **recording,
     )
     module.share, facts = Shard(collectives.rank(), collectives.size()), where.facts(training=False)
     run = trainer(where, [StopWhenAsked(), shown], enable_checkpointing=False)
-    datamodule = options.dataset.build(seed=options.seed, batch_size=size)
     datamodule.to(run.strategy.root_device)
-    whole = datamodule.sizes["test"]
-    indices = (
-        None if attack.images is None else subset(whole, attack.images, option="attack.images")
-    )
     loader = datamodule.test_dataloader(indices, size)
     collectives.check_same_work(datamodule)
     interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
     collectives.rank_zero_continues(after_all=True)  # not in a hook: a rank without images has none
-    columns = module.records(math.ceil((whole if indices is None else len(indices)) / size))
+    columns = module.records()
     result = summary(columns)
     return columns, facts | result | module.facts() | _counted(stage, net) | {
         "doubts": [DOUBT] * (options.debug is not None)
