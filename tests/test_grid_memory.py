@@ -7,7 +7,7 @@ import pytest
 
 from advprune.launch import local
 from advprune.launch.memory import GIB, PER_JOB, Room, free_memory, resident
-from advprune.launch.processes import Share
+from advprune.launch.shares import Share
 
 
 @pytest.fixture
@@ -103,14 +103,13 @@ def test_the_cores_of_jobs_that_do_not_fit_go_to_those_that_do(
             pass
 
     monkeypatch.setattr(local, "Runner", Runner)
-    monkeypatch.setattr(local, "affinity", lambda: [0, 1, 2, 3])
     monkeypatch.setattr(local, "usable_processors", lambda: 4)
     monkeypatch.setattr(local, "Room", lambda: Room(GIB, lambda: 2 * GIB))
     options = {"jobs": None, "gpus": [], "gpus_per_job": 1, "accelerator": "cpu"}
     from advprune.tracking.grid_place import GridPlace
 
     local.run([None] * 9, GridPlace(Path(), 9), options)  # type: ignore[list-item]
-    assert given == [[Share((0, 1), 2), Share((2, 3), 2)]]
+    assert given == [[Share(2), Share(2)]]
     assert "2 at a time and not 4" in capsys.readouterr().out
     local.run([None] * 9, GridPlace(Path(), 9), options | {"jobs": 4})  # type: ignore[list-item]
     assert len(given[1]) == 4

@@ -20,7 +20,7 @@ from advprune.datasets.loader import TrainLoader
 from advprune.distributed.sharding import Shard, bounds
 from advprune.errors import UserError
 from advprune.pipeline.dry_run import check_training
-from advprune.runtime.provenance import cgroup_quota, usable_processors
+from advprune.runtime.provenance import SHARE, cgroup_quota, usable_processors
 from advprune.stages.dense import check_choice
 
 
@@ -249,6 +249,10 @@ def test_processors_are_those_of_the_affinity(monkeypatch):
     assert usable_processors() == 2
     monkeypatch.setattr("advprune.runtime.provenance.cgroup_quota", lambda: 0.1)
     assert usable_processors() == 1
+    monkeypatch.setattr("advprune.runtime.provenance.cgroup_quota", lambda: None)
+    for share, expected in (("2", 2), ("4", 3)):  # of a grid's job
+        monkeypatch.setenv(SHARE, share)
+        assert usable_processors() == expected
 
 
 def test_the_smallest_quota_of_the_groups_that_hold_this_process_counts(tmp_path):

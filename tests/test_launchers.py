@@ -20,6 +20,7 @@ from advprune.errors import UserError
 from advprune.launch import attempt, grid, local, processes, serial, slurm, slurm_queue
 from advprune.launch.jobs import Job, announce, job_of, quoted, titled
 from advprune.launch.memory import GIB, Room
+from advprune.launch.shares import Share, at_once, neighbours, shares
 from advprune.launch.work import Work
 from advprune.pipeline.job import lookup_only
 from advprune.runtime.provenance import affinity
@@ -31,7 +32,7 @@ import json, os, pathlib, signal, sys, time
 words = dict(word.split("=", 1) for word in sys.argv[1:])
 folder = pathlib.Path(words["folder"])
 (folder / "share.json").write_text(json.dumps([sorted(os.sched_getaffinity(0)), os.environ["CUDA_VISIBLE_DEVICES"],
-                                               os.environ["OMP_NUM_THREADS"]]))
+                                               os.environ["OMP_NUM_THREADS"], os.environ["ADVPRUNE_PROCESSORS"]]))
 first = not (folder / "been").exists()
 (folder / "been").touch()
 if words["ends"] == "killed":
@@ -50,8 +51,7 @@ time.sleep(0.3)
 """
 
 
-#: One core, or two, of which the machine need not have more than the first.
-ONE, TWO = [processes.Share((affinity()[0],))], [processes.Share((affinity()[0],))] * 2
+ONE, TWO = [Share()], [Share()] * 2
 
 
 @pytest.fixture
@@ -90,33 +90,43 @@ def test_a_killed_job_takes_no_other_with_it(
     assert "job 3 of 5: ratio=0.2; asked to make room, and goes on" in said
 
 
-def test_each_job_has_its_share(jobs: Any, tmp_path: Path) -> None:
-    cores = affinity()
+def test_each_job_has_its_share_and_may_run_on_any_core(jobs: Any, tmp_path: Path) -> None:
+    """A job that were bound to a core would starve there while another core is idle."""
     made = jobs("ends", "ends")
-    local.Runner(local.shares(2, ["4", "7"], 1, cores, len(cores))).run(made)
+    local.Runner(shares(2, ["4", "7"], 1, 6)).run(made)
     found = [json.loads((job.folder / "share.json").read_text()) for job in made]
-    assert sorted(gpu for _, gpu, _ in found) == ["4", "7"]
-    if len(cores) > 1:
-        assert not set(found[0][0]) & set(found[1][0])
-    half = max(len(cores) // 2, 1)
-    assert all(int(threads) == len(own) == half for own, _, threads in found)
+    assert sorted(gpu for _, gpu, _, _ in found) == ["4", "7"]
+    assert all([cores, *numbers] == [affinity(), "3", "3"] for cores, _, *numbers in found)
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ((4, [], 1, [0, 1, 2, 3], 4), [((0,), 1), ((1,), 1), ((2,), 1), ((3,), 1)]),
-        ((2, [], 1, [0, 1, 2, 3], 4), [((0, 1), 2), ((2, 3), 2)]),
-        ((2, [], 1, [0, 1, 2, 3], 2), [((0, 1), 1), ((2, 3), 1)]),  # a container's share of time
-        ((2, ["0", "1"], 1, [0, 1, 2, 3], 4), [((0, 1), 2, ("0",)), ((2, 3), 2, ("1",))]),
-        ((2, ["0", "1", "2", "3"], 2, [0, 1], 2), [((0,), 1, ("0", "1")), ((1,), 1, ("2", "3"))]),
-        ((1, ["0", "1"], None, [0, 1], 2), [((0, 1), 2, ("0", "1"))]),
-        ((3, [], 1, [5, 6], 2), [((5,), 1), ((6,), 1), ((5,), 1)]),
-        ((2, ["0"], 0, [0, 1], 2), [((0,), 1), ((1,), 1)]),
+        ((4, [], 1, 4), [(1,)] * 4),
+        ((2, [], 1, 5), [(2,)] * 2),
+        ((2, ["0", "1"], 1, 4), [(2, ("0",)), (2, ("1",))]),
+        ((2, ["0", "1", "2", "3"], 2, 2), [(1, ("0", "1")), (1, ("2", "3"))]),
+        ((1, ["0", "1"], None, 2), [(2, ("0", "1"))]),
+        ((3, [], 1, 2), [(1,)] * 3),  # more jobs than cores take turns
+        ((2, ["0"], 0, 2), [(1,), (1,)]),
     ],
 )
 def test_shares(given: Any, expected: Any) -> None:
-    assert local.shares(*given) == [processes.Share(*share) for share in expected]
+    assert shares(*given) == [Share(*share) for share in expected]
+
+
+@pytest.mark.parametrize(
+    ("load", "processors", "said"),
+    [(0.3, 2, None), (2.9, 2, None), (3.0, 4, "keep 3.0 of this machine's 4 cores busy"),
+     (9.0, 1, "keep 4.0 of this machine's 4 cores busy"), (0.9, 4, None)],
+)  # fmt: skip
+def test_busy_neighbours_are_said(
+    monkeypatch: pytest.MonkeyPatch, load: float, processors: int, said: str | None
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    sentence = neighbours(processors)
+    assert (sentence is None) if said is None else (sentence is not None and said in sentence)
 
 
 @pytest.mark.parametrize(
@@ -128,14 +138,14 @@ def test_shares(given: Any, expected: Any) -> None:
 def test_how_many_at_a_time(
     jobs: int | None, gpus: list[str], each: int | None, processors: int, expected: int
 ) -> None:
-    assert local.at_once({"jobs": jobs, "gpus_per_job": each}, gpus, processors) == expected
+    assert at_once({"jobs": jobs, "gpus_per_job": each}, gpus, processors) == expected
 
 
 def test_more_jobs_than_gpus_is_a_sentence() -> None:
     with pytest.raises(
         UserError, match=r"hydra.launcher.jobs=3 with 1 GPUs each is not possible, with 2 here"
     ):
-        local.at_once({"jobs": 3, "gpus_per_job": 1}, ["0", "1"], 1)
+        at_once({"jobs": 3, "gpus_per_job": 1}, ["0", "1"], 1)
 
 
 @pytest.mark.parametrize(
@@ -209,9 +219,10 @@ PARENT = """
 import json, pathlib, sys
 from advprune.launch import local, processes
 from advprune.launch.jobs import Job
+from advprune.launch.shares import Share
 processes.PRELOADED = ()
 jobs = [Job(n, [], pathlib.Path(folder), command) for n, (folder, command) in enumerate(json.loads(sys.argv[1]))]
-local.Runner([processes.Share((int(sys.argv[2]),))] * 2).run(jobs)
+local.Runner([Share()] * 2).run(jobs)
 """
 
 
@@ -227,7 +238,7 @@ def test_the_first_job_with_larger_images_shows_what_memory_it_takes(
         job = replace(jobs("ends")[0], work=Work(small=small))
         assert runner._fits()
         process = SimpleNamespace(pid=number)
-        runner.running.append(local.Running(job, process, TWO[0], now[0]))  # type: ignore[arg-type]
+        runner.running.append(local.Running(job, process, Share(), now[0]))  # type: ignore[arg-type]
     assert not runner._fits()
     now[0] += local.ALONE
     assert runner._fits()  # 8 GiB, less the 3 that the second may still take: one more
@@ -242,7 +253,7 @@ def test_jobs_whose_grid_is_killed_save_and_end(jobs: Any) -> None:
     made = jobs("waits", "waits")
     given = json.dumps([(str(job.folder), job.command) for job in made])
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, given, str(affinity()[0])],
+        [sys.executable, "-c", PARENT, given],
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
     )
     wait_for(lambda: all((job.folder / "waiting").exists() for job in made))

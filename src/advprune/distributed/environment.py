@@ -21,9 +21,9 @@ Precision = Literal["fp32", "bf16"]
 Several = Annotated[int, Ge(1), Le(4096)]
 #: Of ``trainer.batch_norm``; the first changes no result.
 SYNCHRONISED = "synchronised"
-#: Side in pixels up to which threads do not help, and the layout makes no difference that was
-#: measured; see docs/performance.md.
-TINY_IMAGE = 16
+#: Side in pixels up to which images are as light as the default ones: a job takes no more memory,
+#: and neither a second thread nor a layout made it faster; see docs/performance.md.
+SMALL_IMAGE = 16
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def settle(trainer: Trainer, image_size: int) -> None:
         keep_freed_memory()
     ranks = trainer.devices or 1
     shared = max(usable_processors() // ranks, 1) if ranks > 1 else None
-    threads = trainer.threads or (1 if image_size <= TINY_IMAGE else shared)
+    threads = trainer.threads or (1 if image_size <= SMALL_IMAGE else shared)
     if threads:
         torch.set_num_threads(threads)
     for name in ("pytorch_lightning", "lightning.fabric", "lightning_fabric", "auto-attack"):

@@ -23,6 +23,7 @@ from advprune.distributed import environment
 from advprune.errors import UserError
 from advprune.launch.grid_log import log_grid
 from advprune.launch.refresh_report import refresh_report
+from advprune.launch.run_once import ONE_JOB, run_once
 from advprune.launch.skip_finished import grid_order
 from advprune.report.data.failures import cause
 from advprune.report.table.terminal import show
@@ -160,7 +161,10 @@ def launch(main: Callable[..., object]) -> None:
     sys.argv[1:] = [*(defer_group_overrides(words) if grid else words), *flags]
     try:
         with explained(words, main):
-            main()
+            if ONE_JOB in words:
+                run_once(main, sys.argv[1:])
+            else:
+                main()
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
         sys.exit(130)

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from advprune.config.job_names import GROUPS
+from advprune.launch.run_once import ONE_JOB
 from advprune.launch.work import Work
 from advprune.ranges import number
 from advprune.runtime import safe_files
@@ -103,7 +104,7 @@ def job_of(config: DictConfig, number: int, overrides: Sequence[str], folder: Pa
     hydra_words += [
         word for word in overrides if word not in words and not _named(word, OF_THE_GRID)
     ]
-    places = [f"hydra.run.dir={quoted(str(folder))}", f"hydra.job.num={number}", "hydra.mode=RUN"]
+    places = [f"hydra.run.dir={quoted(str(folder))}", f"hydra.job.num={number}", ONE_JOB]
     flags = ["--config-name", str(config.hydra.job.config_name)]
     for source in config.hydra.runtime.config_sources:
         if source.provider == "command-line":

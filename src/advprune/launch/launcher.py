@@ -63,7 +63,7 @@ class CommandLauncher(Launcher):
         grid = GridPlace(folder, max(len(known), initial_job_idx + len(job_overrides)))
         jobs = titled(
             [
-                self._composed(initial_job_idx + place, list(overrides))
+                self._job(initial_job_idx + place, list(overrides))
                 for place, overrides in enumerate(job_overrides)
             ],
             grid.total,
@@ -79,15 +79,23 @@ class CommandLauncher(Launcher):
         """Run the jobs; each ends with a record, its own or one written when it is found dead."""
         raise NotImplementedError
 
-    def _composed(self, number: int, overrides: list[str]) -> Job:
-        """Compose the job, and remove the record that an earlier grid left in its folder."""
+    def _job(self, number: int, overrides: list[str]) -> Job:
+        """Describe a job, and remove the record that an earlier grid left in its folder."""
+        work = self.work.get(tuple(overrides))
+        folder = self._composed_folder(number, overrides) if work is None else self._folder(number)
+        (folder / RECORD).unlink(missing_ok=True)
+        return replace(job_of(self.config, number, overrides, folder), work=work or Work())
+
+    def _folder(self, number: int) -> Path:
+        """Return the folder of a job that was looked up: only numbered folders are."""
+        return Path(str(self.config.hydra.sweep.dir), str(number)).absolute()
+
+    def _composed_folder(self, number: int, overrides: list[str]) -> Path:
+        """Compose a job, which refuses options that do not exist, and return its folder."""
         config = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.num, config.hydra.job.id = number, str(number)
-        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
-        (folder / RECORD).unlink(missing_ok=True)
-        work = self.work.get(tuple(overrides), Work())
-        return replace(job_of(self.config, number, overrides, folder), work=work)
+        return Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
 
 
 def _returned(job: Job) -> JobReturn:

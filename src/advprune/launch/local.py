@@ -1,9 +1,6 @@
 """Run jobs as processes of this machine, some at a time, each with its share of cores and GPUs."""
 
-import os
-import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -11,14 +8,13 @@ from pathlib import Path
 from signal import SIGUSR1, SIGUSR2, Signals
 from typing import Any
 
-from advprune.errors import UserError
 from advprune.launch import processes
 from advprune.launch.grid_display import GridDisplay, say
 from advprune.launch.jobs import Job
 from advprune.launch.memory import Room
 from advprune.launch.order import Queue
-from advprune.launch.processes import Share
-from advprune.runtime.provenance import affinity, usable_processors
+from advprune.launch.shares import Share, at_once, neighbours, shares, usable_gpus
+from advprune.runtime.provenance import usable_processors
 from advprune.tracking.grid_place import GridPlace
 
 #: What a job ends with when it was asked to make room, and is to go on later.
@@ -28,77 +24,6 @@ LOOK = 0.5
 #: Seconds that the first job with images larger than the default's runs alone, to show what memory
 #: it takes.
 ALONE = 60.0
-
-
-def at_once(options: dict[str, Any], gpus: Sequence[str], processors: int) -> int:
-    """Return how many jobs the machine runs at the same time, as far as memory reaches.
-
-    It is one a GPU, or one a processor where there is none; fewer if a job is spread over several.
-
-    Args:
-        options: of the launcher.
-        gpus: that may be used.
-        processors: that may be kept busy.
-
-    Raises:
-        UserError: if there are not enough GPUs.
-    """
-    jobs, each = options["jobs"], options["gpus_per_job"]
-    most = carried(options, gpus, processors)
-    if gpus and each != 0 and (most < 1 or (jobs or 0) > most):
-        raise UserError(
-            f"hydra.launcher.jobs={jobs or 1} with {each or len(gpus)} GPUs each is not possible, "
-            f"with {len(gpus)} here: give hydra.launcher.jobs={max(most, 1)}, or "
-            "hydra.launcher.gpus_per_job=0 for jobs that need none"
-        )
-    return jobs or max(most, 1)
-
-
-def carried(options: dict[str, Any], gpus: Sequence[str], processors: int) -> int:
-    """Return for how many jobs there are GPUs or, where there is none to use, processors."""
-    each = options["gpus_per_job"]
-    if not gpus or each == 0:
-        return processors // (each or 1)
-    return len(gpus) // (each or len(gpus))
-
-
-def shares(
-    count: int, gpus: Sequence[str], gpus_per_job: int | None, cores: Sequence[int], processors: int
-) -> list[Share]:
-    """Divide the machine: return the share of each job that runs at the same time.
-
-    Args:
-        count: how many.
-        gpus: that may be used.
-        gpus_per_job: how many each job gets; None: all.
-        cores: that may be used.
-        processors: how many of them may be kept busy at once, if fewer.
-    """
-    each, threads = max(len(cores) // count, 1), max(processors // count, 1)
-    own = len(gpus) if gpus_per_job is None else gpus_per_job
-    return [
-        Share(
-            tuple(cores[(place * each + step) % len(cores)] for step in range(each)),
-            threads,
-            tuple(gpus[place * own : (place + 1) * own]),
-        )
-        for place in range(count)
-    ]
-
-
-def visible_gpus(names: list[Any] | None) -> list[str]:
-    """Return the GPUs this process may use, by ``CUDA_VISIBLE_DEVICES`` or NVIDIA's own tool."""
-    if names is not None:
-        return [str(gpu) for gpu in names]
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu.strip()]
-    try:
-        answer = subprocess.run(
-            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [str(place) for place in range(len(answer.stdout.splitlines()))]
 
 
 @dataclass
@@ -133,18 +58,19 @@ class Runner:
         try:
             while queue.waiting or self.running:
                 self._fill(queue)
-                self._look(queue)
+                self._look()
         finally:
             self._stop()
 
     def _fill(self, queue: Queue) -> None:
         """Start as many jobs as there are free shares, memory, and jobs that need not wait."""
-        while self.free and (job := queue.take()) is not None:
+        job = None
+        while self.free and (job := queue.next([each.job for each in self.running])) is not None:
             if not self._fits():
-                queue.put_back(job)
-                return
+                break
+            queue.waiting.remove(job)
             self._start(job, self.free.pop(0), time.monotonic())
-        self.display.hold(len(queue.waiting) if self.free else 0)
+        self.display.hold(len(queue.waiting) if self.free and job is None else 0)
 
     def _fits(self) -> bool:
         """Return whether memory holds one more job, and say it once if not."""
@@ -165,7 +91,7 @@ class Runner:
         process = processes.start(job.command, log_of(job), share)
         self.running.append(Running(job, process, share, begun))
 
-    def _look(self, queue: Queue) -> None:
+    def _look(self) -> None:
         """Wait until a process ends, or for a moment, and see to those that have ended."""
         wait([each.process.sentinel for each in self.running], LOOK)
         for each in [each for each in self.running if each.process.exitcode is not None]:
@@ -175,7 +101,6 @@ class Runner:
                 self._start(each.job, each.share, each.begun)
                 continue
             self.free.insert(0, each.share)
-            queue.ended(each.job)
             self._ended(each)
 
     def _ended(self, ended: Running) -> None:
@@ -224,11 +149,6 @@ def log_of(job: Job) -> Path:
     return job.folder / "output.log"
 
 
-def usable_gpus(options: dict[str, Any]) -> list[str]:
-    """Return the GPUs that the launcher's options let jobs use."""
-    return [] if options["accelerator"] == "cpu" else visible_gpus(options["gpus"])
-
-
 def run(jobs: list[Job], grid: GridPlace, options: dict[str, Any]) -> None:
     """Run the jobs of a grid as ``conf/hydra/launcher/local.yaml`` says."""
     gpus, processors = usable_gpus(options), usable_processors()
@@ -237,7 +157,9 @@ def run(jobs: list[Job], grid: GridPlace, options: dict[str, Any]) -> None:
     if room is not None and (fitting := max(room.for_more([]), 1)) < count:
         say(room.sentence(int(fitting), count))
         count = int(fitting)
-    each = shares(count, gpus, options["gpus_per_job"], affinity(), processors)
+    each = shares(count, gpus, options["gpus_per_job"], processors)
     say(f"{len(jobs)} jobs, {count} at a time; what each prints is in its folder, output.log")
+    if (sentence := neighbours(count * each[0].processors)) is not None:
+        say(sentence)
     with GridDisplay.here(grid) as display:
         Runner(each, display, room).run(jobs)

@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from advprune.launch.attempt import run_script
+from advprune.launch.shares import Share
+from advprune.runtime.provenance import SHARE
 
 #: What most jobs import: commands, stages, and libraries that these load late.
 #: One that is not installed is passed over.
@@ -33,21 +34,6 @@ PRELOADED = (
     "filelock",
     "pandas",
 )
-
-
-@dataclass(frozen=True)
-class Share:
-    """Describe the part of the machine that a job gets.
-
-    Attributes:
-        cores: processors that it may run on.
-        threads: that it computes with, unless it says otherwise.
-        gpus: as ``CUDA_VISIBLE_DEVICES`` names them.
-    """
-
-    cores: tuple[int, ...]
-    threads: int = 1
-    gpus: tuple[str, ...] = ()
 
 
 def start(command: list[str], log: Path, share: Share) -> BaseProcess:
@@ -72,14 +58,13 @@ def _run(command: list[str], log: Path, share: Share) -> None:
     # Ctrl-C reaches the parent only, which asks the job to save before it ends
     os.setsid()
     _print_into(log)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, share.cores)
     os.environ |= {
-        "OMP_NUM_THREADS": str(share.threads),
+        SHARE: str(share.processors),
+        "OMP_NUM_THREADS": str(share.processors),
         "CUDA_VISIBLE_DEVICES": ",".join(share.gpus),
     }
     if "torch" in sys.modules:  # it read the variable when it was imported
-        sys.modules["torch"].set_num_threads(share.threads)
+        sys.modules["torch"].set_num_threads(share.processors)
     threading.Thread(target=_stop_with_parent, name="watch of the grid", daemon=True).start()
     sys.exit(run_script(command))
 

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from advprune.distributed import environment
-from advprune.launch import local
+from advprune.launch import shares
 from advprune.launch.grid_display import say
 from advprune.runtime.provenance import usable_processors
 
@@ -36,4 +36,4 @@ def stays_here(jobs: int, options: dict[str, Any]) -> bool:
     if debugging():
         say("a debugger is attached: the jobs run in this process, one after the other")
         return True
-    return local.carried(options, local.usable_gpus(options), usable_processors()) == 1
+    return shares.carried(options, shares.usable_gpus(options), usable_processors()) == 1

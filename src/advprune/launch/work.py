@@ -6,10 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from advprune.distributed.environment import SMALL_IMAGE
 from advprune.pipeline.job import Lookup
-
-#: Side in pixels of images up to which a job takes the memory that the default one takes.
-SMALL_IMAGE = 16
 
 
 @dataclass(frozen=True)

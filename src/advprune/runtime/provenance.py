@@ -14,6 +14,8 @@ from typing import Any
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+#: The environment's variable with which a grid tells a job how many processors it may keep busy.
+SHARE = "ADVPRUNE_PROCESSORS"
 #: Files that decide what is computed: of those that git does not know, these are part of the code's
 #: version.
 SOURCES = ("*.py", "*.yaml", "*.yml", "*.toml", "*.json")
@@ -44,11 +46,13 @@ def usable_processors() -> int:
     """Return how many processors this process may keep busy, at least 1.
 
     In a container or a SLURM job they are fewer than there are: those of its affinity, or fewer if
-    its cgroup grants it less time.
+    its cgroup grants it less time. A job of a grid has its share of them.
     """
-    quota = cgroup_quota()
-    allowed = len(affinity())
-    return allowed if quota is None else max(min(allowed, math.ceil(quota)), 1)
+    quota, share = cgroup_quota(), os.environ.get(SHARE)
+    limits = [len(affinity())]
+    limits += [] if quota is None else [math.ceil(quota)]
+    limits += [] if share is None else [int(share)]
+    return max(min(limits), 1)
 
 
 def cgroup_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:

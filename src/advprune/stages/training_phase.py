@@ -15,7 +15,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from advprune.distributed import collectives, environment
-from advprune.distributed.environment import TINY_IMAGE, Trainer
+from advprune.distributed.environment import SMALL_IMAGE, Trainer
 from advprune.modules.batch_norm import synchronised
 from advprune.modules.curves import Curves
 from advprune.modules.stopping import StopWhenAsked, interruptible
@@ -167,7 +167,7 @@ def optimized_layout(net: nn.Module, trainer: Trainer, image_size: int) -> Itera
 
 def layout(trainer: Trainer, image_size: int) -> torch.memory_format:
     """Return the memory format of weights: the one asked for, or the one measured faster."""
-    small = image_size <= TINY_IMAGE
+    small = image_size <= SMALL_IMAGE
     chosen = trainer.memory_format or ("contiguous" if small else "channels_last")
     return torch.channels_last if chosen == "channels_last" else torch.contiguous_format
 

@@ -103,7 +103,10 @@ def hold(folder: Path, *, waiting: Callable[[float], object]) -> Iterator[Held]:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether another process holds the folder's lock; it need not exist."""
+    """Return whether another process holds the folder's lock; it need not exist.
+
+    Of a folder in which this process may not write, it is not known, and False.
+    """
     if not (folder / HOLDER).exists():  # which a holder takes away when it ends
         return False
     from filelock import FileLock, Timeout
@@ -113,6 +116,8 @@ def is_held(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # whoever wants to make the stage says it
+        return False
 
 
 def holder(folder: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class GridPlace:
         parts = [f"{len(self._ended)} of {self.total} jobs done"]
         parts += [f"{failed} failed"] if failed else []
         parts += [f"{under_way} under way"] if under_way else []
-        seconds = self.seconds_left()
+        seconds = self.seconds_left() if len(self._ended) < self.total else None
         parts += [] if seconds is None else [f"grid {duration(seconds)} left"]
         return " · ".join(parts)
 
