@@ -35,20 +35,15 @@ def fraction(value: str | float) -> float:
     Raises:
         UserError: if ``value`` is neither a number nor a quotient of two.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UserError(
-            f"{value!r} is not a number; write it as 0.3 or as a fraction such as 8/255"
-        )
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     try:
-        numerator, _, denominator = value.partition("/")
-        number = Fraction(numerator.strip()) / Fraction(denominator.strip() or "1")
+        numerator, _, denominator = str(value).partition("/")
+        return float(Fraction(numerator.strip()) / Fraction(denominator.strip() or "1"))
     except (ValueError, ZeroDivisionError):
         raise UserError(
             f"{value!r} is not a number; write it as 0.3 or as a fraction such as 8/255"
         ) from None
-    return float(number)
 
 
 def number(value: float | str) -> float:
@@ -147,11 +142,8 @@ def _validator(annotation: Any) -> Callable[[object], bool]:
     from pydantic import ConfigDict, TypeAdapter, ValidationError
     from pydantic.errors import PydanticUserError
 
-    enums = tuple(
-        member
-        for member in members(annotation)
-        if inspect.isclass(member) and issubclass(member, enum.Enum)
-    )
+    classes = filter(inspect.isclass, members(annotation))
+    enums = tuple(each for each in classes if issubclass(each, enum.Enum))
     if enums == (annotation,):
         return lambda value: _is_member(value, enums)
     try:

@@ -123,6 +123,16 @@ def in_order(arguments: list[str]) -> tuple[list[str], list[str]]:
         raise UserError(
             f"the flags of this command cannot be read: {error}; --help shows them"
         ) from None
+    _check_flags(parsed)
+    words = list(parsed.overrides)
+    left = list(arguments)
+    for word in words:
+        left.remove(word)
+    return left, words
+
+
+def _check_flags(parsed: argparse.Namespace) -> None:
+    """Refuse flags that exclude each other."""
     if parsed.multirun and parsed.cfg:
         raise UserError(
             "--cfg prints the options of one job, and -m asks for a grid: leave out -m, with one "
@@ -132,24 +142,9 @@ def in_order(arguments: list[str]) -> tuple[list[str], list[str]]:
         raise UserError(
             "--resolve fills in the references of what --cfg prints: write --cfg job --resolve"
         )
-    if (
-        sum(
-            [
-                parsed.run,
-                parsed.multirun,
-                parsed.shell_completion,
-                parsed.cfg is not None,
-                parsed.info is not None,
-            ]
-        )
-        > 1
-    ):
+    modes = (parsed.run, parsed.multirun, parsed.shell_completion)
+    if sum([*modes, parsed.cfg is not None, parsed.info is not None]) > 1:
         raise UserError("-m, --run, --cfg, --info and -sc exclude each other: give one of them")
-    words = list(parsed.overrides)
-    left = list(arguments)
-    for word in words:
-        left.remove(word)
-    return left, words
 
 
 def read(words: list[str], vocabulary: Vocabulary, *, multirun: bool) -> list[Override]:

@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,25 @@ from advprune.threat import Threat, proves
 FIRST = "batch_000000"
 
 
+@dataclass
+class Extras:
+    """Hold what an attack may say beside its images, each in the argument of the same name.
+
+    Attributes:
+        trail: of the attacks inside it, one after the other: the name, and what is still robust.
+        verdicts: of the attacks inside it, each for itself: which images are right.
+        nearest: points (N, C, H, W) whose distances are recorded.
+        facts: about the attack.
+        marks: further columns of the records, (N,) each.
+    """
+
+    trail: list[tuple[str, Tensor]] = field(default_factory=list)
+    verdicts: dict[str, Tensor] = field(default_factory=dict)
+    nearest: list[Tensor] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    marks: dict[str, Tensor] = field(default_factory=dict)
+
+
 class RobustEvaluation(pl.LightningModule):
     """Attack each test batch and write its records; a batch on disk is not attacked again.
 
@@ -34,13 +54,11 @@ class RobustEvaluation(pl.LightningModule):
 
     Args:
         net: pixels -> logits.
-        attack: ``(model, x, y) -> x_adv``. If it takes a ``trail`` list, the attacks inside it are
-            recorded too; so are the independent verdicts of one that takes a ``verdicts`` dict;
-            with ``positions`` it gets each image's, and with ``span`` which of all images a batch
-            has; with ``nearest`` the distances of the points it appends there are recorded. One
-            with ``work`` keeps its state in that file, and goes on from it; one with ``facts`` says
-            what it is. One that returns a ``Certificate`` is a certifier. One with ``monitor`` says
-            there how far it is.
+        attack: ``(model, x, y) -> x_adv``; one that returns a ``Certificate`` is a certifier. If it
+            takes arguments of these names, it is given ``positions``, each image's in the test set;
+            ``span``, which of all images the batch has; ``monitor``, to say how far it is;
+            ``work``, a file to keep its state in and to go on from; and those of ``Extras``, to
+            fill.
         name: of the attack, for the records.
         threat: the ball every x_adv must be in; None if the attack has a perturbation set of its
             own.
@@ -111,35 +129,27 @@ class RobustEvaluation(pl.LightningModule):
         """Attack and check the answer; return columns with one row an image."""
         if self.certifies:
             return self._certified(x, y, positions)
+        extras, source = Extras(), self.examples.at(positions) if self.examples else {}
+        offered: dict[str, Any] = {
+            **vars(extras),
+            "positions": positions,
+            "span": span,
+            "monitor": self.monitor,
+            "work": part.with_suffix(".state"),
+        }
         with frozen(self.net):
-            trail: list[tuple[str, Tensor]] = []
-            answers: dict[str, Tensor] = {}
-            facts: dict[str, Any] = {}
-            marks: dict[str, Tensor] = {}
-            nearest: list[Tensor] = []
-            offered = {
-                "trail": trail,
-                "verdicts": answers,
-                "nearest": nearest,
-                "positions": positions,
-                "span": span,
-                "facts": facts,
-                "marks": marks,
-                "monitor": self.monitor,
-                "work": part.with_suffix(".state"),
-            }
-            parameters = inspect.signature(self.attack).parameters
-            offered = {name: value for name, value in offered.items() if name in parameters}
-            source = self.examples.at(positions) if self.examples else {}
-            x_adv = source["x_adv"] if source else self.attack(self.net, x, y, **offered).detach()
+            x_adv = source["x_adv"] if source else self._attacked(x, y, offered)
             distance = check_adversarial(x_adv, x, self.threat, self.attack_name)
             with torch.no_grad():
                 clean, after = predict(self.net(x)), predict(self.net(x_adv))
-        if facts:
-            write_atomically(self.parts / "facts.json", json.dumps(facts))
         clean_ok = clean == y
+        if extras.facts:
+            write_atomically(self.parts / "facts.json", json.dumps(extras.facts))
         if self.gallery is not None and part.stem == FIRST:
             adversarial_images.save_picture(self.gallery, x, x_adv, y, clean, after)
+        if self.keep:
+            kept = {"x_adv": x_adv, "image": positions, "clean_pred": clean, "adv_pred": after}
+            save_weights(part, {name: tensor.cpu().contiguous() for name, tensor in kept.items()})
         columns = {
             "image": positions,
             "label": y,
@@ -148,21 +158,30 @@ class RobustEvaluation(pl.LightningModule):
             "clean_ok": clean_ok,
             "robust_ok": clean_ok & (after == y),
             "distance": distance,
+            **(verdicts(source, y) if source else {}),
+            **self._distances(x, y, clean_ok, extras.nearest),
+            **{f"robust_ok.{inner}": robust for inner, robust in extras.trail},
+            **{f"ok.{inner}": right for inner, right in extras.verdicts.items()},
+            **extras.marks,
         }
-        if self.keep:
-            tensors = {"x_adv": x_adv, "image": positions, "clean_pred": clean, "adv_pred": after}
-            save_weights(
-                part, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-            )
-        columns |= verdicts(source, y) if source else {}
-        if nearest and self.threat is not None:
-            with frozen(self.net):
-                distances = minimum_distance(self.net, nearest, x, y, self.threat)
-            columns["min_distance"] = distances.where(clean_ok, 0.0)
-        for inner, robust in trail:
-            columns[f"robust_ok.{inner}"] = robust
-        columns |= {f"ok.{inner}": right for inner, right in answers.items()} | marks
         return {name: column.tolist() for name, column in columns.items()}
+
+    def _attacked(self, x: Tensor, y: Tensor, offered: dict[str, Any]) -> Tensor:
+        """Attack, and give the attack those of the offered arguments that it takes."""
+        parameters = inspect.signature(self.attack).parameters
+        taken = {name: value for name, value in offered.items() if name in parameters}
+        x_adv: Tensor = self.attack(self.net, x, y, **taken).detach()
+        return x_adv
+
+    def _distances(
+        self, x: Tensor, y: Tensor, clean_ok: Tensor, nearest: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the distance of each image's nearest wrong point; nothing if none was sought."""
+        if not nearest or self.threat is None:
+            return {}
+        with frozen(self.net):
+            distances = minimum_distance(self.net, nearest, x, y, self.threat)
+        return {"min_distance": distances.where(clean_ok, 0.0)}
 
     @property
     def certifies(self) -> bool:

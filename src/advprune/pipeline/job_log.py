@@ -110,49 +110,57 @@ def replay(stage: Finished, logger: Logger) -> None:
 
 
 def _job(options: Options, plan: Plan, output: Path, shown: dict[str, str]) -> Job:
-    words, file = used(options.node, plan), file_of(plan.dense)
-    ratio = words.get("ratio")
-    subject = [
-        shown.get("pruner") or file or "dense",
-        *([] if ratio is None or "pruner" not in shown else [f"{ratio:g}"]),
-    ]
-    threat = options.evaluation_threat
-    norm, eps = threat.name.lower(), threat.node.get("eps")
-    budget = []
+    """Return what loggers are told of a job before anything is made."""
+    subject, where = _subject(options, plan, shown), _where(options, shown)
+    return Job(
+        id=plan.evaluated.key,
+        name=" ".join([*subject, "·", *where])[:LONGEST],
+        group=grid_name(output),
+        config=_config(options, plan, shown) | {"output": str(output)},
+        output=output,
+        kind=command_name(),
+        tags=[word[:64] for word in (*subject, *where, *options.tags)],
+        shared=options.store.parent,
+        stages=list(dict.fromkeys(names(plan).values())),
+    )
+
+
+def _subject(options: Options, plan: Plan, shown: dict[str, str]) -> list[str]:
+    """Return what made the network: its pruner and ratio, or its file."""
+    ratio = used(options.node, plan).get("ratio")
+    pruner = shown.get("pruner") or file_of(plan.dense) or "dense"
+    return [pruner] if ratio is None or "pruner" not in shown else [pruner, f"{ratio:g}"]
+
+
+def _where(options: Options, shown: dict[str, str]) -> list[str]:
+    """Return what it is attacked by, and on what: the attack, its ball, the data, the seed."""
+    threat, ball = options.evaluation_threat, list[str]()
+    eps = threat.node.get("eps")
     if options.attack.perturbation is None and eps is not None:
-        budget = [threat_text({"norm": norm, "eps": fraction(eps)})]
-    where = [shown["attack"], *budget, shown["model"], shown["dataset"], f"seed {options.seed}"]
-    named = names(plan)
-    config = {
+        ball = [threat_text({"norm": threat.name.lower(), "eps": fraction(eps)})]
+    return [shown["attack"], *ball, shown["model"], shown["dataset"], f"seed {options.seed}"]
+
+
+def _config(options: Options, plan: Plan, shown: dict[str, str]) -> dict[str, Any]:
+    """Return the options that had a part in the network, and facts to filter jobs by."""
+    words, named, threat = used(options.node, plan), names(plan), options.evaluation_threat
+    read = {name: value for name, value in words.items() if name not in ("logger", "store")}
+    dataset = {name: value for name, value in words["dataset"].items() if name not in SUGGESTED}
+    return {
         **shown,
-        "ratio": ratio,
-        "weights": file,
+        "ratio": words.get("ratio"),
+        "weights": file_of(plan.dense),
         "seed": options.seed,
-        "eps": eps,
-        "norm": norm,
-        "options": _plain(
-            {name: value for name, value in words.items() if name not in ("logger", "store")}
-            | {"dataset": {n: v for n, v in words["dataset"].items() if n not in SUGGESTED}}
-        ),
+        "eps": threat.node.get("eps"),
+        "norm": threat.name.lower(),
+        "options": _plain(read | {"dataset": dataset}),
         "keys": {named[stage.key]: stage.key for stage in plan.stages},
         "final": named[plan.final.key],
         "code": code_version(),
         "command": command(),
         "host": socket.gethostname(),
         "python": platform.python_version(),
-        "output": str(output),
     }
-    return Job(
-        id=plan.evaluated.key,
-        name=" ".join([*subject, "·", *where])[:LONGEST],
-        group=grid_name(output),
-        config=config,
-        output=output,
-        kind=command_name(),
-        tags=[word[:64] for word in (*subject, *where, *options.tags)],
-        shared=options.store.parent,
-        stages=list(dict.fromkeys(named.values())),
-    )
 
 
 def title_of(record: Node, output: Path) -> JobTitle:

@@ -151,8 +151,7 @@ class HarpChannels(GrowingPenalty):
         floor = self.least / (1 - self.task.ratio)
         widths = self.spend.widths.values()
         for ratio in (n / 1000 for n in range(999, 0, -1)):
-            least = floor * (1 - ratio)
-            counts = [max(round(least * width), 1) for width in widths]
+            counts = [max(round(floor * (1 - ratio) * width), 1) for width in widths]
             if self.excess(self._shares(counts), ratio) <= 0:
                 return ratio
         return 0.0
@@ -160,9 +159,8 @@ class HarpChannels(GrowingPenalty):
     def _initial_score(self, site: str) -> Tensor:
         """Return sqrt(6 / fan_in) * norm / largest norm, of the L1 norms of what reads a filter."""
         width = self.spend.widths[site]
-        read = [
-            self.weights[name].detach() for name, of in self.spend.readers.items() if of == site
-        ]
+        names = [name for name, of in self.spend.readers.items() if of == site]
+        read = [self.weights[name].detach() for name in names]
         norms = torch.stack([by_channel(weight.abs(), width) for weight in read]).sum(0)
         return math.sqrt(6 / read[0][0].numel()) * norms / norms.max().clamp_min(1e-12)
 

@@ -1,6 +1,7 @@
 """Stop a run in which a certificate and an attack contradict each other about an image."""
 
 import logging
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,39 +53,50 @@ def refuse_contradictions(
 
     assert stage.parent is not None
     new = Evaluation(stage.options.attack.method.name, threat, pd.DataFrame(columns))
-    for path in sorted(folder.parent.glob(f"*/{MARK}")):
-        wrong = find_damage(path.parent, read=True, unread=[RECORDS])
-        if wrong:
-            log.warning(
-                "%s: it was not compared, and is made again by the command that made it", wrong
-            )
-            continue
-        try:
-            other = read_json(path.parent / "result.json")
-            if other.get("parent") != stage.parent.key or not other.get("threat"):
-                continue
-            options = options_in(read_text(path.parent / "config.yaml"))
-        except (OSError, ValueError) as error:  # whole, but not what a stage writes
-            log.warning(
-                "result.json or config.yaml in %s (%s): it was not compared", path.parent, error
-            )
-            continue
-        # another variant of a quantized network is another network
-        if options.get("runs", "fake_quant") != stage.options.runs:
-            continue
-        if _data(options["dataset"]) != _data(stage.record["dataset"]):
-            continue
-        wrong = find_damage(path.parent, read=True)
-        if wrong:
-            log.warning(
-                "%s: it was not compared, and is made again by the command that made it", wrong
-            )
-            unseal(path.parent)
-            continue
-        records = pd.read_parquet(path.parent / RECORDS)
-        old = Evaluation(_name(options["attack"]), other["threat"], records)
+    for old in _others(stage, folder.parent):
         for proof, attack in ((new, old), (old, new)):
             _compare(proof, attack, stage.parent)
+
+
+def _others(stage: "Stage[Evaluated]", folder: Path) -> Iterator[Evaluation]:
+    """Yield the whole evaluations in ``folder`` of the same network on the same data."""
+    import pandas as pd
+
+    for mark in sorted(folder.glob(f"*/{MARK}")):
+        other = mark.parent
+        if _is_damaged(other, unread=[RECORDS]) or (facts := _facts(other, stage)) is None:
+            continue
+        if _is_damaged(other):
+            unseal(other)
+            continue
+        result, options = facts
+        records = pd.read_parquet(other / RECORDS)
+        yield Evaluation(_name(options["attack"]), result["threat"], records)
+
+
+def _is_damaged(folder: Path, unread: Collection[str] = ()) -> bool:
+    """Return whether files of an evaluation changed since it was finished, and say which."""
+    wrong = find_damage(folder, read=True, unread=unread)
+    if wrong:
+        log.warning("%s: it was not compared, and is made again by the command that made it", wrong)
+    return wrong is not None
+
+
+def _facts(folder: Path, stage: "Stage[Evaluated]") -> tuple[Node, Node] | None:
+    """Return the result and options of an evaluation; None if not of this network and data."""
+    assert stage.parent is not None
+    try:
+        result = read_json(folder / "result.json")
+        if result.get("parent") != stage.parent.key or not result.get("threat"):
+            return None
+        options = options_in(read_text(folder / "config.yaml"))
+    except (OSError, ValueError) as error:  # whole, but not what a stage writes
+        log.warning("result.json or config.yaml in %s (%s): it was not compared", folder, error)
+        return None
+    # another variant of a quantized network is another network
+    same_network = options.get("runs", "fake_quant") == stage.options.runs
+    same_data = _data(options["dataset"]) == _data(stage.record["dataset"])
+    return (result, options) if same_network and same_data else None
 
 
 def _compare(proof: Evaluation, attack: Evaluation, network: "Stage[Any]") -> None:

@@ -100,7 +100,12 @@ def _ratios(rows: list[Row]) -> str:
 
 
 def _with_attack(row: Row) -> str:
-    return f"{_network(row)}, {row['attack'].split(' ')[0]} {threat_text(row)}"
+    return f"{_network(row)}, {_attack(row)} {threat_text(row)}"
+
+
+def _attack(row: Row) -> str:
+    """Return the attack's name, without the options that were changed."""
+    return str(row["attack"]).split(" ")[0]
 
 
 def _sizes(row: Row) -> str:
@@ -131,11 +136,8 @@ def _sizes(row: Row) -> str:
 def _network(row: Row) -> str:
     """Return the network of a row: its model, file, pruner and ratio, where it has them."""
     ratio = None if row.get("ratio") is None else f"{row['ratio']:g}"
-    return " ".join(
-        str(word)
-        for word in (row["model"], row.get("foreign"), row.get("pruner"), ratio)
-        if word is not None
-    )
+    words = (row["model"], row.get("foreign"), row.get("pruner"), ratio)
+    return " ".join(str(word) for word in words if word is not None)
 
 
 def _audited(row: Row) -> str:
@@ -148,11 +150,7 @@ def _audited(row: Row) -> str:
 
 def _mean(row: Row) -> str:
     """Return the mean accuracy over the kinds of an attack that tries each alone."""
-    attack, mean, dense = (
-        row["attack"].split(" ")[0],
-        100 * row["mean_acc"],
-        100 * row["dense_mean_acc"],
-    )
+    attack, mean, dense = _attack(row), 100 * row["mean_acc"], 100 * row["dense_mean_acc"]
     return (
         f"{_network(row)}, {attack}: mean accuracy {mean:.1f} "
         f"over {len(row['alone'])} kinds and severities, dense {dense:.1f}; "
@@ -167,7 +165,7 @@ def _distances(row: Row) -> str:
     )
     lost = f"; nothing found for {row['not_found']} images" if row["not_found"] else ""
     return (
-        f"{_network(row)}, {row['attack'].split(' ')[0]}: {row['norm']} distance to the nearest "
+        f"{_network(row)}, {_attack(row)}: {row['norm']} distance to the nearest "
         f"misclassified point: median {median}, quartiles {first} and {third}{lost}"
     )
 
