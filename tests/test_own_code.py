@@ -10,8 +10,10 @@ from presets import options
 from advprune.config.groups import Network
 from advprune.config.options import options_of
 from advprune.config.overrides import choose_custom
+from advprune.config.validate import import_target
 from advprune.errors import UserError
 from advprune.logits import check
+from advprune.threat import Linf
 
 #: An ``ImageData`` of two classes: black and white images.
 DATA = """
@@ -53,6 +55,32 @@ def test_a_network_is_told_what_it_takes_and_no_more() -> None:
     node = {"_target_": "networks.OwnNet", "num_classes": 3, "in_channels": 2, "image_size": 8}
     net = Network({**node, "mean": [0.5], "std": [0.5], "width": 5, "source_id": "x"}).build()
     assert (net[0].in_channels, net[0].out_channels, net[-1].out_features) == (2, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("target", "wrong"),
+    [
+        ("unfinished.Net", "SyntaxError: expected ':' (unfinished.py, line 1)"),
+        ("no_such_module.Net", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("networks.Own", "AttributeError: module 'networks' has no attribute 'Own'"),
+        ("Net", "ValueError: Empty module name"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_sentence_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, wrong: str
+) -> None:
+    (tmp_path / "unfinished.py").write_text("class Net\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError) as told:
+        import_target("model", target)
+    assert str(told.value) == (
+        f"model._target_={target} cannot be imported ({wrong}): give the dotted path of a class or "
+        "function, MODULE.NAME"
+    )
+
+
+def test_a_method_of_a_class_is_a_target() -> None:
+    assert import_target("threat", "advprune.threat.Linf.project") is Linf.project
 
 
 def test_a_job_runs_on_a_network_and_a_data_set_of_ones_own(tmp_path: Path, job) -> None:

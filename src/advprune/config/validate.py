@@ -5,12 +5,11 @@ others in ``schema.py``.
 """
 
 import difflib
+import importlib
 import inspect
 import logging
 import typing
 from typing import Any
-
-from hydra.utils import get_object
 
 from advprune.config import schema
 from advprune.config.groups import (
@@ -252,12 +251,27 @@ def import_target(path: str, dotted: str) -> Any:
     """Return what a dotted path names.
 
     Raises:
-        UserError: naming the option that has the path, ``path._target_``.
+        UserError: naming the option that has the path, ``path._target_``, and what is wrong.
     """
     try:
-        return get_object(dotted)
-    except (ImportError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}._target_={dotted} cannot be imported: {error}") from error
+        return _located(dotted)
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise UserError(
+            f"{path}._target_={dotted} cannot be imported ({type(error).__name__}: {error}): give "
+            "the dotted path of a class or function, MODULE.NAME"
+        ) from error
+
+
+def _located(dotted: str) -> Any:
+    """Return what a dotted path names: an attribute of a module, or of a class inside one."""
+    module, _, name = dotted.rpartition(".")
+    try:
+        owner = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module or "." not in module:
+            raise
+        owner = _located(module)
+    return getattr(owner, name)
 
 
 def _holds_target(value: object) -> bool:
