@@ -30,9 +30,8 @@ from advprune.report.data.store_reader import Reader
 from advprune.report.table.footnotes import notes
 from advprune.runtime import preemption
 from advprune.threat import Linf
-from advprune.tracking.duration import duration
 from advprune.tracking.grid_place import GridPlace
-from advprune.tracking.progress import PHASES, JobTitle, PhaseProgress, phase_of
+from advprune.tracking.progress import PHASES, JobTitle, PhaseProgress, duration, phase_of
 from advprune.tracking.show_progress import ShowProgress
 from advprune.tracking.stage_times import write_stages
 from advprune.tracking.terminal_line import Foot

@@ -68,8 +68,8 @@ def evaluate(
         UserError: a sentence on what cannot be meant so.
     """
     check_arguments(net, threat)
-    given = [(images, labels)] if isinstance(images, Tensor) else images
-    x, y = collect(given)
+    batches = [(images, labels)] if isinstance(images, Tensor) else images
+    x, y = collect(batches)
     classes = count_classes(net, x[:2], y[:2])
     images_and_labels((x, y), classes=classes)
     with job.scratch() as folder:

@@ -99,7 +99,7 @@ def options_for(
     Raises:
         UserError: about the first word that cannot be meant so.
     """
-    given = [
+    in_memory = [
         "dataset._target_=advprune.datasets.given.GivenImages",
         "dataset.name=given",
         f"dataset.num_classes={classes}",
@@ -107,9 +107,9 @@ def options_for(
         f"dataset.image_size={shape[1]}",
         "model._target_=advprune.config.given.GivenNetwork",
     ]
-    options = load(_composed(command, [*choose_custom(given), *words]))
-    own = tuple(group for group in GROUPS if group not in ("dataset", "model"))
-    validate.check_signatures(options.node, own)
+    options = load(_composed(command, [*choose_custom(in_memory), *words]))
+    others = tuple(group for group in GROUPS if group not in ("dataset", "model"))
+    validate.check_signatures(options.node, others)
     dataset = replace(typed(GivenData, options.dataset.node), **images)
     return replace(options, dataset=dataset, model=GivenNetwork(options.model.node, net))
 

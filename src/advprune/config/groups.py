@@ -356,11 +356,11 @@ def hints(declared: type) -> dict[str, Any]:
 @functools.cache
 def nested(declared: type) -> dict[str, type]:
     """Return the dataclass of each option that is a group of options, or a method's call."""
-    found = {
+    inner_types = {
         name: next((member for member in members(hint) if is_dataclass(member)), None)
         for name, hint in hints(declared).items()
     }
-    return {name: cast(type, inner) for name, inner in found.items() if inner is not None}
+    return {name: cast(type, inner) for name, inner in inner_types.items() if inner is not None}
 
 
 def is_required(option: "Field[Any]") -> bool:

@@ -63,11 +63,11 @@ def check_together(options: Node) -> None:
 
 def _check_attack(options: Node) -> None:
     attack = options["attack"]
-    eps, own = attack.get("eps"), attack.get("perturbation")
-    if eps is not None and own is not None:
+    eps, perturbation = attack.get("eps"), attack.get("perturbation")
+    if eps is not None and perturbation is not None:
         raise UserError(
             f"attack.eps={eps} is not looked at: this attack has a perturbation set of its own "
-            f"({own})"
+            f"({perturbation})"
         )
     if "inner" in attack and "source" in attack:
         raise UserError(

@@ -162,17 +162,17 @@ def without_strays(attack: Node, words: list[str]) -> Node:
         attack: the options of the group.
         words: of the command.
     """
-    given = {word.partition("=")[0].lstrip("+") for word in words}
-    if not {"attack", "experiment"} <= given:
+    names = {word.partition("=")[0].lstrip("+") for word in words}
+    if not {"attack", "experiment"} <= names:
         return attack
     parameters = inspect.signature(import_target("attack", attack["_target_"])).parameters
     if takes_any_option(parameters):
         return attack
     known = RESERVED | parameters.keys() | {option.name for option in declared_fields(Attack)}
-    strays = [name for name in attack if name not in known and f"attack.{name}" not in given]
+    strays = [name for name in attack if name not in known and f"attack.{name}" not in names]
     if strays:
-        names = ", ".join(f"attack.{name}" for name in strays)
-        log.info("the experiment's %s is left out: this attack has no such option", names)
+        listed = ", ".join(f"attack.{name}" for name in strays)
+        log.info("the experiment's %s is left out: this attack has no such option", listed)
     return {name: value for name, value in attack.items() if name not in strays}
 
 

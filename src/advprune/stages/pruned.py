@@ -57,7 +57,7 @@ def _train(
     folder: Path,
     where: RunContext,
 ) -> tuple[Masks, dict[str, Any]]:
-    """Train with the pruner's process, or with the rounds of its criterion."""
+    """Train with the pruner's process, such as ``pruners/hydra.py``, or its criterion's rounds."""
     process, passes = _process(stage, net, ratios, within, folder)
     return pruning_phases.learn(stage, net, process, folder, where, within=within, passes=passes)
 

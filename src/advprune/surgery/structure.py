@@ -152,9 +152,9 @@ def cut(net: nn.Module, tensors: dict[str, Tensor], folder: Path) -> bool:
     if path.exists():
         rebuild(net, load(path))
         return True
-    wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
-    given = {name: tensor.shape for name, tensor in tensors.items()}
-    if given != wanted and misses_structure(net, tensors):
+    of_network = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    of_weights = {name: tensor.shape for name, tensor in tensors.items()}
+    if of_weights != of_network and misses_structure(net, tensors):
         raise UserError(
             f"the weights in {folder} are of a {type(net).__name__} that lost filters or blocks, "
             f"and {path} is not there: put the structure.json that was saved with them beside them"

@@ -94,14 +94,14 @@ class Subnet(nn.Module):
         if masks is None and process is None:
             raise ValueError("a Subnet takes masks, or a process")
         self.net, self.process = net, process
-        given = dict(masks or {})
+        given_masks = dict(masks or {})
         if process is not None:
             whole = {n: torch.ones_like(p, dtype=torch.bool) for n, p in prunable(net).items()}
-            given = whole | given | process.masks()
-        self._names = tuple(matched(net, given))
+            given_masks = whole | given_masks | process.masks()
+        self._names = tuple(matched(net, given_masks))
         self._holders = {name: _holders(net, net.get_parameter(name)) for name in self._names}
         self._mask_buffers = nn.Module()
-        for name, (_, mask) in matched(net, given).items():
+        for name, (_, mask) in matched(net, given_masks).items():
             if not self._moves(name):
                 self._mask_buffers.register_buffer(buffer_name(name), mask.clone())
         self._effective: Effective | None = None
@@ -200,10 +200,10 @@ class Subnet(nn.Module):
 
     def _sources(self) -> list[Tensor]:
         """List everything that effective weights are computed from."""
-        own = [*map(self._weight, self._names), *self._mask_buffers.buffers()]
+        of_network = [*map(self._weight, self._names), *self._mask_buffers.buffers()]
         if self.process is None:
-            return own
-        return [*own, *self.process.parameters(), *self.process.buffers()]
+            return of_network
+        return [*of_network, *self.process.parameters(), *self.process.buffers()]
 
     def _ensure_fresh(self) -> None:
         if self._effective is None or (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from advprune.runtime.safe_files import read_json
-from advprune.tracking.duration import duration
+from advprune.tracking.progress import duration
 from advprune.tracking.stage_times import StageTimes
 
 #: What a job writes into its folder: that it has begun, and later its row or its failure.

@@ -4,9 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from advprune.tracking.duration import duration
-from advprune.tracking.grid_place import GridPlace
+from typing import Protocol
 
 #: What each stage does, by the name that loggers have for it.
 PHASES = {
@@ -27,6 +25,29 @@ def phase_of(stage: str) -> str:
     return PHASES[kind] if kind == stage else f"{PHASES[kind]} of the source"
 
 
+def duration(seconds: float) -> str:
+    """Return a time as a person would say it: ``46 s``, ``6 min``, ``2 h 10 min``, ``3 days``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{round(hours / 24)} days"
+
+
+class Grid(Protocol):
+    """Say where in a grid a job is, in words, and how long the grid may take."""
+
+    def __str__(self) -> str:
+        """Return ``job 3 of 12``."""
+
+    def seconds_left(self) -> float | None:
+        """Return how long the jobs that have not ended may take; None where nothing tells."""
+
+
 @dataclass(frozen=True)
 class JobTitle:
     """Name a job in its progress: ``job 3 of 12: hydra 0.9, seed 1``.
@@ -37,7 +58,7 @@ class JobTitle:
     """
 
     words: str = "job"
-    grid: GridPlace | None = None
+    grid: Grid | None = None
 
     def __str__(self) -> str:
         """Return the title."""
