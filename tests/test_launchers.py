@@ -68,7 +68,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             made.append(
                 Job(number, [f"ratio=0.{number}", "pruner=hydra"], folder, [str(script), *words])
             )
-        return titled(made, len(made))
+        return titled(made, [], len(made))
 
     return make
 
@@ -312,6 +312,18 @@ def test_the_command_of_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         "hydra.mode=RUN",
         "~hydra.callbacks.grid",
     ]
+
+
+def test_a_title_has_the_words_that_vary_in_the_whole_grid() -> None:
+    """Of two ratios one is in the store already: the jobs that are left share theirs."""
+    grid_words = [[f"pruner={p}", f"ratio={r}", "seed=1"] for p in ("a", "b") for r in (0.5, 0.9)]
+    left = [Job(n, words, Path(), []) for n, words in ((2, grid_words[1]), (3, grid_words[3]))]
+    assert [job.title for job in titled(left, grid_words, 4)] == [
+        "job 3 of 4: pruner=a ratio=0.9",
+        "job 4 of 4: pruner=b ratio=0.9",
+    ]
+    assert titled(left, [], 4)[0].title == "job 3 of 4: pruner=a"  # a search's: the rest is unknown
+    assert titled(left[:1], grid_words[:1], 1)[0].title.endswith("pruner=a ratio=0.9 seed=1")
 
 
 def test_quoted_words_are_taken_literally() -> None:

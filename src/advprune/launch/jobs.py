@@ -16,7 +16,7 @@ from advprune.launch.work import Work
 from advprune.ranges import number
 from advprune.runtime import safe_files
 from advprune.runtime.safe_files import read_json
-from advprune.tracking.grid_place import LAUNCHED, RECORD
+from advprune.tracking.grid_place import LAUNCHED, RECORD, differing
 
 #: Hydra's own words that are of the grid, and not of one job.
 OF_THE_GRID = (
@@ -118,18 +118,21 @@ def job_of(config: DictConfig, number: int, overrides: Sequence[str], folder: Pa
     )
 
 
-def titled(jobs: list[Job], total: int) -> list[Job]:
-    """Return the jobs, each with a title of the words that not all of them share.
+def titled(jobs: list[Job], grid: Sequence[Sequence[str]], total: int) -> list[Job]:
+    """Return the jobs, each with a title of the words that not all jobs of the grid share.
 
     Args:
         jobs: to launch.
-        total: how many jobs their grid has.
+        grid: the words of each of its jobs, of those that are not launched, too; empty if only the
+            jobs to launch are known.
+        total: how many jobs the grid has.
     """
-    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    differing = [" ".join(word for word in job.overrides if word not in shared) for job in jobs]
+    known = grid or [job.overrides for job in jobs]
     return [
-        replace(job, title=f"job {job.number + 1} of {total}: {words}")
-        for job, words in zip(jobs, differing, strict=True)
+        replace(
+            job, title=f"job {job.number + 1} of {total}: {differing(job.overrides, known)}"
+        )
+        for job in jobs
     ]
 
 

@@ -66,6 +66,7 @@ class CommandLauncher(Launcher):
                 self._job(initial_job_idx + place, list(overrides))
                 for place, overrides in enumerate(job_overrides)
             ],
+            known,
             grid.total,
         )
         try:

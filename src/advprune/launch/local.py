@@ -116,8 +116,11 @@ class Runner:
         """Ask all processes to save and end, and wait for them; asked again, end them."""
         if not self.running:
             return
-        jobs = "1 job" if len(self.running) == 1 else f"{len(self.running)} jobs"
-        say(f"stopping {jobs}, which save what they have; Ctrl-C again ends them at once")
+        if len(self.running) == 1:
+            say("stopping 1 job, which saves what it has; Ctrl-C again ends it at once")
+        else:
+            jobs = f"{len(self.running)} jobs, which save what they have"
+            say(f"stopping {jobs}; Ctrl-C again ends them at once")
         for each in self.running:
             each.process.terminate()
         try:
@@ -159,7 +162,7 @@ def run(jobs: list[Job], grid: GridPlace, options: dict[str, Any]) -> None:
         count = int(fitting)
     each = shares(count, gpus, options["gpus_per_job"], processors)
     say(f"{len(jobs)} jobs, {count} at a time; what each prints is in its folder, output.log")
-    if (sentence := neighbours(count * each[0].processors)) is not None:
+    if room is not None and (sentence := neighbours(count * each[0].processors)) is not None:
         say(sentence)
     with GridDisplay.here(grid) as display:
         Runner(each, display, room).run(jobs)

@@ -1,7 +1,7 @@
 """Read how far a grid is from the records of its jobs, which all launchers leave in its folder."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,17 @@ LAUNCHED = "launched.json"
 ENDED = frozenset({"row", "failed", "given_up"})
 #: Seconds for which what was read of a grid is not read again.
 FRESH = 5.0
+
+
+def differing(words: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
+    """Return those words of a job that not all jobs of its grid have; all words of a lone job.
+
+    Args:
+        words: of the job.
+        jobs: the words of each job of the grid.
+    """
+    shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return " ".join(word for word in words if word not in shared)
 
 
 @dataclass
