@@ -129,9 +129,7 @@ def titled(jobs: list[Job], grid: Sequence[Sequence[str]], total: int) -> list[J
     """
     known = grid or [job.overrides for job in jobs]
     return [
-        replace(
-            job, title=f"job {job.number + 1} of {total}: {differing(job.overrides, known)}"
-        )
+        replace(job, title=f"job {job.number + 1} of {total}: {differing(job.overrides, known)}")
         for job in jobs
     ]
 
