@@ -13,9 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 from safetensors.torch import save_file
 
+from advprune.config import schema
 from advprune.config.options import options_of
 from advprune.models.small_cnn import small_cnn
-from advprune.pipeline.job_log import _job, described, used
+from advprune.pipeline.job_log import _job, described, job_logger, used
 from advprune.pipeline.plan import plan_dense, plan_pruned
 from advprune.report.build import build
 from advprune.report.data.attack_names import CONF, attack_label, members
@@ -32,10 +33,19 @@ NAMES = {
     "attack": "pgd",
 }
 
+#: What Hydra knows of a lone job.
+HYDRA = SimpleNamespace(
+    job=SimpleNamespace(name="attack"),
+    mode=None,
+    sweep=SimpleNamespace(dir=""),
+    overrides=SimpleNamespace(task=[]),
+)
+
 
 @pytest.fixture(scope="module")
 def options() -> dict[str, Any]:
     """Of a command that attacks, with its defaults: hydra, 0.99, trades, AutoAttack."""
+    schema.register()
     with initialize_config_dir(str(CONF.parent), version_base="1.3"):
         cfg = compose("attack", return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
@@ -85,16 +95,7 @@ def test_a_plan_keeps_the_words_of_its_own_stages_alone(
 def test_what_loggers_are_told_of_a_file(
     options: dict[str, Any], weights: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(
-        HydraConfig,
-        "get",
-        lambda: SimpleNamespace(
-            job=SimpleNamespace(name="attack"),
-            mode=None,
-            sweep=SimpleNamespace(dir=""),
-            overrides=SimpleNamespace(task=[]),
-        ),
-    )
+    monkeypatch.setattr(HydraConfig, "get", lambda: HYDRA)
     plan = plan_dense(options_of(options | {"checkpoint": str(weights)}))
     job = _job(
         options_of(options | {"store": str(tmp_path)}),
@@ -117,6 +118,18 @@ def test_what_loggers_are_told_of_a_file(
     assert not any(word in said for word in ("hydra", "0.99", "trades"))
     assert job.name.startswith("somebody.safetensors · autoattack linf 0.15 small_cnn digits")
     assert job.config["weights"] == "somebody.safetensors"
+
+
+@pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID", "LOCAL_RANK"])
+def test_a_lone_job_logs_whatever_its_shell_says_of_ranks(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: Any, variable: str
+) -> None:
+    monkeypatch.setattr(HydraConfig, "get", lambda: HYDRA)
+    monkeypatch.setenv(variable, "3")
+    chosen = options_of(options | {"store": str(tmp_path)})
+    with job_logger(chosen, plan_dense(chosen), tmp_path / "a" / "b", NAMES) as logger:
+        logger.point("dense", {"epoch": 1.0, "step": 2.0, "loss": 0.5})
+    assert "dense/loss,1.0,2.0,0.5" in (tmp_path / "a" / "b" / "metrics.csv").read_text()
 
 
 def test_a_file_attacked_and_pruned_from(weights: Path, tmp_path: Path) -> None:

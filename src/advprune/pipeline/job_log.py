@@ -5,7 +5,6 @@ them made the file: of its words only those count that the stages of the network
 """
 
 import logging
-import os
 import platform
 import socket
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 from advprune.config import stage_options
 from advprune.config.job_names import GROUPS, command, command_name, grid_name
 from advprune.config.options import Options
+from advprune.distributed.environment import launched_world
 from advprune.ranges import fraction
 from advprune.report.data.attack_names import attack_label, threat_text
 from advprune.runtime.provenance import code_version
@@ -53,7 +53,8 @@ def job_logger(
     Raises:
         UserError: if it needs a package that is not installed.
     """
-    logger = Loggers(logger.build() for logger in options.loggers if is_rank_zero())
+    writes = launched_world()[0] == 0
+    logger = Loggers(logger.build() for logger in options.loggers if writes)
     failed = True
     try:
         logger.open(_job(options, plan, output, shown))
@@ -61,11 +62,6 @@ def job_logger(
         failed = False
     finally:
         logger.close(failed=failed)
-
-
-def is_rank_zero() -> bool:
-    """Return whether this process is the only one of its job, or its rank 0."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 
 def names(plan: Plan) -> dict[str, str]:
