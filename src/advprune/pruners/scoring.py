@@ -58,25 +58,29 @@ def checked_scores(
             "back as it found it"
         )
     for name, shape in shapes.items():
-        if name not in scores:
-            raise UserError(
-                f"the criterion {criterion_name} gives {name} no score; it must score all that may "
-                "be removed"
-            )
-        if scores[name].shape != shape:
-            actual, wanted = tuple(scores[name].shape), tuple(shape)
-            raise UserError(
-                f"the criterion {criterion_name} scores {name} in the shape {actual}; it must be "
-                f"{wanted}"
-            )
-        if not torch.isfinite(scores[name]).all():
-            count = int((~torch.isfinite(scores[name])).sum())
-            raise UserError(
-                f"the criterion {criterion_name} gives {name} {count} of {scores[name].numel()} "
-                "scores that are NaN or infinite and cannot be ranked: the network diverged, or "
-                "the criterion divides by zero on it"
-            )
+        _check(scores.get(name), name, shape, criterion_name)
     return {name: scores[name] for name in shapes}
+
+
+def _check(score: Tensor | None, name: str, shape: torch.Size, criterion: str) -> None:
+    """Check the score of one weight, which must be there, of its shape, and finite."""
+    if score is None:
+        raise UserError(
+            f"the criterion {criterion} gives {name} no score; it must score all that may be "
+            "removed"
+        )
+    if score.shape != shape:
+        raise UserError(
+            f"the criterion {criterion} scores {name} in the shape {tuple(score.shape)}; it must "
+            f"be {tuple(shape)}"
+        )
+    if not torch.isfinite(score).all():
+        count = int((~torch.isfinite(score)).sum())
+        raise UserError(
+            f"the criterion {criterion} gives {name} {count} of {score.numel()} scores that are "
+            "NaN or infinite and cannot be ranked: the network diverged, or the criterion divides "
+            "by zero on it"
+        )
 
 
 def _may_move_statistics(criterion: Criterion) -> bool:

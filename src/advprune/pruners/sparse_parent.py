@@ -11,8 +11,7 @@ from advprune.pruners import masking
 from advprune.pruners.spending import Spending
 from advprune.pruners.task import cumulative
 
-#: Share of zeros from which on a network counts as sparse; fewer are accidents, such as of rounding
-#: to half precision.
+#: Share of zeros from which on a network is sparse; fewer are accidents, such as of rounding.
 SPARSE = 0.01
 
 
@@ -75,12 +74,7 @@ def check(net: nn.Module, pruner: Spending, ratio: float) -> None:
 
 
 def parent_facts(net: nn.Module, *, unit: str | None) -> dict[str, Any]:
-    """Return the zeros of a network that is still to be pruned, and a sentence on them.
-
-    Args:
-        net: the network; of a dense one it is nothing.
-        unit: what is removed from it; None: single weights.
-    """
+    """Return what zeros a network has before it is pruned, and a sentence; {} of a dense one."""
     share = zeros_of(net)
     if not share:
         return {}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
 
 from advprune.config.smoke import DOUBT
 from advprune.config.stage_options import Evaluated
@@ -29,11 +30,9 @@ def make(
 ) -> dict[str, Any]:
     """Attack the parent stage's network, or try another's examples on it; write the records."""
     assert parent is not None
-    examples = None
-    if stage.examples is not None:
-        examples = Examples(
-            folder.parents[1] / "examples" / stage.examples.key / "examples.safetensors"
-        )
+    examples, source = None, stage.examples
+    if source is not None:
+        examples = Examples(folder.parents[1] / source.kind / source.key / "examples.safetensors")
     columns, result = evaluate_network(
         stage, parent, folder, where, examples=examples, gallery=folder / "examples.png"
     )
@@ -50,14 +49,11 @@ def evaluate_network(
     Rank 0 alone returns from it.
     """
     options, attack = stage.options, stage.options.attack
-    size, perturbation = attack.batch_size, attack.perturbation
-    ball: Threat | None = None if perturbation else options.threat.build()
+    ball: Threat | None = None if attack.perturbation else options.threat.build()
     shown, net = shown_progress(where.title, where.stage), _network(stage, parent)
-    datamodule = options.dataset.build(seed=options.seed, batch_size=size)
-    whole = datamodule.sizes["test"]
-    indices = (
-        None if attack.images is None else subset(whole, attack.images, option="attack.images")
-    )
+    data = options.dataset.build(seed=options.seed, batch_size=attack.batch_size)
+    whole = data.sizes["test"]
+    indices = None if attack.images is None else subset(whole, attack.images)
     module = RobustEvaluation(
         net,
         attack.build(),
@@ -67,17 +63,11 @@ def evaluate_network(
         seed=options.seed,
         monitor=shown,
         images=whole if indices is None else len(indices),
-        batch_size=size,
+        batch_size=attack.batch_size,
         **recording,
     )
-    module.share, facts = Shard(collectives.rank(), collectives.size()), where.facts(training=False)
-    run = trainer(where, [StopWhenAsked(), shown], enable_checkpointing=False)
-    datamodule.to(run.strategy.root_device)
-    loader = datamodule.test_dataloader(indices, size)
-    collectives.check_same_work(datamodule)
-    interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
-    collectives.rank_zero_continues(after_all=True)  # not in a hook: a rank without images has none
-    columns = module.records()
+    facts = where.facts(training=False)
+    columns = _attacked(module, data, indices, shown, where)
     result = summary(columns)
     return columns, facts | result | module.facts() | _counted(stage, net) | {
         "doubts": [DOUBT] * (options.debug is not None)
@@ -85,12 +75,23 @@ def evaluate_network(
         + sanity_warnings(result, lets_through=lambda: _lets_through(stage, net))
         + too_short(attack.node),
         "of": whole,
-        "batch_size": size,
-        "perturbation": perturbation,
-        "threat": {"norm": None, "eps": None}
-        if ball is None
-        else {"norm": ball.norm, "eps": ball.eps},
+        "batch_size": attack.batch_size,
+        "perturbation": attack.perturbation,
+        "threat": {name: getattr(ball, name, None) for name in ("norm", "eps")},
     }
+
+
+def _attacked(
+    module: RobustEvaluation, data: Any, indices: Tensor | None, shown: Callback, where: RunContext
+) -> dict[str, list[Any]]:
+    """Attack these test images on all ranks; return the records on rank 0, which goes on alone."""
+    module.share = Shard(collectives.rank(), collectives.size())
+    run = trainer(where, [StopWhenAsked(), shown], enable_checkpointing=False)
+    loader = data.to(run.strategy.root_device).test_dataloader(indices, module.batch_size)
+    collectives.check_same_work(data)
+    interruptible(run, lambda: run.test(module, dataloaders=loader, verbose=False))
+    collectives.rank_zero_continues(after_all=True)  # not in a hook: a rank without images has none
+    return module.records()
 
 
 def _in_eight_bits(stage: Stage[Evaluated]) -> bool:

@@ -28,6 +28,11 @@ class Entry:
     seen: dict[int, Seen]
 
     @property
+    def run(self) -> Run:
+        """Return the run of the first seed; what is asked of it is the same for all."""
+        return next(iter(self.seen.values()))[0]
+
+    @property
     def pruner(self) -> str:
         """Return the member of the group ``pruner``, ``dense`` of a network that is not pruned."""
         return str(self.row["pruner"] or "dense").split(" ")[0]
@@ -38,19 +43,17 @@ class Entry:
 
         It is learned where the stage has ``keep_rates``: the scope says where they start.
         """
-        pruned = next(iter(self.seen.values()))[0].stage("pruned")
+        pruned = self.run.stage("pruned")
         if pruned is None:
             return ""
-        learned = "keep_rates" in pruned.result
-        return "learned" if learned else str(pruned.options["pruner"]["scope"])
+        scope = str(pruned.options["pruner"]["scope"])
+        return "learned" if "keep_rates" in pruned.result else scope
 
     @property
     def perturbed(self) -> tuple[str, ...]:
         """Return the adversarial perturbations of its training: AWP, S2AP, both or none."""
-        line = next(iter(self.seen.values()))[0].line
-        return tuple(
-            dict.fromkeys(name for stage in line for name in _perturbations(stage.options))
-        )
+        names = (name for stage in self.run.line for name in _perturbations(stage.options))
+        return tuple(dict.fromkeys(names))
 
     @property
     def name(self) -> str:
@@ -62,7 +65,7 @@ class Entry:
     @property
     def epochs(self) -> list[float]:
         """Return the epochs of dense training, of pruning while training, and of recovery."""
-        return epochs_of_phases(next(iter(self.seen.values()))[0])
+        return epochs_of_phases(self.run)
 
     @property
     def seconds(self) -> float:
@@ -78,9 +81,8 @@ class Entry:
     def table(self) -> str:
         """Return a text that is equal for entries that belong in one table, whatever the ratio."""
         of = ("dataset", "model", "unit", "budget", "attack", "norm", "eps", "images")
-        training = next(iter(self.seen.values()))[0].dense.options.get("objective")
-        awp = "AWP" in self.perturbed
-        return json.dumps([*(self.row[name] for name in of), training, awp])
+        training = self.run.dense.options.get("objective")
+        return json.dumps([*(self.row[name] for name in of), training, "AWP" in self.perturbed])
 
 
 def _perturbations(options: dict[str, Any]) -> Iterator[str]:
