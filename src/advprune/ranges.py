@@ -109,7 +109,7 @@ def refuse_outside(function: object, **values: object) -> None:
         **values: the arguments by name.
 
     Raises:
-        UserError: the sentence of ``needs`` about the first argument that is not allowed.
+        UserError: the sentence of ``range_error`` about the first argument that is not allowed.
     """
     for argument, value in values.items():
         plain = (

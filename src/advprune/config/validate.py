@@ -1,7 +1,7 @@
 """Check every option before anything is loaded or trained: a typo costs a second, not a night.
 
 What an option may be is declared once, as an annotation: a method's own in its signature, the
-others in ``schema.py``.
+others in ``schema.py`` and ``groups.py``.
 """
 
 import difflib

@@ -190,7 +190,7 @@ class ImageData(pl.LightningDataModule):
         Of several ranks each gets every so many-th batch.
 
         Args:
-            indices: int64 (M,), which images; None for all. See ``splits.subset``.
+            indices: int64 (M,), which images; None for all. See ``images.subset``.
             batch_size: None for the set's own.
         """
         return self.make_eval_loader(

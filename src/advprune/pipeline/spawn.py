@@ -94,7 +94,7 @@ def on_ranks(
     Args:
         size: number of ranks.
         function: of a module; it and the arguments are pickled. It joins the others by
-            ``devices.join``.
+            ``environment.join_ranks``.
         *arguments: of the function.
         gpu: whether the ranks use GPUs, which a forked process may not.
 

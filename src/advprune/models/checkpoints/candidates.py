@@ -25,7 +25,7 @@ class Declared:
     """What the user says of a file of a pruned network.
 
     Args:
-        layout: how it was saved, a name of ``layouts.LAYOUTS``; None: plain weights.
+        layout: how it was saved, a name of ``known_layouts.LAYOUTS``; None: plain weights.
         ratio: the share of weights that was removed, in [0, 1); None if it was not said.
     """
 
