@@ -7,11 +7,13 @@ import pytest
 from networks import network
 from plain_options import pruner
 from safetensors.torch import load_file, save_file
+from test_budget import plan
 from test_rounds import QUICK
 
 from advprune.errors import UserError
 from advprune.masks import keep_count, prunable
 from advprune.pruners import sparse_parent
+from advprune.stages.checkpoint import is_foreign
 
 WEIGHTS = pruner(scope="global")
 
@@ -64,6 +66,12 @@ def test_less_than_it_has_is_refused_before_anything_is_made(
     assert "ratio=0.3 is less than what is gone already" in out["failed"]
     assert "(0.5000) are zero, and pruning brings none back; give a larger ratio" in out["failed"]
     assert not [*(tmp_path / "stages").glob("*/*.json"), *(tmp_path / "stages").glob("dense/*")]
+
+
+def test_only_a_network_from_a_file_is_asked_for_zeros(half: Path) -> None:
+    """A layer that a network's author begins at zero was not pruned by anybody."""
+    assert not is_foreign(plan("pruner=hydra", "pruner.start=init").final)
+    assert is_foreign(plan("pruner=hydra", f"dense={half}").final)
 
 
 def test_a_few_zeros_are_accidents() -> None:
