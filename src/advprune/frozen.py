@@ -29,6 +29,22 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             parameter.requires_grad_(flag)
 
 
+#: These do the same in both modes, and nothing at random.
+MODELESS = (nn.Sequential, nn.Conv2d, nn.Linear, nn.ReLU, nn.Flatten, nn.Identity)
+
+
+def ignores_mode(model: nn.Module) -> bool:
+    """Return whether a network is known to give the same logits in train and in eval mode.
+
+    It is if it consists of the layers above and scales of pixels (``factor_and_shift``) alone.
+    """
+    with effective_network(model) as net:
+        return all(
+            type(module) in MODELESS or hasattr(type(module), "factor_and_shift")
+            for module in net.modules()
+        )
+
+
 @contextmanager
 def hooked(hooks: Iterable[RemovableHandle]) -> Iterator[None]:
     """Remove the hooks of a network afterwards, whatever is raised inside."""

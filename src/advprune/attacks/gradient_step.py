@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from advprune.attacks.fast.chain_of import NoChainError, chain_of
 from advprune.errors import UserError
 from advprune.frozen import effective_network
 from advprune.logits import Loss
@@ -28,6 +29,34 @@ class Step(Protocol):
         loss: Loss,
     ) -> Tensor:
         """Return the next images (N, C, H, W), without a graph; ``length`` is in pixel units."""
+
+
+def lean_view(model: nn.Module, x: Tensor) -> nn.Module:
+    """Return what computes the logits of ``model`` faster while its weights do not change.
+
+    That is a chain of layers (``fast/chain_of.py``) where ``model`` is an ``nn.Sequential`` of such
+    layers, also one seen through masks, on a processor and in fp32. Any other network, one that is
+    compiled, and one whose layers somebody watches is returned itself.
+
+    Args:
+        model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
+        x: images, of which only shape, type and device are read.
+    """
+    if x.is_cuda or speed.compiles() or not len(x) or any(map(_does_more, model.modules())):
+        return model
+    try:
+        with effective_network(model) as net:
+            return chain_of([net], x)
+    except NoChainError:
+        return model
+
+
+def _does_more(module: nn.Module) -> bool:
+    """Return whether calling a module does more than its class says: hooks, bf16."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    hooks_back = (module._backward_hooks, module._backward_pre_hooks)
+    replaced = "forward" in module.__dict__ or isinstance(module, speed.Mixed)
+    return replaced or any(hooks) or any(hooks_back)
 
 
 def accelerated(step: Step) -> Step:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from advprune.attacks.gradient_step import accelerated, gradient
+from advprune.attacks.gradient_step import accelerated, gradient, lean_view
 from advprune.distributed.sharding import sharded_random
 from advprune.errors import UserError
 from advprune.frozen import frozen
@@ -73,10 +73,11 @@ def pgd(
         for i in range(steps):
             # A gaussian start is so close to x that the loss may have no slope in bf16.
             with full_precision(start == "gaussian" and i == 0):
-                x_adv = step(model, x_adv, x, y, threat=threat, length=length, loss=loss)
+                x_adv = step(seen, x_adv, x, y, threat=threat, length=length, loss=loss)
         return x_adv
 
     with frozen(model):
+        seen = lean_view(model, x)
         x_adv = attempt(x.detach(), y)
         if restarts > 1:
             _restart(model, x_adv, x.detach(), y, attempt=attempt, loss=loss, times=restarts - 1)

@@ -58,6 +58,10 @@ class Normalize(nn.Module):
         """
         return (x - self.mean) / self.std
 
+    def factor_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Return by what a channel is multiplied, and what is added then, (C, 1, 1) both."""
+        return 1 / self.std, -self.mean / self.std
+
     def extra_repr(self) -> str:
         """Return the constants, for ``print(model)``."""
         return f"mean={self.mean.flatten().tolist()}, std={self.std.flatten().tolist()}"

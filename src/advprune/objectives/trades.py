@@ -2,8 +2,9 @@
 
 Cross-entropy plus beta times how far an attack moves the prediction. Differs from the authors'
 code, not from the paper: the natural prediction is computed once and not in every attack step, and
-nothing is computed for a log. With k attack steps that is k + 3 forwards, not 2k + 4, and
-BatchNorm's running statistics move twice a step, natural batch first, not four times.
+nothing is computed for a log. With k attack steps that is k + 3 forwards, not 2k + 4 (k + 2 for a
+network that is the same in train and eval mode), and BatchNorm's running statistics move twice a
+step, natural batch first, not four times.
 """
 
 from collections.abc import Callable
@@ -12,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advprune.frozen import frozen
+from advprune.frozen import frozen, ignores_mode
 from advprune.logits import kl
 from advprune.ranges import ShareBelowOne, Weight, refuse_outside
-from advprune.runtime.speed import full_precision
+from advprune.runtime.speed import Mixed, full_precision
 
 
 def trades(
@@ -52,12 +53,22 @@ def trades(
         UserError: if ``beta`` is negative.
     """
     refuse_outside(trades, beta=beta)
-    # an attack that replays its images does not look at what it is told: one forward less
-    replays = getattr(attack, "replays", False)
-    x_adv = attack(model, x, y if replays else _natural_prediction(model, x))
-    logits, logits_adv = model(x), model(x_adv)
+    if _predicts_as_it_trains(model):
+        logits = model(x)
+        x_adv = attack(model, x, logits.detach().softmax(1))
+    else:
+        # an attack that replays its images does not look at what it is told: one forward less
+        replays = getattr(attack, "replays", False)
+        x_adv = attack(model, x, y if replays else _natural_prediction(model, x))
+        logits = model(x)
+    logits_adv = model(x_adv)
     natural = F.cross_entropy(logits, y, label_smoothing=label_smoothing or 0.0)
     return natural + beta * kl(logits_adv, logits.softmax(1)).mean()
+
+
+def _predicts_as_it_trains(model: nn.Module) -> bool:
+    """Return whether the logits of the loss are those of the natural prediction."""
+    return ignores_mode(model) and not isinstance(model, Mixed)
 
 
 def _natural_prediction(model: nn.Module, x: Tensor) -> Tensor:

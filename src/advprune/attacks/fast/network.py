@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from advprune.attacks.fast.chain_of import chain_of
+from advprune.attacks.fast.chain_of import NoChainError, chain_of
 from advprune.attacks.fast.row_ops import spread
 from advprune.attacks.fast.searcher import ChainSearcher, Precision, Searcher
+from advprune.attacks.fast.traced_modules import traced_modules
 from advprune.frozen import effective_network
 from advprune.logits import margin
 from advprune.runtime.speed import multiplies_bf16
@@ -61,14 +62,21 @@ def searcher(
         precision = "fp32"
     half = _in_bf16(folded) if (precision or fastest(folded, x.device)) == "bf16" else None
     if half is None:
-        chain = chain_of(folded, x)
-        return copied if chain is None else ChainSearcher(chain)
+        return _as_chain(folded, x) or copied
     rounded = Searcher(half, "bf16", folded=True)
     return (
         rounded
         if _agrees(rounded, x, expected) and moved(rounded, copied, x, y, threat) <= MOVED
         else copied
     )
+
+
+def _as_chain(net: fx.GraphModule, x: Tensor) -> ChainSearcher | None:
+    """Return the copy as a chain of layers, or None if it is none."""
+    try:
+        return ChainSearcher(chain_of(traced_modules(net), x))
+    except NoChainError:
+        return None
 
 
 @cache
@@ -98,11 +106,11 @@ def moved(rounded: Searcher, exact: Searcher, x: Tensor, y: Tensor, threat: Thre
     return float((off / (slope * threat.eps).clamp_min(1e-12)).mean())
 
 
-def _folded(model: nn.Module) -> nn.Module | None:
+def _folded(model: nn.Module) -> fx.GraphModule | None:
     """Fold BatchNorm and masks into the convolutions; None if the network cannot be traced."""
     with effective_network(model) as net, torch.no_grad():
         try:
-            folded: nn.Module = fuse(net)
+            folded: fx.GraphModule = fuse(net)
         except Exception as error:  # noqa: BLE001 - whatever a foreign forward raises when it is traced
             log.info("not folded: %s", error)
             return None
