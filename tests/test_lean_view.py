@@ -28,6 +28,14 @@ from advprune.surgery.subnet import Subnet
 from advprune.threat import L2, Linf
 
 PIXELS: Any = {"num_classes": 10, "in_channels": 1, "image_size": 8, "mean": [0.3], "std": [0.4]}
+
+
+@pytest.fixture(autouse=True)
+def dense_networks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """See every network as a chain that can be one, not only where that is faster."""
+    monkeypatch.setattr(gradient_step, "SPARSE", 0.0)
+
+
 ATTACK = partial(pgd.pgd, threat=Linf(0.15), steps=7, loss=kl, start="gaussian")
 
 
@@ -234,6 +242,20 @@ def test_other_networks_are_attacked_as_they_are(name: str) -> None:
     assert lean_view(model, torch.rand(2, 1, 8, 8)) is model
 
 
+@pytest.mark.parametrize(("ratio", "seen"), [(0.0, False), (0.8, False), (0.9, True), (0.99, True)])
+def test_only_a_network_of_few_weights_is_seen_so(
+    ratio: float, seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they are masked, or zero themselves: a dense network is attacked as it always was."""
+    monkeypatch.undo()
+    model, x = masked(ratio).eval(), torch.rand(2, 1, 8, 8)
+    assert isinstance(lean_view(model, x), Chain) is seen
+    with torch.no_grad():
+        for name, mask in model.masks.items():
+            model.net.get_parameter(name).mul_(mask)
+    assert isinstance(lean_view(model.net, x), Chain) is seen
+
+
 def test_a_compiled_network_is_attacked_as_it_is() -> None:
     net, x = small().eval(), torch.rand(2, 1, 8, 8)
     with compiling("default"):
@@ -315,4 +337,3 @@ def test_the_view_is_of_the_weights_as_they_are() -> None:
         net.conv2.weight.mul_(1.5)
     assert not torch.allclose(lean_view(net, x)(x), before)
     torch.testing.assert_close(lean_view(net, x)(x), net(x))
-    assert gradient_step.lean_view is lean_view

@@ -13,6 +13,10 @@ from advprune.logits import Loss
 from advprune.runtime import speed
 from advprune.threat import Threat
 
+#: Share of zero weights from which on an attack sees a chain. Fewer zeros leave few channels out:
+#: docs/performance.md has what it gives at which ratio. Dense networks keep their bits.
+SPARSE = 7 / 8
+
 
 class Step(Protocol):
     """One step of an attack from ``x_adv``, inside the ball of ``threat`` around ``x``."""
@@ -34,9 +38,10 @@ class Step(Protocol):
 def lean_view(model: nn.Module, x: Tensor) -> nn.Module:
     """Return what computes the logits of ``model`` faster while its weights do not change.
 
-    That is a chain of layers (``fast/chain_of.py``) where ``model`` is an ``nn.Sequential`` of such
-    layers, also one seen through masks, on a processor and in fp32. Any other network, one that is
-    compiled, and one whose layers somebody watches is returned itself.
+    That is a chain without the channels that do not depend on the pixels (``fast/chain_of.py``),
+    where ``model`` is an ``nn.Sequential`` that such a chain can be, pruned to ``SPARSE`` or seen
+    through such masks, on a processor and in fp32. Any other network is returned itself, and so
+    are one that is compiled and one whose layers somebody watches.
 
     Args:
         model: pixels (N, C, H, W) in [0, 1] -> logits (N, K), in eval mode.
@@ -44,11 +49,20 @@ def lean_view(model: nn.Module, x: Tensor) -> nn.Module:
     """
     if x.is_cuda or speed.compiles() or not len(x) or any(map(_does_more, model.modules())):
         return model
-    try:
-        with effective_network(model) as net:
+    with effective_network(model) as net:
+        if not isinstance(net, nn.Sequential) or _share_of_zeros(net) < SPARSE:
+            return model
+        try:
             return chain_of([net], x)
-    except NoChainError:
-        return model
+        except NoChainError:
+            return model
+
+
+def _share_of_zeros(net: nn.Module) -> float:
+    """Return which share of the weights is zero, biases and their like left out."""
+    weights = [weight for weight in net.parameters() if weight.dim() > 1]
+    kept = sum(int(weight.count_nonzero()) for weight in weights)
+    return 1 - kept / max(sum(weight.numel() for weight in weights), 1)
 
 
 def _does_more(module: nn.Module) -> bool:

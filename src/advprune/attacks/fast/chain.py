@@ -41,9 +41,9 @@ class Convolution:
         self,
         weight: Tensor,
         offset: Tensor,
-        stride: list[int],
-        padding: list[int],
-        side: tuple[int, int],
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        side: torch.Size,
     ) -> None:
         self.weight = weight.contiguous(memory_format=torch.channels_last)
         self.stride, self.padding, self.side = stride, padding, side

@@ -71,8 +71,10 @@ def searcher(
     )
 
 
-def _as_chain(net: fx.GraphModule, x: Tensor) -> ChainSearcher | None:
+def _as_chain(net: nn.Module, x: Tensor) -> ChainSearcher | None:
     """Return the copy as a chain of layers, or None if it is none."""
+    if not isinstance(net, fx.GraphModule):
+        return None
     try:
         return ChainSearcher(chain_of(traced_modules(net), x))
     except NoChainError:
@@ -106,11 +108,11 @@ def moved(rounded: Searcher, exact: Searcher, x: Tensor, y: Tensor, threat: Thre
     return float((off / (slope * threat.eps).clamp_min(1e-12)).mean())
 
 
-def _folded(model: nn.Module) -> fx.GraphModule | None:
+def _folded(model: nn.Module) -> nn.Module | None:
     """Fold BatchNorm and masks into the convolutions; None if the network cannot be traced."""
     with effective_network(model) as net, torch.no_grad():
         try:
-            folded: fx.GraphModule = fuse(net)
+            folded: nn.Module = fuse(net)
         except Exception as error:  # noqa: BLE001 - whatever a foreign forward raises when it is traced
             log.info("not folded: %s", error)
             return None
