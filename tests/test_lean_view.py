@@ -11,10 +11,9 @@ import torch
 from processes import searching
 from torch import Tensor, nn
 
-from advprune.attacks import gradient_step, pgd
-from advprune.attacks.fast import chain_of as reading
-from advprune.attacks.fast.chain import Chain
-from advprune.attacks.gradient_step import lean_view
+from advprune.attacks import pgd
+from advprune.attacks.fast import chain
+from advprune.attacks.fast.chain import Chain, lean_view
 from advprune.distributed.sharding import seed_step
 from advprune.frozen import StaysInTraining
 from advprune.logits import cross_entropy, kl
@@ -33,7 +32,7 @@ PIXELS: Any = {"num_classes": 10, "in_channels": 1, "image_size": 8, "mean": [0.
 @pytest.fixture(autouse=True)
 def dense_networks_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """See every network as a chain that can be one, not only where that is faster."""
-    monkeypatch.setattr(gradient_step, "SPARSE", 0.0)
+    monkeypatch.setattr(chain, "SPARSE", 0.0)
 
 
 ATTACK = partial(pgd.pgd, threat=Linf(0.15), steps=7, loss=kl, start="gaussian")
@@ -63,19 +62,19 @@ def settled() -> nn.Sequential:
     return net
 
 
-def normalized() -> nn.Sequential:
-    """BatchNorm with statistics, an unpadded convolution of stride 2 with rows that it does not read."""
+def unpadded() -> nn.Sequential:
+    """Two channels of pixels, a chain within the chain, rows that a convolution does not read."""
     torch.manual_seed(1)
-    inner = nn.Sequential(nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU())
-    outer = nn.Sequential(nn.Conv2d(5, 6, 2, stride=2, padding=1), nn.BatchNorm2d(6, affine=False))
-    net = nn.Sequential(inner, nn.Identity(), outer, nn.ReLU(), nn.Flatten(), nn.Linear(96, 4))
-    for norm in (inner[1], outer[1]):
-        norm.running_mean.uniform_(-0.5, 0.5)
-        norm.running_var.uniform_(0.5, 1.5)
-    with torch.no_grad():
-        inner[1].weight.copy_(torch.tensor([1.0, -1.0, 0.0, 0.0, 0.5]))  # type: ignore[operator]
-        inner[1].bias.copy_(torch.tensor([0.1, 0.2, 0.3, -0.3, 0.0]))  # type: ignore[operator]
-    return net
+    inner = nn.Sequential(nn.Conv2d(2, 5, 3, bias=False), nn.ReLU())
+    outer = nn.Sequential(nn.Conv2d(5, 6, 2, stride=2, padding=1), nn.Dropout())
+    return nn.Sequential(inner, nn.Identity(), outer, nn.ReLU(), nn.Flatten(), nn.Linear(96, 4))
+
+
+def normalized() -> nn.Sequential:
+    """With BatchNorm, which depends on the mode."""
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)
+    )
 
 
 def masked(ratio: float) -> Subnet:
@@ -96,7 +95,7 @@ def dead() -> nn.Sequential:
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "dense": small,
     "settled": settled,
-    "normalized": normalized,
+    "unpadded": unpadded,
     "hidden layers": lambda: cnn_small(**PIXELS),
     "masked at 0.9": lambda: masked(0.9),
     "masked at 0.99": lambda: masked(0.99),
@@ -108,7 +107,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def images(name: str, count: int = 5) -> Tensor:
     generator = torch.Generator().manual_seed(2)
-    return torch.rand(count, 1 + (name == "normalized"), 8, 8, generator=generator).double()
+    return torch.rand(
+        count, 1 + (name in ("unpadded", "normalized")), 8, 8, generator=generator
+    ).double()
 
 
 def slope(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +126,7 @@ def slope(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 def test_logits_and_slopes_are_the_networks(
     name: str, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MATRIX", largest)
+    monkeypatch.setattr(chain, "MATRIX", largest)
     model, x = NETWORKS[name]().double().eval(), images(name)
     view = lean_view(model, x)
     assert isinstance(view, Chain)
@@ -172,7 +173,7 @@ def widths(view: nn.Module) -> list[int]:
 
 
 def test_what_varies_stays_and_the_rest_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MATRIX", 0)
+    monkeypatch.setattr(chain, "MATRIX", 0)
     x = torch.rand(3, 1, 8, 8)
     assert widths(lean_view(small().eval(), x)) == [6, 8, 8, 10]
     # of conv1 three are constant and one is never positive; of conv2 two read nothing that varies
@@ -222,7 +223,8 @@ NO_VIEW: dict[str, Callable[[], nn.Module]] = {
     "hook": lambda: watched(small()),
     "another forward": lambda: replaced(small()),
     "subclass": lambda: Sub(*small()),
-    "BatchNorm by the batch": lambda: StaysInTraining(normalized().train()),
+    "BatchNorm": normalized,
+    "dropout in train mode": lambda: StaysInTraining(unpadded().train()),
     "groups": lambda: nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.Flatten()),
     "reflected": lambda: nn.Sequential(
         nn.Conv2d(1, 2, 3, 1, 1, padding_mode="reflect"), nn.Flatten()
@@ -264,7 +266,7 @@ def test_a_compiled_network_is_attacked_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("threat", [Linf(0.15), L2(0.5)], ids=["linf", "l2"])
-@pytest.mark.parametrize("name", ["settled", "masked at 0.99", "normalized"])
+@pytest.mark.parametrize("name", ["settled", "masked at 0.99", "unpadded"])
 def test_the_attack_is_the_plain_one(
     name: str, threat: Linf | L2, monkeypatch: pytest.MonkeyPatch
 ) -> None:

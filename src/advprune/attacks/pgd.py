@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from advprune.attacks.gradient_step import accelerated, gradient, lean_view
+from advprune.attacks.fast.chain import lean_view
 from advprune.distributed.sharding import sharded_random
 from advprune.errors import UserError
 from advprune.frozen import frozen
 from advprune.logits import Loss, cross_entropy, is_right
 from advprune.ranges import Count, Length, Share, refuse_outside
-from advprune.runtime.speed import full_precision
+from advprune.runtime.speed import accelerated, full_precision
 from advprune.threat import Threat
 
 #: Length of all steps together, in radii, where none is given (Madry et al., section 4).
@@ -95,8 +95,23 @@ def _step(
     loss: Loss,
 ) -> Tensor:
     # The losses are summed, not averaged: each image climbs alone, whatever the batch size.
-    grad = gradient(lambda point: loss(model(point), y).sum(), x_adv)
+    grad = _gradient(lambda point: loss(model(point), y).sum(), x_adv)
     return threat.project(x_adv + length * threat.steepest(grad), x)
+
+
+def _gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return the gradient of a scalar ``function`` at ``x``, of the shape of ``x``."""
+    if torch.compiler.is_compiling():  # torch.compile follows this form from pixels to pixels
+        return torch.func.grad(function)(x)
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value = function(x)
+    if not value.requires_grad:
+        raise UserError(
+            "pgd: the output has no gradient (int8 model? inference mode?); use attack=square"
+        )
+    (slope,) = torch.autograd.grad(value, x)
+    return slope
 
 
 def _starting_point(x: Tensor, threat: Threat, start: str, noise: float) -> Tensor:

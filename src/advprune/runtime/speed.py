@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from advprune.frozen import effective_network
 Precision = Literal["fp32", "bf16"]
 log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+Step = Callable[Concatenate[nn.Module, P], Tensor]
 #: Free bytes at the end of the heap from which on they are given back. A C int: 2 GiB are the most.
 KEPT = 1 << 30
 #: Of glibc's <malloc.h>.
@@ -91,6 +93,26 @@ def compiled(function: F) -> F:
 @cache
 def _compile_once(function: F, mode: str) -> F:
     return cast(F, torch.compile(function, mode=mode))
+
+
+def accelerated(step: Step[P]) -> Step[P]:
+    """Return an attack's step as one compiled graph where training asks for it, else unchanged.
+
+    Args:
+        step: from a network and images to the next images; a function of a module: it is compiled
+            once, and reused for every later batch.
+    """
+    if not compiles():
+        return step
+    graph = compiled(step)
+
+    def run_graph(model: nn.Module, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        # Weights that are computed once per step must not be computed inside of the graph.
+        with effective_network(model), torch.no_grad():
+            images = graph(model, *args, **kwargs)
+        return images.clone()  # memory of a CUDA graph is written anew by its next run
+
+    return run_graph
 
 
 class Mixed(nn.Module):

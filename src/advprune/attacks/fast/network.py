@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from advprune.attacks.fast.chain_of import NoChainError, chain_of
+from advprune.attacks.fast.chain import NoChainError, chain_of
 from advprune.attacks.fast.row_ops import spread
 from advprune.attacks.fast.searcher import ChainSearcher, Precision, Searcher
 from advprune.attacks.fast.traced_modules import traced_modules

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from advprune.attacks.fast.chain_of import NoChainError
+from advprune.attacks.fast.chain import NoChainError
 
 FLATTEN, RELU = (torch.flatten, "flatten"), (F.relu, torch.relu, "relu")
 
