@@ -106,7 +106,7 @@ def accelerated(step: Step[P]) -> Step[P]:
         return step
     graph = compiled(step)
 
-    def run_graph(model: nn.Module, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def run_graph(model: nn.Module, /, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         # Weights that are computed once per step must not be computed inside of the graph.
         with effective_network(model), torch.no_grad():
             images = graph(model, *args, **kwargs)
