@@ -84,6 +84,16 @@ def masked(ratio: float) -> Subnet:
     return Subnet(net, {n: top_k(s, round((1 - ratio) * s.numel())) for n, s in scores.items()})
 
 
+def hidden() -> nn.Sequential:
+    """Units of a hidden linear layer without weights, one with a positive bias, one with a negative."""
+    net = cnn_small(**PIXELS)
+    first = net[-3]
+    assert isinstance(first, nn.Linear)
+    with torch.no_grad():
+        first.weight[:2], first.bias[0], first.bias[1] = 0.0, 0.6, -0.6
+    return net
+
+
 def dead() -> nn.Sequential:
     """No pixel reaches the logits."""
     net = small()
@@ -96,7 +106,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "dense": small,
     "settled": settled,
     "unpadded": unpadded,
-    "hidden layers": lambda: cnn_small(**PIXELS),
+    "hidden layers": hidden,
     "masked at 0.9": lambda: masked(0.9),
     "masked at 0.99": lambda: masked(0.99),
     "searched": lambda: searching(small()),
