@@ -51,13 +51,21 @@ def trained(objective: partial[Tensor]) -> nn.Module:
     return fitted(CifarResNet(depth=8, width=8, **PIXELS), objective, *digits()[0])
 
 
-def fitted(net: nn.Module, objective: partial[Tensor], x: Tensor, y: Tensor) -> nn.Module:
+def fitted(
+    net: nn.Module,
+    objective: partial[Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    rate: float = 0.1,
+    epochs: int = EPOCHS,
+) -> nn.Module:
     """Return the network itself, trained on images (N, C, H, W) with labels (N,)."""
     net.to(DEVICE).train()
-    steps = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    steps = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
     batches = -(-len(x) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(steps, 0.1, total_steps=EPOCHS * batches)
-    for _ in range(EPOCHS):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(steps, rate, total_steps=epochs * batches)
+    for _ in range(epochs):
         for rows in torch.randperm(len(x)).to(DEVICE).split(BATCH):
             steps.zero_grad()
             objective(net, x[rows], y[rows], progress=0.0).backward()

@@ -1,18 +1,22 @@
-"""Compare the verdicts of attack.engine=fast with pyautoattack's, image by image.
+"""Compare the verdicts of attack.engine=fast with those of two seeds of pyautoattack, by image.
 
-Run: python -m benchmarks.autoattack_agreement
+Run: python -m benchmarks.autoattack_agreement --to agreement.jsonl
 
-A robust, a natural, a pruned and a fake-quantized network, both norms, at radii where some images
-fall and some do not: small ones on 1,000 digits, which takes minutes (``pytest -m slow`` asks 24 of
-them); and with ``--images N`` networks of CIFAR-10, where an image that stands takes up to two
-minutes. ``--seeds`` also runs pyautoattack with another seed: how far it agrees with itself, for an
-image near the boundary falls by chance.
+Networks of digits and MNIST with 1,000 images in both norms, at radii where some images fall and
+some do not: for an image near the boundary falls by chance, and how far pyautoattack agrees with
+itself is what can be asked of another engine. Each attack is a line of the file, and one that is
+there is not run again, so a run that is killed goes on; the table is made of the file. ``--named``
+chooses networks, also those of CIFAR-10, where an image that stands takes up to two minutes.
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +26,12 @@ from advprune.quantizers.calibrate import calibrate
 from advprune.quantizers.prepare import quantize
 from advprune.quantizers.variants import Quantized
 from advprune.threat import L2, Linf
-from benchmarks import _digits
-from benchmarks._turns import DEVICE
+from benchmarks import _digits, _small_networks
+from benchmarks._turns import DEVICE, clock
 from benchmarks.autoattack import attacked, images, natural, pruned, robust
+
+#: Engine and seed of the attacks that are compared: pyautoattack, ours, and pyautoattack again.
+ATTACKS = (("pyautoattack", 0), ("fast", 0), ("pyautoattack", 1))
 
 
 def int8() -> nn.Module:
@@ -59,12 +66,41 @@ DIGITS = {
         lambda: fake_quantized(_digits.natural(), _digits.digits()[0][0]), _digits.images, 0.15, 0.6
     ),
 }
+#: Radii at which about a quarter of the images stand.
+SMALL = {
+    "small_cnn TRADES": Case(partial(_small_networks.zoo, "dense"), _digits.images, 0.28, 1.0),
+    "small_cnn HYDRA 0.9": Case(
+        partial(_small_networks.zoo, "hydra-0.9"), _digits.images, 0.27, 1.0
+    ),
+    "small_cnn HYDRA 0.99": Case(
+        partial(_small_networks.zoo, "hydra-0.99"), _digits.images, 0.25, 0.9
+    ),
+    "small_cnn natural": Case(_small_networks.natural, _digits.images, 0.13, 0.6),
+    "ResNet-8 TRADES": Case(_digits.robust, _digits.images, 0.22, 1.0),
+    "MNIST cnn_small TRADES": Case(
+        _small_networks.mnist_dense, _small_networks.mnist_images, 0.25, 2.0
+    ),
+}
 CIFAR10 = {
     "ResNet-18 robust": Case(robust, images, 1 / 255, 0.1),
     "ResNet-20 natural": Case(natural, images, 1 / 255, 0.1),
     "ResNet-20 pruned": Case(pruned, images, 1 / 255, 0.1),
     "ResNet-20 int8": Case(int8, images, 1 / 255, 0.1),
 }
+CASES = SMALL | DIGITS | CIFAR10
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack of the comparison; ``weights`` is a sum over the network's, to know it again."""
+
+    network: str
+    norm: str
+    eps: float
+    images: int
+    engine: str
+    seed: int
+    weights: int
 
 
 def verdicts(
@@ -88,36 +124,91 @@ def verdicts(
     )
 
 
-def run(count: int = 0, repeat: bool = False, named: str = "") -> list[dict[str, Any]]:
-    """Return a row for each network and norm.
+def attacks(name: str, norm: str, count: int) -> list[Attack]:
+    """Return the three attacks on a network in a norm."""
+    case = CASES[name]
+    state = case.make().state_dict().values()
+    weights = zlib.crc32(b"".join(t.cpu().contiguous().numpy().tobytes() for t in state))
+    eps = case.linf if norm == "linf" else case.l2
+    return [Attack(name, norm, eps, count, *each, weights) for each in ATTACKS]
 
-    Args:
-        count: images of CIFAR-10; 0 leaves its networks out.
-        repeat: also run pyautoattack with another seed, against itself.
-        named: how the names of the networks begin.
-    """
-    measure = [(name, case, 1000) for name, case in DIGITS.items()]
-    measure += [(name, case, count) for name, case in CIFAR10.items() if count]
+
+def lines(path: Path) -> dict[Attack, dict[str, Any]]:
+    """Return what the file holds: of each attack its ``seconds``, and ``right`` as 0 and 1."""
+    found = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        values = json.loads(line)
+        results = {name: values.pop(name) for name in ("seconds", "right")}
+        found[Attack(**values)] = results
+    return found
+
+
+def complete(path: Path, wanted: list[tuple[str, str, int]]) -> None:
+    """Run the attacks that the file lacks: (network, norm, images) each."""
+    for name, norm, count in wanted:
+        done = lines(path)
+        for attack in attacks(name, norm, count):
+            if attack in done:
+                continue
+            engine, start = "fast" if attack.engine == "fast" else None, clock()
+            right = verdicts(CASES[name], norm, count, engine, seed=attack.seed)
+            results = {
+                "seconds": round(clock() - start, 1),
+                "right": "".join(str(int(flag)) for flag in right.tolist()),
+            }
+            with path.open("a") as file:
+                file.write(json.dumps(asdict(attack) | results) + "\n")
+            print(f"{attack}: {results['seconds']} s", file=sys.stderr, flush=True)
+
+
+def table(path: Path) -> Iterator[str]:
+    """Yield the lines of a Markdown table of the networks whose attacks are all in the file."""
+    yield "| network | norm, radius | images | robust: fast; pyautoattack, its seeds 0 and 1 | " + (
+        "verdicts unlike fast's: seed 0, seed 1 | seed 0 unlike seed 1 |"
+    )
+    yield "|---|---|---|---|---|---|"
+    found = lines(path)
+    for ours in (attack for attack in found if attack.engine == "fast"):
+        alike = {
+            (attack.engine, attack.seed): results["right"]
+            for attack, results in found.items()
+            if (attack.network, attack.norm, attack.eps, attack.images, attack.weights)
+            == (ours.network, ours.norm, ours.eps, ours.images, ours.weights)
+        }
+        if all(each in alike for each in ATTACKS):
+            zero, fast, one = (alike[each] for each in ATTACKS)
+            yield (
+                f"| {ours.network} | {ours.norm} {ours.eps:g} | {ours.images} | {_share(fast)}; "
+                f"{_share(zero)}, {_share(one)} | {_unlike(fast, zero)}, {_unlike(fast, one)} | "
+                f"{_unlike(zero, one)} |"
+            )
+
+
+def _share(right: str) -> str:
+    return f"{right.count('1') / len(right):.1%}"
+
+
+def _unlike(one: str, other: str) -> str:
+    return f"{sum(a != b for a, b in zip(one, other, strict=True)) / len(one):.1%}"
+
+
+def run(count: int = 1000) -> list[dict[str, Any]]:
+    """Return a row for each network and norm: how many verdicts are equal, one seed each."""
     rows = []
-    for name, case, number in measure:
-        for norm in ("linf", "l2") if name.startswith(named) else ():
-            theirs, ours = (verdicts(case, norm, number, engine) for engine in (None, "fast"))
+    for name, case in DIGITS.items():
+        for norm in ("linf", "l2"):
+            theirs, ours = (verdicts(case, norm, count, engine) for engine in (None, "fast"))
             measured = (
                 f"{_mean(theirs == ours):.1%}; robust {_mean(ours):.1%}, theirs {_mean(theirs):.1%}"
             )
-            if repeat:
-                repeated = verdicts(case, norm, number, seed=1)
-                measured += f"; theirs and itself {_mean(theirs == repeated):.1%}"
-            what = f"verdicts, {name}, {norm}, {number} images"
             rows.append(
                 {
-                    "what": what,
+                    "what": f"verdicts, {name}, {norm}, {count} images",
                     "against": "pyautoattack",
                     "bar": ">= 99.5 %, not 0.2 above",
                     "measured": measured,
                 }
             )
-            print(f"{what:60} {measured}", file=sys.stderr, flush=True)
     return rows
 
 
@@ -125,12 +216,20 @@ def _mean(flags: Tensor) -> float:
     return float(flags.float().mean())
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run what is missing, and print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=0, help="of CIFAR-10, which lie in ../shared")
-    parser.add_argument("--seeds", action="store_true", help="pyautoattack against itself too")
+    parser.add_argument("--to", type=Path, required=True, help="the file of the attacks")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--norms", nargs="+", default=["linf", "l2"], choices=["linf", "l2"])
     parser.add_argument(
-        "--named", default="", help='how the names of networks begin: digits, "ResNet-20 natural"'
+        "--named", nargs="+", default=list(SMALL), choices=list(CASES), metavar="NAME"
     )
     options = parser.parse_args()
-    run(options.images, options.seeds, options.named)
+    wanted = [(name, norm, options.images) for name in options.named for norm in options.norms]
+    complete(options.to, wanted)
+    print(*table(options.to), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ CHUNK = 500
 #: the step around it.
 AT_ONCE = 256
 #: Queries looked through at once for those that the network has not answered yet.
-LOOKED_THROUGH = 64
+LOOKED_THROUGH = 128
 #: The most squares of an image of which it is remembered whether they were tried.
 REMEMBERED = 16_384
 
@@ -130,11 +130,11 @@ class Square:
     def _at_once(self, state: dict[str, Tensor]) -> Tensor:
         """Return how many squares of each row run at once, (R,).
 
-        They are a quarter of those that just failed, so few are repeated; and without a graph four
+        They are half of those that just failed, so few are repeated; and without a graph four
         points need no more memory than a step of one image in the parts before.
         """
-        points = min(AT_ONCE, 24 + 4 * len(self.results.x))
-        return (state["refused"] // 4 + 1).clamp_max(max(points // len(state["made"]), 1))
+        points = max(min(AT_ONCE, 24 + 4 * len(self.results.x)), self.net.rows)
+        return (state["refused"] // 2 + 1).clamp_max(max(points // len(state["made"]), 1))
 
     def _squares(
         self, state: dict[str, Tensor], row: Tensor, query: Tensor
