@@ -64,6 +64,8 @@ class Square:
         self.windows: Windows = (LinfWindows if results.threat.norm == "linf" else L2Windows)(
             results.threat.eps
         )
+        queries = torch.arange(QUERIES, device=results.x.device)
+        self.sides = self.windows.sides(results.x, share(queries))
 
     def begin(self, image: Tensor, turn: Tensor) -> dict[str, Tensor]:
         """Make rows at their random starts, stripes or tiles, which are the first query."""
@@ -140,8 +142,7 @@ class Square:
         self, state: dict[str, Tensor], row: Tensor, query: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the random numbers (..., draws) and the sides (...) of queries (...) of rows."""
-        side = self.windows.sides(state["x"], share(query))
-        return state["shares"][row, query % CHUNK], side
+        return state["shares"][row, query % CHUNK], self.sides[query]
 
     def _remember(
         self, state: dict[str, Tensor], row: Tensor, number: Tensor, side: Tensor, moved: Tensor
