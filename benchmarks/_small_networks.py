@@ -57,7 +57,13 @@ def zoo(name: str) -> nn.Module:
 def mnist_dense() -> nn.Module:
     """Return the network of HYDRA's MNIST experiments, trained by TRADES."""
     torch.manual_seed(0)
-    pixels = {"num_classes": 10, "in_channels": 1, "image_size": 28, "mean": [0.131], "std": [0.308]}
+    pixels = {
+        "num_classes": 10,
+        "in_channels": 1,
+        "image_size": 28,
+        "mean": [0.131],
+        "std": [0.308],
+    }
     return fitted(
         cnn_small(**pixels), objective(MNIST), *mnist("train", TRAINED), rate=0.02, epochs=8
     )

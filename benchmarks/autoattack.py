@@ -1,8 +1,9 @@
 """Compare pyautoattack's speed with attack.engine=fast: python -m benchmarks.autoattack.
 
-Options: ``--whole``, ``--images N``, ``--minutes M``. Both engines take turns in one process, each
-part on the images that the parts before it left; what is compared is the seconds that
-``_turns.clock`` counts.
+Options: ``--whole``, ``--images N``, ``--minutes M``, ``--named "robust ResNet-18, 1/255"``,
+``--precision fp32`` or ``bf16`` of the fast engine's search. Both engines take turns in one
+process, each part on the images that the parts before it left; what is compared is the seconds
+that ``_turns.clock`` counts.
 
 pyautoattack's adversarially trained ResNet-18 loses every image at 8/255 in a few steps, so there
 it is a natural network; at 1/255 many images stand, and then speed is arithmetic. An image that
@@ -126,7 +127,13 @@ def attacked(
 
 
 def ratio(
-    model: nn.Module, count: int, share: float, eps: float, batch: int, limit: float = math.inf
+    model: nn.Module,
+    count: int,
+    share: float,
+    eps: float,
+    batch: int,
+    limit: float = math.inf,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Time both engines in turns, batch by batch, until pyautoattack has had ``limit`` seconds."""
     x, y = images(count)
@@ -135,8 +142,11 @@ def ratio(
         while done < count and seconds["theirs"] < limit:
             part = slice(done, min(done + batch, count))
             flags = {}
-            for name, engine in (("theirs", None), ("ours", "fast")):
-                took, flags[name] = attacked(model, x[part], y[part], Linf(eps), engine)
+            for name, options in (
+                ("theirs", {"engine": None}),
+                ("ours", {"engine": "fast", "precision": precision}),
+            ):
+                took, flags[name] = attacked(model, x[part], y[part], Linf(eps), **options)
                 seconds[name] += took
                 right[name] += int(flags[name].sum())
             equal += int((flags["theirs"] == flags["ours"]).sum())
@@ -181,7 +191,11 @@ def _two_steps(engine: str, batch: int) -> None:
 
 
 def run(
-    count: int | None = None, share: float | None = None, minutes: float = math.inf
+    count: int | None = None,
+    share: float | None = None,
+    minutes: float = math.inf,
+    named: str = "",
+    precision: str | None = None,
 ) -> list[dict[str, Any]]:
     """Return rows: how many times faster, and the share of memory.
 
@@ -189,6 +203,8 @@ def run(
         count: images of each network; None is a number that fits the device.
         share: of the steps and queries; None is all on a GPU and a tenth on a CPU.
         minutes: that pyautoattack may take for a network.
+        named: how the names of the rows begin; "" is all, and the row of the memory.
+        precision: of the fast engine's search; None is the fastest on the device.
     """
     if not (SHARED / "data").is_dir():
         return [
@@ -209,9 +225,14 @@ def run(
         ("natural ResNet-20, 8/255", natural, many, EPS, 1.0, 10),
         ("ResNet-20 half pruned, 8/255", pruned, many, EPS, 1.0, 10),
     ):
-        measured = ratio(make(), number, steps, eps, batch=250 if gpu else 32, limit=60 * minutes)
+        if not name.startswith(named):
+            continue
+        measured = ratio(
+            make(), number, steps, eps, 250 if gpu else 32, 60 * minutes, precision=precision
+        )
         what = (
-            f"AutoAttack, {name}, {measured['images']} images, {steps:.0%} of the steps; {place()}"
+            f"AutoAttack, {name}, {measured['images']} images, {steps:.0%} of the steps, search in "
+            f"{precision or 'the fastest precision'}; {place()}"
         )
         rows.append(
             {
@@ -222,6 +243,8 @@ def run(
             }
         )
         print(f"  {what}: {measured}", file=sys.stderr, flush=True)
+    if named:
+        return rows
     batch = 256
     memory = peak("fast", batch) / peak("reference", batch)
     what = f"peak memory of AutoAttack's gradients, robust ResNet-18, batch {batch}; {place()}"
@@ -237,12 +260,16 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="that pyautoattack may take for a network"
     )
+    parser.add_argument("--named", default="", help="how the names of the rows begin")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="of the search")
     options = parser.parse_args()
     if options.peak:
         _two_steps(options.peak, options.images)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
-    for row in run(options.images, 1.0 if options.whole else None, options.minutes):
+    share = 1.0 if options.whole else None
+    chosen = (options.named, options.precision)
+    for row in run(options.images, share, options.minutes, *chosen):
         print(
             f"{row['what']:90} {row['measured']:>8.3g}   bar {row['bar']}   "
             f"against {row['against']}"
