@@ -194,6 +194,19 @@ def test_all_found_launches_nothing(hydra_of: tuple[ConfigLoader, DictConfig]) -
     assert inner.calls == []
 
 
+@pytest.mark.parametrize(
+    "word", ["hydra/launcher=basic", "hydra/launcher=slurm", "hydra.launcher.jobs=3"]
+)
+def test_a_job_cannot_choose_the_launcher(
+    hydra_of: tuple[ConfigLoader, DictConfig], word: str
+) -> None:
+    """As the file of one of several experiments may: Hydra passes over it silently (#2946)."""
+    launcher, inner, _ = found_first(hydra_of, {0.1})
+    with pytest.raises(SystemExit, match=f"one launcher runs all jobs .* give the command {word},"):
+        launcher.launch([["ratio=0.1", word]], 0)
+    assert inner.calls == []
+
+
 def test_folders_named_by_the_user_are_left_to_hydra(
     hydra_of: tuple[ConfigLoader, DictConfig],
 ) -> None:

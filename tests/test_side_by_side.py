@@ -98,15 +98,29 @@ def assert_same(folder: Path, serial: Path) -> None:
     assert found == expected
 
 
+def assert_made_once(folder: Path) -> None:
+    journal = [json.loads(line) for line in (folder / "stages/journal.jsonl").open()]
+    made = [line["key"] for line in journal if line["event"] == "made"]
+    assert sorted(made) == sorted(set(made))
+
+
 def test_side_by_side_it_is_the_serial_grid(tmp_path: Path, serial: Path) -> None:
     said = ended(start(tmp_path, *TOGETHER))
     assert "4 jobs, 2 at a time" in said
     assert_same(tmp_path, serial)
-    journal = [json.loads(line) for line in (tmp_path / "stages/journal.jsonl").open()]
-    made = [line["key"] for line in journal if line["event"] == "made"]
-    assert sorted(made) == sorted(set(made))  # nothing was made twice
+    assert_made_once(tmp_path)
     waited = [path for path in tmp_path.glob("grid/*/output.log") if "waiting" in path.read_text()]
     assert not waited
+
+
+def test_two_grids_on_one_store_make_nothing_twice(tmp_path: Path, serial: Path) -> None:
+    first = start(tmp_path, *TOGETHER)
+    second = start(tmp_path, *TOGETHER, f"hydra.sweep.dir={tmp_path}/second")
+    ended(first)
+    ended(second)
+    assert rows(tmp_path / "second") == rows(tmp_path / "grid")
+    assert_same(tmp_path, serial)
+    assert_made_once(tmp_path)
 
 
 def test_ctrl_c_ends_all_jobs_and_the_same_command_goes_on(tmp_path: Path, serial: Path) -> None:

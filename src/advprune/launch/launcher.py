@@ -24,6 +24,37 @@ from advprune.runtime.safe_files import read_json
 from advprune.tracking.grid_place import JOBS, RECORD, GridPlace
 
 
+def check_launcher(grid: DictConfig, job: DictConfig, words: Sequence[str]) -> None:
+    """Refuse a job that chooses how it is launched, as an experiment's file may: it is too late.
+
+    Args:
+        grid: the options of the command, with Hydra's own part.
+        job: those of the job.
+        words: of the job.
+
+    Raises:
+        UserError: with the words that give the command the same launcher.
+    """
+    asked, used = (
+        OmegaConf.to_container(config.hydra.launcher, resolve=False) for config in (job, grid)
+    )
+    if asked == used:
+        return
+    assert isinstance(asked, dict)
+    assert isinstance(used, dict)
+    choice = job.hydra.runtime.choices["hydra/launcher"]
+    given = [f"hydra/launcher={choice}"] if asked["_target_"] != used["_target_"] else []
+    given += [
+        f"hydra.launcher.{name}={value}"
+        for name, value in asked.items()
+        if not given and value != used.get(name)
+    ]
+    raise UserError(
+        f"the job {' '.join(words)} chooses how it is launched, but one launcher runs all jobs of "
+        f"a grid: give the command {' '.join(given)}, and leave it out of the experiment"
+    )
+
+
 class CommandLauncher(Launcher):
     """Launch jobs that ``run(jobs)`` of a subclass runs, each as a command of its own."""
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from advprune.config.compose import Composer
 from advprune.config.fingerprints import fingerprint_cache
 from advprune.errors import UserError
-from advprune.launch.launcher import CommandLauncher
+from advprune.launch.launcher import CommandLauncher, check_launcher
 from advprune.launch.work import Work, work_of
 from advprune.pipeline.job import lookup_only
 from advprune.runtime.safe_files import read_json, write_atomically
@@ -64,15 +64,15 @@ class SkipFinishedLauncher(Launcher):
         )
         try:
             self._check_folders(len(job_overrides))
+            with fingerprint_cache():
+                for place, overrides in enumerate(job_overrides):
+                    result = self._look(
+                        composer, folder, list(overrides), initial_job_idx + len(returns)
+                    )
+                    if result is not None:
+                        returns[place] = result
         except UserError as error:  # of a launcher's exceptions Hydra prints the traceback
             sys.exit(f"error: {error}")
-        with fingerprint_cache():
-            for place, overrides in enumerate(job_overrides):
-                result = self._look(
-                    composer, folder, list(overrides), initial_job_idx + len(returns)
-                )
-                if result is not None:
-                    returns[place] = result
         rest = [place for place in range(len(job_overrides)) if place not in returns]
         if rest:
             self._hand_over(folder)
@@ -123,6 +123,7 @@ class SkipFinishedLauncher(Launcher):
         Composing it also refuses, at once, options that do not exist.
         """
         options, whole = composer(overrides)
+        check_launcher(self.config, whole, overrides)
         if not self._numbered():
             return None
         output = (folder / str(number)).absolute()
