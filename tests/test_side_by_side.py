@@ -33,8 +33,10 @@ AUDIT = (
 TOGETHER = ("hydra/launcher=local", "hydra.launcher.jobs=2")
 
 
-def start(folder: Path, *words: str, grid: tuple[str, ...] = GRID) -> subprocess.Popen[str]:
-    places = (f"store={folder}/stages", f"hydra.sweep.dir={folder}/grid", "report=false")
+def start(
+    folder: Path, *words: str, grid: tuple[str, ...] = GRID, place: str = "grid"
+) -> subprocess.Popen[str]:
+    places = (f"store={folder}/stages", f"hydra.sweep.dir={folder}/{place}", "report=false")
     return subprocess.Popen(
         [sys.executable, "prune.py", "-m", *grid, *words, *places],
         cwd=ROOT,
@@ -115,7 +117,7 @@ def test_side_by_side_it_is_the_serial_grid(tmp_path: Path, serial: Path) -> Non
 
 def test_two_grids_on_one_store_make_nothing_twice(tmp_path: Path, serial: Path) -> None:
     first = start(tmp_path, *TOGETHER)
-    second = start(tmp_path, *TOGETHER, f"hydra.sweep.dir={tmp_path}/second")
+    second = start(tmp_path, *TOGETHER, place="second")
     ended(first)
     ended(second)
     assert rows(tmp_path / "second") == rows(tmp_path / "grid")

@@ -24,13 +24,13 @@ from advprune.runtime.safe_files import read_json
 from advprune.tracking.grid_place import JOBS, RECORD, GridPlace
 
 
-def check_launcher(grid: DictConfig, job: DictConfig, words: Sequence[str]) -> None:
+def check_launcher(grid: DictConfig, job: DictConfig, title: str) -> None:
     """Refuse a job that chooses how it is launched, as an experiment's file may: it is too late.
 
     Args:
         grid: the options of the command, with Hydra's own part.
         job: those of the job.
-        words: of the job.
+        title: of the job.
 
     Raises:
         UserError: with the words that give the command the same launcher.
@@ -50,7 +50,7 @@ def check_launcher(grid: DictConfig, job: DictConfig, words: Sequence[str]) -> N
         if not given and value != used.get(name)
     ]
     raise UserError(
-        f"the job {' '.join(words)} chooses how it is launched, but one launcher runs all jobs of "
+        f"the job {title} chooses how it is launched, but one launcher runs all jobs of "
         f"a grid: give the command {' '.join(given)}, and leave it out of the experiment"
     )
 

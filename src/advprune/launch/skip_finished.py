@@ -24,7 +24,7 @@ from advprune.launch.launcher import CommandLauncher, check_launcher
 from advprune.launch.work import Work, work_of
 from advprune.pipeline.job import lookup_only
 from advprune.runtime.safe_files import read_json, write_atomically
-from advprune.tracking.grid_place import JOBS, RECORD
+from advprune.tracking.grid_place import JOBS, RECORD, differing
 from advprune.tracking.stage_times import write_stages
 
 #: The only numbering of job folders that is understood here; with another one, all jobs are
@@ -123,7 +123,7 @@ class SkipFinishedLauncher(Launcher):
         Composing it also refuses, at once, options that do not exist.
         """
         options, whole = composer(overrides)
-        check_launcher(self.config, whole, overrides)
+        check_launcher(self.config, whole, differing(overrides, self.jobs))
         if not self._numbered():
             return None
         output = (folder / str(number)).absolute()
