@@ -35,13 +35,9 @@ def check_launcher(grid: DictConfig, job: DictConfig, title: str) -> None:
     Raises:
         UserError: with the words that give the command the same launcher.
     """
-    asked, used = (
-        OmegaConf.to_container(config.hydra.launcher, resolve=False) for config in (job, grid)
-    )
+    asked, used = _launcher_of(job), _launcher_of(grid)
     if asked == used:
         return
-    assert isinstance(asked, dict)
-    assert isinstance(used, dict)
     choice = job.hydra.runtime.choices["hydra/launcher"]
     given = [f"hydra/launcher={choice}"] if asked["_target_"] != used["_target_"] else []
     given += [
@@ -53,6 +49,11 @@ def check_launcher(grid: DictConfig, job: DictConfig, title: str) -> None:
         f"the job {title} chooses how it is launched, but one launcher runs all jobs of "
         f"a grid: give the command {' '.join(given)}, and leave it out of the experiment"
     )
+
+
+def _launcher_of(config: DictConfig) -> dict[str, Any]:
+    """Return the launcher's options as they were composed, with their references."""
+    return OmegaConf.to_container(config.hydra.launcher, resolve=False)  # type: ignore[return-value]
 
 
 class CommandLauncher(Launcher):
