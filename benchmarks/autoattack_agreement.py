@@ -14,7 +14,7 @@ import json
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,9 +124,8 @@ def verdicts(
     )
 
 
-def attacks(name: str, norm: str, count: int) -> list[Attack]:
+def attacks(name: str, case: Case, norm: str, count: int) -> list[Attack]:
     """Return the three attacks on a network in a norm."""
-    case = CASES[name]
     state = case.make().state_dict().values()
     weights = zlib.crc32(b"".join(t.cpu().contiguous().numpy().tobytes() for t in state))
     eps = case.linf if norm == "linf" else case.l2
@@ -143,15 +142,15 @@ def lines(path: Path) -> dict[Attack, dict[str, Any]]:
     return found
 
 
-def complete(path: Path, wanted: list[tuple[str, str, int]]) -> None:
-    """Run the attacks that the file lacks: (network, norm, images) each."""
-    for name, norm, count in wanted:
+def complete(path: Path, wanted: list[tuple[str, Case, str, int]]) -> None:
+    """Run the attacks that the file lacks: (name, network, norm, images) each."""
+    for name, case, norm, count in wanted:
         done = lines(path)
-        for attack in attacks(name, norm, count):
+        for attack in attacks(name, case, norm, count):
             if attack in done:
                 continue
             engine, start = "fast" if attack.engine == "fast" else None, clock()
-            right = verdicts(CASES[name], norm, count, engine, seed=attack.seed)
+            right = verdicts(case, norm, count, engine, seed=attack.seed)
             results = {
                 "seconds": round(clock() - start, 1),
                 "right": "".join(str(int(flag)) for flag in right.tolist()),
@@ -225,8 +224,14 @@ def main() -> None:
     parser.add_argument(
         "--named", nargs="+", default=list(SMALL), choices=list(CASES), metavar="NAME"
     )
+    for norm in ("linf", "l2"):
+        parser.add_argument(f"--{norm}", type=float, help="radius in place of the networks' own")
     options = parser.parse_args()
-    wanted = [(name, norm, options.images) for name in options.named for norm in options.norms]
+    radii = {norm: getattr(options, norm) for norm in ("linf", "l2") if getattr(options, norm)}
+    cases = {name: replace(CASES[name], **radii) for name in options.named}
+    wanted = [
+        (name, case, norm, options.images) for name, case in cases.items() for norm in options.norms
+    ]
     complete(options.to, wanted)
     print(*table(options.to), sep="\n")
 

@@ -41,9 +41,8 @@ def test_a_run_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
         return torch.arange(count) % 2 == 0
 
-    monkeypatch.setattr(agreement, "CASES", {"net": CASE})
     monkeypatch.setattr(agreement, "verdicts", verdicts)
-    path, wanted = tmp_path / "runs.jsonl", [("net", "l2", 4)]
+    path, wanted = tmp_path / "runs.jsonl", [("net", CASE, "l2", 4)]
     with pytest.raises(KeyboardInterrupt):
         agreement.complete(path, wanted)
     agreement.complete(path, wanted)
