@@ -20,6 +20,7 @@ from advprune.attacks.autoattack import autoattack
 from advprune.attacks.pgd import pgd
 from advprune.attacks.square import square
 from advprune.attacks.worst_of import worst_of
+from advprune.config import schema
 from advprune.errors import UserError
 from advprune.logits import kl, margin
 from advprune.report.data.evaluation_summary import PGD, too_short
@@ -72,6 +73,7 @@ def build(name: str, threat: str = "linf"):
         "+dataset.eps.l2=1.0",
         "+seed=0",
     ]
+    schema.register()  # the resolver of the audit's default
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose(None, overrides=overrides), resolve=True)["attack"]
     assert all(key in config for key in FRAME)

@@ -16,6 +16,7 @@ from advprune.attacks.pgd import pgd
 from advprune.attacks.square import square
 from advprune.attacks.worst_of import worst_of
 from advprune.bounds.smoothing import certify_smoothing
+from advprune.config import schema
 from advprune.config.validate import method_of
 from advprune.logits import NO_CLASS, is_right, lead, predict
 from advprune.modules.adversarial_images import evaluation_warnings
@@ -71,6 +72,7 @@ def evaluated(
             images = (x.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
             np.save(folder / f"{kind}.npy", np.tile(images, (5, 1, 1, 1)))
         words += [f"attack.root={folder}", "attack.names=[fog,snow]"]
+    schema.register()  # the resolver of the audit's default
     with initialize_config_dir(str(CONF), version_base="1.3"):
         node = OmegaConf.to_container(compose(None, overrides=words), resolve=True)["attack"]
     attack = method_of("attack", node).build()
