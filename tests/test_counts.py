@@ -42,6 +42,8 @@ def test_a_zero_of_a_convolution_saves_a_multiplication_at_each_pixel() -> None:
     ("options", "meaning"),
     [
         ({"unit": None, "budget": None, "scope": "igq"}, "weights"),
+        ({"unit": None, "budget": None, "classifier": True}, "weights"),
+        ({"unit": None, "budget": None, "classifier": False}, "weights but the classifier's"),
         ({"unit": "filters", "budget": "macs", "scope": "layer"}, "MACs"),
         ({"unit": "filters", "budget": "parameters", "scope": "layer"}, "parameters"),
         ({"unit": "filters", "budget": "filters", "scope": "layer"}, "filters, scope=layer"),
@@ -49,7 +51,7 @@ def test_a_zero_of_a_convolution_saves_a_multiplication_at_each_pixel() -> None:
         ({"unit": "blocks", "budget": "blocks", "scope": "layer"}, "blocks"),
     ],
 )
-def test_what_a_ratio_is_a_share_of(options: dict[str, str | None], meaning: str) -> None:
+def test_what_a_ratio_is_a_share_of(options: dict[str, str | bool | None], meaning: str) -> None:
     assert ratio_of(options) == meaning
 
 

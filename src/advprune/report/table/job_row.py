@@ -167,14 +167,14 @@ def ratio_of(pruner: Mapping[str, object]) -> str:
     """Return what the ratio of a pruner is a share of: papers mean different things by it.
 
     Args:
-        pruner: its options ``unit``, ``budget`` and ``scope``.
+        pruner: its options ``unit``, ``budget``, ``scope`` and ``classifier``.
 
     Returns:
-        ``weights`` of single ones; of filters and blocks the budget, and of a number of filters
+        ``weights`` of single ones, or of those outside the last layer where that one stays; of filters and blocks the budget, and of a number of filters
         also the scope, for ``layer`` takes the share of each layer and ``global`` of all together.
     """
     if pruner.get("unit") is None:
-        return "weights"
+        return "weights" if pruner.get("classifier", True) else "weights but the classifier's"
     budget = str(pruner.get("budget"))
     return BUDGETS.get(budget, f"{budget}, scope={pruner.get('scope')}")
 
