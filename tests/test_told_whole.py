@@ -204,7 +204,7 @@ def test_words_in_brackets_print_as_they_are(
         "ratio": None,
         "seed": 1,
     }
-    tables.show([{"row": named}, failed], tmp_path)
+    tables.show([{"row": named, "overrides": ["a=[0]"]}, failed], tmp_path)
     told = "".join(capsys.readouterr())
     for text in ("[red]m[/red]", "[bold]d", ":smile:", "[link=x]odd", "no [green]file", "[u]"):
         assert text in told
