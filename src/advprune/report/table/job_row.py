@@ -170,8 +170,9 @@ def ratio_of(pruner: Mapping[str, object]) -> str:
         pruner: its options ``unit``, ``budget``, ``scope`` and ``classifier``.
 
     Returns:
-        ``weights`` of single ones, or of those outside the last layer where that one stays; of filters and blocks the budget, and of a number of filters
-        also the scope, for ``layer`` takes the share of each layer and ``global`` of all together.
+        ``weights`` of single ones, or of those outside the last layer where that one stays; of
+        filters and blocks the budget, and of a number of filters also the scope, for ``layer``
+        takes the share of each layer and ``global`` of all together.
     """
     if pruner.get("unit") is None:
         return "weights" if pruner.get("classifier", True) else "weights but the classifier's"
