@@ -242,8 +242,8 @@ PRUNING = (
     _of(
         "rewinding starts the schedule at 0",
         "stages/finetuned.py",
-        "early_weights(stage, folder)))\n        start = _rewound(training)\n",
-        "early_weights(stage, folder)))\n        start = 0.0\n",
+        "early_weights(stage, folder))\n        start = _rewound(training)\n",
+        "early_weights(stage, folder))\n        start = 0.0\n",
         "test_guards.py::test_rewinding_goes_back_to_a_tenth_of_training_and_of_its_schedule",
     ),
     _of(
