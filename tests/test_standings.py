@@ -77,6 +77,16 @@ def test_what_is_removed_and_whether_awp_trains_make_tables_of_their_own() -> No
     assert all(len(table) == len(table[0].entries) == 1 for table in found)
 
 
+def test_a_ratio_of_all_weights_but_the_last_layer_s_has_a_table_of_its_own() -> None:
+    """GAP at 0.99 keeps fifteen times as many weights as HYDRA does: it is not first, it is elsewhere."""
+    gap = entry("gap", 190)
+    gap.row["ratio_of"] = "weights but the classifier's"
+    named = [
+        [e.name for s in table for e in s.entries] for table in tables([entry("hydra", 150), gap])
+    ]
+    assert sorted(named) == [["gap"], ["hydra"]]
+
+
 def test_layout_and_method_add_up_to_the_lead() -> None:
     entries = [
         entry("hydra", 100), entry("hydra", 108, layout="igq"),

@@ -85,4 +85,5 @@ def _options_without(stage: StoredStage, dropped: dict[str, tuple[str, ...]]) ->
         if name not in dropped.get(stage.kind, ())
     }
     pruner = stage.identity.get("pruner", {})
-    return kept | {name: pruner.get(name) for name in ("unit", "budget")}
+    of = {name: pruner.get(name) for name in ("unit", "budget")}
+    return kept | of | {"classifier": pruner.get("classifier", True)}

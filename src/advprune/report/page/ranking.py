@@ -9,7 +9,7 @@ from advprune.report.data.significance import Comparison
 #: What two rows must have in common for their accuracies to be compared at all.
 COMPARABLE = (
     *("dataset", "model", "foreign", "objective", "attack", "norm", "eps", "source", "images"),
-    *("ratio", "unit", "budget", "quantizer"),
+    *("ratio", "unit", "ratio_of", "quantizer"),
 )
 
 

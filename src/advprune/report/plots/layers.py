@@ -38,9 +38,8 @@ def layer_sparsity(run: Run) -> dict[str, float]:
     for stage in (run.final, run.stage("finetuned"), run.stage("pruned")):
         if stage is not None and "layers" in stage.result:
             order = list(_tensor_sizes(run.dense.folder / WEIGHTS))
-            return dict(
-                sorted(stage.result["layers"].items(), key=lambda layer: order.index(layer[0]))
-            )
+            zeros = stage.result["layers"]  # of a pruner that takes biases also those of them
+            return {name: zeros[name] for name in order if name in zeros}
     pruned = run.stage("pruned")
     assert pruned is not None
     before, after = (

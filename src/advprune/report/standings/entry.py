@@ -80,7 +80,7 @@ class Entry:
     @property
     def table(self) -> str:
         """Return a text that is equal for entries that belong in one table, whatever the ratio."""
-        of = ("dataset", "model", "unit", "budget", "attack", "norm", "eps", "images")
+        of = ("dataset", "model", "unit", "ratio_of", "attack", "norm", "eps", "images")
         training = self.run.dense.options.get("objective")
         return json.dumps([*(self.row[name] for name in of), training, "AWP" in self.perturbed])
 
