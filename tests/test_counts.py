@@ -43,6 +43,7 @@ def test_a_zero_of_a_convolution_saves_a_multiplication_at_each_pixel() -> None:
     [
         ({"unit": None, "budget": None, "scope": "igq"}, "weights"),
         ({"unit": None, "budget": None, "classifier": True}, "weights"),
+        ({"unit": None, "budget": None, "classifier": None}, "weights"),
         ({"unit": None, "budget": None, "classifier": False}, "weights but the classifier's"),
         ({"unit": "filters", "budget": "macs", "scope": "layer"}, "MACs"),
         ({"unit": "filters", "budget": "parameters", "scope": "layer"}, "parameters"),

@@ -86,4 +86,4 @@ def _options_without(stage: StoredStage, dropped: dict[str, tuple[str, ...]]) ->
     }
     pruner = stage.identity.get("pruner", {})
     of = {name: pruner.get(name) for name in ("unit", "budget")}
-    return kept | of | {"classifier": pruner.get("classifier", True)}
+    return kept | of | {"classifier": pruner.get("classifier") is not False}

@@ -175,7 +175,7 @@ def ratio_of(pruner: Mapping[str, object]) -> str:
         takes the share of each layer and ``global`` of all together.
     """
     if pruner.get("unit") is None:
-        return "weights" if pruner.get("classifier", True) else "weights but the classifier's"
+        return "weights but the classifier's" if pruner.get("classifier") is False else "weights"
     budget = str(pruner.get("budget"))
     return BUDGETS.get(budget, f"{budget}, scope={pruner.get('scope')}")
 
