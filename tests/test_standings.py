@@ -137,8 +137,10 @@ def test_a_layout_that_is_learned_is_not_filed_under_what_it_started_from(pruned
 
 
 def test_a_pruner_that_was_not_run_is_said_so() -> None:
-    (table,) = tables([entry("hydra", 100, ratio=0.99)])
+    (table,) = tables([entry("hydra", 100, ratio=0.99), entry("random", 100, ratio=0.99)])
     assert answers(CLAIMS[1], table) == ["at 0.99: harp was not run"]
+    (alone,) = tables([entry("gap", 100, ratio=0.99)])
+    assert answers(CLAIMS[1], alone) == []  # the best of nothing
 
 
 def test_the_page_says_what_cannot_be_told_apart() -> None:

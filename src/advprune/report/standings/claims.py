@@ -33,11 +33,15 @@ CLAIMS = (
 
 
 def answers(claim: Claim, table: list[Standings]) -> list[str]:
-    """Return what a table says of a claim, a sentence for each ratio; empty if it is not of it."""
+    """Return what a table says of a claim, a sentence for each ratio; empty if it is not of it.
+
+    One method alone is the best of nothing.
+    """
     return [
         _answer(claim, standings)
         for standings in table
         if standings.best.row["unit"] == claim.unit
+        and len(standings.entries) > 1
         and (not claim.ratios or standings.ratio in claim.ratios)
     ]
 
