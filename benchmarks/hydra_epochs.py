@@ -1,13 +1,15 @@
 """Extrapolate HYDRA's 100 + 20 + 100 epochs on ResNet-18: python -m benchmarks hydra_epochs
 
-On a GPU three full epochs of each phase (45,000 random images of 32 x 32 pixels, crop and flip,
+On a GPU three full epochs of each phase (45,056 random images of 32 x 32 pixels, crop and flip,
 TRADES-10, batch 256) through the stages' own modules and Lightning's Trainer, without validation,
 in bf16 and channels_last; the first epoch, which tries kernels, does not count. On a processor a
 few steps of each phase, at a batch of 16: it says what the table would be like, and nothing about a
-GPU.
+GPU. ``ADVPRUNE_COMPILE=reduce-overhead``, or another mode, compiles the steps.
 """
 
+import os
 import statistics
+import sys
 import tempfile
 import time
 from functools import partial
@@ -36,9 +38,10 @@ from benchmarks._turns import CIFAR, DEVICE
 from benchmarks.training_step import ATTACK
 
 ON_GPU = DEVICE == "cuda"
-IMAGES, BATCH, EPOCHS = (45_000, 256, 3) if ON_GPU else (32, 16, 2)
+IMAGES, BATCH, EPOCHS = (176 * 256, 256, 3) if ON_GPU else (32, 16, 2)
 PHASES = {"dense": 100, "search": 20, "finetune": 100}
 OBJECTIVE = partial(trades, attack=ATTACK)
+MODE: Any = os.environ.get("ADVPRUNE_COMPILE") or None
 RECIPE = Recipe(epochs=EPOCHS, learning_rate=1e-3, batch_size=BATCH)
 
 
@@ -74,7 +77,8 @@ def epoch(phase: str) -> float:
     torch.manual_seed(0)
     module, clock, folder = module_of(phase, ResNet(**CIFAR)), Clock(), Path(tempfile.gettempdir())
     module.precision = "bf16"
-    where = RunContext(Trainer(accelerator="cuda" if ON_GPU else "cpu"), None, folder)  # type: ignore[arg-type]
+    options = Trainer(accelerator="cuda" if ON_GPU else "cpu", compile=MODE)
+    where = RunContext(options, None, folder)  # type: ignore[arg-type]
     settle(where.trainer, 32)
     run = trainer(where, [clock], max_epochs=EPOCHS, enable_checkpointing=False)
     images = Split(
@@ -88,6 +92,7 @@ def epoch(phase: str) -> float:
     )
     with optimized_layout(module.net, where.trainer, 32):
         run.fit(module, loader)
+    print(f"  {phase}: {clock.seconds} s", file=sys.stderr, flush=True)
     return statistics.median(clock.seconds[1:])
 
 
@@ -110,7 +115,8 @@ def run() -> list[dict[str, Any]]:
         bar = "<= 30 min on one H200"
     return [
         {
-            "what": "HYDRA 100 + 20 + 100 epochs, ResNet-18, TRADES-10, 45,000 images, bf16",
+            "what": "HYDRA 100 + 20 + 100 epochs, ResNet-18, TRADES-10, 45,000 images, bf16"
+            + (f", compiled ({MODE})" if MODE else ""),
             "against": against,
             "bar": bar,
             "measured": f"{minutes:.3g} min ({shown})",

@@ -26,6 +26,7 @@ from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
 from advprune.attacks.fast.l2_windows import L2Windows
 from advprune.attacks.fast.network import searcher
+from advprune.attacks.fast.padded import PaddedSearcher, padded_rows
 from advprune.attacks.fast.projections import to_hyperplane
 from advprune.attacks.fast.results import BatchResults
 from advprune.attacks.fast.searcher import ChainSearcher, Searcher
@@ -723,3 +724,27 @@ def test_verdicts_of_whole_attacks_are_those_of_pyautoattack(name: str, norm: st
         itself = int((theirs != verdicts(case, norm, 24, seed=1)).sum())
         assert binomtest(apart, apart + itself, alternative="greater").pvalue > 0.05
         assert binomtest((apart + higher) // 2, apart, alternative="greater").pvalue > 0.05
+
+
+def test_a_gpus_copy_sees_few_sizes_and_gives_the_logits_and_gradients_of_all_images() -> None:
+    sizes = set[int]()
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).double()
+    net.register_forward_pre_hook(lambda _, images: sizes.add(len(images[0])))
+    plain, padded = Searcher(net, "fp32", folded=True), PaddedSearcher(net, "fp32", folded=True)
+    assert [padded_rows(count) for count in (1, 8, 9, 64, 65, 128, 250)] == [
+        8,
+        8,
+        16,
+        64,
+        128,
+        128,
+        256,
+    ]
+    for count in (3, 9, 16, 70):
+        x = torch.rand(count, 1, 8, 8, dtype=torch.float64)
+        logits, pull = padded.record(x)
+        expected, expected_pull = plain.record(x)
+        torch.testing.assert_close(logits, expected)
+        torch.testing.assert_close(padded.ask(x), expected)
+        torch.testing.assert_close(pull(logits), expected_pull(logits))
+    assert sizes == {3, 9, 16, 70} | {8, 16, 128}

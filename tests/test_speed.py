@@ -26,10 +26,10 @@ from advprune.runtime import speed
 from advprune.runtime.speed import Mixed, autocast, compiling
 from advprune.stages.training_phase import optimized_layout
 from advprune.surgery.subnet import Subnet
-from advprune.threat import Linf
+from advprune.threat import L2, Linf
 
 STEPS, UNIT = 100, 2.0**-8
-BALL = Linf(0.15)
+BALL, BALL_L2 = Linf(0.15), L2(1.0)
 #: Relative difference of the mean loss of 100 steps. Two fp32 paths that differ in rounding alone
 #: were 0.2 units apart and bf16 0.8 to 1.2, the two wrong paths below 14 and 16.
 BOUND = 4 * UNIT
@@ -130,7 +130,7 @@ def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(
         "searched": lambda: searching(net, scores=scores),
     }[kind]()
     model = autocast(seen, precision)
-    attack = partial(pgd, threat=BALL, steps=3, rel_step=0.5, loss=kl, start="gaussian")
+    attack = partial(pgd, threat=BALL_L2, steps=3, rel_step=0.5, loss=kl, start="gaussian")
     weight = net[3].weight.detach().clone()
 
     def three_steps() -> list[Tensor]:
@@ -148,8 +148,10 @@ def test_a_compiled_attack_step_is_one_graph_for_all_steps_and_gives_the_same(
         mock.patch.object(torch, "compile", partial(torch.compile, backend=counted)),
     ):
         once = three_steps()
+    # one processor computes a traced product in bf16 as it does an untraced one, another does not
+    close = {"fp32": 1e-6, "bf16": 2**-6 * BALL_L2.eps}[precision]
     for ours, plain in zip(once, three_steps(), strict=True):
-        torch.testing.assert_close(ours, plain, rtol=0, atol=1e-6)
+        assert (ours - plain).flatten(1).norm(dim=1).max() <= close
     assert counted.frame_count == (
         1 if precision == "fp32" else 2
     )  # the attack's first step is in fp32
@@ -277,3 +279,14 @@ def test_a_training_in_channels_last_goes_on_from_a_checkpoint_with_the_same_bit
         stepped(resumed, three, 3)
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_cudnn_tries_kernels_again_after_an_attack() -> None:
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        with speed.without_kernel_trials():
+            assert not torch.backends.cudnn.benchmark
+        assert torch.backends.cudnn.benchmark
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -29,6 +29,7 @@ from advprune.attacks.per_image_rng import places
 from advprune.attacks.watched import Watched
 from advprune.frozen import frozen, preserve_rng
 from advprune.ranges import Count, Seed, refuse_outside
+from advprune.runtime.speed import without_kernel_trials
 from advprune.threat import Threat
 
 
@@ -97,7 +98,7 @@ def autoattack(
     refuse_outside(autoattack, audit=audit)
     check_engine(engine, precision, version, attacks, audit)
     x, facts = x.detach(), facts if facts is not None else {}
-    with frozen(model), preserve_rng(), preserve_tracer():
+    with frozen(model), preserve_rng(), preserve_tracer(), without_kernel_trials():
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
         watched = Watched(model, x, y, threat, monitor)

@@ -167,6 +167,20 @@ def autocast(net: nn.Module, precision: Precision) -> nn.Module:
     return Mixed(net) if precision == "bf16" else net
 
 
+@contextmanager
+def without_kernel_trials() -> Iterator[None]:
+    """Inside, let cuDNN choose kernels by its rules instead of trying them all.
+
+    They are tried anew for each size of a batch, and one that loses its images one by one has many.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 @cache
 def keep_freed_memory() -> bool:
     """Keep up to ``KEPT`` free bytes in this process from now on, for its next big blocks.

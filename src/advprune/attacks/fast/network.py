@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
 from advprune.attacks.fast.chain import NoChainError, chain_of
+from advprune.attacks.fast.padded import PaddedSearcher
 from advprune.attacks.fast.row_ops import spread
 from advprune.attacks.fast.searcher import ChainSearcher, Precision, Searcher
 from advprune.attacks.fast.traced_modules import traced_modules
@@ -53,7 +54,8 @@ def searcher(
     folded = _folded(model) if len(x) else None
     if folded is None:
         return plain
-    copied = Searcher(folded, "fp32", folded=True)
+    kind = PaddedSearcher if x.is_cuda else Searcher
+    copied = kind(folded, "fp32", folded=True)
     if not _agrees(copied, x, expected):
         log.info("the search uses the network itself in fp32: its folded copy gives other logits")
         return plain
@@ -62,8 +64,8 @@ def searcher(
         precision = "fp32"
     half = _in_bf16(folded) if (precision or fastest(folded, x.device)) == "bf16" else None
     if half is None:
-        return _as_chain(folded, x) or copied
-    rounded = Searcher(half, "bf16", folded=True)
+        return copied if x.is_cuda else _as_chain(folded, x) or copied
+    rounded = kind(half, "bf16", folded=True)
     return (
         rounded
         if _agrees(rounded, x, expected) and moved(rounded, copied, x, y, threat) <= MOVED
