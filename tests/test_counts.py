@@ -1,9 +1,13 @@
 """What a ratio is a share of, and how many parameters and MACs are left, on networks that can be counted by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from advprune.report.data.pairing import pairing_keys
+from advprune.report.data.runs import Run, StoredStage
 from advprune.report.table.columns import COLUMNS, count
 from advprune.report.table.job_row import ratio_of
 from advprune.surgery.cost import counted
@@ -54,6 +58,35 @@ def test_a_zero_of_a_convolution_saves_a_multiplication_at_each_pixel() -> None:
 )
 def test_what_a_ratio_is_a_share_of(options: dict[str, str | bool | None], meaning: str) -> None:
     assert ratio_of(options) == meaning
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "compared"),
+    [
+        ({"unit": None, "criterion": "magnitude"}, {"unit": None, "criterion": "random"}, True),
+        ({"unit": None}, {"unit": None, "classifier": False}, False),
+        ({"unit": "filters", "budget": "macs"}, {"unit": "filters", "budget": "parameters"}, False),
+        (
+            {"unit": "filters", "budget": "filters", "scope": "layer"},
+            {"unit": "filters", "budget": "filters", "scope": "global"},
+            False,
+        ),
+        (
+            {"unit": "filters", "budget": "macs", "scope": "layer"},
+            {"unit": "filters", "budget": "macs", "scope": "global"},
+            True,
+        ),
+    ],
+)
+def test_runs_are_compared_if_their_ratios_are_shares_of_one_thing(
+    one: dict[str, str | bool | None], other: dict[str, str | bool | None], compared: bool
+) -> None:
+    def run(pruner: dict[str, str | bool | None]) -> Run:
+        options = {"dense": {}, "pruned": {"pruner": pruner}, "evaluated": {"seed": 0}}
+        return Run(tuple(StoredStage(k, k, Path(), o, {}, "") for k, o in options.items()))
+
+    shared = pairing_keys(run(one), "pruner") & pairing_keys(run(other), "pruner")
+    assert bool(shared) is compared
 
 
 def test_the_table_has_the_counts_beside_the_ratio_and_none_it_did_not_count() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from advprune.report.data.epochs import epochs_after_dense, epochs_of_phases
 from advprune.report.data.runs import Run, StoredStage
+from advprune.report.table.job_row import ratio_of
 
 #: What two runs may differ in, one at a time: the options of each stage that belong to it.
 AXES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -84,6 +85,7 @@ def _options_without(stage: StoredStage, dropped: dict[str, tuple[str, ...]]) ->
         for name, value in stage.identity.items()
         if name not in dropped.get(stage.kind, ())
     }
-    pruner = stage.identity.get("pruner", {})
-    of = {name: pruner.get(name) for name in ("unit", "budget")}
-    return kept | of | {"classifier": pruner.get("classifier") is not False}
+    pruner = stage.identity.get("pruner")
+    return kept | (
+        {} if pruner is None else {"unit": pruner.get("unit"), "ratio_of": ratio_of(pruner)}
+    )
