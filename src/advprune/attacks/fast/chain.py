@@ -21,6 +21,8 @@ from advprune.runtime import speed
 #: The largest layer, as entries of its matrix, that is one product with it. A network of 24, 48 and
 #: 48 filters has its first convolution below it, and at a ratio of 0.99 all of them.
 MATRIX = 1 << 17
+#: The most input channels of a convolution whose gradient is a product and a sum of its patches.
+FEW = 3
 #: Of these, exactly, a chain consists; a subclass may do something else.
 LAYERS = (nn.Conv2d, nn.Linear, nn.ReLU, nn.Flatten, nn.Identity, nn.Dropout)
 #: Share of zero weights from which on an attack sees a chain. Fewer zeros leave few channels out:
@@ -73,17 +75,27 @@ class Convolution:
 
     def pull(self, grad: Tensor, x: Tensor, out: Tensor) -> Tensor:
         """Convolve back."""
-        image, given = self._image(x), (self.stride, self.padding, [1, 1], False, [0, 0], 1)
-        wanted = [True, False, False]
-        pulled: Tensor = torch.ops.aten.convolution_backward(
-            grad, image, self.weight, None, *given, wanted
-        )[0]
+        pulled = self._patches(grad) if self.weight.shape[1] <= FEW else self._back(grad, x)
         return pulled if x.dim() == 4 else values(pulled)
 
+    def _patches(self, grad: Tensor) -> Tensor:
+        """Return the input's gradient as the sum of the patches that the outputs read."""
+        patches = self.weight.flatten(1).T @ grad.flatten(2)
+        size = (self.side[0], self.side[1])
+        return F.fold(patches, size, self.weight.shape[2:], 1, self.padding, self.stride)
+
+    def _back(self, grad: Tensor, x: Tensor) -> Tensor:
+        """Return the input's gradient as the library computes it."""
+        given = (self.stride, self.padding, [1, 1], False, [0, 0], 1)
+        wanted = [True, False, False]
+        pulled: Tensor = torch.ops.aten.convolution_backward(
+            grad, self._image(x), self.weight, None, *given, wanted
+        )[0]
+        return pulled
+
     def _image(self, x: Tensor) -> Tensor:
-        if x.dim() == 4:
-            return x
-        return x.view(len(x), *self.side, -1).permute(0, 3, 1, 2)
+        """Return ``x`` with strides that say channels last, of one channel too."""
+        return values(x).view(len(x), *self.side, -1).permute(0, 3, 1, 2)
 
 
 class Relu:
