@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from advprune.runtime import speed
 from advprune.threat import L2, Threat
 from benchmarks import _digits, _small_networks
 from benchmarks._small_networks import DIGITS, FILES, MNIST
@@ -77,6 +78,7 @@ def run(count: int = 200, named: str = "") -> list[dict[str, Any]]:
         count: images.
         named: how the names of the cases begin.
     """
+    speed.keep_freed_memory()  # as every command does
     rows = []
     for name, case in cases().items():
         if not name.startswith(named):

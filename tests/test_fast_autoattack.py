@@ -22,6 +22,7 @@ from advprune.attacks import autoattack as adapter
 from advprune.attacks.autoattack import autoattack
 from advprune.attacks.fast import apgd, network, square
 from advprune.attacks.fast.batching import Pool
+from advprune.attacks.fast.chain import Convolution, values
 from advprune.attacks.fast.fab import FAB
 from advprune.attacks.fast.journal import Journal
 from advprune.attacks.fast.l2_windows import L2Windows
@@ -427,6 +428,29 @@ def test_a_chain_says_what_its_network_says_without_the_channels_that_are_dead()
     torch.testing.assert_close(logits, net(x))
     torch.testing.assert_close(found.ask(x), net(x))
     torch.testing.assert_close(pull(slope), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (2, 1)])
+def test_a_convolution_of_few_channels_is_pulled_back_as_by_autograd(
+    channels: int, stride: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    """On odd sides too, and where the last rows are not read; from images and from their values."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(channels, 5, (4, 3), stride, padding).double().requires_grad_(False)
+    for size in ((6, 8), (7, 9), (8, 7)):
+        x = torch.rand(2, channels, *size, dtype=torch.float64, requires_grad=True)
+        out = conv(x)
+        grad = torch.rand_like(out)
+        (expected,) = torch.autograd.grad(out, x, grad)
+        offset = conv.bias.view(1, -1, 1, 1).expand_as(out[:1])
+        layer = Convolution(conv.weight, offset, stride, padding, x.shape[2:])
+        for seen, found in ((x.detach(), expected), (values(x.detach()), values(expected))):
+            made = layer.forward(seen)
+            torch.testing.assert_close(made, out.detach(), rtol=1e-10, atol=1e-12)
+            assert made.stride(1) == 1  # channels last
+            torch.testing.assert_close(layer.pull(grad, seen, made), found, rtol=1e-10, atol=1e-12)
 
 
 def test_networks_that_branch_or_pool_are_no_chains() -> None:

@@ -41,7 +41,7 @@ def _length(weight: Tensor, speed: Tensor, room: Tensor, target: Tensor) -> Tens
     for _ in range(PASSES):
         unbounded = t[:, None] * speed
         missing = target - (weight * torch.minimum(unbounded, room)).sum(1)
-        slope = (rate * (unbounded < room)).sum(1)
+        slope = (rate * unbounded.lt_(room)).sum(1)  # in place, for a product with bools is slow
         step = torch.where(slope > 0, missing / slope, 0.0).clamp_min(0)
         t = t + step
         if bool((step <= 1e-6 * t).all()):

@@ -98,8 +98,9 @@ class Square:
         made, best = state["made"], state["best"]
         ahead, row, offset, number = self._untried(state)
         shares, side = self._squares(state, row, made[row] + offset)
-        point = self.windows.change(state["x"][row], best[row], side, shares)
-        changed = (point != best[row]).flatten(1).any(1).nonzero().squeeze(1)
+        before = best[row]
+        point = self.windows.change(state["x"][row], before, side, shares)
+        changed = (point != before).flatten(1).any(1).nonzero().squeeze(1)
         taken = self._query(state, point[changed], row[changed], offset[changed], ahead)
         self._remember(state, row, number, side, moved=taken < ahead)
         state["made"] = made + (taken + 1).minimum(ahead)
