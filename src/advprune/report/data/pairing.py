@@ -18,7 +18,6 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
         ("dense", "pruned", "finetuned", "quantized"), ("objective", "select")
     ),
 }
-
 #: Marks a key of runs that are as long in all.
 WHOLE = "whole"
 
