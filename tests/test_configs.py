@@ -13,7 +13,7 @@ from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 from PIL import Image
-from presets import CONF, options
+from presets import CONF, composed, options
 
 from advprune.config import validate
 from advprune.config.fingerprints import with_fingerprints
@@ -272,3 +272,26 @@ def test_help_is_a_page_of_its_own_for_each_command(command: str) -> None:
     assert 'eval "$(advprune completion bash)"' in page
     for word in ("ratio ", "threat ", "seed ", "--multirun", "--info", "--cfg job"):
         assert word in page
+
+
+@pytest.mark.parametrize("command", ["train", "prune", "attack"])
+def test_an_experiment_chooses_launcher_and_sweeper_and_a_word_overrules_it(
+    command: str, tmp_path: Path
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /hydra/launcher: slurm\n"
+        "  - override /hydra/sweeper: optuna\n"
+    )
+    mine = ("experiment=mine", f"hydra.searchpath=[file://{tmp_path}]")
+
+    def chosen(*words: str) -> tuple[str, str]:
+        hydra = composed(*words, command=command, hydra=True).hydra
+        return hydra.launcher._target_.split(".")[-1], hydra.sweeper._target_.split(".")[-1]
+
+    own = chosen()
+    assert own == ("Local", "FoundFirst")
+    launcher, sweeper = chosen(*mine)
+    assert launcher == "Slurm"
+    assert sweeper not in own
+    assert chosen(*mine, "hydra/launcher=basic")[0] == "BasicLauncher"
