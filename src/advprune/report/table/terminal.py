@@ -40,8 +40,8 @@ def show(records: list[JobRecord], folder: Path) -> None:
         for note in notes(pooled):
             console.print(Text.assemble(("·", "dim"), f" {note}"))
         _write(rows, folder)
+    words = [record["overrides"] for record in records] if failed else []
     for record in failed:
-        words = [each["overrides"] for each in records]
         job = f" {differing(record['overrides'], words)}" if len(records) > 1 else ""
         sentence = Text.assemble(("error", "bold red"), f"{job}: {cause(record['failed'])}")
         Console(stderr=True).print(sentence, soft_wrap=True)
