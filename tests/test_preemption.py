@@ -52,6 +52,17 @@ def test_outside_training_a_signal_stops_at_once(listening: None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_a_rank_heeds_the_first_ctrl_c_only() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    preemption.interrupt_once()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)  # passed on by whoever started the rank
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_a_loader_goes_on_within_its_epoch(repeats: int) -> None:
     images = torch.arange(11, dtype=torch.uint8).view(11, 1, 1, 1)

@@ -147,7 +147,10 @@ def launch(main: Callable[..., object]) -> None:
     sys.path.append(str(Path.cwd()))  # so that model._target_=my.module.Net finds the user's module
     flags, words = understand(sys.argv[1:], main)
     # a rank that torchrun or srun started: it helps, and leaves no folder beside rank 0's
-    if environment.launched_world()[0]:
+    rank, size = environment.launched_world()
+    if size > 1:
+        preemption.interrupt_once()
+    if rank:
         folder = tempfile.mkdtemp(prefix="advprune_rank_")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         words += [

@@ -14,6 +14,7 @@ from typing import Any
 from advprune.distributed import collectives, environment
 from advprune.errors import UserError, system_sentence
 from advprune.pipeline.executor import ensure_stages
+from advprune.runtime import preemption
 from advprune.stages.training_phase import RunContext
 from advprune.store.keys import Node
 from advprune.store.stage import Plan
@@ -53,6 +54,7 @@ def work(plan: Plan, root: Path, where: RunContext, image_size: int, logs: Node)
         UserError: a sentence for the user; the command shows it.
     """
     _end_with_parent()
+    preemption.interrupt_once()
     if os.environ["RANK"] == "0":
         where.output.mkdir(parents=True, exist_ok=True)  # the log is there
         logging.config.dictConfig(logs)

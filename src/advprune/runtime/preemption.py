@@ -69,6 +69,22 @@ def listen_again() -> None:
             signal.signal(number, _listener)
 
 
+def interrupt_once() -> None:
+    """Raise ``KeyboardInterrupt`` at the first Ctrl-C only; for a rank.
+
+    It has the terminal's Ctrl-C already when whoever started it passes the same one on, which would
+    break off what the first one began to end.
+    """
+    heard = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if not heard.is_set():
+            heard.set()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
 def asked() -> int | None:
     """Return the signal that asked this process to stop, or None."""
     return _listener.signum
