@@ -169,9 +169,11 @@ def launch(main: Callable[..., object]) -> None:
             else:
                 main()
     except KeyboardInterrupt:
+        preemption.stop_listening()
         print("interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
         sys.exit(130)
     except preemption.Stopped as stopped:
+        preemption.stop_listening()
         print(stopped, file=sys.stderr)  # noqa: T201
         sys.exit(stopped.exit_code)
     sys.exit(EXIT["code"])

@@ -69,6 +69,12 @@ def listen_again() -> None:
             signal.signal(number, _listener)
 
 
+def stop_listening() -> None:
+    """Ignore the signals and Ctrl-C from now on: the process ends, and its exit code shall stay."""
+    for number in (*SIGNALS, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def interrupt_once() -> None:
     """Raise ``KeyboardInterrupt`` at the first Ctrl-C only; for a rank.
 
