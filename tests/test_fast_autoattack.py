@@ -38,7 +38,7 @@ from advprune.models.small_cnn import small_cnn
 from advprune.modules.evaluation import RobustEvaluation
 from advprune.surgery.subnet import Subnet
 from advprune.threat import L2, Linf
-from benchmarks.autoattack_agreement import DIGITS, verdicts
+from benchmarks.autoattack_agreement import CASES, verdicts
 
 fast = partial(autoattack, engine="fast")
 
@@ -727,6 +727,7 @@ def test_a_killed_attack_goes_on_within_its_batch(tmp_path: Path) -> None:
         ("digits natural", "linf"),
         ("digits pruned", "linf"),
         ("digits int8", "l2"),
+        ("small_cnn HYDRA 0.9", "linf"),
     ],
 )
 def test_verdicts_of_whole_attacks_are_those_of_pyautoattack(name: str, norm: str) -> None:
@@ -740,7 +741,7 @@ def test_verdicts_of_whole_attacks_are_those_of_pyautoattack(name: str, norm: st
     there the engines may be as far apart as the seeds are, and as many images must stand by one as
     by the other.
     """
-    case = DIGITS[name]
+    case = CASES[name]
     theirs, ours = (verdicts(case, norm, 24, engine) for engine in (None, "fast"))
     apart, higher = int((theirs != ours).sum()), int(ours.sum() - theirs.sum())
     assert theirs.sum() < 22

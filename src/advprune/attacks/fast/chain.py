@@ -7,7 +7,7 @@ in [0, 1]), or if its weights are zero wherever its inputs vary: it is then a co
 next layer adds.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -95,7 +95,7 @@ class Convolution:
 
     def _image(self, x: Tensor) -> Tensor:
         """Return ``x`` with strides that say channels last, of one channel too."""
-        return values(x).view(len(x), *self.side, -1).permute(0, 3, 1, 2)
+        return values(x).reshape(len(x), *self.side, -1).permute(0, 3, 1, 2)
 
 
 class Relu:
@@ -228,14 +228,44 @@ class Affine:
         return self.weight.view(-1, *image.shape[1:])
 
 
+def dense_layer(block: Affine, weight: Tensor, offset: Tensor, side: torch.Size) -> Layer:
+    """Return what computes a convolution or a linear layer.
+
+    Args:
+        block: how it is read.
+        weight: (O, C, K, K), of the channels that are left; of a linear layer, too.
+        offset: what is added to the outputs, (1, O, H, W).
+        side: height and width of its input.
+    """
+    if block.weight.dim() == 2:
+        return Dense(values(weight), offset.flatten())
+    if offset.numel() * weight.shape[1] * side.numel() <= MATRIX:
+        return Dense(matrix(block, weight, side), values(offset).flatten())
+    return Convolution(weight, offset, block.stride, block.padding, side)
+
+
+def matrix(block: Affine, weight: Tensor, side: torch.Size) -> Tensor:
+    """Return a convolution's matrix, from and to values in the order of channels last."""
+    pixels = side.numel()
+    each = torch.eye(pixels, dtype=weight.dtype, device=weight.device).view(pixels, 1, *side)
+    rows = block(each, weight.flatten(0, 1).unsqueeze(1))  # the filter of each pair of channels
+    rows = rows.view(pixels, *weight.shape[:2], *rows.shape[2:])
+    return rows.permute(3, 4, 1, 0, 2).reshape(-1, pixels * weight.shape[1])
+
+
+#: Makes a layer, as ``dense_layer`` does.
+Make = Callable[[Affine, Tensor, Tensor, torch.Size], Layer]
+
+
 @torch.no_grad()
-def chain_of(modules: Iterable[nn.Module], x: Tensor) -> Chain:
+def chain_of(modules: Iterable[nn.Module], x: Tensor, make: Make = dense_layer) -> Chain:
     """Return the chain that computes what the modules compute one after the other.
 
     Args:
         modules: from pixels to logits, in eval mode. The first may have a method
             ``factor_and_shift``: how it scales each channel, (C, 1, 1) both.
         x: images (N, C, H, W), of which only shape, type and device are read.
+        make: makes each layer, as ``dense_layer`` does.
 
     Raises:
         NoChainError: if they are none.
@@ -244,7 +274,8 @@ def chain_of(modules: Iterable[nn.Module], x: Tensor) -> Chain:
     factor, shift = x.new_ones(()), x.new_zeros(())
     if every and hasattr(type(every[0]), "factor_and_shift"):
         factor, shift = every.pop(0).factor_and_shift()  # type: ignore[operator]
-    return Chain(_narrowed(_blocks(every), factor, x.new_zeros(1, *x.shape[1:]) + shift))
+    constant = x.new_zeros(1, *x.shape[1:]) + shift
+    return Chain(_narrowed(_blocks(every), factor, constant, make))
 
 
 def _flattened(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
@@ -290,7 +321,7 @@ def _convolution(conv: nn.Conv2d) -> Affine:
     return Affine(conv.weight, conv.bias, conv.stride, padding)
 
 
-def _narrowed(blocks: list[Affine], factor: Tensor, constant: Tensor) -> list[Layer]:
+def _narrowed(blocks: list[Affine], factor: Tensor, constant: Tensor, make: Make) -> list[Layer]:
     """Return the layers, as wide as what depends on the pixels.
 
     Args:
@@ -298,6 +329,7 @@ def _narrowed(blocks: list[Affine], factor: Tensor, constant: Tensor) -> list[La
         factor: of the pixels, (C, 1, 1).
         constant: what is added to them then, (1, C, H, W); later what the channels that are left
             out give to the next layer.
+        make: makes each layer.
     """
     layers: list[Layer] = []
     live = torch.ones(constant.shape[1], dtype=torch.bool, device=constant.device)
@@ -307,33 +339,16 @@ def _narrowed(blocks: list[Affine], factor: Tensor, constant: Tensor) -> list[La
         offset = block(constant, weight, block.bias)
         weight, factor = weight[:, live] * factor, factor.new_ones(())
         if not block.active:
-            return [*layers, _layer(block, weight, offset, side)]
+            return [*layers, make(block, weight, offset, side)]
         highest = block(highest, weight.clamp_min(0)) + offset
         still = (weight == 0).flatten(1).all(1)
         live = ~still & ~(highest.amax((0, 2, 3)) <= 0)  # a filter of NaN stays
         if not live.any():
             live[0] = True
-        layers += [_layer(block, weight[live], offset[:, live], side), Relu()]
+        layers += [make(block, weight[live], offset[:, live], side), Relu()]
         constant = torch.where((still & ~live).view(-1, 1, 1), offset.relu(), 0)
         highest = highest[:, live].clamp_min(0)
     return layers
-
-
-def _layer(block: Affine, weight: Tensor, offset: Tensor, side: torch.Size) -> Layer:
-    if block.weight.dim() == 2:
-        return Dense(values(weight), offset.flatten())
-    if offset.numel() * weight.shape[1] * side.numel() <= MATRIX:
-        return Dense(_matrix(block, weight, side), values(offset).flatten())
-    return Convolution(weight, offset, block.stride, block.padding, side)
-
-
-def _matrix(block: Affine, weight: Tensor, side: torch.Size) -> Tensor:
-    """Return a convolution's matrix, from and to values in the order of channels last."""
-    pixels = side.numel()
-    each = torch.eye(pixels, dtype=weight.dtype, device=weight.device).view(pixels, 1, *side)
-    rows = block(each, weight.flatten(0, 1).unsqueeze(1))  # the filter of each pair of channels
-    rows = rows.view(pixels, *weight.shape[:2], *rows.shape[2:])
-    return rows.permute(3, 4, 1, 0, 2).reshape(-1, pixels * weight.shape[1])
 
 
 def lean_view(model: nn.Module, x: Tensor) -> nn.Module:
@@ -351,7 +366,7 @@ def lean_view(model: nn.Module, x: Tensor) -> nn.Module:
     if x.is_cuda or speed.compiles() or not len(x) or any(map(_does_more, model.modules())):
         return model
     with effective_network(model) as net:
-        if not isinstance(net, nn.Sequential) or _share_of_zeros(net) < SPARSE:
+        if not isinstance(net, nn.Sequential) or not mostly_zero(net):
             return model
         try:
             return chain_of([net], x)
@@ -359,11 +374,11 @@ def lean_view(model: nn.Module, x: Tensor) -> nn.Module:
             return model
 
 
-def _share_of_zeros(net: nn.Module) -> float:
-    """Return which share of the weights is zero, biases and their like left out."""
+def mostly_zero(net: nn.Module) -> bool:
+    """Return whether ``SPARSE`` of the weights are zero, biases and their like left out."""
     weights = [weight for weight in net.parameters() if weight.dim() > 1]
     kept = sum(int(weight.count_nonzero()) for weight in weights)
-    return 1 - kept / max(sum(weight.numel() for weight in weights), 1)
+    return 1 - kept / max(sum(weight.numel() for weight in weights), 1) >= SPARSE
 
 
 def _does_more(module: nn.Module) -> bool:

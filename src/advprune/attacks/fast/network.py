@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from advprune.attacks.fast.chain import NoChainError, chain_of
+from advprune.attacks.fast.chain import NoChainError, chain_of, dense_layer, mostly_zero
 from advprune.attacks.fast.padded import PaddedSearcher
 from advprune.attacks.fast.row_ops import spread
 from advprune.attacks.fast.searcher import ChainSearcher, Precision, Searcher
+from advprune.attacks.fast.sparse_layer import sparse_layer
 from advprune.attacks.fast.traced_modules import traced_modules
 from advprune.frozen import effective_network
 from advprune.logits import margin
@@ -78,7 +79,8 @@ def _as_chain(net: nn.Module, x: Tensor) -> ChainSearcher | None:
     if not isinstance(net, fx.GraphModule):
         return None
     try:
-        return ChainSearcher(chain_of(traced_modules(net), x))
+        make = sparse_layer if mostly_zero(net) else dense_layer
+        return ChainSearcher(chain_of(traced_modules(net), x, make))
     except NoChainError:
         return None
 
