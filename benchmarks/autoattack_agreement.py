@@ -1,19 +1,23 @@
-"""Compare the verdicts of attack.engine=fast with those of two seeds of pyautoattack, by image.
+"""Compare the verdicts of attack.engine=fast with those of pyautoattack's seeds, by image.
 
 Run: python -m benchmarks.autoattack_agreement --to agreement.jsonl
 
 Networks of digits and MNIST with 1,000 images in both norms, at radii where some images fall and
 some do not: for an image near the boundary falls by chance, and how far pyautoattack agrees with
-itself is what can be asked of another engine. Each attack is a line of the file, and one that is
+itself is what can be asked of another engine; of two seeds that is one draw, so ``--seeds 6`` takes
+more of both engines. Each attack is a line of the file, and one that is
 there is not run again, so a run that is killed goes on; the table is made of the file. ``--named``
 chooses networks, also those of CIFAR-10, where an image that stands takes up to two minutes.
 """
 
 import argparse
+import itertools
 import json
+import operator
+import statistics
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,8 +34,7 @@ from benchmarks import _digits, _small_networks
 from benchmarks._turns import DEVICE, clock
 from benchmarks.autoattack import attacked, images, natural, pruned, robust
 
-#: Engine and seed of the attacks that are compared: pyautoattack, ours, and pyautoattack again.
-ATTACKS = (("pyautoattack", 0), ("fast", 0), ("pyautoattack", 1))
+ENGINES = ("pyautoattack", "fast")
 
 
 def int8() -> nn.Module:
@@ -124,12 +127,13 @@ def verdicts(
     )
 
 
-def attacks(name: str, case: Case, norm: str, count: int) -> list[Attack]:
-    """Return the three attacks on a network in a norm."""
+def attacks(name: str, case: Case, norm: str, count: int, seeds: int) -> list[Attack]:
+    """Return the attacks of both engines on a network in a norm."""
     state = case.make().state_dict().values()
     weights = zlib.crc32(b"".join(t.cpu().contiguous().numpy().tobytes() for t in state))
     eps = case.linf if norm == "linf" else case.l2
-    return [Attack(name, norm, eps, count, *each, weights) for each in ATTACKS]
+    every = itertools.product(range(seeds), ENGINES)
+    return [Attack(name, norm, eps, count, engine, seed, weights) for seed, engine in every]
 
 
 def lines(path: Path) -> dict[Attack, dict[str, Any]]:
@@ -142,11 +146,11 @@ def lines(path: Path) -> dict[Attack, dict[str, Any]]:
     return found
 
 
-def complete(path: Path, wanted: list[tuple[str, Case, str, int]]) -> None:
-    """Run the attacks that the file lacks: (name, network, norm, images) each."""
-    for name, case, norm, count in wanted:
+def complete(path: Path, wanted: list[tuple[str, Case, str, int, int]]) -> None:
+    """Run the attacks that the file lacks: (name, network, norm, images, seeds) each."""
+    for name, case, norm, count, seeds in wanted:
         done = lines(path)
-        for attack in attacks(name, case, norm, count):
+        for attack in attacks(name, case, norm, count, seeds):
             if attack in done:
                 continue
             engine, start = "fast" if attack.engine == "fast" else None, clock()
@@ -161,34 +165,34 @@ def complete(path: Path, wanted: list[tuple[str, Case, str, int]]) -> None:
 
 
 def table(path: Path) -> Iterator[str]:
-    """Yield the lines of a Markdown table of the networks whose attacks are all in the file."""
-    yield "| network | norm, radius | images | robust: fast; pyautoattack, its seeds 0 and 1 | " + (
-        "verdicts unlike fast's: seed 0, seed 1 | seed 0 unlike seed 1 |"
+    """Yield the lines of a Markdown table of the networks that both engines attacked."""
+    yield "| network | norm, radius | images | robust: fast; pyautoattack, by seed | " + (
+        "verdicts unlike each other: fast and pyautoattack; pyautoattack and itself |"
     )
-    yield "|---|---|---|---|---|---|"
-    found = lines(path)
-    for ours in (attack for attack in found if attack.engine == "fast"):
-        alike = {
-            (attack.engine, attack.seed): results["right"]
-            for attack, results in found.items()
-            if (attack.network, attack.norm, attack.eps, attack.images, attack.weights)
-            == (ours.network, ours.norm, ours.eps, ours.images, ours.weights)
-        }
-        if all(each in alike for each in ATTACKS):
-            zero, fast, one = (alike[each] for each in ATTACKS)
+    yield "|---|---|---|---|---|"
+    groups: dict[Attack, dict[str, list[str]]] = {}
+    for attack, results in lines(path).items():
+        group = replace(attack, engine="", seed=0)
+        flags = groups.setdefault(group, {engine: [] for engine in ENGINES})
+        flags[attack.engine].append(results["right"])
+    for group, flags in groups.items():
+        theirs, ours = (flags[engine] for engine in ENGINES)
+        if ours and len(theirs) > 1:
             yield (
-                f"| {ours.network} | {ours.norm} {ours.eps:g} | {ours.images} | {_share(fast)}; "
-                f"{_share(zero)}, {_share(one)} | {_unlike(fast, zero)}, {_unlike(fast, one)} | "
-                f"{_unlike(zero, one)} |"
+                f"| {group.network} | {group.norm} {group.eps:g} | {group.images} | "
+                f"{_shares(ours)}; {_shares(theirs)} | {_unlike(itertools.product(ours, theirs))}; "
+                f"{_unlike(itertools.combinations(theirs, 2))} |"
             )
 
 
-def _share(right: str) -> str:
-    return f"{right.count('1') / len(right):.1%}"
+def _shares(seeds: list[str]) -> str:
+    return ", ".join(f"{right.count('1') / len(right):.1%}" for right in seeds)
 
 
-def _unlike(one: str, other: str) -> str:
-    return f"{sum(a != b for a, b in zip(one, other, strict=True)) / len(one):.1%}"
+def _unlike(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return the mean share of images on which the two of a pair differ."""
+    shares = [sum(map(operator.ne, *pair)) / len(pair[0]) for pair in pairs]
+    return f"{statistics.mean(shares):.2%} ({len(shares)} pair{'s' * (len(shares) > 1)})"
 
 
 def run(count: int = 1000) -> list[dict[str, Any]]:
@@ -220,6 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--to", type=Path, required=True, help="the file of the attacks")
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=2, help="of each engine")
     parser.add_argument("--norms", nargs="+", default=["linf", "l2"], choices=["linf", "l2"])
     parser.add_argument(
         "--named", nargs="+", default=list(SMALL), choices=list(CASES), metavar="NAME"
@@ -230,7 +235,9 @@ def main() -> None:
     radii = {norm: getattr(options, norm) for norm in ("linf", "l2") if getattr(options, norm)}
     cases = {name: replace(CASES[name], **radii) for name in options.named}
     wanted = [
-        (name, case, norm, options.images) for name, case in cases.items() for norm in options.norms
+        (name, case, norm, options.images, options.seeds)
+        for name, case in cases.items()
+        for norm in options.norms
     ]
     complete(options.to, wanted)
     print(*table(options.to), sep="\n")

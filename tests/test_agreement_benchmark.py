@@ -16,10 +16,11 @@ CASE = Case(lambda: NET, lambda count: (torch.rand(count, 1, 2, 2), torch.zeros(
 
 
 def test_the_table_counts_verdicts_that_differ(tmp_path: Path) -> None:
-    path, right = tmp_path / "runs.jsonl", {"fast": "11100", "0": "11010", "1": "11011"}
-    for engine, seed in agreement.ATTACKS:
+    path = tmp_path / "runs.jsonl"
+    right = {("fast", 0): "11100", ("pyautoattack", 0): "11010", ("pyautoattack", 1): "11011"}
+    for (engine, seed), flags in right.items():
         attack = Attack("net", "linf", 0.1, 5, engine, seed, weights=7)
-        results = {"seconds": 1.0, "right": right["fast" if engine == "fast" else str(seed)]}
+        results = {"seconds": 1.0, "right": flags}
         with path.open("a") as file:
             file.write(json.dumps(asdict(attack) | results) + "\n")
     other = Attack(
@@ -28,7 +29,9 @@ def test_the_table_counts_verdicts_that_differ(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write(json.dumps(asdict(other) | results) + "\n")
     rows = list(agreement.table(path))[2:]
-    assert rows == ["| net | linf 0.1 | 5 | 60.0%; 60.0%, 80.0% | 40.0%, 60.0% | 20.0% |"]
+    assert rows == [
+        "| net | linf 0.1 | 5 | 60.0%; 60.0%, 80.0% | 50.00% (2 pairs); 20.00% (1 pair) |"
+    ]
 
 
 def test_a_run_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,12 +45,12 @@ def test_a_run_that_is_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
         return torch.arange(count) % 2 == 0
 
     monkeypatch.setattr(agreement, "verdicts", verdicts)
-    path, wanted = tmp_path / "runs.jsonl", [("net", CASE, "l2", 4)]
+    path, wanted = tmp_path / "runs.jsonl", [("net", CASE, "l2", 4, 2)]
     with pytest.raises(KeyboardInterrupt):
         agreement.complete(path, wanted)
     agreement.complete(path, wanted)
-    assert ran == [(None, 0), ("fast", 0), (None, 1), (None, 1)]
-    assert [attack.eps for attack in agreement.lines(path)] == [0.5] * 3
+    assert ran == [(None, 0), ("fast", 0), (None, 1), (None, 1), ("fast", 1)]
+    assert [attack.eps for attack in agreement.lines(path)] == [0.5] * 4
     assert len(list(agreement.table(path))) == 3
     agreement.complete(path, wanted)
-    assert len(ran) == 4
+    assert len(ran) == 5
