@@ -31,8 +31,9 @@ def entry(
     unit: str = "weights",
     perturb: str | None = None,
     pruned: dict[str, Any] | None = None,
+    seeds: int = 3,
 ) -> Entry:
-    """A method that has the first ``right`` of 200 images right, on each of three seeds."""
+    """A method that has the first ``right`` of 200 images right, on each of its seeds."""
     recipe = {"epochs": 20, "perturb": {"what": perturb}}
     options = {"scope": layout, "start": "dense"}
     command = f"python prune.py pruner={pruner} pruner.scope={layout}"
@@ -45,13 +46,13 @@ def entry(
         seed: Run(
             (*network, stage("evaluated", {"seed": seed}, {"provenance": {"command": command}}))
         )
-        for seed in range(3)
+        for seed in range(seeds)
     }
     bits = np.packbits(np.arange(IMAGES) < right)
     outcome = ImageOutcomes("robust_ok", bits, IMAGES, "the same images", {})
     row = {
         "pruner": pruner, "ratio": ratio, "dataset": "d", "model": "m", "unit": unit, "budget": None, "ratio_of": unit, "objective": "trades",
-        "attack": "autoattack", "norm": "linf", "eps": 0.1, "images": IMAGES, "perturbation": None, "seeds": 3,
+        "attack": "autoattack", "norm": "linf", "eps": 0.1, "images": IMAGES, "perturbation": None, "seeds": seeds,
         "seconds": 30.0, "clean_acc": 1.0, "robust_acc": right / IMAGES, "after_each": None,
     }  # fmt: skip
     return Entry(row, {seed: (run, outcome) for seed, run in runs.items()})
@@ -122,6 +123,15 @@ def test_a_claim_is_answered_by_what_is_significant(birds: int, hydras: int, ans
     assert sentence.startswith(f"at 0.9: {answer}; flying_bird is ")
     assert answers(CLAIMS[1], table) == []  # of another ratio
     assert answers(CLAIMS[2], table) == []  # of filters
+
+
+def test_one_seed_tells_networks_apart_and_no_methods() -> None:
+    found = [entry("harp", 160, ratio=0.99, seeds=1), entry("hydra", 100, ratio=0.99)]
+    (table,) = tables(found)
+    (sentence,) = answers(CLAIMS[1], table)
+    assert sentence.startswith("at 0.99: cannot be told; harp is first of 2, hydra second by +30.0")
+    assert sentence.endswith("significant of these two networks")
+    assert "harp (layer) is significantly better than every other, of one seed." in page(found)
 
 
 @pytest.mark.parametrize(

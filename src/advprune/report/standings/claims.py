@@ -70,7 +70,8 @@ def _second(compared: Comparison | None, standings: Standings) -> str:
 
 
 def _significant(compared: Comparison | None) -> bool:
-    return compared is not None and bool(compared["significant"])
+    """Return whether methods differ: of one seed, only two networks do."""
+    return compared is not None and bool(compared["significant"]) and compared["seeds"] > 1
 
 
 def _by(compared: Comparison | None) -> str:
@@ -78,4 +79,5 @@ def _by(compared: Comparison | None) -> str:
     if compared is None:
         return ", not compared"
     shown = points(compared, sign=-1)
-    return f" by {shown}, {'significant' if compared['significant'] else 'not significant'}"
+    significant = "significant" if compared["significant"] else "not significant"
+    return f" by {shown}, {significant}{' of these two networks' * (compared['seeds'] == 1)}"

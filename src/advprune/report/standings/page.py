@@ -102,7 +102,8 @@ def _told_apart(standings: Standings) -> str:
     if not standings.of_best:
         return f"{best} has no other beside it to be compared with."
     if not same:
-        return f"{best} is significantly better than every other."
+        one = any(compared["seeds"] == 1 for compared in standings.of_best.values())
+        return f"{best} is significantly better than every other{', of one seed' * one}."
     return f"Cannot be told apart from the best, {best}: {', '.join(same)}."
 
 
