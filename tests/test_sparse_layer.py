@@ -80,6 +80,16 @@ def test_an_attack_searches_on_sparse_layers_where_most_weights_are_zero(name: s
         torch.testing.assert_close(found.ask(x[:count]), net(x[:count]))
 
 
+def test_a_library_that_multiplies_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MKL once did with matrices that are not square: https://github.com/pytorch/pytorch/issues/58770."""
+    net, x = NETWORKS["masked at 0.99"]().eval().requires_grad_(False), torch.rand(5, 1, 8, 8)
+    right = Columns.forward
+    monkeypatch.setattr(Columns, "forward", lambda layer, values: 1.1 * right(layer, values))
+    found = searcher(net, x, torch.zeros(5).long(), net(x), Linf(0.1), "fp32")
+    assert found.folded
+    assert not isinstance(found, ChainSearcher)
+
+
 def test_torch_says_nothing_of_a_beta() -> None:
     code = "import torch; from advprune.attacks.fast.sparse_layer import Columns; "
     code += "Columns(torch.eye(3), torch.zeros(3), sparse=True).forward(torch.ones(2, 3))"

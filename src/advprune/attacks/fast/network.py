@@ -65,7 +65,8 @@ def searcher(
         precision = "fp32"
     half = _in_bf16(folded) if (precision or fastest(folded, x.device)) == "bf16" else None
     if half is None:
-        return copied if x.is_cuda else _as_chain(folded, x) or copied
+        chain = None if x.is_cuda else _as_chain(folded, x)
+        return chain if chain is not None and _agrees(chain, x, expected) else copied
     rounded = kind(half, "bf16", folded=True)
     return (
         rounded
