@@ -30,7 +30,7 @@ def test_the_table_counts_verdicts_that_differ(tmp_path: Path) -> None:
         file.write(json.dumps(asdict(other) | results) + "\n")
     rows = list(agreement.table(path))[2:]
     assert rows == [
-        "| net | linf 0.1 | 5 | 60.0%; 60.0%, 80.0% | 50.00% (2 pairs); 20.00% (1 pair) |"
+        "| net | linf 0.1 | 5 | 60.00%; 70.00% (60.0 to 80.0) | 50.00% (2 pairs); 20.00% (1 pair) |"
     ]
 
 
