@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from advprune.report.data.store_reader import Reader
 from advprune.report.table.footnotes import notes
 from advprune.runtime import preemption
 from advprune.threat import Linf
+from advprune.tracking import grid_place
 from advprune.tracking.grid_place import GridPlace
 from advprune.tracking.progress import PHASES, JobTitle, PhaseProgress, duration, phase_of
 from advprune.tracking.show_progress import ShowProgress
@@ -182,6 +184,22 @@ def test_a_title_has_what_the_grid_varies(tmp_path: Path) -> None:
     assert str(title_of(record, tmp_path / "3")) == expected
     dense = {"names": {}, "ratio": 0.9, "seed": 7, "number": 0, "overrides": []}
     assert str(title_of(dense, tmp_path / "a" / "b" / "c")) == "dense, seed 7"
+
+
+def test_a_grids_words_are_read_once_for_all_its_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of a thousand finished jobs read those of all, and compared them: a million comparisons."""
+    read: list[Path] = []
+    monkeypatch.setattr(
+        grid_place, "read_json", lambda path: read.append(path) or json.loads(path.read_text())
+    )
+    path = tmp_path / "jobs.json"
+    for grid in ([["a=1", "b=2"], ["a=1", "b=3"]], [["a=1"], ["a=1"], ["a=1", "c=4"]]):
+        path.write_text(json.dumps(grid))
+        os.utime(path, ns=(len(grid), len(grid)))
+        assert [grid_place.grid_words(tmp_path) for _ in grid] == [(len(grid), {"a=1"})] * len(grid)
+    assert read == [path, path]
 
 
 def lightning(**facts: Any) -> Any:

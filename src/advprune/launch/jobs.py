@@ -16,7 +16,7 @@ from advprune.launch.work import Work
 from advprune.ranges import number
 from advprune.runtime import safe_files
 from advprune.runtime.safe_files import read_json
-from advprune.tracking.grid_place import LAUNCHED, RECORD, differing
+from advprune.tracking.grid_place import LAUNCHED, RECORD, differing, shared_words
 
 #: Hydra's own words that are of the grid, and not of one job.
 OF_THE_GRID = (
@@ -127,9 +127,9 @@ def titled(jobs: list[Job], grid: Sequence[Sequence[str]], total: int) -> list[J
             jobs to launch are known.
         total: how many jobs the grid has.
     """
-    known = grid or [job.overrides for job in jobs]
+    shared = shared_words(grid or [job.overrides for job in jobs])
     return [
-        replace(job, title=f"job {job.number + 1} of {total}: {differing(job.overrides, known)}")
+        replace(job, title=f"job {job.number + 1} of {total}: {differing(job.overrides, shared)}")
         for job in jobs
     ]
 

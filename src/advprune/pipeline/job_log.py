@@ -23,7 +23,7 @@ from advprune.runtime.safe_files import read_json
 from advprune.store.keys import SUGGESTED, WHERE, Node
 from advprune.store.stage import Plan, Stage
 from advprune.store.store import Store
-from advprune.tracking.grid_place import JOBS, GridPlace
+from advprune.tracking.grid_place import JOBS, GridPlace, grid_words
 from advprune.tracking.logger import CURVES, Finished, Job, Logger, Loggers
 from advprune.tracking.progress import JobTitle
 
@@ -167,18 +167,21 @@ def title_of(record: Node, output: Path) -> JobTitle:
         output: the job's folder, which lies in that of its grid.
     """
     folder = next((folder for folder in output.parents[:2] if (folder / JOBS).exists()), None)
-    jobs: list[list[str]] = [] if folder is None else read_json(folder / JOBS)
+    jobs, shared = (1, set()) if folder is None else grid_words(folder)
     pruner = record["names"].get("pruner", "dense").split(" ")[0]
     ratio = record["ratio"] if "pruner" in record["names"] else None
     subject = pruner if ratio is None else f"{pruner} {ratio:g}"
-    words = [subject, *_varied(record["overrides"], jobs), f"seed {record['seed']}"]
-    grid = None if folder is None else GridPlace(folder, len(jobs), record["number"])
+    words = [
+        subject,
+        *(_varied(record["overrides"], shared) if jobs > 1 else ()),
+        f"seed {record['seed']}",
+    ]
+    grid = None if folder is None else GridPlace(folder, jobs, record["number"])
     return JobTitle(", ".join(words), grid)
 
 
-def _varied(overrides: list[str], jobs: list[list[str]]) -> list[str]:
+def _varied(overrides: list[str], shared: set[str]) -> list[str]:
     """Return the words that not all jobs of a grid share; of a group, its member alone."""
-    shared = set.intersection(*map(set, jobs)) if jobs else set(overrides)
     varied = [word.lstrip("+").partition("=") for word in overrides if word not in shared]
     return [
         value if name in GROUPS else f"{name}={value}"

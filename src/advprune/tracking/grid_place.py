@@ -1,8 +1,9 @@
 """Read how far a grid is from the records of its jobs, which all launchers leave in its folder."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,29 @@ ENDED = frozenset({"row", "failed", "given_up"})
 FRESH = 5.0
 
 
-def differing(words: Sequence[str], jobs: Sequence[Sequence[str]]) -> str:
-    """Return those words of a job that not all jobs of its grid have; all words of a lone job.
+def shared_words(jobs: Sequence[Sequence[str]]) -> set[str]:
+    """Return the words that all jobs of a grid have; none of a lone job.
 
     Args:
-        words: of the job.
         jobs: the words of each job of the grid.
     """
-    shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+
+
+def grid_words(folder: Path) -> tuple[int, set[str]]:
+    """Return how many jobs the grid in a folder has, and the words that all of them share."""
+    path = folder / JOBS
+    return _words_in(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)  # a thousand finished jobs of a grid are looked at by one process
+def _words_in(path: Path, version: int) -> tuple[int, set[str]]:
+    jobs = read_json(path)
+    return len(jobs), shared_words(jobs)
+
+
+def differing(words: Sequence[str], shared: Collection[str]) -> str:
+    """Return the words of a job without those that its whole grid shares."""
     return " ".join(word for word in words if word not in shared)
 
 

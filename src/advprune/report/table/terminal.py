@@ -19,7 +19,7 @@ from advprune.report.data.row import JobRecord, Row
 from advprune.report.table.columns import COLUMNS, Column, several_files
 from advprune.report.table.footnotes import notes
 from advprune.runtime.safe_files import write_atomically
-from advprune.tracking.grid_place import differing
+from advprune.tracking.grid_place import differing, shared_words
 
 
 def show(records: list[JobRecord], folder: Path) -> None:
@@ -40,9 +40,9 @@ def show(records: list[JobRecord], folder: Path) -> None:
         for note in notes(pooled):
             console.print(Text.assemble(("·", "dim"), f" {note}"))
         _write(rows, folder)
-    words = [record["overrides"] for record in records] if failed else []
+    shared = shared_words([record["overrides"] for record in records]) if failed else ()
     for record in failed:
-        job = f" {differing(record['overrides'], words)}" if len(records) > 1 else ""
+        job = f" {differing(record['overrides'], shared)}" if len(records) > 1 else ""
         sentence = Text.assemble(("error", "bold red"), f"{job}: {cause(record['failed'])}")
         Console(stderr=True).print(sentence, soft_wrap=True)
     if len(records) > 1 and failed:
