@@ -412,7 +412,10 @@ def test_looking_leaves_no_trace(job: Any, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_grid_on_this_machine(tmp_path: Path) -> None:
     places = (f"store={tmp_path}/stages", "pruner=magnitude,random", "ratio=0.5")
-    launcher = ("hydra/launcher=local", "hydra.launcher.jobs=2")  # one core alone would run them here
+    launcher = (
+        "hydra/launcher=local",
+        "hydra.launcher.jobs=2",
+    )  # one core alone would run them here
     command = [sys.executable, "prune.py", "-m", *launcher, *TINY, *places]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     for name, launched in (("first", True), ("second", False)):
