@@ -8,6 +8,7 @@ import torch
 from test_lean_view import NETWORKS, images, slope
 from torch import nn
 
+from advprune.attacks.fast import chain
 from advprune.attacks.fast import sparse_layer as module
 from advprune.attacks.fast.chain import Affine, Chain, Convolution, Dense, chain_of
 from advprune.attacks.fast.network import searcher
@@ -33,7 +34,7 @@ def test_logits_and_slopes_are_the_networks(
     name: str, largest: int, dearer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where dense and sparse layers follow each other."""
-    monkeypatch.setattr(module, "MATRIX", largest)
+    monkeypatch.setattr(chain, "MATRIX", largest)
     monkeypatch.setattr(module, "DEARER", dearer)
     net, x = NETWORKS[name]().double().eval(), images(name)
     found = as_chain(net, x)

@@ -24,7 +24,7 @@ from advprune.launch.launcher import CommandLauncher, check_launcher
 from advprune.launch.work import Work, work_of
 from advprune.pipeline.job import lookup_only
 from advprune.runtime.safe_files import read_json, write_atomically
-from advprune.tracking.grid_place import JOBS, RECORD, differing, shared_words
+from advprune.tracking.grid_place import JOBS, RECORD, differing, grid_words
 from advprune.tracking.stage_times import write_stages
 
 #: The only numbering of job folders that is understood here; with another one, all jobs are
@@ -42,7 +42,6 @@ class SkipFinishedLauncher(Launcher):
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
         self.jobs: list[list[str]] = []
-        self.shared = set[str]()
         self.work: dict[tuple[str, ...], Work] = {}
 
     def setup(
@@ -65,7 +64,6 @@ class SkipFinishedLauncher(Launcher):
         )
         try:
             self._check_folders(len(job_overrides))
-            self.shared = shared_words(self.jobs)
             with fingerprint_cache():
                 for place, overrides in enumerate(job_overrides):
                     result = self._look(
@@ -125,7 +123,7 @@ class SkipFinishedLauncher(Launcher):
         Composing it also refuses, at once, options that do not exist.
         """
         options, whole = composer(overrides)
-        check_launcher(self.config, whole, differing(overrides, self.shared))
+        check_launcher(self.config, whole, differing(overrides, grid_words(folder)[1]))
         if not self._numbered():
             return None
         output = (folder / str(number)).absolute()

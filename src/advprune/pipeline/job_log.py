@@ -171,11 +171,8 @@ def title_of(record: Node, output: Path) -> JobTitle:
     pruner = record["names"].get("pruner", "dense").split(" ")[0]
     ratio = record["ratio"] if "pruner" in record["names"] else None
     subject = pruner if ratio is None else f"{pruner} {ratio:g}"
-    words = [
-        subject,
-        *(_varied(record["overrides"], shared) if jobs > 1 else ()),
-        f"seed {record['seed']}",
-    ]
+    varied = _varied(record["overrides"], shared) if jobs > 1 else []
+    words = [subject, *varied, f"seed {record['seed']}"]
     grid = None if folder is None else GridPlace(folder, jobs, record["number"])
     return JobTitle(", ".join(words), grid)
 

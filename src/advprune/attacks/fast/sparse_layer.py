@@ -9,7 +9,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from advprune.attacks.fast.chain import MATRIX, Affine, Layer, dense_layer, matrix, values
+from advprune.attacks.fast.chain import Affine, Dense, Layer, dense_layer, matrix, values
 
 #: How many multiplications of a dense product take as long as one of a sparse product. On a core
 #: with AVX-512 the sparse one does 16 to 21 GFLOP/s, convolutions of 24 to 48 filters 60 to 100.
@@ -51,14 +51,15 @@ def sparse_layer(block: Affine, weight: Tensor, offset: Tensor, side: torch.Size
     """
     if weight.is_cuda or not torch.backends.mkl.is_available():
         return dense_layer(block, weight, offset, side)
+    dense = dense_layer(block, weight, offset, side)
     entries, places = offset.numel() * weight.shape[1] * side.numel(), offset[0, 0].numel()
-    written_out = entries <= MATRIX or block.weight.dim() == 2
-    dense = entries if written_out else weight.numel() * places
-    sparse = DEARER * int(weight.count_nonzero()) * places < dense and entries <= ENTRIES
-    if not (written_out or sparse):
-        return dense_layer(block, weight, offset, side)
-    rows = values(weight) if block.weight.dim() == 2 else matrix(block, weight, side)
-    return Columns(rows, values(offset).flatten(), sparse=sparse)
+    products = entries if isinstance(dense, Dense) else weight.numel() * places
+    sparse = DEARER * int(weight.count_nonzero()) * places < products and entries <= ENTRIES
+    if isinstance(dense, Dense):
+        return Columns(dense.weight, dense.offset, sparse=sparse)
+    if not sparse:
+        return dense
+    return Columns(matrix(block, weight, side), values(offset).flatten(), sparse=True)
 
 
 def _without_zeros(weight: Tensor) -> Tensor:
